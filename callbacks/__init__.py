@@ -1,0 +1,6 @@
+"""Callbacks, imported as `keras_ext.callbacks`."""
+
+from keras_ext.callbacks.findings import Finding, Limits
+from keras_ext.callbacks.saturation_monitor import SaturationMonitor
+
+__all__ = ["Finding", "Limits", "SaturationMonitor"]

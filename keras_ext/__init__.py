@@ -1,0 +1,10 @@
+"""Drop-in Keras 3 parts, a monitor and searches for networks that stop learning.
+
+Importing the package registers its classes with Keras, so that `keras.models.load_model` finds them.
+"""
+
+from keras_ext import callbacks, initializers, layers, optimizers
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "callbacks", "initializers", "layers", "optimizers"]

@@ -1,0 +1,49 @@
+"""The room of the frameworks: nothing outside it imports tensorflow, jax or torch.
+
+Its laws:
+
+1. One file per framework, named after it, with the same functions of the same signatures; `tests/test_house.py` compares them.
+2. Only the file of the backend that Keras runs on is imported, so that no other framework need be installed.
+3. What `keras.ops` can do stays outside; a function stands here because it needs the framework itself.
+4. Private names of Keras that the package needs stand in `keras_private.py`, each with its reason.
+"""
+
+from typing import TYPE_CHECKING
+
+import keras
+
+if TYPE_CHECKING or keras.backend.backend() == "tensorflow":
+    from keras_ext._backend import tensorflow as _room
+elif keras.backend.backend() == "jax":
+    from keras_ext._backend import jax as _room
+elif keras.backend.backend() == "torch":
+    from keras_ext._backend import torch as _room
+else:
+    raise ImportError(
+        f"keras_ext runs on the TensorFlow, JAX and PyTorch backends of Keras, got KERAS_BACKEND={keras.backend.backend()!r}. "
+        "Set KERAS_BACKEND to tensorflow, jax or torch before the first import of keras."
+    )
+
+compile_probe = _room.compile_probe
+device_name = _room.device_name
+framework_version = _room.framework_version
+prepare_devices = _room.prepare_devices
+replica_count = _room.replica_count
+sparse_values = _room.sparse_values
+sum_over_replicas = _room.sum_over_replicas
+sum_repeated_rows = _room.sum_repeated_rows
+wait = _room.wait
+with_sparse_values = _room.with_sparse_values
+
+__all__ = [
+    "compile_probe",
+    "device_name",
+    "framework_version",
+    "prepare_devices",
+    "replica_count",
+    "sparse_values",
+    "sum_over_replicas",
+    "sum_repeated_rows",
+    "wait",
+    "with_sparse_values",
+]

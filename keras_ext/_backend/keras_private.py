@@ -1,0 +1,26 @@
+"""The private names of Keras that the package needs, each with its reason; `tests/test_keras_private.py` tells when one changes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def flatten_layers(layer: Any) -> Iterator[Any]:
+    """Yield every layer inside `layer`, depth first.
+
+    `model.layers` is public but shows a model's own layers alone: blocks inside a custom layer, or layers kept in its lists, have no
+    public way to them.
+    """
+    yield from layer._flatten_layers(include_self=False, recursive=True)
+
+
+def variable_index(optimizer: Any, variable: Any) -> int:
+    """Return the place of `variable` in the list that `optimizer` was built on.
+
+    Keras's own example of a custom optimizer (docstring of `keras.optimizers.Optimizer`) calls it; there is no public name.
+    """
+    return optimizer._get_variable_index(variable)
+
+
+def overwrites_with_gradient(variable: Any) -> bool:
+    """True where the "gradient" is the variable's next value (the scales of float8 training), not a direction."""
+    return getattr(variable, "overwrite_with_gradient", False)
