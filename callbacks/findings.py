@@ -143,8 +143,8 @@ def states(look: Look, limits: Limits) -> Iterator[State]:
     if look.spread < limits.constant and look.step > 0:
         yield State(
             "constant_output", None, look.spread, limits.constant,
-            "The predictions do not depend on the input. Scale the inputs to unit variance (keras.layers.Normalization), lower the learning "
-            "rate, and start from initializers.HeNormal with relu or initializers.GlorotUniform with tanh.",
+            "The predictions do not depend on the input. Scale the inputs to unit variance (keras.layers.Normalization), lower the "
+            "learning rate, and start from initializers.HeNormal with relu or initializers.GlorotUniform with tanh.",
         )  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def _non_finite(look: Look) -> State:
     sick = next((p.layer for p in (*look.activations, *look.weights) if not p.finite), None)
     return State(
         "non_finite", sick, math.nan, math.inf,
-        "A value is NaN or infinite. Lower the learning rate, put optimizers.GradientClipping around the optimizer, and check the data for NaN.",
+        "A value is NaN or infinite. Check the data for NaN, lower the learning rate, and put GradientClipping around the optimizer.",
         fatal=True,
     )  # fmt: skip
 
@@ -168,7 +168,7 @@ def _activation_states(look: Look, limits: Limits) -> Iterator[State]:
         if a.dead >= limits.dead:
             yield State(
                 "dead_relu", a.layer, a.dead, limits.dead,
-                f"{a.dead:.0%} of its {a.kind} units are zero on every sample. Lower the learning rate, start from initializers.HeNormal, or "
+                f"{a.dead:.0%} of its {a.kind} units are zero on every sample. Lower the learning rate, use initializers.HeNormal, or "
                 "use leaky_relu.",
             )  # fmt: skip
         if a.rms > limits.exploding_activation:
@@ -187,20 +187,20 @@ def _gradient_states(look: Look, limits: Limits) -> Iterator[State]:
     if max(w.gradient_norm for w in kernels) == 0.0:
         yield State(
             "zero_gradient", None, 0.0, 0.0,
-            "Every gradient is exactly zero: nothing can learn. Look for a layer of dead or saturated units, and for a loss that ignores the "
+            "Every gradient is exactly zero: nothing can learn. Look for a layer of dead or saturated units, or a loss that ignores the "
             "output.",
         )  # fmt: skip
     elif first.gradient_norm < limits.vanishing_norm and ratio < limits.vanishing_ratio:
         yield State(
             "vanishing_gradient", first.layer, ratio, limits.vanishing_ratio,
-            f"The gradient of the first layer is {ratio:.0e} of the largest. Use relu with initializers.HeNormal, layers.BatchNormalization "
+            f"The gradient of the first layer is {ratio:.0e} of the largest. Use relu with initializers.HeNormal, BatchNormalization "
             "between the layers, or fewer layers.",
         )  # fmt: skip
     for w in kernels:
         if w.gradient_norm > limits.exploding_gradient:
             yield State(
                 "exploding_gradient", w.layer, w.gradient_norm, limits.exploding_gradient,
-                f"Its gradient norm is {w.gradient_norm:.1e}. Put optimizers.GradientClipping around the optimizer, scale inputs and targets "
+                f"Its gradient norm is {w.gradient_norm:.1e}. Put GradientClipping around the optimizer, scale inputs and targets "
                 "to unit variance, or lower the learning rate.",
             )  # fmt: skip
         if w.largest > limits.exploding_weight:

@@ -11,7 +11,7 @@ SLOPE_SHARE = 0.05
 def slope_share(y: Any, kind: str) -> Any:
     """Return the slope of a saturating activation at the points where its value is `y`, over its steepest slope.
 
-    sigmoid' = y (1 - y), at most 1/4; tanh' = 1 - y^2, at most 1; softsign' = (1 - |y|)^2, at most 1; the hard forms have slope 1 (relative)
+    sigmoid' = y (1 - y), at most 1/4; tanh' = 1 - y^2, at most 1; softsign' = (1 - |y|)^2, at most 1; the hard forms have a slope of 1
     inside and 0 at their ends.
 
     >>> [round(float(slope_share(ops.convert_to_tensor(v), "sigmoid")), 4) for v in (0.5, 0.99)]

@@ -3,6 +3,7 @@
 Importing the package registers its classes with Keras, so that `keras.models.load_model` finds them.
 """
 
+from keras_ext import _standard_error as _standard_error  # isort: skip  # before a framework speaks
 from keras_ext import callbacks, initializers, layers, optimizers
 
 __version__ = "0.1.0"

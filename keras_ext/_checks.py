@@ -73,3 +73,7 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise bad_argument(name, "True or False", value)
     return value
+
+
+class BadInput(ValueError):
+    """What the user gave cannot be used; the message is one line that names the mend. The command line prints it without a traceback."""

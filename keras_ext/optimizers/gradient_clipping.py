@@ -24,7 +24,7 @@ class GradientClipping(keras.optimizers.Optimizer):
         optimizer: the optimizer that takes the step.
         rule: `"global_norm"` scales all gradients by one factor, so that their direction stays, `"norm"` each variable's by its own, and
             `"value"` cuts off each number.
-        threshold: the largest norm or the largest number that passes unchanged, above 0. It is in units of the gradient: for `"global_norm"`
+        threshold: the largest norm or number that passes unchanged, above 0. It is in units of the gradient: for `"global_norm"`
             1 is common for recurrent networks, for `"value"` the inner optimizer sees at most this in each weight.
         name: name of the optimizer.
 

@@ -1,0 +1,13 @@
+"""Searches: choices among the package's parts for a KerasTuner search of one's own, and the whole search behind `keras-ext search`.
+
+>>> from keras_ext.search import MLP
+>>> MLP(input_shape=(64,), classes=10).name
+'mlp'
+"""
+
+from keras_ext.search import choices
+from keras_ext.search.data import Table, load_csv, load_digits, load_npz
+from keras_ext.search.mlp import MLP
+from keras_ext.search.run import SearchResult, run
+
+__all__ = ["MLP", "SearchResult", "Table", "choices", "load_csv", "load_digits", "load_npz", "run"]

@@ -1,0 +1,102 @@
+"""A search space of multilayer perceptrons."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import keras_tuner
+import numpy as np
+
+from keras_ext import initializers
+from keras_ext._checks import bad_argument, whole
+from keras_ext.search import choices
+
+
+class MLP(keras_tuner.HyperModel):
+    """Search depth, width, activation, initializer, normalization, dropout, optimizer, clipping, learning rate and batch size.
+
+    A KerasTuner HyperModel: give it to any tuner. Each hidden layer is Dense, batch normalization if chosen, the activation, dropout if
+    chosen; the last is softmax over the classes, or linear for regression.
+
+    Args:
+        input_shape: shape of one sample, without the batch; more than one axis is flattened.
+        classes: number of classes, at least 2; None for regression.
+        outputs: numbers to predict, in regression.
+        mean: shape of `input_shape`; taken off the inputs inside the model. None: the inputs stay as they are.
+        variance: likewise; the inputs are divided by its root. A variance of 0 counts as 1, so that a constant input stays harmless.
+        max_layers: most hidden layers.
+        units: widths to choose from.
+        name: name of the search space.
+
+    Raises:
+        ValueError: `classes`, `outputs`, `max_layers` or `units` is out of range, or only one of `mean` and `variance` is given.
+
+    Example:
+        >>> space = MLP(input_shape=(4,), classes=3)
+        >>> model = space.build(keras_tuner.HyperParameters())
+        >>> model.output_shape
+        (None, 3)
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        classes: int | None = None,
+        outputs: int = 1,
+        mean: Any = None,
+        variance: Any = None,
+        max_layers: int = 4,
+        units: Sequence[int] = (32, 64, 128, 256),
+        name: str = "mlp",
+    ) -> None:
+        super().__init__(name=name)
+        if (mean is None) != (variance is None):
+            raise ValueError("`mean` and `variance` must be given together, got one of them. Give both, or neither.")
+        if not units or any(not isinstance(u, int) or u < 1 for u in units):
+            raise bad_argument("units", "a sequence of positive whole numbers", units)
+        self.input_shape = tuple(input_shape)
+        self.classes = None if classes is None else whole("classes", classes, 2)
+        self.outputs = whole("outputs", outputs)
+        self.mean, self.variance = mean, variance
+        self.max_layers = whole("max_layers", max_layers)
+        self.units = tuple(units)
+
+    @property
+    def objective(self) -> keras_tuner.Objective:
+        """What a search of this space maximises: validation accuracy, or R2 for regression."""
+        return keras_tuner.Objective("val_accuracy" if self.classes else "val_r2_score", "max")
+
+    def build(self, hp: Any) -> keras.Model:
+        """Return a compiled model; its optimizer is built, so that a checkpoint brings its state back too."""
+        x = inputs = keras.Input(self.input_shape)
+        if self.mean is not None:
+            variance = np.where(np.asarray(self.variance) > 0, self.variance, 1.0)
+            x = keras.layers.Normalization(axis=None if np.ndim(self.mean) == 0 else -1, mean=self.mean, variance=variance)(x)
+        if len(self.input_shape) > 1:
+            x = keras.layers.Flatten()(x)
+        activation = choices.activation(hp)
+        units = hp.Choice("units", list(self.units))
+        for i in range(hp.Int("layers", 1, self.max_layers)):
+            x = keras.layers.Dense(units, kernel_initializer=choices.initializer(hp, activation), name=f"hidden_{i + 1}")(x)
+            for layer in choices.normalization(hp):
+                x = layer(x)
+            x = keras.layers.Activation(activation, name=f"{activation}_{i + 1}")(x)
+            for layer in choices.dropout(hp):
+                x = layer(x)
+        last = "softmax" if self.classes else "linear"
+        x = keras.layers.Dense(
+            self.classes or self.outputs, activation=last, kernel_initializer=initializers.GlorotUniform(), name="output"
+        )(x)
+        model = keras.Model(inputs, x, name=self.name)
+        if self.classes:
+            model.compile(choices.optimizer(hp), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        else:
+            model.compile(choices.optimizer(hp), "mean_squared_error", metrics=["r2_score"])
+        model.optimizer.build(model.trainable_variables)
+        return model
+
+    def fit(self, hp: Any, model: keras.Model, x: Any, y: Any = None, **kwargs: Any) -> Any:
+        """Train `model` with a chosen batch size; arguments as those of `model.fit`."""
+        if "batch_size" not in kwargs and hasattr(x, "__len__"):
+            kwargs["batch_size"] = choices.batch_size(hp, len(x))
+        return model.fit(x, y, **kwargs)

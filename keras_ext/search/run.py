@@ -1,0 +1,225 @@
+"""One search from data to best model: run, resume, results."""
+
+import json
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from rich.console import Console
+
+from keras_ext import _backend
+from keras_ext._checks import BadInput, one_of, whole
+from keras_ext._standard_error import redirect
+from keras_ext.search.data import Split, Table
+from keras_ext.search.mlp import MLP
+from keras_ext.search.records import Record, collect, write_json, write_results
+from keras_ext.search.tuners import TUNERS, hyperband_trials, make_tuner
+from keras_ext.search.view import View
+
+SETTINGS = "search.json"
+LOG = "search.log"
+BEST_MODEL = "best_model.keras"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a search is made of; kept in `search.json`, so that it goes on as it began.
+
+    Args:
+        tuner: `"random"`, `"bayesian"`, `"hyperband"` or `"grid"`.
+        trials: most trials; Hyperband sets its own number.
+        epochs: most epochs of a trial.
+        seed: of the tuner, the split and each trial's weights.
+        validation: share of the samples that scores are taken on.
+    """
+
+    tuner: str = "random"
+    trials: int = 20
+    epochs: int = 20
+    seed: int = 0
+    validation: float = 0.2
+
+    def __post_init__(self) -> None:
+        one_of("tuner", self.tuner, TUNERS)
+        whole("trials", self.trials)
+        whole("epochs", self.epochs)
+        whole("seed", self.seed, 0)
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """How a search ended: the trials, best first, the file of the best model (None if all failed), and the wall time of this run."""
+
+    records: tuple[Record, ...]
+    model_path: Path | None
+    score_name: str
+    seconds: float
+
+
+def run(
+    table: Table,
+    output: str | Path,
+    settings: Settings | None = None,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+    source: dict[str, Any] | None = None,
+) -> SearchResult:
+    """Search `table` for the best multilayer perceptron and write everything into the folder `output`.
+
+    Written there: `search.json` (settings), `trials/` (KerasTuner's project), `results.json`, `leaderboard.csv` and `best_model.keras`.
+
+    Args:
+        table: the data.
+        output: folder to write to; made if it is missing.
+        settings: what to search how.
+        resume: go on with the search that `output` holds. Finished trials stay, the one that was running starts again.
+        console: where to show progress; None shows nothing.
+        source: where the data came from, kept in `search.json` so that the command line finds it again.
+
+    Raises:
+        BadInput: `output` holds a search and `resume` is False, or holds another one than `settings` and `table` say.
+
+    Example:
+        >>> import tempfile
+        >>> from keras_ext.search import load_digits
+        >>> small = Settings(trials=1, epochs=1)
+        >>> result = run(load_digits(), tempfile.mkdtemp() + "/digits", small)
+        >>> result.model_path.name, len(result.records)
+        ('best_model.keras', 1)
+    """
+    settings = settings or Settings()
+    output = Path(output)
+    _claim(output, settings, table, resume, source or {})
+    if redirect is not None:
+        redirect.into(output / LOG)
+    began = time.monotonic()
+    split = table.split(settings.validation, settings.seed)
+    scale = _TargetScale.of(split, table.task)
+    space = MLP(
+        split.x.shape[1:],
+        classes=None if table.classes is None else len(table.classes),
+        mean=split.x.mean(axis=0),
+        variance=split.x.var(axis=0),
+    )
+    total = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else settings.trials
+    console = console or Console(quiet=True)
+    tuner: Any = None
+    with View(console, space.objective.name, total) as view:
+        tuner = make_tuner(
+            settings.tuner,
+            space,
+            objective=space.objective,
+            trials=settings.trials,
+            epochs=settings.epochs,
+            seed=settings.seed,
+            folder=output / "trials",
+            view=view,
+        )
+        tuner.search(
+            split.x,
+            scale.forward(split.y),
+            validation_data=(split.x_validation, scale.forward(split.y_validation)),
+            epochs=settings.epochs,
+            verbose=0,
+        )
+    records = collect(tuner)
+    path = _save_best(tuner, records, output, scale)
+    seconds = time.monotonic() - began
+    summary = {
+        "data": table.name,
+        "task": table.task,
+        "classes": table.classes,
+        "score": space.objective.name,
+        "settings": asdict(settings),
+        "backend": _backend.framework_version(),
+        "keras": keras.__version__,
+        "device": _backend.device_name(),
+        "seconds": round(seconds, 1),
+        "best_model": path.name if path else None,
+    }
+    write_results(output, records, summary)
+    return SearchResult(tuple(records), path, space.objective.name, seconds)
+
+
+def stored_settings(output: str | Path) -> dict[str, Any]:
+    """Return what `search.json` in `output` says.
+
+    Raises:
+        BadInput: there is none, or it cannot be read.
+    """
+    path = Path(output) / SETTINGS
+    if not path.is_file():
+        raise BadInput(f"{output}: holds no search to resume. Leave --resume out to start one there.")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        raise BadInput(f"{path}: cannot be read. Start again in another folder.") from None
+
+
+def _claim(output: Path, settings: Settings, table: Table, resume: bool, source: dict[str, Any]) -> None:
+    """Make the folder this search's own, or check that it is; nothing that is there is touched."""
+    wanted = {**asdict(settings), "data": table.name, "fingerprint": table.fingerprint}
+    if resume:
+        stored = stored_settings(output)
+        for name, value in wanted.items():
+            if name != "trials" and stored.get(name) != value:
+                raise BadInput(
+                    f"{output}: holds a search with {name} {stored.get(name)}, got {value}. Give what it began with, or another --output."
+                )
+    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+        what = "a search" if (output / SETTINGS).is_file() else "other files" if output.is_dir() else "no folder"
+        mend = "Add --resume to go on with it, or give another --output." if what == "a search" else "Give another --output."
+        raise BadInput(f"{output}: holds {what}. {mend}" if output.is_dir() else f"{output}: is a file, not a folder. {mend}")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        stored = stored_settings(output) if resume else {}
+        write_json(output / SETTINGS, {**stored, **source, **wanted})
+    except OSError as error:
+        raise BadInput(f"{output}: cannot be written ({error.strerror}). Give another --output.") from None
+
+
+@dataclass(frozen=True)
+class _TargetScale:
+    """How a target to predict is brought to mean 0 and variance 1 for training, and the model's output back."""
+
+    mean: float
+    stddev: float
+
+    @classmethod
+    def of(cls, split: Split, task: str) -> "_TargetScale":
+        if task == "classification":
+            return cls(0.0, 1.0)
+        return cls(float(split.y.mean()), float(split.y.std()) or 1.0)
+
+    @property
+    def is_plain(self) -> bool:
+        return (self.mean, self.stddev) == (0.0, 1.0)
+
+    def forward(self, y: np.ndarray) -> np.ndarray:
+        return y if self.is_plain else ((y - self.mean) / self.stddev).astype("float32")
+
+    def undo(self, model: Any) -> Any:
+        """Return `model` with its output in the target's own unit."""
+        if self.is_plain:
+            return model
+        y = keras.layers.Rescaling(self.stddev, self.mean, name="unit")(model.output)
+        whole_model = keras.Model(model.input, y, name=model.name)
+        whole_model.compile(loss="mean_squared_error", metrics=["r2_score"])
+        return whole_model
+
+
+def _save_best(tuner: Any, records: list[Record], output: Path, scale: _TargetScale) -> Path | None:
+    if not records or records[0].score is None:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras warns of optimizer state that the best model does not need
+        model = scale.undo(tuner.load_model(tuner.oracle.get_trial(records[0].trial)))
+    partial = output / f".partial.{BEST_MODEL}"
+    model.save(partial)
+    partial.replace(output / BEST_MODEL)
+    return output / BEST_MODEL
