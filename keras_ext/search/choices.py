@@ -1,7 +1,8 @@
 """Hyperparameters that choose among the package's parts, each for use inside a `build(hp)` of one's own.
 
 Every function takes KerasTuner's `hp` and returns what Keras takes. Choices that only make sense together stand in a conditional scope, so
-that no trial is spent on a value that nothing reads.
+that no trial is spent on a value that nothing reads. The scopes of the options that were not chosen are entered too: that is how KerasTuner
+learns of them before the first trial.
 """
 
 from typing import Any
@@ -32,8 +33,8 @@ _INITIALIZER_CLASSES = {
     "orthogonal": initializers.Orthogonal,
 }
 
-# Around each rule's usual rate: Keras's default is inside, a decade or so to both sides.
-LEARNING_RATES = {"adam": (1e-4, 3e-2), "rmsprop": (1e-4, 3e-2), "adagrad": (1e-3, 0.3), "sgd": (1e-3, 0.5)}
+# Lowest, usual and highest rate: a decade or so to both sides of what the rule is commonly run at.
+LEARNING_RATES = {"adam": (1e-4, 1e-3, 3e-2), "rmsprop": (1e-4, 1e-3, 3e-2), "adagrad": (1e-3, 1e-2, 0.3), "sgd": (1e-3, 1e-2, 0.5)}
 
 
 def activation(hp: Any, name: str = "activation") -> str:
@@ -57,8 +58,11 @@ def initializer(hp: Any, activation: str, name: str = "initializer") -> Any:
     >>> type(initializer(hp, activation(hp))).__name__
     'HeNormal'
     """
-    with hp.conditional_scope("activation", [activation]):
-        chosen = hp.Choice(f"{name}_{activation}", list(INITIALIZERS[activation]))
+    chosen = INITIALIZERS[activation][0]
+    for option, fitting in INITIALIZERS.items():
+        with hp.conditional_scope("activation", [option]):
+            if option == activation:
+                chosen = hp.Choice(f"{name}_{option}", list(fitting))
     return _INITIALIZER_CLASSES[chosen]()
 
 
@@ -88,10 +92,10 @@ def learning_rate(hp: Any, optimizer: str, name: str = "learning_rate") -> float
 
     >>> import keras_tuner
     >>> learning_rate(keras_tuner.HyperParameters(), "adam")
-    0.0001
+    0.001
     """
-    low, high = LEARNING_RATES[optimizer]
-    return hp.Float(f"{name}_{optimizer}", low, high, sampling="log")
+    low, usual, high = LEARNING_RATES[optimizer]
+    return hp.Float(f"{name}_{optimizer}", low, high, default=usual, sampling="log")
 
 
 def clipping(hp: Any, optimizer: Any, name: str = "clipping") -> Any:
@@ -101,11 +105,12 @@ def clipping(hp: Any, optimizer: Any, name: str = "clipping") -> Any:
     >>> type(clipping(keras_tuner.HyperParameters(), optimizers.Adam())).__name__
     'Adam'
     """
-    if hp.Choice(name, ["none", "global_norm"]) == "none":
-        return optimizer
+    chosen = hp.Choice(name, ["none", "global_norm"])
     with hp.conditional_scope(name, ["global_norm"]):
-        threshold = hp.Float(f"{name}_threshold", 0.1, 10.0, sampling="log")
-    return optimizers.GradientClipping(optimizer, rule="global_norm", threshold=threshold)
+        if chosen == "global_norm":
+            threshold = hp.Float(f"{name}_threshold", 0.1, 10.0, default=1.0, sampling="log")
+            return optimizers.GradientClipping(optimizer, rule=chosen, threshold=threshold)
+    return optimizer
 
 
 def optimizer(hp: Any, name: str = "optimizer") -> keras.optimizers.Optimizer:
@@ -115,17 +120,15 @@ def optimizer(hp: Any, name: str = "optimizer") -> keras.optimizers.Optimizer:
     >>> type(optimizer(keras_tuner.HyperParameters())).__name__
     'Adam'
     """
-    chosen = hp.Choice(name, list(LEARNING_RATES))
-    with hp.conditional_scope(name, [chosen]):
-        rate = learning_rate(hp, chosen)
-        momentum = hp.Choice("momentum", [0.0, 0.5, 0.9, 0.99]) if chosen == "sgd" else 0.0
-    built = {
-        "adam": lambda: optimizers.Adam(rate),
-        "rmsprop": lambda: optimizers.RMSprop(rate),
-        "adagrad": lambda: optimizers.Adagrad(rate),
-        "sgd": lambda: optimizers.SGD(rate, momentum=momentum),
-    }[chosen]()
-    return clipping(hp, built)
+    classes = {"adam": optimizers.Adam, "rmsprop": optimizers.RMSprop, "adagrad": optimizers.Adagrad, "sgd": optimizers.SGD}
+    chosen, arguments = hp.Choice(name, list(classes)), {}
+    for option in classes:
+        with hp.conditional_scope(name, [option]):
+            if option == chosen:
+                arguments["learning_rate"] = learning_rate(hp, option)
+                if option == "sgd":
+                    arguments["momentum"] = hp.Choice("momentum", [0.0, 0.5, 0.9, 0.99])
+    return clipping(hp, classes[chosen](**arguments))
 
 
 def batch_size(hp: Any, samples: int, name: str = "batch_size") -> int:

@@ -1,5 +1,6 @@
 """A search space of multilayer perceptrons."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ class MLP(keras_tuner.HyperModel):
         input_shape: shape of one sample, without the batch; more than one axis is flattened.
         classes: number of classes, at least 2; None for regression.
         outputs: numbers to predict, in regression.
-        mean: shape of `input_shape`; taken off the inputs inside the model. None: the inputs stay as they are.
+        mean: of shape `input_shape`, or broadcast to it; taken off the inputs inside the model. None: the inputs stay as they are.
         variance: likewise; the inputs are divided by its root. A variance of 0 counts as 1, so that a constant input stays harmless.
         max_layers: most hidden layers.
         units: widths to choose from.
@@ -69,11 +70,12 @@ class MLP(keras_tuner.HyperModel):
     def build(self, hp: Any) -> keras.Model:
         """Return a compiled model; its optimizer is built, so that a checkpoint brings its state back too."""
         x = inputs = keras.Input(self.input_shape)
-        if self.mean is not None:
-            variance = np.where(np.asarray(self.variance) > 0, self.variance, 1.0)
-            x = keras.layers.Normalization(axis=None if np.ndim(self.mean) == 0 else -1, mean=self.mean, variance=variance)(x)
         if len(self.input_shape) > 1:
             x = keras.layers.Flatten()(x)
+        if self.mean is not None:
+            size = math.prod(self.input_shape)
+            mean, variance = (np.broadcast_to(v, self.input_shape).reshape(size) for v in (self.mean, self.variance))
+            x = keras.layers.Normalization(mean=mean, variance=np.where(variance > 0, variance, 1.0))(x)
         activation = choices.activation(hp)
         units = hp.Choice("units", list(self.units))
         for i in range(hp.Int("layers", 1, self.max_layers)):

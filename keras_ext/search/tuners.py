@@ -1,5 +1,6 @@
 """KerasTuner's tuners, watched: each trial is seeded, monitored, shown and recorded."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -8,9 +9,9 @@ from typing import Any
 
 import keras
 import keras_tuner
-import numpy as np
 
 from keras_ext.callbacks import Finding, SaturationMonitor
+from keras_ext.search.grid import GridSearch
 from keras_ext.search.records import active, collect, write_json
 from keras_ext.search.view import View
 
@@ -18,7 +19,7 @@ TUNERS = {
     "random": keras_tuner.RandomSearch,
     "bayesian": keras_tuner.BayesianOptimization,
     "hyperband": keras_tuner.Hyperband,
-    "grid": keras_tuner.GridSearch,
+    "grid": GridSearch,
 }
 
 
@@ -105,15 +106,15 @@ def hyperband_trials(max_epochs: int, factor: int = 3) -> int:
     """Return how many trials one iteration of KerasTuner's Hyperband runs (Li et al. 2018, algorithm 1, with KerasTuner's rounding).
 
     >>> hyperband_trials(20)
-    34
+    30
     """
     brackets, epochs = 0, float(max_epochs)
     while epochs >= 1:
         epochs, brackets = epochs / factor, brackets + 1
-    last = int(np.ceil(1 + np.log(max_epochs) / np.log(factor)))
-    return sum(int(np.ceil(last / (b + 1) * factor ** (b - r))) for b in range(brackets) for r in range(b + 1))
+    last = math.ceil(1 + math.log(max_epochs, factor))
+    return sum(math.ceil(last / (b + 1) * factor ** (b - r)) for b in range(brackets) for r in range(b + 1))
 
 
 def _as_json(finding: Finding) -> dict[str, Any]:
     # JSON has no NaN and no infinity.
-    return {k: str(v) if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(finding).items()}
+    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(finding).items()}

@@ -1,0 +1,41 @@
+"""A grid search that goes on where it stopped."""
+
+import functools
+from typing import Any
+
+import keras_tuner
+
+
+class GridSearchOracle(keras_tuner.oracles.GridSearchOracle):
+    """KerasTuner's grid, whose place in the grid survives a restart.
+
+    KerasTuner keeps the place in two private lists and does not save them, so that a reloaded grid ends at once. Both follow from the
+    trials: one is their order in the grid, the other those whose next neighbour may not have been tried.
+    """
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over a saved state, and find the place in the grid again."""
+        super().set_state(state)
+        in_grid_order = functools.cmp_to_key(lambda a, b: self._compare(a.hyperparameters.values, b.hyperparameters.values))
+        self._ordered_ids = type(self._ordered_ids)()
+        for trial in sorted(self.trials.values(), key=in_grid_order):
+            self._ordered_ids.insert(trial.trial_id)
+        self._populate_next = list(self.end_order)
+
+
+class GridSearch(keras_tuner.Tuner):
+    """The tuner of `GridSearchOracle`: tries all combinations, at most `max_trials`."""
+
+    def __init__(
+        self,
+        hypermodel: Any = None,
+        objective: Any = None,
+        max_trials: int | None = None,
+        seed: int | None = None,
+        max_consecutive_failed_trials: int = 3,
+        **kwargs: Any,
+    ) -> None:
+        oracle = GridSearchOracle(
+            objective=objective, max_trials=max_trials, seed=seed, max_consecutive_failed_trials=max_consecutive_failed_trials
+        )
+        super().__init__(oracle=oracle, hypermodel=hypermodel, **kwargs)

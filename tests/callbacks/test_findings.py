@@ -1,0 +1,128 @@
+"""The rules: pure, so each is shown at its limit with made-up looks."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from keras_ext.callbacks.findings import Limits, examine, learning, states, worst
+from keras_ext.callbacks.probe import Activation, Look, Weight
+
+HEALTHY = Activation("h1", "tanh", False, 0.1, 0.0, 0.0, 0.0, 0.5, True)
+FIRST = Weight("h1", "h1/kernel", True, 0.1, 5.0, 1.0, 0.0, True)
+LAST = replace(FIRST, layer="out", path="out/kernel")
+
+
+def look(loss=1.0, spread=0.5, activations=(HEALTHY,), weights=(FIRST, LAST), step=10, epoch=1):
+    return Look(step, epoch, loss, spread, tuple(activations), tuple(weights))
+
+
+def symptoms(a_look, limits=None):
+    return [s.symptom for s in states(a_look, limits or Limits())]
+
+
+def test_a_healthy_look_has_no_symptom():
+    assert symptoms(look()) == []
+
+
+@pytest.mark.parametrize(
+    ("sick", "symptom"),
+    [
+        ({"activations": [replace(HEALTHY, saturated=0.51)]}, "saturated"),
+        ({"activations": [replace(HEALTHY, kind="relu", dead=0.5)]}, "dead_relu"),
+        ({"activations": [replace(HEALTHY, rms=1.1e4)]}, "exploding_activation"),
+        ({"weights": [replace(FIRST, gradient_norm=0.9e-3), replace(LAST, gradient_norm=1.0)]}, "vanishing_gradient"),
+        ({"weights": [replace(FIRST, gradient_norm=0.0), replace(LAST, gradient_norm=0.0)]}, "zero_gradient"),
+        ({"weights": [replace(FIRST, gradient_norm=1001.0)]}, "exploding_gradient"),
+        ({"weights": [replace(FIRST, largest=1001.0)]}, "exploding_weight"),
+        ({"spread": 0.9e-3}, "constant_output"),
+        ({"loss": math.nan}, "non_finite"),
+        ({"activations": [replace(HEALTHY, finite=False)]}, "non_finite"),
+        ({"weights": [replace(FIRST, finite=False)]}, "non_finite"),
+    ],
+)
+def test_each_symptom_alone(sick, symptom):
+    assert symptoms(look(**sick)) == [symptom]
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        {"activations": [replace(HEALTHY, saturated=0.5)]},
+        {"activations": [replace(HEALTHY, saturated=1.0, is_output=True)]},
+        {"activations": [replace(HEALTHY, kind="relu", dead=0.49)]},
+        {"weights": [replace(FIRST, gradient_norm=0.9e-3), replace(LAST, gradient_norm=0.1)]},  # all of it is small
+        {"weights": [replace(FIRST, gradient_norm=0.1), replace(LAST, gradient_norm=500.0)]},  # small only beside the last
+        {"spread": 0.0, "step": 0},  # before the first step a network may say nothing yet
+    ],
+)
+def test_within_the_limits_nothing_is_said(sound):
+    assert symptoms(look(**sound)) == []
+
+
+def run(*looks, limits=None):
+    found = []
+    for i in range(len(looks)):
+        found += examine(looks[: i + 1], limits or Limits(), found)
+    return found
+
+
+SICK = replace(HEALTHY, saturated=0.9)
+
+
+def test_a_lasting_state_is_critical_only_while_the_loss_does_not_fall():
+    stuck = run(*[look(1.0, activations=[SICK]) for _ in range(3)])
+    assert [(f.symptom, f.severity) for f in stuck] == [("saturated", "warning"), ("saturated", "critical")]
+    falls = run(*[look(1.0 - 0.1 * i, activations=[SICK]) for i in range(6)])
+    assert [(f.symptom, f.severity) for f in falls] == [("saturated", "warning")]
+
+
+def test_a_state_must_last_for_patience_looks():
+    looks = [look(), look(), look(activations=[SICK]), look(), look(activations=[SICK]), look()]
+    assert {f.severity for f in run(*looks)} == {"warning"}
+    assert {f.severity for f in run(*looks, limits=Limits(patience=1))} == {"critical"}
+
+
+def test_what_is_not_finite_is_critical_at_once_and_alone():
+    found = run(look(), look(math.nan, activations=[replace(SICK, finite=False)]))
+    assert [(f.symptom, f.severity, f.layer) for f in found] == [("non_finite", "critical", "h1")]
+
+
+def test_a_finding_is_told_once_a_severity():
+    assert len(run(*[look(1.0, activations=[SICK]) for _ in range(10)])) == 2
+
+
+def test_the_first_sick_layer_comes_first():
+    found = run(look(activations=[SICK, replace(SICK, layer="h2")]))
+    assert [f.layer for f in found] == ["h1", "h2"]
+
+
+def test_learning_weighs_loss_and_spread():
+    limits = Limits()
+    assert learning([look(1.0), look(0.9), look(0.8)], limits)
+    assert not learning([look(1.0), look(0.999), look(0.998)], limits)
+    assert learning([look(1.0), look(0.4), look(0.4), look(0.4), look(0.4)], limits)  # learned, and at rest
+    assert not learning([look(1.0), look(0.4), *[look(0.4, spread=0.0)] * 3], limits)  # fell to a constant
+    assert not learning([look(1.0), look(0.5), look(math.nan)], limits)
+
+
+def test_limits_are_checked():
+    with pytest.raises(ValueError) as raised:
+        Limits(saturated=1.5)
+    assert str(raised.value) == "`saturated` must be a number in (0, 1], got 1.5."
+    with pytest.raises(ValueError, match="`patience` must be a whole number of at least 1, got 0"):
+        Limits(patience=0)
+
+
+def test_a_finding_reads_as_a_sentence():
+    text = str(run(look(activations=[SICK]))[0])
+    assert text.startswith('warning: saturated in layer "h1", epoch 1. 90% of its tanh outputs are saturated. Use relu')
+
+
+def test_log_numbers_are_the_last_and_the_worst():
+    looks = [look(activations=[SICK]), look(weights=[replace(FIRST, gradient_norm=0.01), LAST])]
+    numbers = worst(looks)
+    assert (numbers["saturation"], numbers["saturation_worst"]) == (0.1, 0.9)
+    assert numbers["gradient_ratio"] == pytest.approx(0.1)
+    assert numbers["gradient_ratio_worst"] == pytest.approx(0.1)
+    assert numbers["dead"] == numbers["dead_worst"] == 0.0

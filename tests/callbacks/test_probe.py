@@ -1,0 +1,168 @@
+"""The look: its gradient is the one that the optimizer would get, and it leaves no trace."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ext
+from keras_ext.callbacks.probe import Probe
+
+
+def data(seed=0, n=32):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 6)).astype("float32")
+    return x, (x[:, :1] * x[:, 1:2] > 0).astype("float32")
+
+
+def network(*, bn=None, frozen=False, dropout=0.0, policy=None):
+    inputs = keras.Input((6,))
+    x = keras.layers.Dense(5, activation="tanh", kernel_regularizer=keras.regularizers.L2(0.01), name="first", dtype=policy)(inputs)
+    if bn is not None:
+        x = bn(name="bn", dtype=policy)(x)
+    x = keras.layers.Dropout(dropout, seed=3, dtype=policy)(x)
+    x = keras.layers.Dense(4, name="second", dtype=policy)(x)
+    x = keras.layers.Activation("relu", name="rectified", dtype=policy)(x)
+    outputs = keras.layers.Dense(1, activation="sigmoid", name="last", dtype=policy)(x)
+    model = keras.Model(inputs, outputs)
+    if frozen:
+        model.get_layer("bn").trainable = False
+        model.get_layer("bn").moving_mean.assign(np.full(5, 0.3))
+    return model
+
+
+@pytest.mark.parametrize("bn", [None, keras.layers.BatchNormalization, keras_ext.layers.BatchNormalization])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_gradient_is_the_step_of_plain_descent(bn, frozen):
+    if bn is None and frozen:
+        pytest.skip("nothing to freeze")
+    model, (x, y) = network(bn=bn, frozen=frozen), data()
+    model.compile(keras.optimizers.SGD(1.0), "binary_crossentropy")
+    model.optimizer.build(model.trainable_variables)
+    look = Probe(model, (x, y, None)).look(0, 0)
+    before = [v.numpy().astype("float64") for v in model.trainable_variables]
+    model.train_on_batch(x, y)
+    for weight, old, variable in zip(look.weights, before, model.trainable_variables, strict=True):
+        step = np.linalg.norm(old - variable.numpy())
+        # weights of size 1 in float32 hold a step to 1e-7 an entry
+        assert weight.gradient_norm == pytest.approx(step, rel=1e-5, abs=5e-7), variable.path
+        assert weight.weight_norm == pytest.approx(np.linalg.norm(old), rel=1e-5)
+
+
+def test_the_loss_is_the_loss_that_fit_would_report():
+    model, (x, y) = network(), data()
+    model.compile("sgd", "binary_crossentropy")
+    look = Probe(model, (x, y, None)).look(0, 0)
+    assert look.loss == pytest.approx(float(model.evaluate(x, y, verbose=0, batch_size=32)), rel=1e-5)
+
+
+def test_sample_weights_count():
+    model, (x, y) = network(), data()
+    model.compile("sgd", "binary_crossentropy")
+    weights = np.linspace(0, 3, len(x)).astype("float32")
+    look = Probe(model, (x, y, weights)).look(0, 0)
+    expected = model.evaluate(x, y, sample_weight=weights, verbose=0, batch_size=32)
+    assert look.loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_activations_come_in_the_order_of_the_network_and_know_the_output():
+    model, (x, y) = network(), data()
+    model.compile("sgd", "binary_crossentropy")
+    look = Probe(model, (x, y, None)).look(0, 0)
+    assert [(a.layer, a.kind, a.is_output) for a in look.activations] == [
+        ("first", "tanh", False),
+        ("rectified", "relu", False),
+        ("last", "sigmoid", True),
+    ]
+    assert [a.layer for a in look.hidden] == ["first", "rectified"]
+    hidden = keras.Model(model.input, model.get_layer("rectified").output).predict(x, verbose=0)
+    assert look.activations[1].zeros == pytest.approx((hidden == 0).mean())
+    assert look.activations[1].dead == pytest.approx((hidden == 0).all(axis=0).mean())
+    assert [w.layer for w in look.kernels] == ["first", "second", "last"]
+
+
+@pytest.mark.parametrize("kind", ["nested", "subclassed"])
+def test_layers_inside_models_and_blocks_are_seen(kind):
+    class Block(keras.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.inner = keras.layers.Dense(4, activation="sigmoid", name="inside")
+
+        def call(self, x):
+            return self.inner(x)
+
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.block, self.out = Block(), keras.layers.Dense(1, name="out")
+
+        def call(self, x):
+            return self.out(self.block(x))
+
+    x, y = data()
+    if kind == "nested":
+        model = keras.Sequential(
+            [keras.Input((6,)), keras.Sequential([keras.layers.Dense(4, "sigmoid", name="inside")]), keras.layers.Dense(1)]
+        )
+    else:
+        model = Subclassed()
+    model.compile("sgd", "mse")
+    model.fit(x, y, verbose=0)
+    look = Probe(model, (x, y, None)).look(0, 0)
+    assert [a.layer for a in look.activations] == ["inside"]
+    assert look.weights[0].layer == "inside"
+
+
+def test_dictionaries_of_inputs_and_several_outputs():
+    a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b")
+    h = keras.layers.Concatenate()([keras.layers.Dense(3, "relu")(a), b])
+    model = keras.Model({"a": a, "b": b}, {"u": keras.layers.Dense(1, name="u")(h), "v": keras.layers.Dense(2, name="v")(h)})
+    model.compile("sgd", {"u": "mse", "v": "mae"})
+    rng = np.random.default_rng(0)
+    x = {"a": rng.normal(size=(20, 3)), "b": rng.normal(size=(20, 2))}
+    y = {"u": rng.normal(size=(20, 1)), "v": rng.normal(size=(20, 2))}
+    model.fit(x, y, verbose=0)
+    look = Probe(model, (x, y, None)).look(0, 0)
+    assert look.loss == pytest.approx(model.evaluate(x, y, verbose=0, return_dict=True)["loss"], rel=1e-5)
+
+
+def test_a_look_leaves_no_trace():
+    model, (x, y) = network(bn=keras_ext.layers.BatchNormalization, dropout=0.5), data()
+    model.compile(keras_ext.optimizers.Adam(), "binary_crossentropy", metrics=["accuracy"])
+    model.fit(x, y, verbose=0)
+    state = [v.numpy() for v in (*model.variables, *model.optimizer.variables, *model.metrics_variables)]
+    calls = [layer.call for layer in model.layers]
+    probe = Probe(model, (x, y, None))
+    first, second = probe.look(0, 0), probe.look(0, 0)
+    assert first == second
+    for before, after in zip(state, (*model.variables, *model.optimizer.variables, *model.metrics_variables), strict=True):
+        np.testing.assert_array_equal(before, after.numpy())
+    assert calls == [layer.call for layer in model.layers]
+    assert all("call" not in vars(layer) for layer in model.layers if layer.name in ("first", "bn"))
+
+
+def test_dropout_is_off_in_a_look():
+    x, y = data()
+    looks = []
+    for rate in (0.0, 0.9):
+        keras.utils.set_random_seed(5)
+        model = network(dropout=rate)
+        model.compile("sgd", "binary_crossentropy")
+        looks.append(Probe(model, (x, y, None)).look(0, 0))
+    assert looks[0].loss == looks[1].loss
+
+
+def test_float16_gradients_do_not_underflow():
+    x, y = data()
+    model = network(policy="mixed_float16")
+    model.get_layer("last").kernel.assign(model.get_layer("last").kernel * 1e-7)
+    model.compile("sgd", "binary_crossentropy")
+    look = Probe(model, (x, y, None)).look(0, 0)
+    assert look.kernels[0].gradient_norm > 0
+    assert look.finite
+
+
+def test_predictions_that_ignore_the_input_have_no_spread():
+    model, (x, y) = network(), data()
+    model.get_layer("last").kernel.assign(np.zeros((4, 1)))
+    model.compile("sgd", "binary_crossentropy")
+    assert Probe(model, (x, y, None)).look(0, 0).spread < 1e-6

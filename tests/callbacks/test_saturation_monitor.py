@@ -1,0 +1,184 @@
+"""The monitor in real fits: sick networks are named, sound ones left alone, and the training is the same with it."""
+
+import copy
+import pickle
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ext
+from keras_ext.callbacks import Limits, SaturationMonitor
+
+
+def data(n=512):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(n, 10)).astype("float32")
+    return x, (x[:, :1] + x[:, 1:2] > 0).astype("float32")
+
+
+def network(activation="relu", depth=2, width=16, initializer="glorot_uniform", bias="zeros", rate=1e-2, **compile_arguments):
+    model = keras.Sequential([keras.Input((10,))])
+    for i in range(depth):
+        model.add(keras.layers.Dense(width, activation, kernel_initializer=initializer, bias_initializer=bias, name=f"h{i}"))
+        model.add(keras_ext.layers.Dropout(0.1))
+    model.add(keras.layers.Dense(1, "sigmoid", name="out"))
+    model.compile(keras_ext.optimizers.Adam(rate), "binary_crossentropy", metrics=["accuracy"], **compile_arguments)
+    return model
+
+
+def fit(model, *, epochs=4, **arguments):
+    x, y = data()
+    monitor = SaturationMonitor(x, y, **{"on_critical": None, **arguments})
+    history = model.fit(x, y, epochs=epochs, verbose=0, callbacks=[monitor])
+    return monitor, history.history
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "selu"])
+def test_a_sound_network_gets_no_finding(activation):
+    monitor, history = fit(network(activation))
+    assert monitor.findings == []
+    assert history["accuracy"][-1] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "symptom"),
+    [
+        ({"activation": "sigmoid", "depth": 12}, "vanishing_gradient"),
+        ({"activation": "relu", "bias": keras.initializers.Constant(-30.0)}, "dead_relu"),
+        ({"activation": "relu", "initializer": "zeros"}, "zero_gradient"),
+        ({"activation": "relu", "rate": 1e30}, "non_finite"),
+        ({"activation": "tanh", "initializer": keras.initializers.RandomNormal(stddev=30.0, seed=1), "rate": 1e-6}, "saturated"),
+    ],
+)
+def test_a_sick_network_is_named_critical(arguments, symptom):
+    monitor, history = fit(network(**arguments))
+    assert symptom in {f.symptom for f in monitor.findings if f.severity == "critical"}
+    assert history["critical"][-1] == sum(f.severity == "critical" for f in monitor.findings)
+
+
+def test_the_layer_that_is_sick_is_the_layer_that_is_named():
+    model = network("tanh", depth=3)
+    model.get_layer("h1").kernel.assign(model.get_layer("h1").kernel * 100)
+    monitor, _ = fit(model, epochs=1)
+    assert {f.layer for f in monitor.findings if f.symptom == "saturated"} == {"h1"}
+
+
+def test_training_is_the_same_with_and_without_the_monitor():
+    x, y = data()
+    weights, histories = [], []
+    for callbacks in ([], [SaturationMonitor(x, y)]):
+        keras.utils.set_random_seed(7)
+        model = keras.Sequential([keras.Input((10,)), keras.layers.Dense(16), keras_ext.layers.BatchNormalization()])
+        model.add(keras.layers.Activation("tanh"))
+        model.add(keras.layers.Dropout(0.5))
+        model.add(keras.layers.Dense(1, "sigmoid"))
+        model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+        histories.append(model.fit(x, y, epochs=3, verbose=0, callbacks=callbacks, validation_split=0.2).history)
+        weights.append([v.numpy() for v in (*model.variables, *model.optimizer.variables)])
+    for without, with_it in zip(*weights, strict=True):
+        np.testing.assert_array_equal(without, with_it)
+    for key, values in histories[0].items():
+        assert values == histories[1][key]
+
+
+def test_the_log_keys_are_there_at_every_epoch():
+    _, history = fit(network(), epochs=3)
+    keys = {"saturation", "saturation_worst", "dead", "dead_worst", "gradient_ratio", "gradient_ratio_worst", "critical"}
+    assert keys <= set(history)
+    assert all(len(history[key]) == 3 for key in keys)
+
+
+def test_early_stopping_sees_the_keys():
+    x, y = data()
+    monitor = SaturationMonitor(x, y, on_critical=None)
+    stop = keras.callbacks.EarlyStopping(monitor="saturation", mode="min", patience=0, start_from_epoch=1)
+    history = network().fit(x, y, epochs=9, verbose=0, callbacks=[monitor, stop])
+    assert len(history.epoch) == 3  # 0 saturation cannot fall
+
+
+@pytest.mark.parametrize("on_critical", ["warn", "stop", "raise", None])
+def test_what_happens_at_a_critical_finding(on_critical):
+    x, y = data()
+    monitor = SaturationMonitor(x, y, on_critical=on_critical)
+    model = network(bias=keras.initializers.Constant(-30.0))
+    if on_critical == "raise":
+        with pytest.raises(RuntimeError, match="dead relu"):
+            model.fit(x, y, epochs=9, verbose=0, callbacks=[monitor])
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = model.fit(x, y, epochs=9, verbose=0, callbacks=[monitor])
+    told = [w for w in caught if "dead relu" in str(w.message)]
+    assert len(told) == (1 if on_critical == "warn" else 0)
+    assert len(history.epoch) == (2 if on_critical == "stop" else 9)
+
+
+def test_a_copy_hears_through_the_function_it_was_given():
+    x, y = data()
+    heard = []
+    original = SaturationMonitor(x, y, on_critical=None, on_finding=lambda finding: heard.append(finding))
+    network(bias=keras.initializers.Constant(-30.0)).fit(x, y, epochs=2, verbose=0, callbacks=[copy.deepcopy(original)])
+    assert original.findings == []
+    assert "dead_relu" in {f.symptom for f in heard}
+
+
+def test_it_pickles_and_is_used_again():
+    x, y = data()
+    monitor = pickle.loads(pickle.dumps(SaturationMonitor(x, y, on_critical=None)))
+    network(bias=keras.initializers.Constant(-30.0)).fit(x, y, epochs=1, verbose=0, callbacks=[monitor])
+    assert monitor.findings
+    network().fit(x, y, epochs=2, verbose=0, callbacks=[monitor])
+    assert monitor.findings == []
+    assert [look.epoch for look in monitor.looks] == [0, 1, 2]
+    assert [look.step for look in monitor.looks] == [0, 16, 32]
+    copy.deepcopy(monitor.findings)
+
+
+def test_the_probe_is_a_seeded_sample():
+    x = np.arange(1000.0)[:, None]
+    first, again, other = (SaturationMonitor(x, x, seed=s)._data[0] for s in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert len(np.unique(first)) == 256
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"x": np.ones((3, 2)), "y": np.ones(4)},
+            ValueError,
+            "`x`, `y` and `sample_weight` must have the same number of samples, at least 1, got [3, 4].",
+        ),
+        (
+            {"x": iter([1])},
+            TypeError,
+            "`x` must be an array, or a list or dict of arrays, got 'list_iterator'. "
+            "Give the monitor a few hundred samples as arrays, whatever `fit` is given.",
+        ),
+        ({"x": np.ones((3, 2)), "probe_size": 0}, ValueError, "`probe_size` must be a whole number of at least 1, got 0."),
+        (
+            {"x": np.ones((3, 2)), "on_critical": "halt"},
+            ValueError,
+            "`on_critical` must be one of 'warn', 'stop', 'raise', None, got 'halt'.",
+        ),
+        (
+            {"x": np.ones((3, 2)), "limits": {"dead": 0.5}},
+            TypeError,
+            "`limits` must be a keras_ext.callbacks.Limits or None, got {'dead': 0.5}.",
+        ),
+    ],
+)
+def test_bad_arguments_are_told(arguments, error, message):
+    with pytest.raises(error) as raised:
+        SaturationMonitor(**arguments)
+    assert str(raised.value) == message
+
+
+def test_limits_change_what_is_found():
+    strict, _ = fit(network(), limits=Limits(exploding_weight=0.1), epochs=1)
+    lenient, _ = fit(network(), epochs=1)
+    assert {f.symptom for f in strict.findings} == {"exploding_weight"}
+    assert lenient.findings == []
