@@ -1,0 +1,220 @@
+"""The installed command, in new processes."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_ext.search import load_digits
+from keras_ext.search.run import Settings
+
+COMMAND = Path(sys.executable).with_name("keras-ext.exe" if os.name == "nt" else "keras-ext")
+
+
+def keras_ext(*words, cwd, timeout=300):
+    return subprocess.run([str(COMMAND), *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+def python(code, cwd):
+    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A small search on the digits, as a user would start it."""
+    folder = tmp_path_factory.mktemp("digits")
+    done = keras_ext("search", "--trials", 2, "--epochs", 2, "--output", "out", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_a_search_shows_its_trials_and_ends_with_a_leaderboard(digits):
+    _, done = digits
+    lines = done.stdout.splitlines()
+    assert lines[0] == "digits: 1797 samples, 64 inputs, 10 classes (classification)"
+    assert lines[1].startswith("keras 3.")
+    assert lines[2].startswith("trial 1 of 2: val_accuracy 0.")
+    assert lines[3].startswith("trial 2 of 2: val_accuracy 0.")
+    assert "activation" in lines[2]
+    assert "healthy" in lines[2] or "warning" in lines[2] or "critical" in lines[2]
+    assert "Leaderboard" in done.stdout
+    assert "saved as out/best_model.keras" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_results_lie_in_the_output_folder(digits):
+    folder, _ = digits
+    out = folder / "out"
+    told = json.loads((out / "results.json").read_text())
+    rows = list(csv.DictReader((out / "leaderboard.csv").open()))
+    assert [float(row["score"]) for row in rows] == [t["score"] for t in told["trials"]]
+    assert {row["number"] for row in rows} == {"1", "2"}
+    assert told["settings"]["trials"] == 2
+    for trial in told["trials"]:
+        diagnosis = json.loads((out / f"trials/trial_{trial['trial']}/diagnosis.json").read_text())
+        assert diagnosis["epochs"] == trial["epochs"]
+
+
+def test_the_model_loads_in_a_new_process_that_imports_the_package_alone(digits):
+    folder, _ = digits
+    split = load_digits().split(0.2, 0)
+    np.savez(folder / "validation.npz", x=split.x_validation, y=split.y_validation)
+    code = (
+        "import numpy as np, keras, keras_ext; d = np.load('validation.npz'); m = keras.models.load_model('out/best_model.keras'); "
+        "print(float(np.mean(m.predict(d['x'], verbose=0).argmax(1) == d['y'])))"
+    )
+    score = json.loads((folder / "out/results.json").read_text())["trials"][0]["score"]
+    assert float(python(code, folder)) == pytest.approx(score, abs=1e-6)
+
+
+def test_a_search_is_resumed_from_its_folder_alone_and_can_be_made_longer(digits):
+    folder, _ = digits
+    before = json.loads((folder / "out/results.json").read_text())["trials"]
+    done = keras_ext("search", "--output", "out", "--resume", "--trials", 3, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    after = json.loads((folder / "out/results.json").read_text())["trials"]
+    assert len(after) == 3
+    assert [t for t in after if t["number"] < 3] == before
+    assert "trial 3 of 3" in done.stdout
+    assert "trial 2 of 3" not in done.stdout
+
+
+def test_a_search_killed_in_mid_trial_goes_on(tmp_path):
+    words = [str(COMMAND), "search", "--trials", "3", "--epochs", "4", "--output", "out"]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("trial 1 of 3"):
+            break
+    # into the middle of the second trial
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out/trials/trial_1").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    done = keras_ext("search", "--output", "out", "--resume", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    trials = json.loads((tmp_path / "out/results.json").read_text())["trials"]
+    assert sorted(t["number"] for t in trials) == [1, 2, 3]
+    assert all(t["score"] is not None for t in trials)
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    words = [str(COMMAND), "search", "--trials", "50", "--output", "out"]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("out/trials/trial_*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; go on with: keras-ext search --output out --resume" in out
+    assert "Traceback" not in err
+
+
+def prepared(folder):
+    """Lay out the files of the mistakes below."""
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(size=(40, 2)).round(3)
+    good = "a,b,kind\n" + "\n".join(f"{a},{b},{'xy'[i % 2]}" for i, (a, b) in enumerate(numbers)) + "\n"
+    (folder / "good.csv").write_text(good)
+    (folder / "text.csv").write_text(good.replace("\n", "\nred,", 1).replace("\nred,", "\n", 1).replace(f"{numbers[3][1]}", "red"))
+    (folder / "gap.csv").write_text(good.replace(f"{numbers[4][1]},", ",", 1))
+    (folder / "one.csv").write_text(good.replace("y\n", "x\n"))
+    np.savez(folder / "nan.npz", x=np.where(np.arange(80).reshape(40, 2) == 7, np.nan, 1.0), y=np.arange(40) % 2)
+    (folder / "taken").mkdir()
+    (folder / "taken/search.json").write_text(json.dumps({"tuner": "random", "trials": 1, "epochs": 1, "seed": 0, "validation": 0.2}))
+    (folder / "mine").write_text("a file")
+    return folder
+
+
+MISTAKES = {
+    "--data no.csv": "no.csv: no such file. Check the path given to --data.",
+    "--data good.txt": "good.txt: is neither .npz nor .csv. Save the data as one of them.",
+    "--data text.csv": 'text.csv: column "b" holds text ("red" in line 5). Turn it into numbers, such as a 0 or 1 for each word.',
+    "--data gap.csv": 'gap.csv: column "b" has no finite number in line 6 (empty). Fill or remove that line.',
+    "--data nan.npz": "nan.npz: NaN or infinite values in the inputs, first in sample 4, feature 2. Fill or remove those samples.",
+    "--data good.csv --target price": 'good.csv: no column "price". Name one of "a", "b", "kind" with --target.',
+    "--data one.csv": "one.csv: the target has a single class, x: there is nothing to tell apart. Name another target.",
+    "--data good.csv --task ranking": "--task must be auto, classification or regression, got ranking.",
+    "--target kind": "--target and --task go with --data. Name the file, or leave them out to search on the digits.",
+    "--trials 0": "--trials must be a whole number of at least 1, got 0.",
+    "--trials many": "Invalid value for '--trials': 'many' is not a valid integer. See keras-ext --help.",
+    "--epochs -3": "--epochs must be a whole number of at least 1, got -3.",
+    "--tuner annealing": "--tuner must be one of 'random', 'bayesian', 'hyperband', 'grid', got 'annealing'.",
+    "--tuner hyperband --trials 9": (
+        "--trials 9 has no effect with --tuner hyperband, which sets the number itself. Leave it out; --epochs steers it."
+    ),
+    "--zzz": "No such option: --zzz See keras-ext --help.",
+    "--output taken": "taken: holds a search. Add --resume to go on with it, or give another --output.",
+    "--output mine": "mine: is a file, not a folder. Give another --output.",
+    "--output new --resume": "new: holds no search to resume. Leave --resume out to start one there.",
+    "--resume": "--resume needs the folder of the search. Give it with --output FOLDER.",
+    "--output taken --resume --seed 4": (
+        "taken: holds a search with seed 0, got 4. Give what it began with, or another --output."
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def mistakes(tmp_path_factory):
+    """Every mistake made once, two processes at a time."""
+    folder = prepared(tmp_path_factory.mktemp("mistakes"))
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with ThreadPoolExecutor(2) as pool:
+        done = dict(zip(MISTAKES, pool.map(lambda words: keras_ext("search", *words.split(), cwd=folder), MISTAKES), strict=True))
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+    return done
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_a_mistake_ends_in_one_line_and_code_2_and_touches_nothing(mistakes, words):
+    done = mistakes[words]
+    assert done.stderr == f"keras-ext: {MISTAKES[words]}\n"
+    assert done.returncode == 2
+
+
+def test_the_command_and_the_module_are_one_and_help_has_an_example_for_each_option(tmp_path):
+    by_command = keras_ext("search", "--help", cwd=tmp_path)
+    by_module = subprocess.run([sys.executable, "-m", "keras_ext", "search", "--help"], cwd=tmp_path, capture_output=True, text=True)
+    assert by_command.returncode == by_module.returncode == 0
+    assert by_command.stderr == by_module.stderr == ""
+    text = " ".join(by_command.stdout.split())
+    assert text.replace("keras-ext", "") == " ".join(by_module.stdout.split()).replace("python -m keras_ext", "").replace("keras-ext", "")
+    for option in ("data", "target", "task", "tuner", "trials", "epochs", "seed", "output"):
+        assert f"Example: --{option} " in text, option
+    assert "Example: --output runs/houses --resume" in text
+
+
+def test_csv_of_ones_own(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3))
+    y = 1000 + 50 * x[:, 0] - 20 * x[:, 1]
+    rows = "\n".join(",".join(f"{v:.4f}" for v in (*xs, t)) for xs, t in zip(x, y, strict=True))
+    (tmp_path / "houses.csv").write_text("size,age,noise,price\n" + rows)
+    done = keras_ext("search", "--data", "houses.csv", "--target", "price", "--trials", 2, "--epochs", 8, "--seed", 3, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "houses.csv: 200 samples, 3 inputs, a number to predict (regression)" in done.stdout
+    (folder,) = (tmp_path / "results").iterdir()
+    code = (
+        "import keras, keras_ext, numpy as np; "
+        f"m = keras.models.load_model(r'{folder}/best_model.keras'); print(m.predict(np.zeros((1, 3)), verbose=0)[0, 0])"
+    )
+    assert 900 < float(python(code, tmp_path)) < 1100
+
+
+def test_defaults_in_the_help_are_the_settings(tmp_path):
+    text = " ".join(keras_ext("search", "--help", cwd=tmp_path).stdout.split())
+    for name in ("tuner", "trials", "epochs", "seed"):
+        assert f"[default: {getattr(Settings(), name)}]" in text
