@@ -57,7 +57,7 @@ def runs_as_command() -> bool:
     """True in `keras-ext ...` and `python -m keras_ext ...`."""
     words = sys.orig_argv
     as_module = "-m" in words and words[words.index("-m") + 1 :][:1] == ["keras_ext"]
-    return as_module or Path(sys.argv[0]).name in ("keras-ext", "keras-ext.exe")
+    return as_module or Path((sys.argv or [""])[0]).name in ("keras-ext", "keras-ext.exe")
 
 
 redirect = Redirect() if runs_as_command() else None

@@ -67,8 +67,7 @@ def with_sparse_values(gradient: Any, values: Any) -> Any:
 
 def replica_count() -> int:
     """Return how many replicas of a distribution strategy run this step."""
-    context = tf.distribute.get_replica_context()
-    return 1 if context is None else context.num_replicas_in_sync
+    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def sum_over_replicas(tree: Any) -> Any:
@@ -89,7 +88,7 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trainable)
             loss, outputs = forward(trainable, other, data)
-        gradients = tape.gradient(loss, trainable, unconnected_gradients="zero")
+        gradients = tape.gradient(loss, trainable, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return reduce(loss, [tf.convert_to_tensor(g) for g in gradients], trainable, outputs)
 
     def probe(trainable: list[Any], other: list[Any], data: Any) -> Any:

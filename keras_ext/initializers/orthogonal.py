@@ -28,7 +28,7 @@ class Orthogonal(keras.initializers.Initializer):
 
     Example:
         >>> import numpy as np
-        >>> q = np.array(Orthogonal(seed=1)((6, 4)))
+        >>> q = ops.convert_to_numpy(Orthogonal(seed=1)((6, 4)))
         >>> bool(np.allclose(q.T @ q, np.eye(4), atol=1e-6))
         True
 

@@ -56,8 +56,7 @@ class VarianceScaling(keras.initializers.VarianceScaling):
         ValueError: `scale` is not above 0, or `mode` or `distribution` is none of those.
 
     Example:
-        >>> import numpy as np
-        >>> w = np.array(VarianceScaling(scale=2.0, seed=1)((400, 300)))
+        >>> w = ops.convert_to_numpy(VarianceScaling(scale=2.0, seed=1)((400, 300)))
         >>> bool(abs(w.std() - (2 / 400) ** 0.5) < 5e-4)
         True
 

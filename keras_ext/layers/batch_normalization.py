@@ -66,7 +66,7 @@ class BatchNormalization(keras.layers.Layer):
     Example:
         >>> import numpy as np
         >>> x = np.random.default_rng(0).normal(5.0, 3.0, (256, 4)).astype("float32")
-        >>> y = np.array(BatchNormalization()(x, training=True))
+        >>> y = ops.convert_to_numpy(BatchNormalization()(x, training=True))
         >>> bool(abs(y.mean()) < 1e-5), bool(abs(y.std() - 1) < 1e-3)
         (True, True)
 

@@ -32,7 +32,7 @@ class Dropout(keras.layers.Layer):
 
     Example:
         >>> import numpy as np
-        >>> y = np.array(Dropout(0.5, seed=1)(np.ones((1000, 100), "float32"), training=True))
+        >>> y = ops.convert_to_numpy(Dropout(0.5, seed=1)(np.ones((1000, 100), "float32"), training=True))
         >>> sorted({float(v) for v in y.ravel()})
         [0.0, 2.0]
         >>> bool(abs(y.mean() - 1) < 0.02)

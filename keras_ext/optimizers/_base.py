@@ -23,5 +23,9 @@ class ExactOptimizer(keras.optimizers.Optimizer):
     def _slot(self, slots: list[Any], variable: Any) -> Any:
         return slots[keras_private.variable_index(self, variable)]
 
+    def _gradient(self, gradient: Any, variable: Any) -> Any:
+        # The sum over replicas puts their rows side by side, so that ids may repeat again.
+        return self._as(_backend.sum_repeated_rows(gradient) if _backend.replica_count() > 1 else gradient, variable)
+
     def _as(self, value: Any, variable: Any) -> Any:
         return ops.cast(value, variable.dtype)

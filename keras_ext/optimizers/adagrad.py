@@ -62,7 +62,7 @@ class Adagrad(ExactOptimizer):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Move `variable` by one step."""
-        rate, g = self._as(learning_rate, variable), self._as(gradient, variable)
+        rate, g = self._as(learning_rate, variable), self._gradient(gradient, variable)
         a = self._slot(self._accumulators, variable)
         self.assign_add(a, ops.square(g))
         self.assign_sub(variable, adagrad(g, a, learning_rate=rate, epsilon=self.epsilon))

@@ -83,7 +83,7 @@ class Adam(ExactOptimizer):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Move `variable` by one step."""
-        rate, g = self._as(learning_rate, variable), self._as(gradient, variable)
+        rate, g = self._as(learning_rate, variable), self._gradient(gradient, variable)
         beta_1, beta_2 = self._as(self.beta_1, variable), self._as(self.beta_2, variable)
         step_size = bias_corrected(rate, self._as(self.iterations + 1, variable), beta_1=beta_1, beta_2=beta_2)
         m_slot, v_slot = self._slot(self._momentums, variable), self._slot(self._velocities, variable)

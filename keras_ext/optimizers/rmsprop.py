@@ -80,7 +80,7 @@ class RMSprop(ExactOptimizer):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Move `variable` by one step."""
-        rate, g = self._as(learning_rate, variable), self._as(gradient, variable)
+        rate, g = self._as(learning_rate, variable), self._gradient(gradient, variable)
         slot = self._slot(self._velocities, variable)
         v = decayed(slot, ops.square(g), rho=self.rho)
         self.assign(slot, v)

@@ -65,7 +65,7 @@ class SGD(ExactOptimizer):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Move `variable` by one step."""
-        rate, g = self._as(learning_rate, variable), self._as(gradient, variable)
+        rate, g = self._as(learning_rate, variable), self._gradient(gradient, variable)
         if self.momentum == 0:
             self.assign_add(variable, descent(g, learning_rate=rate))
             return

@@ -16,9 +16,12 @@ class GridSearchOracle(keras_tuner.oracles.GridSearchOracle):
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over a saved state, and find the place in the grid again."""
         super().set_state(state)
-        in_grid_order = functools.cmp_to_key(lambda a, b: self._compare(a.hyperparameters.values, b.hyperparameters.values))
+
+        def compare(a: Any, b: Any) -> int:
+            return self._compare(a.hyperparameters.values, b.hyperparameters.values)
+
         self._ordered_ids = type(self._ordered_ids)()
-        for trial in sorted(self.trials.values(), key=in_grid_order):
+        for trial in sorted(self.trials.values(), key=functools.cmp_to_key(compare)):
             self._ordered_ids.insert(trial.trial_id)
         self._populate_next = list(self.end_order)
 

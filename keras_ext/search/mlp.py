@@ -27,10 +27,12 @@ class MLP(keras_tuner.HyperModel):
         variance: likewise; the inputs are divided by its root. A variance of 0 counts as 1, so that a constant input stays harmless.
         max_layers: most hidden layers.
         units: widths to choose from.
+        samples: number of training samples, which bounds the batch sizes to choose from; None leaves the batch size to the call of
+            `search`.
         name: name of the search space.
 
     Raises:
-        ValueError: `classes`, `outputs`, `max_layers` or `units` is out of range, or only one of `mean` and `variance` is given.
+        ValueError: `classes`, `outputs`, `max_layers`, `units` or `samples` is out of range, or only one of `mean` and `variance` is given.
 
     Example:
         >>> space = MLP(input_shape=(4,), classes=3)
@@ -48,6 +50,7 @@ class MLP(keras_tuner.HyperModel):
         variance: Any = None,
         max_layers: int = 4,
         units: Sequence[int] = (32, 64, 128, 256),
+        samples: int | None = None,
         name: str = "mlp",
     ) -> None:
         super().__init__(name=name)
@@ -61,6 +64,7 @@ class MLP(keras_tuner.HyperModel):
         self.mean, self.variance = mean, variance
         self.max_layers = whole("max_layers", max_layers)
         self.units = tuple(units)
+        self.samples = None if samples is None else whole("samples", samples)
 
     @property
     def objective(self) -> keras_tuner.Objective:
@@ -69,6 +73,8 @@ class MLP(keras_tuner.HyperModel):
 
     def build(self, hp: Any) -> keras.Model:
         """Return a compiled model; its optimizer is built, so that a checkpoint brings its state back too."""
+        if self.samples is not None:
+            choices.batch_size(hp, self.samples)  # read by `fit`; named here, so that it is known before the first trial
         x = inputs = keras.Input(self.input_shape)
         if len(self.input_shape) > 1:
             x = keras.layers.Flatten()(x)
@@ -98,7 +104,7 @@ class MLP(keras_tuner.HyperModel):
         return model
 
     def fit(self, hp: Any, model: keras.Model, x: Any, y: Any = None, **kwargs: Any) -> Any:
-        """Train `model` with a chosen batch size; arguments as those of `model.fit`."""
-        if "batch_size" not in kwargs and hasattr(x, "__len__"):
-            kwargs["batch_size"] = choices.batch_size(hp, len(x))
+        """Train `model` with the chosen batch size; arguments as those of `model.fit`."""
+        if self.samples is not None:
+            kwargs.setdefault("batch_size", hp.get("batch_size"))
         return model.fit(x, y, **kwargs)

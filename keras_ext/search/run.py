@@ -105,6 +105,7 @@ def run(
         classes=None if table.classes is None else len(table.classes),
         mean=split.x.mean(axis=0),
         variance=split.x.var(axis=0),
+        samples=len(split.x),
     )
     total = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else settings.trials
     console = console or Console(quiet=True)

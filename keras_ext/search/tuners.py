@@ -89,7 +89,7 @@ def make_tuner(
     KerasTuner takes a seed of 0 for none, so the tuner's is one higher.
     """
     arguments: dict[str, Any] = {"max_epochs": epochs} if kind == "hyperband" else {"max_trials": trials}
-    watched = type(f"Watched{TUNERS[kind].__name__}", (_Watched, TUNERS[kind]), {"view": view, "search_seed": seed})
+    watched: Any = type(f"Watched{TUNERS[kind].__name__}", (_Watched, TUNERS[kind]), {"view": view, "search_seed": seed})
     return watched(
         space,
         objective=objective,

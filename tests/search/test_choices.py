@@ -53,12 +53,12 @@ def test_batches_fit_the_data(samples, sizes):
 
 
 def test_the_whole_space_is_known_before_the_first_trial_and_no_trial_holds_an_unread_value(tmp_path):
-    space = MLP((8, 8), classes=3, mean=np.zeros((8, 8)), variance=np.ones((8, 8)), max_layers=3)
+    space = MLP((8, 8), classes=3, mean=np.zeros((8, 8)), variance=np.ones((8, 8)), max_layers=3, samples=500)
     oracle = keras_tuner.oracles.RandomSearchOracle(space.objective, max_trials=30, seed=1)
     oracle.verbose = 0
     keras_tuner.Tuner(oracle, space, directory=tmp_path, project_name="space")
     known = {h.name for h in oracle.get_space().space}
-    assert {f"learning_rate_{name}" for name in choices.LEARNING_RATES} | {"momentum", "clipping_threshold"} <= known
+    assert {f"learning_rate_{name}" for name in choices.LEARNING_RATES} | {"momentum", "clipping_threshold", "batch_size"} <= known
     assert {f"initializer_{name}" for name in choices.ACTIVATIONS} <= known
     for i in range(30):
         hp = oracle.create_trial(f"tuner{i}").hyperparameters
