@@ -1,0 +1,1 @@
+"""How fast the package's parts are next to Keras's own: `python -m benchmarks --help`."""

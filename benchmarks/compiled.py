@@ -1,0 +1,39 @@
+"""A model's compiled train step, without the data pipeline, callbacks and progress bar of `fit`; no framework is imported here."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+# How Keras runs a train step: the name of the mode -> `jit_compile`. PyTorch's torch.compile is not what Keras users run there.
+_MODES = {"tensorflow": {"XLA": True, "graph": False}, "jax": {"jit": True}, "torch": {"eager": False}}
+
+
+def modes() -> dict[str, bool]:
+    """Return the modes that the figures of this backend are taken in."""
+    return _MODES[keras.backend.backend()]
+
+
+def compiled_step(model: Any, data: Any) -> Callable[[], Any]:
+    """Return a function that starts one train step of `model` on `data` and returns what is to be waited for.
+
+    The step is `model.train_function`, which `make_train_function` builds for `fit` and `train_on_batch`. Called with one batch of tensors
+    it copies nothing from the host, and what is left beside the step itself is a Python call or two. The data go in again at each step.
+
+    Args:
+        model: built and compiled, its optimizer built.
+        data: what `train_step` takes, as tensors.
+    """
+    model.make_train_function()
+    if keras.backend.backend() != "jax":
+        return lambda: model.train_function([data])
+    # On JAX the state goes through the step, and its old buffers are given away.
+    parts = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables)
+    state = tuple([v.value for v in variables] for variables in parts)
+
+    def step() -> Any:
+        nonlocal state
+        logs, state = model.train_function(state, iter([data]))
+        return logs, state
+
+    return step

@@ -1,0 +1,43 @@
+"""One figure: ours against Keras's own part."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from benchmarks.measure import Spread
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One comparison.
+
+    `keras_ms` and `ours_ms` are the medians of what is compared, in milliseconds. `ratio` is the median of ours over Keras's, round by
+    round, with its quartiles, or None where the noise hides it. With `percent` the ratio is that of the same fit with and without a part,
+    and is shown as what the part adds. `detail` holds further medians, in milliseconds.
+    """
+
+    part: str
+    case: str
+    mode: str
+    keras_ms: float
+    ours_ms: float
+    ratio: Spread | None
+    rounds: int
+    percent: bool = False
+    detail: dict[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return the ratio, or what is added in percent, as a person reads it."""
+        if self.ratio is None:
+            return "within the noise"
+        numbers = (self.ratio.median, self.ratio.low, self.ratio.high)
+        if self.percent:
+            return "{:+.1f} % ({:+.1f} to {:+.1f})".format(*(100 * (n - 1) for n in numbers))
+        return "{:.2f} ({:.2f} to {:.2f})".format(*numbers)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A figure still to be measured, and its name on the way."""
+
+    title: str
+    measure: Callable[[], Figure]
