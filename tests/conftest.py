@@ -1,0 +1,84 @@
+"""What every test starts from: a fixed seed, the float32 policy, and the backend that KERAS_BACKEND names."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+
+def pytest_collection_modifyitems(config, items):
+    if keras.backend.backend() != "tensorflow":
+        skip = pytest.mark.skip(reason="uses TensorFlow itself")
+        for item in items:
+            if item.get_closest_marker("needs_tensorflow"):
+                item.add_marker(skip)
+    if "slow" not in config.option.markexpr and os.environ.get("KERAS_EXT_SLOW") != "1":
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=slow)
+
+
+@pytest.fixture(autouse=True)
+def _same_start():
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("float32")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def differentiate():
+    """A function that returns a layer's training output and the gradients of `sum(weight * output)`.
+
+    The gradients are those of the input and of the trainable weights, by the backend's own automatic differentiation.
+    """
+    return {"tensorflow": _by_tensorflow, "jax": _by_jax, "torch": _by_torch}[keras.backend.backend()]
+
+
+def _by_tensorflow(layer, x, weight, **arguments):
+    import tensorflow as tf
+
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x, training=True, **arguments)
+        loss = tf.reduce_sum(tf.cast(y, tf.float32) * weight)
+    gradients = tape.gradient(loss, [x, *(v.value for v in layer.trainable_variables)])
+    return np.array(y), [np.array(g) for g in gradients]
+
+
+def _by_jax(layer, x, weight, **arguments):
+    import jax
+
+    layer.build(x.shape)
+
+    def loss(x, trainable):
+        y, _ = layer.stateless_call(trainable, [v.value for v in layer.non_trainable_variables], x, training=True, **arguments)
+        return (y * weight).sum(), y
+
+    (gx, gw), y = jax.grad(loss, argnums=(0, 1), has_aux=True)(ops.convert_to_tensor(x), [v.value for v in layer.trainable_variables])
+    return np.array(y), [np.array(g) for g in (gx, *gw)]
+
+
+def _by_torch(layer, x, weight, **arguments):
+    x = ops.convert_to_tensor(x).requires_grad_()
+    y = layer(x, training=True, **arguments)
+    (y * ops.convert_to_tensor(weight)).sum().backward()
+    gradients = [x.grad, *(v.value.grad for v in layer.trainable_variables)]
+    return ops.convert_to_numpy(y), [ops.convert_to_numpy(g) for g in gradients]
+
+
+@pytest.fixture
+def in_new_process():
+    """A function that runs Python code in a process of its own and returns what it printed."""
+
+    def run(code, *arguments):
+        done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done.stdout
+
+    return run
