@@ -77,7 +77,9 @@ def main(words: List[str]) -> int:
     if words[0] == "search":
         command = [str(python), "-m", "keras_ext", "search"] + words[1:]
         return subprocess.call(command)
-    return subprocess.call([str(python), "-m", "pytest"] + words[1:], cwd=str(HERE))
+    # One process a core; a file's tests stay together, since they share what they have made.
+    command = [str(python), "-m", "pytest", "-n", "auto", "--dist", "loadfile"] + words[1:]
+    return subprocess.call(command, cwd=str(HERE))
 
 
 if __name__ == "__main__":

@@ -101,9 +101,13 @@ def test_the_config_is_json_and_builds_an_equal_object(module, name, full):
     again = type(thing).from_config(json.loads(json.dumps(config)))
     assert json.dumps(again.get_config()) == json.dumps(config)
     assert set(inspect.signature(type(thing)).parameters) - {"kwargs"} <= set(config)
-    for argument, value in ARGUMENTS[module][name].items():
-        if full and isinstance(value, int | float):
+    for argument, value in ARGUMENTS[module][name].items() if full else ():
+        if isinstance(value, int | float):
             np.testing.assert_allclose(config[argument], value, rtol=1e-6)
+        elif isinstance(config[argument], dict) and isinstance(value, str):
+            assert config[argument]["class_name"].lower() == value
+        else:
+            assert json.dumps(config[argument]) == json.dumps(value)
 
 
 @every_class
@@ -188,7 +192,9 @@ def loaded_elsewhere(tmp_path_factory):
     for module, name in EVERY:
         model, _ = fitted(make(module, name))
         model.save(folder / f"{name}.keras")
-        here[name] = model.predict(x, verbose=0), arrays(model.optimizer.variables)
+        # Before predict: on JAX Keras's use_ema gives weights and averages one buffer, which predict takes away.
+        state = arrays(model.optimizer.variables)
+        here[name] = model.predict(x, verbose=0), state
     done = subprocess.run([sys.executable, "-c", LOAD, str(folder)], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
     return here, folder

@@ -83,9 +83,11 @@ class Adam(ExactOptimizer):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Move `variable` by one step."""
-        rate, g = self._as(learning_rate, variable), self._gradient(gradient, variable)
-        beta_1, beta_2 = self._as(self.beta_1, variable), self._as(self.beta_2, variable)
-        step_size = bias_corrected(rate, self._as(self.iterations + 1, variable), beta_1=beta_1, beta_2=beta_2)
+        g = self._gradient(gradient, variable)
+        # In float32 at least: .999 is 1 in bfloat16, and the step would be 0.
+        wide = keras.backend.result_type(variable.dtype, "float32")
+        rate, t = ops.cast(learning_rate, wide), ops.cast(self.iterations + 1, wide)
+        step_size = self._as(bias_corrected(rate, t, beta_1=self.beta_1, beta_2=self.beta_2), variable)
         m_slot, v_slot = self._slot(self._momentums, variable), self._slot(self._velocities, variable)
         m = moved(m_slot, g, beta=self.beta_1)
         v = moved(v_slot, ops.square(g), beta=self.beta_2)

@@ -60,7 +60,8 @@ def _sum_of_squares(gradient: Any) -> Any:
 
 
 def _factor(norm: Any, threshold: float) -> Any:
-    return threshold / ops.maximum(norm, threshold)
+    # Exactly 1 within the threshold: a rounded quotient would change the gradient in its last bit. A norm that is NaN scales nothing.
+    return ops.where(norm > threshold, threshold / norm, 1.0)
 
 
 def _scaled(gradient: Any, factor: Any) -> Any:

@@ -17,8 +17,8 @@ class GradientClipping(keras.optimizers.Optimizer):
     Works around every Keras optimizer, Keras's own and those of this package. Its state is the inner optimizer's; `learning_rate`,
     `iterations`, schedules and moving averages of the weights are the inner optimizer's too. Under `tf.distribute.MirroredStrategy` the
     gradients are summed over the replicas before they are clipped (Keras clips each replica's part, so that two replicas with
-    `global_clipnorm=1` leave a norm of up to 2). Rows of one embedding id are summed before a norm is taken. A gradient that is not
-    finite passes on as not finite.
+    `global_clipnorm=1` leave a norm of up to 2). Rows of one embedding id are summed before a norm is taken. NaN stays where
+    it is; so does infinity, as NaN, under the rules that scale, and `"value"` cuts it to the threshold.
 
     Args:
         optimizer: the optimizer that takes the step.
@@ -94,7 +94,8 @@ class GradientClipping(keras.optimizers.Optimizer):
         ]
         if chosen:
             replicas = _backend.replica_count()
-            whole = _backend.sum_over_replicas([_backend.sum_repeated_rows(clipped[i]) for i in chosen])
+            # Rows of one id are summed last: the replicas' sum puts the parts of each side by side.
+            whole = [_backend.sum_repeated_rows(g) for g in _backend.sum_over_replicas([clipped[i] for i in chosen])]
             for i, g in zip(chosen, RULES[self.rule](whole, self.threshold), strict=True):
                 # The inner optimizer sums over the replicas again.
                 clipped[i] = g if replicas == 1 else _backend.with_sparse_values(g, _backend.sparse_values(g) / replicas)

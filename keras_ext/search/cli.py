@@ -162,6 +162,8 @@ def main() -> None:
         code = error.code
     except (BadInput, click.ClickException) as error:
         text = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        if isinstance(error, click.NoSuchOption):
+            text = f"no such option {error.option_name}."  # click's wording differs between versions
         hint = " See keras-ext --help." if isinstance(error, click.UsageError) else ""
         _tell(f"keras-ext: {' '.join(text.split())}{hint}")
         code = 2

@@ -156,7 +156,7 @@ MISTAKES = {
     "--tuner hyperband --trials 9": (
         "--trials 9 has no effect with --tuner hyperband, which sets the number itself. Leave it out; --epochs steers it."
     ),
-    "--zzz": "No such option: --zzz See keras-ext --help.",
+    "--zzz": "no such option --zzz. See keras-ext --help.",
     "--output taken": "taken: holds a search. Add --resume to go on with it, or give another --output.",
     "--output mine": "mine: is a file, not a folder. Give another --output.",
     "--output new --resume": "new: holds no search to resume. Leave --resume out to start one there.",
