@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-BACKENDS = ("tensorflow", "jax", "torch")
-GROUPS = ("layers", "optimizers", "monitor")
+from benchmarks import BACKENDS, GROUPS
+
 RESULTS = Path(__file__).parent / "results"
 
 

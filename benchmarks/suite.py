@@ -8,7 +8,7 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import machine, report
+from benchmarks import GROUPS, machine, report
 from benchmarks.figure import Case
 from benchmarks.measure import QUICK, Effort
 
@@ -35,8 +35,6 @@ def run(groups: Sequence[str], output: Path, quick: bool) -> None:
 
 def command(backend: str, groups: Sequence[str], quick: bool) -> str:
     """Return the command that repeats the figures; where they are written is left out, since it may name a user's folder."""
-    from benchmarks.__main__ import GROUPS
-
     words = ["python -m benchmarks", f"--backend {backend}"]
     if list(groups) != list(GROUPS):
         words.append(f"--only {','.join(groups)}")
