@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_ext import _backend
 from keras_ext._checks import bad_argument, flag, in_range
+from keras_ext.layers import _normalizing
 
 
 class _Moments(NamedTuple):
@@ -15,6 +16,12 @@ class _Moments(NamedTuple):
     mean: Any
     variance: Any
     usable: Any
+
+    @classmethod
+    def of(cls, mean: Any, variance: Any, also: Any = True) -> "_Moments":
+        """Return moments that are usable where they are finite, and `also` holds."""
+        finite = ops.logical_and(ops.isfinite(mean), ops.isfinite(variance))
+        return cls(mean, variance, ops.logical_and(finite, also))
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
@@ -29,8 +36,9 @@ class BatchNormalization(keras.layers.Layer):
 
     - A batch whose statistics of a channel are not finite, or all of whose values are masked, leaves that channel's moving statistics as
       they were. Its own output is as it comes.
-    - The variance is the mean of `(x - mean)^2` on every backend, so it is never negative and an offset does not swallow it (Keras on
-      PyTorch: `E[x^2] - E[x]^2`). The input is centred before it is scaled, for the same reason.
+    - The variance is never negative, and an offset does not swallow it: it is taken in one pass of the values less a shift inside the data,
+      or, with a mask or `synchronized`, in two passes (Keras on PyTorch: `E[x^2] - E[x]^2` of the values themselves). The input is centred
+      before it is scaled, for the same reason. The gradient is derived by hand.
     - Masks work with one channel and together with `synchronized`.
     - The statistics are float32 at least, under every dtype policy.
 
@@ -186,23 +194,36 @@ class BatchNormalization(keras.layers.Layer):
         gamma = None if self.gamma is None else ops.cast(self.gamma, dtype)
         beta = None if self.beta is None else ops.cast(self.beta, dtype)
         if training and self.trainable:
-            batch = self._batch_moments(x, mask)
-            mean, variance = batch.mean, batch.variance
-            if self.renorm:
-                gamma, beta = self._renormalise(batch, gamma, beta)
-                self._update_renorm_statistics(batch)
-            else:
-                self._update(self.moving_mean, mean, self.momentum, batch.usable)
-                self._update(self.moving_variance, variance, self.momentum, batch.usable)
+            y = self._normalized_by_batch(x, mask, gamma, beta)
         else:
-            mean, variance = ops.cast(self.moving_mean, dtype), ops.cast(self.moving_variance, dtype)
+            y = self._normalized(x, ops.cast(self.moving_mean, dtype), ops.cast(self.moving_variance, dtype), gamma, beta)
+        return ops.cast(y, self.compute_dtype)
+
+    def _normalized(self, x: Any, mean: Any, variance: Any, gamma: Any, beta: Any) -> Any:
         factor = ops.rsqrt(variance + self.epsilon)
         if gamma is not None:
             factor = factor * gamma
         y = (x - self._as_channels(mean, x)) * self._as_channels(factor, x)
-        if beta is not None:
-            y = y + self._as_channels(beta, x)
-        return ops.cast(y, self.compute_dtype)
+        return y if beta is None else y + self._as_channels(beta, x)
+
+    def _normalized_by_batch(self, x: Any, mask: Any, gamma: Any, beta: Any) -> Any:
+        """Return `x` normalised by its own statistics, and record them."""
+        plain = mask is None and not self.synchronized
+        view = _normalizing.channel_view(ops.stop_gradient(x), self.axis) if plain else None
+        batch = _Moments.of(*_normalizing.moments(view)) if plain else self._counted_moments(x, mask)
+        if self.renorm:
+            gamma, beta = self._renormalise(batch, gamma, beta)
+            self._update_renorm_statistics(batch)
+        else:
+            self._update(self.moving_mean, batch.mean, self.momentum, batch.usable)
+            self._update(self.moving_variance, batch.variance, self.momentum, batch.usable)
+        if not plain:
+            return self._normalized(x, batch.mean, batch.variance, gamma, beta)
+        gamma = ops.ones_like(batch.mean) if gamma is None else gamma
+        beta = ops.zeros_like(batch.mean) if beta is None else beta
+        inverse = ops.rsqrt(batch.variance + self.epsilon)
+        y = _normalizing.normalize(_normalizing.channel_view(x, self.axis), batch.mean, inverse, gamma, beta)
+        return ops.reshape(y, ops.shape(x))
 
     def _as_channels(self, value: Any, x: Any) -> Any:
         """Reshape (channels,) so that it broadcasts against `x`."""
@@ -210,7 +231,8 @@ class BatchNormalization(keras.layers.Layer):
         shape[self.axis] = x.shape[self.axis]
         return ops.reshape(value, shape)
 
-    def _batch_moments(self, x: Any, mask: Any) -> _Moments:
+    def _counted_moments(self, x: Any, mask: Any) -> _Moments:
+        """Return the moments of what the mask keeps, over all replicas if `synchronized`; in two passes."""
         axes = [i for i in range(len(x.shape)) if i != self.axis % len(x.shape)]
         total = _backend.sum_over_replicas if self.synchronized else lambda value: value
         if mask is None:
@@ -225,8 +247,7 @@ class BatchNormalization(keras.layers.Layer):
         if keep is not None:
             deviation = ops.where(keep, deviation, 0.0)
         variance = total(ops.sum(ops.square(deviation), axes)) / divisor
-        usable = ops.logical_and(ops.isfinite(mean), ops.isfinite(variance))
-        return _Moments(mean, variance, ops.logical_and(usable, count > 0))
+        return _Moments.of(mean, variance, count > 0)
 
     def _update(self, statistic: Any, value: Any, momentum: float, usable: Any) -> None:
         old = ops.convert_to_tensor(statistic)
