@@ -117,6 +117,7 @@ def examine(looks: Sequence[Look], limits: Limits, known: Sequence[Finding] = ()
         severity = "critical" if critical else "warning"
         if (state.symptom, state.layer, severity) in told or (state.symptom, state.layer, "critical") in told:
             continue
+        told.add((state.symptom, state.layer, severity))
         new.append(Finding(state.symptom, severity, state.layer, last.step, last.epoch, state.value, state.limit, state.advice))
     return new
 
@@ -211,15 +212,21 @@ def _gradient_states(look: Look, limits: Limits) -> Iterator[State]:
 
 
 def worst(looks: Sequence[Look]) -> dict[str, Any]:
-    """Return the numbers of the last look and the worst of all looks, under the keys that go into `logs`."""
+    """Return the numbers of the last look and the worst of all looks, under the keys that go into `logs`.
+
+    A look that is not finite counts as the worst there is, so that no objective takes it for a good one.
+    """
 
     def peak(look: Look, field: str) -> float:
-        return max((getattr(a, field) for a in look.hidden), default=0.0)
+        return max((getattr(a, field) for a in look.hidden), default=0.0) if look.finite else 1.0
+
+    def ratio(look: Look) -> float:
+        return look.gradient_ratio if look.finite else 0.0
 
     numbers: dict[str, Any] = {}
     for key, field in (("saturation", "saturated"), ("dead", "dead")):
         numbers[key] = peak(looks[-1], field)
         numbers[f"{key}_worst"] = max(peak(look, field) for look in looks)
-    numbers["gradient_ratio"] = looks[-1].gradient_ratio
-    numbers["gradient_ratio_worst"] = min(look.gradient_ratio for look in looks)
+    numbers["gradient_ratio"] = ratio(looks[-1])
+    numbers["gradient_ratio_worst"] = min(ratio(look) for look in looks)
     return numbers

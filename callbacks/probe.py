@@ -12,15 +12,27 @@ from keras import ops, tree
 from keras_ext import _backend
 from keras_ext._backend import keras_private
 from keras_ext.callbacks import statistics
-from keras_ext.layers import BatchNormalization
+from keras_ext.layers import Dropout
 
 # Layers whose inner layers run once a time step, inside a loop of the framework: their outputs cannot be read from outside it.
 _LOOPS = (keras.layers.RNN, keras.layers.TimeDistributed, keras.layers.Bidirectional)
-_BATCH_NORMALIZATION = (keras.layers.BatchNormalization, BatchNormalization)
+# Layers that do nothing but change their input at random in training.
+_RANDOM = (
+    Dropout,
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.AlphaDropout,
+)
+# Rates of dropout inside recurrent layers and their cells.
+_RATES = ("dropout", "recurrent_dropout")
 # Activations that are layers of their own, without an `activation` attribute.
 _ACTIVATION_LAYERS = {keras.layers.ReLU: "relu"}
-# float16 gradients under 6e-8 are zero; fit scales the loss for the same reason.
-_HALF_PRECISION_SCALE = 1024.0
+# float16 gradients are zero under 6e-8 and infinite over 65504; `fit` looks for a scale between, and so does a look.
+_SCALES = {"float16": (2.0**10, 1.0, 2.0**-10)}
 
 
 @dataclass(frozen=True)
@@ -93,8 +105,9 @@ class Look:
 class Probe:
     """Looks at one compiled model on one batch; the model, its random state and its metrics stay as they are.
 
-    The forward pass is that of training but for dropout: no unit is dropped, and batch normalization takes the batch's own statistics
-    (a frozen one its moving statistics). Everything that the pass would write is caught by a stateless scope and forgotten.
+    The forward pass is that of training, but for what is random: layers of dropout and noise let their input through, and recurrent layers
+    drop nothing. Batch normalization takes the batch's own statistics (a frozen one its moving statistics). Everything that the pass would
+    write is caught by a stateless scope and forgotten.
 
     Args:
         model: a built and compiled Keras model.
@@ -105,18 +118,30 @@ class Probe:
         self._model = model
         self._data = tree.map_structure(_as_fit_does, data)
         self._watched = list(_watched_layers(model))
-        self._trainable = list(model.trainable_variables)
-        self._other = list(model.non_trainable_variables)
+        # On PyTorch a wrapped module computes with its own parameters, of which a stateless scope does not know.
+        foreign = {
+            id(v)
+            for layer in keras_private.flatten_layers(model)
+            if isinstance(layer, keras.layers.TorchModuleWrapper)
+            for v in layer.variables
+        }
+        self._trainable = [v for v in model.trainable_variables if id(v) not in foreign]
+        self._other = [v for v in model.non_trainable_variables if id(v) not in foreign]
         # A block comes before its parts, so that the part, the owner of the weight, is named last.
         self._owner = {id(v): layer.name for layer in keras_private.flatten_layers(model) for v in layer.trainable_variables}
-        half = any(layer.compute_dtype == "float16" for layer in model.layers)
-        self._scale = _HALF_PRECISION_SCALE if half else 1.0
+        half = any(layer.compute_dtype == "float16" for layer in keras_private.flatten_layers(model))
+        self._scales = _SCALES["float16"] if half else (1.0,)
         self._seen: list[tuple[str, str, bool]] = []
         self._run = _backend.compile_probe(self._forward, self._reduce)
 
     def look(self, step: int, epoch: int) -> Look:
         """Return the model's state now."""
-        vector = [float(v) for v in self._run(self._trainable, self._other, self._data)]
+        looks = (self._look(step, epoch, scale) for scale in self._scales)
+        return next((look for look in looks if look.finite), None) or self._look(step, epoch, self._scales[-1])
+
+    def _look(self, step: int, epoch: int, scale: float) -> Look:
+        data = (*self._data, ops.convert_to_tensor(scale, "float32"))
+        vector = [float(v) for v in self._run(self._trainable, self._other, data)]
         loss, spread, rest = vector[0], vector[1], vector[2:]
         activations, width = [], len(statistics.ACTIVATION_FIELDS)
         for i, (layer, kind, is_output) in enumerate(self._seen):
@@ -131,25 +156,25 @@ class Probe:
         return Look(step, epoch, loss, spread, tuple(activations), tuple(weights))
 
     def _forward(self, trainable: list[Any], other: list[Any], data: Any) -> tuple[Any, Any]:
-        x, y, sample_weight = data
+        x, y, sample_weight, scale = data
         outputs: list[tuple[Any, Any, str, Any]] = []
         mapping = [*zip(self._trainable, trainable, strict=True), *zip(self._other, other, strict=True)]
         with (
             keras.StatelessScope(state_mapping=mapping, collect_losses=True),
             _recording(self._model, self._watched, outputs),
         ):
-            predictions = self._model(x, training=False)
+            predictions = self._model(x, training=True)
             loss = self._model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=sample_weight, training=True)
         ends = {id(p) for p in tree.flatten(predictions)}
         self._seen = [(layer.name, kind, id(y) in ends) for layer, y, kind, _ in outputs]
         numbers = [statistics.activation_statistics(ops.stop_gradient(y), kind, axis) for _, y, kind, axis in outputs]
         spreads = [statistics.spread(ops.stop_gradient(p)) for p in tree.flatten(predictions)]
-        return ops.cast(loss, "float32") * self._scale, (numbers, ops.max(ops.stack(spreads)))
+        return ops.cast(loss, "float32") * scale, (numbers, ops.max(ops.stack(spreads)), scale)
 
     def _reduce(self, loss: Any, gradients: list[Any], trainable: list[Any], outputs: Any) -> Any:
-        numbers, spread = outputs
-        weights = [statistics.weight_statistics(w, ops.cast(g, "float32") / self._scale) for w, g in zip(trainable, gradients, strict=True)]
-        return ops.concatenate([ops.stack([loss / self._scale, spread]), *numbers, *weights])
+        numbers, spread, scale = outputs
+        weights = [statistics.weight_statistics(w, ops.cast(g, "float32") / scale) for w, g in zip(trainable, gradients, strict=True)]
+        return ops.concatenate([ops.stack([loss / scale, spread]), *numbers, *weights])
 
 
 def _as_fit_does(array: Any) -> Any:
@@ -185,24 +210,35 @@ def _watched_layers(model: Any) -> Iterator[tuple[Any, str]]:
 
 @contextlib.contextmanager
 def _recording(model: Any, watched: list[tuple[Any, str]], outputs: list[Any]) -> Iterator[None]:
-    """Note the outputs of the watched layers, and let batch normalization use the batch's statistics, until the block ends."""
-    changed = []
+    """Note the outputs of the watched layers, and switch off what is random, until the block ends."""
+    kept: list[tuple[Any, str, bool, Any]] = []
+
+    def replace(layer: Any, name: str, value: Any) -> None:
+        # On the instance, whose own value or that of its class shows again afterwards.
+        kept.append((layer, name, name in vars(layer), vars(layer).get(name)))
+        setattr(layer, name, value)
+
     try:
         for layer, kind in watched:
             axis = 1 if getattr(layer, "data_format", None) == "channels_first" else -1
-            changed.append(_replace_call(layer, _noting(layer, kind, axis, outputs)))
+            replace(layer, "call", _noting(layer, kind, axis, outputs))
         for layer in keras_private.flatten_layers(model):
-            if isinstance(layer, _BATCH_NORMALIZATION) and layer.trainable:
-                changed.append(_replace_call(layer, _in_training(layer.call)))
+            if isinstance(layer, _RANDOM):
+                replace(layer, "call", _pass_through)
+            for rate in _RATES:
+                if isinstance(vars(layer).get(rate), float):
+                    replace(layer, rate, 0.0)
         yield
     finally:
-        for layer in changed:
-            del layer.call
+        for layer, name, was_own, value in reversed(kept):
+            if was_own:
+                setattr(layer, name, value)
+            else:
+                delattr(layer, name)
 
 
-def _replace_call(layer: Any, call: Callable[..., Any]) -> Any:
-    layer.call = call  # on the instance: the class's own method shows again when it is deleted
-    return layer
+def _pass_through(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    return inputs
 
 
 def _noting(layer: Any, kind: str, axis: int, outputs: list[Any]) -> Callable[..., Any]:
@@ -210,14 +246,8 @@ def _noting(layer: Any, kind: str, axis: int, outputs: list[Any]) -> Callable[..
 
     def noting(*args: Any, **kwargs: Any) -> Any:
         y = call(*args, **kwargs)
-        outputs.append((layer, y, kind, axis))
+        if not isinstance(y, tuple | list | dict):
+            outputs.append((layer, y, kind, axis))
         return y
 
     return noting
-
-
-def _in_training(call: Callable[..., Any]) -> Callable[..., Any]:
-    def in_training(*args: Any, **kwargs: Any) -> Any:
-        return call(*args, **{**kwargs, "training": True})
-
-    return in_training

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument, one_of, whole
 from keras_ext.callbacks.findings import Finding, Limits, examine, worst
 from keras_ext.callbacks.probe import Look, Probe
@@ -18,7 +19,9 @@ class SaturationMonitor(keras.callbacks.Callback):
 
     Before the first step and at the end of each epoch it runs a probe of at most `probe_size` samples forward and backward, compiled, and
     compares a few numbers a layer with `limits`. The model, its optimizer, metrics and random state stay as they are. The probe's gradient
-    is that of training without dropout; batch normalization uses the probe's own statistics.
+    is that of training without dropout; batch normalization uses the probe's own statistics. A model that has no weights before its first
+    step (a Sequential without `Input`, on TensorFlow) is first looked at after that step. A model that the probe cannot run is trained all
+    the same, with one warning.
 
     Into `logs` at each epoch's end, for History, CSVLogger, EarlyStopping and KerasTuner objectives: `saturation` (share of saturated
     outputs of the worst hidden layer), `dead` (share of dead units of the worst ReLU layer), `gradient_ratio` (first kernel's gradient norm
@@ -29,8 +32,8 @@ class SaturationMonitor(keras.callbacks.Callback):
         y: targets likewise; None only for models that add their own losses.
         sample_weight: weights likewise, or None.
         limits: the rules' limits.
-        on_critical: at a critical finding `"warn"` warns, `"stop"` ends the training as EarlyStopping does, `"raise"` raises RuntimeError,
-            and None only records it.
+        on_critical: at a critical finding `"warn"` warns (of warnings `findings` alone tells), `"stop"` ends the training as EarlyStopping
+            does, `"raise"` raises RuntimeError, and None only records it.
         probe_size: samples to look at; drawn from `x` with `seed`.
         seed: of that draw.
         on_finding: function that is called with each new Finding. A function survives the copies that KerasTuner makes of callbacks, so
@@ -81,22 +84,27 @@ class SaturationMonitor(keras.callbacks.Callback):
         self.looks: list[Look] = []
         self._data = _sample((x, y, sample_weight), probe_size, seed)
         self._probe: Probe | None = None
-        self._step = 0
+        self._step = self._epoch_began = 0
+        self._blind = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Forget the last fit, compile the look, and look at the first weights."""
-        self.findings, self.looks, self._step = [], [], 0
-        self._probe = Probe(self.model, self._data)
-        self._look(0)
+        """Forget the last fit, and look at the first weights if they exist yet."""
+        self.findings, self.looks = [], []
+        self._step, self._epoch_began, self._probe, self._blind = 0, 0, None, False
+        if _is_built(self.model):
+            self._look(0)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Count the steps."""
-        self._step += 1
+        """Count the steps; take the first look once a model without input shape has been built by its first step."""
+        self._step = self._epoch_began + batch
+        if self._probe is None and self._step > 0:
+            self._look(0)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Look, and put the numbers into `logs`."""
+        self._step = self._epoch_began = self._epoch_began + ((self.params or {}).get("steps") or self._step - self._epoch_began + 1)
         self._look(epoch + 1)
-        if logs is not None:
+        if logs is not None and self.looks:
             logs.update(worst(self.looks), critical=sum(f.severity == "critical" for f in self.findings))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -104,9 +112,20 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._probe = None
 
     def _look(self, epoch: int) -> None:
-        assert self._probe is not None
+        if self._blind:
+            return
         model = self.model  # read once: on JAX each read brings the training state back into the variables
-        self.looks.append(self._probe.look(self._step, epoch))
+        try:
+            self._probe = self._probe or Probe(model, self._data)
+            self.looks.append(self._probe.look(self._step, epoch))
+        except Exception as error:  # a monitor must not end a training that runs without it
+            self._blind = True
+            reason = " ".join(str(error).split())
+            reason = reason if len(reason) <= 300 else f"{reason[:150]} ... {reason[-140:]}"
+            warnings.warn(
+                f"SaturationMonitor cannot look at this model; training goes on without it. {type(error).__name__}: {reason}", stacklevel=2
+            )
+            return
         new = examine(self.looks, self.limits, self.findings)
         self.findings.extend(new)
         for finding in new:
@@ -117,13 +136,17 @@ class SaturationMonitor(keras.callbacks.Callback):
             self._act(model, critical)
 
     def _act(self, model: Any, critical: list[Finding]) -> None:
-        text = "\n".join(str(f) for f in critical)
+        more = f" And {len(critical) - 1} more in `monitor.findings`." if len(critical) > 1 else ""
         if self.on_critical == "warn":
-            warnings.warn(text, stacklevel=2)
+            warnings.warn(f"{critical[0]}{more}", stacklevel=2)
         elif self.on_critical == "stop":
             model.stop_training = True
         elif self.on_critical == "raise":
-            raise RuntimeError(text)
+            raise RuntimeError(f"{critical[0]}{more}")
+
+
+def _is_built(model: Any) -> bool:
+    return model.built and all(layer.built for layer in keras_private.flatten_layers(model))
 
 
 def _sample(data: tuple[Any, Any, Any], size: int, seed: int) -> tuple[Any, Any, Any]:

@@ -1,6 +1,10 @@
-"""The private names of Keras that the package needs, each with its reason; `tests/test_keras_private.py` tells when one changes."""
+"""The private names of Keras and KerasTuner that the package needs, each with its reason.
 
-from collections.abc import Iterator
+`tests/test_keras_private.py` tells when one changes.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -24,3 +28,19 @@ def variable_index(optimizer: Any, variable: Any) -> int:
 def overwrites_with_gradient(variable: Any) -> bool:
     """True where the "gradient" is the variable's next value (the scales of float8 training), not a direction."""
     return getattr(variable, "overwrite_with_gradient", False)
+
+
+@contextlib.contextmanager
+def keras_tuner_saves_json_with(save: Callable[[str, Any], str]) -> Iterator[None]:
+    """Let KerasTuner write its state files with `save(path, content)`, which returns the JSON text, while the block runs.
+
+    Oracle, tuner and trials all save through this one function of KerasTuner's, and there is no argument or class to give it by.
+    """
+    from keras_tuner.src import utils
+
+    kept = utils.save_json
+    utils.save_json = save
+    try:
+        yield
+    finally:
+        utils.save_json = kept

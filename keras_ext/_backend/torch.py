@@ -61,6 +61,11 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
     """
 
     def probe(trainable: list[Any], other: list[Any], data: Any) -> Any:
+        # What draws from PyTorch's own generator (recurrent dropout of Keras, a user's layer) must not move it.
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            return look(trainable, other, data)
+
+    def look(trainable: list[Any], other: list[Any], data: Any) -> Any:
         leaves = [v.value.detach().requires_grad_(v.value.is_floating_point()) for v in trainable]
         with torch.enable_grad():
             loss, outputs = forward(leaves, [v.value.detach() for v in other], data)

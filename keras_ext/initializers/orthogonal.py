@@ -61,7 +61,7 @@ class Orthogonal(keras.initializers.Initializer):
         tall = (max(rows, columns), min(rows, columns))
         wide = "float64" if dtype == "float64" else "float32"
         q, r = ops.qr(keras.random.normal(tall, dtype=wide, seed=self.seed))
-        q = q * ops.where(ops.diagonal(r) < 0, -1.0, 1.0)
+        q = q * ops.cast(ops.where(ops.diagonal(r) < 0, -1.0, 1.0), wide)
         if rows < columns:
             q = ops.transpose(q)
         return ops.cast(self.gain * ops.reshape(q, shape), dtype)

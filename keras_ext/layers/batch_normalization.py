@@ -1,5 +1,6 @@
 """Batch normalization (Ioffe and Szegedy 2015) and batch renormalization (Ioffe 2017)."""
 
+import numbers
 from typing import Any, NamedTuple
 
 import keras
@@ -104,11 +105,11 @@ class BatchNormalization(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(axis, bool) or not isinstance(axis, int):
+        if isinstance(axis, bool) or not isinstance(axis, numbers.Integral):
             raise bad_argument("axis", "a whole number", axis, "Keras's channels are on -1, or on 1 with channels_first.")
         if synchronized and keras.backend.backend() != "tensorflow":
             raise bad_argument("synchronized", "False on backends other than TensorFlow", synchronized)
-        self.axis = axis
+        self.axis = int(axis)
         self.momentum = in_range("momentum", momentum, 0.0, 1.0)
         self.epsilon = in_range("epsilon", epsilon, 0.0)
         self.center = flag("center", center)

@@ -18,13 +18,14 @@ class Dropout(keras.layers.Layer):
 
     Args:
         rate: share of the inputs set to zero, in [0, 1].
-        noise_shape: shape of the mask, as long as the input's; it is broadcast to the input. `None` entries take the input's size:
+        noise_shape: shape of the mask, which is broadcast to the input. `None` entries take the input's size:
             `(None, 1, None)` drops whole features of `(batch, time, features)`.
         seed: int, or None for a seed of the layer's own.
         **kwargs: `name`, `dtype` and the rest of `keras.layers.Layer`.
 
     Raises:
-        ValueError: `rate` is outside [0, 1], or `noise_shape` is not a sequence of positive integers and None.
+        ValueError: `rate` is outside [0, 1], or `noise_shape` is not a sequence of positive integers and None, or is longer
+            than the input's shape.
 
     Call arguments:
         inputs: tensor of any shape.
@@ -74,12 +75,14 @@ class Dropout(keras.layers.Layer):
         shape = ops.shape(inputs)
         if self.noise_shape is None:
             return shape
-        if len(self.noise_shape) != len(shape):
+        missing = len(shape) - len(self.noise_shape)
+        if missing < 0:
             raise ValueError(
-                f"`noise_shape` must have one entry for each of the input's {len(shape)} axes, got {self.noise_shape}. "
+                f"`noise_shape` must have at most one entry for each of the input's {len(shape)} axes, got {self.noise_shape}. "
                 "Use None where the mask takes the input's size, and 1 where it is shared."
             )
-        return tuple(size if wanted is None else wanted for wanted, size in zip(self.noise_shape, shape, strict=True))
+        wanted = (1,) * missing + self.noise_shape
+        return tuple(size if w is None else w for w, size in zip(wanted, shape, strict=True))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return `input_shape`."""

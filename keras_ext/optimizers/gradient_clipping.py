@@ -58,6 +58,11 @@ class GradientClipping(keras.optimizers.Optimizer):
                 "optimizer", "an optimizer with gradient_accumulation_steps=None", inner.gradient_accumulation_steps,
                 "The parts that it accumulates would be clipped one by one, which does not bound their mean. Use a larger batch.",
             )  # fmt: skip
+        if inner.loss_scale_factor is not None:
+            raise bad_argument(
+                "optimizer", "an optimizer with loss_scale_factor=None", inner.loss_scale_factor,
+                "Scaled gradients would be clipped. Write LossScaleOptimizer(GradientClipping(inner)).",
+            )  # fmt: skip
         for argument in ("clipnorm", "clipvalue", "global_clipnorm"):
             if getattr(inner, argument) is not None:
                 raise bad_argument(
@@ -123,11 +128,19 @@ class GradientClipping(keras.optimizers.Optimizer):
         """Give the weights their final values, such as their moving averages."""
         self.inner_optimizer.finalize_variable_values(var_list)
 
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """Exclude variables from the inner optimizer's weight decay."""
+        self.inner_optimizer.exclude_from_weight_decay(var_list=var_list, var_names=var_names)
+
     def save_own_variables(self, store: Any) -> None:
         """Save nothing: the inner optimizer, saved as a part of this one, holds all variables."""
 
     def load_own_variables(self, store: Any) -> None:
         """Load nothing: see `save_own_variables`."""
+
+    def set_weights(self, weights: Any) -> None:
+        """Set the inner optimizer's variables, in the order of `variables`; HDF5 files of whole models are loaded by it."""
+        self.inner_optimizer.set_weights(weights)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -164,7 +164,8 @@ def main() -> None:
         text = error.format_message() if isinstance(error, click.ClickException) else str(error)
         if isinstance(error, click.NoSuchOption):
             text = f"no such option {error.option_name}."  # click's wording differs between versions
-        hint = " See keras-ext --help." if isinstance(error, click.UsageError) else ""
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "keras-ext"
+        hint = f" See {command.replace('python -m keras_ext', 'keras-ext')} --help." if isinstance(error, click.UsageError) else ""
         _tell(f"keras-ext: {' '.join(text.split())}{hint}")
         code = 2
     except (click.Abort, KeyboardInterrupt):

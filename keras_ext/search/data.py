@@ -18,6 +18,8 @@ from keras_ext._checks import BadInput
 # A target of whole numbers with no more different values than this is taken for classes.
 _MOST_CLASSES = 20
 _FEWEST_SAMPLES = 10
+# Sums of squares of more samples than fit into memory stay under float32's 3e38.
+_LARGEST = 1e15
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Table:
 
     Args:
         x: inputs, float32, shape (samples, features).
-        y: class numbers from 0, int32, or the numbers to predict, float32; shape (samples,).
+        y: class numbers from 0, int32, or the numbers to predict, float64; shape (samples,).
         classes: names of the classes in the order of their numbers; None for regression.
         name: what the user calls the data.
     """
@@ -93,13 +95,15 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto") -> Table:
         raise BadInput(f"{name}: {len(x)} samples are too few to train and validate on. Give at least {_FEWEST_SAMPLES}.")
     if not np.issubdtype(x.dtype, np.number) and x.dtype != bool:
         raise BadInput(f"{name}: the inputs are {x.dtype}, not numbers. Encode them as numbers first.")
-    x = x.astype("float32")
+    x = x.astype("float64")
     bad = np.argwhere(~np.isfinite(x))
     if len(bad):
         row, column = bad[0]
         raise BadInput(
             f"{name}: NaN or infinite values in the inputs, first in sample {row + 1}, feature {column + 1}. Fill or remove those samples."
         )
+    _within_range(name, "inputs", x)
+    x = x.astype("float32")
     numeric = np.issubdtype(y.dtype, np.number)
     if numeric and not np.isfinite(y.astype("float64")).all():
         raise BadInput(f"{name}: NaN or infinite values in the target. Remove those samples.")
@@ -111,7 +115,8 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto") -> Table:
             raise BadInput(f"{name}: the target is text, which regression cannot predict. Leave --task out, or name another target.")
         if len(np.unique(y)) == 1:
             raise BadInput(f"{name}: every sample has the same target, {y[0]}: there is nothing to learn. Name another target.")
-        return Table(x, y.astype("float32"), None, name)
+        _within_range(name, "target", y)
+        return Table(x, y.astype("float64"), None, name)
     labels, numbers, counts = np.unique(y, return_inverse=True, return_counts=True)
     if len(labels) == 1:
         raise BadInput(f"{name}: the target has a single class, {labels[0]}: there is nothing to tell apart. Name another target.")
@@ -122,6 +127,12 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto") -> Table:
             "Add samples, remove the class, or use --task regression."
         )
     return Table(x, numbers.astype("int32"), tuple(str(label) for label in labels), name)
+
+
+def _within_range(name: str, what: str, values: np.ndarray) -> None:
+    largest = float(np.abs(values.astype("float64")).max())
+    if largest > _LARGEST:
+        raise BadInput(f"{name}: the {what} hold values up to {largest:.0e}, whose squares float32 cannot hold. Divide them by a constant.")
 
 
 def load_digits() -> Table:
@@ -175,11 +186,13 @@ def load_csv(path: str | Path, target: str | None = None, task: str = "auto") ->
     if len(rows) < 2:
         raise BadInput(f"{path}: needs a header line and samples, found {len(rows)} lines.")
     header, body = [name.strip() for name in rows[0]], rows[1:]
+    if len(header) == 1 and ";" in header[0]:
+        raise BadInput(f"{path}: its values are separated by semicolons. Save it again with commas.")
+    if all(_number(name) is not None for name in header):
+        raise BadInput(f"{path}: the first line holds numbers, not names. Put a line with the columns' names on top.")
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise BadInput(f'{path}: two columns are called "{twice}". Rename one.')
-    if all(_number(name) is not None for name in header):
-        raise BadInput(f"{path}: the first line holds numbers, not names. Put a line with the columns' names on top.")
     target = header[-1] if target is None else target
     if target not in header:
         raise BadInput(f'{path}: no column "{target}". Name one of {_names(header)} with --target.')

@@ -13,6 +13,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from keras_ext.search.atomic import write_json
+
+NOTHING_FOUND = "nothing found"
+
 
 @dataclass(frozen=True)
 class Record:
@@ -31,16 +35,6 @@ class Record:
     hyperparameters: dict[str, Any]
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file that is there whole or not at all, also after a kill."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
 def diagnosis_of(findings: Sequence[dict[str, Any]]) -> str:
     """Return the findings of a trial in a few words, critical ones first: `critical: saturated (relu_2), dead relu (relu_1)`."""
     groups = []
@@ -55,7 +49,7 @@ def diagnosis_of(findings: Sequence[dict[str, Any]]) -> str:
             texts.append(symptom + first)
         if texts:
             groups.append(f"{severity}: {', '.join(texts)}")
-    return groups[0] if groups else "healthy"
+    return groups[0] if groups else NOTHING_FOUND
 
 
 def collect(tuner: Any) -> list[Record]:
@@ -68,7 +62,7 @@ def collect(tuner: Any) -> list[Record]:
         told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"findings": [], "epochs": 0, "seconds": 0.0}
         diagnosis = diagnosis_of(told["findings"])
         score = trial.score if trial.status == "COMPLETED" and trial.score is not None and math.isfinite(trial.score) else None
-        if score is None and diagnosis == "healthy":
+        if score is None and diagnosis == NOTHING_FOUND:
             lines = [line for line in (trial.message or "").splitlines() if line.strip()]
             diagnosis = f"failed: {lines[-1].strip()[:120]}" if lines else "failed"
         values = active(trial.hyperparameters)
@@ -112,7 +106,7 @@ def leaderboard(records: Sequence[Record], score_name: str, most: int = 10) -> T
     table.add_column("diagnosis and hyperparameters", ratio=1)
     for rank, r in enumerate(records[:most], start=1):
         score = "failed" if r.score is None else f"{r.score:.4f}"
-        colour = "red" if r.diagnosis.startswith(("critical", "failed")) else "yellow" if r.diagnosis != "healthy" else "green"
+        colour = "red" if r.diagnosis.startswith(("critical", "failed")) else "yellow" if r.diagnosis != NOTHING_FOUND else "green"
         told = Text.assemble((r.diagnosis, colour), "\n", (in_words(r.hyperparameters), "dim"))
         table.add_row(str(rank), str(r.number), score, f"{r.seconds:.1f} s", str(r.epochs), told)
     if len(records) > most:

@@ -14,9 +14,10 @@ from rich.console import Console
 from keras_ext import _backend
 from keras_ext._checks import BadInput, one_of, whole
 from keras_ext._standard_error import redirect
+from keras_ext.search.atomic import write_json
 from keras_ext.search.data import Split, Table
 from keras_ext.search.mlp import MLP
-from keras_ext.search.records import Record, collect, write_json, write_results
+from keras_ext.search.records import Record, collect, write_results
 from keras_ext.search.tuners import TUNERS, hyperband_trials, make_tuner
 from keras_ext.search.view import View
 
@@ -168,6 +169,10 @@ def _claim(output: Path, settings: Settings, table: Table, resume: bool, source:
     if resume:
         stored = stored_settings(output)
         for name, value in wanted.items():
+            if name == "fingerprint" and stored.get(name) != value:
+                raise BadInput(
+                    f"{output}: holds a search on other data, or with another target. Give what it began with, or another --output."
+                )
             if name != "trials" and stored.get(name) != value:
                 raise BadInput(
                     f"{output}: holds a search with {name} {stored.get(name)}, got {value}. Give what it began with, or another --output."
@@ -202,7 +207,7 @@ class _TargetScale:
         return (self.mean, self.stddev) == (0.0, 1.0)
 
     def forward(self, y: np.ndarray) -> np.ndarray:
-        return y if self.is_plain else ((y - self.mean) / self.stddev).astype("float32")
+        return y if self.is_plain else ((y.astype("float64") - self.mean) / self.stddev).astype("float32")
 
     def undo(self, model: Any) -> Any:
         """Return `model` with its output in the target's own unit."""
@@ -210,7 +215,7 @@ class _TargetScale:
             return model
         y = keras.layers.Rescaling(self.stddev, self.mean, name="unit")(model.output)
         whole_model = keras.Model(model.input, y, name=model.name)
-        whole_model.compile(loss="mean_squared_error", metrics=["r2_score"])
+        whole_model.compile(model.optimizer, "mean_squared_error", metrics=["r2_score"])
         return whole_model
 
 

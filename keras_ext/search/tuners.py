@@ -1,5 +1,7 @@
 """KerasTuner's tuners, watched: each trial is seeded, monitored, shown and recorded."""
 
+import contextlib
+import io
 import math
 import time
 from collections.abc import Callable
@@ -11,8 +13,9 @@ import keras
 import keras_tuner
 
 from keras_ext.callbacks import Finding, SaturationMonitor
+from keras_ext.search.atomic import mend, whole_files, write_json
 from keras_ext.search.grid import GridSearch
-from keras_ext.search.records import active, collect, write_json
+from keras_ext.search.records import active, collect
 from keras_ext.search.view import View
 
 TUNERS = {
@@ -30,6 +33,11 @@ class _Watched:
     search_seed: int = 0
     get_trial_dir: Callable[[str], str]
     oracle: Any
+
+    def search(self, *args: Any, **kwargs: Any) -> None:
+        """Search, with every state file written whole."""
+        with whole_files():
+            super().search(*args, **kwargs)  # type: ignore[misc]
 
     def run_trial(self, trial: Any, x: Any, y: Any, **kwargs: Any) -> Any:
         """Train one trial and write `diagnosis.json` into its folder."""
@@ -88,18 +96,20 @@ def make_tuner(
 
     KerasTuner takes a seed of 0 for none, so the tuner's is one higher.
     """
+    mend(folder)
     arguments: dict[str, Any] = {"max_epochs": epochs} if kind == "hyperband" else {"max_trials": trials}
     watched: Any = type(f"Watched{TUNERS[kind].__name__}", (_Watched, TUNERS[kind]), {"view": view, "search_seed": seed})
-    return watched(
-        space,
-        objective=objective,
-        seed=seed + 1,
-        directory=str(folder.parent),
-        project_name=folder.name,
-        # KerasTuner's limit of three counts trials that this package records and passes over.
-        max_consecutive_failed_trials=10**9,
-        **arguments,
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # KerasTuner prints that it reloads
+        return watched(
+            space,
+            objective=objective,
+            seed=seed + 1,
+            directory=str(folder.parent),
+            project_name=folder.name,
+            # KerasTuner's limit of three counts trials that this package records and passes over.
+            max_consecutive_failed_trials=10**9,
+            **arguments,
+        )
 
 
 def hyperband_trials(max_epochs: int, factor: int = 3) -> int:

@@ -26,7 +26,7 @@ class View:
         self._best: Record | None = None
         self._values, self._found, self._score = "", "", ""
         self._began = time.monotonic()
-        self._trials = Progress(TextColumn("trial"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), console=console)
+        self._trials = Progress(TextColumn("trials done"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), console=console)
         self._epochs = Progress(TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[score]}"), console=console)
         self._trial_task = self._trials.add_task("trial", total=total, completed=done)
         self._epoch_task = self._epochs.add_task("epoch", total=1, score="")
@@ -53,7 +53,7 @@ class View:
     def trial_begins(self, number: int, values: dict[str, Any], epochs: int) -> None:
         """Show the trial with this number, counted from 1."""
         self._values, self._found = in_words(values), ""
-        self._trials.update(self._trial_task, completed=number)
+        self._trials.update(self._trial_task, completed=number - 1)
         self._epochs.reset(self._epoch_task, total=epochs, score="")
 
     def epoch_ends(self, epoch: int, score: float | None) -> None:
@@ -67,6 +67,7 @@ class View:
     def trial_ends(self, record: Record, best: Record | None) -> None:
         """Show how the trial ended and who leads."""
         self._best = best
+        self._trials.update(self._trial_task, completed=record.number)
         if self._console.is_terminal:
             return
         score = "failed" if record.score is None else f"{self._score_name} {record.score:.4f}"

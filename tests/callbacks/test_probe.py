@@ -166,3 +166,15 @@ def test_predictions_that_ignore_the_input_have_no_spread():
     model.get_layer("last").kernel.assign(np.zeros((4, 1)))
     model.compile("sgd", "binary_crossentropy")
     assert Probe(model, (x, y, None)).look(0, 0).spread < 1e-6
+
+
+def test_a_base_that_was_called_with_training_false_is_seen_as_fit_trains_it():
+    x, y = data()
+    base_in = keras.Input((6,))
+    base = keras.Model(base_in, keras.layers.BatchNormalization()(keras.layers.Dense(5, "tanh")(base_in)))
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.Dense(1, "sigmoid")(base(inputs, training=False)))
+    model.compile("sgd", "binary_crossentropy")
+    model.fit(x, y, epochs=2, verbose=0)
+    look = Probe(model, (x, y, None)).look(0, 0)
+    assert look.loss == pytest.approx(float(model.train_on_batch(x, y)), rel=1e-5)

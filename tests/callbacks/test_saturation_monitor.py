@@ -182,3 +182,83 @@ def test_limits_change_what_is_found():
     lenient, _ = fit(network(), epochs=1)
     assert {f.symptom for f in strict.findings} == {"exploding_weight"}
     assert lenient.findings == []
+
+
+@pytest.mark.parametrize("kind", ["sequential", "subclassed"])
+def test_a_model_without_weights_before_its_first_step_is_watched(kind):
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.out = keras.layers.Dense(8, "sigmoid"), keras.layers.Dense(1, "sigmoid")
+
+        def call(self, x):
+            return self.out(self.hidden(x))
+
+    layers = [keras.layers.Dense(8, "sigmoid"), keras.layers.Dense(1, "sigmoid")]
+    model = keras.Sequential(layers) if kind == "sequential" else Subclassed()
+    model.compile("sgd", "binary_crossentropy")
+    monitor, history = fit(model, epochs=2)
+    assert [len(look.weights) for look in monitor.looks] == [4, 4, 4]
+    assert len(history["gradient_ratio"]) == 2
+
+
+def test_half_precision_whose_scaled_gradients_overflow_is_no_finding():
+    keras.config.set_dtype_policy("mixed_float16")
+    x, _ = data()
+    y = 300 + 50 * x[:, :1]
+    model = keras.Sequential([keras.Input((10,)), keras.layers.Dense(32, "relu"), keras.layers.Dense(1, dtype="float32")])
+    model.compile(keras.optimizers.Adam(0.1), "mse")
+    monitor = SaturationMonitor(x, y, on_critical=None)
+    history = model.fit(x, y, epochs=4, verbose=0, callbacks=[monitor]).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert [f for f in monitor.findings if f.symptom == "non_finite"] == []
+
+
+def test_dropout_inside_recurrent_layers_is_off_and_the_random_state_stays():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 6, 4)).astype("float32"), rng.integers(0, 2, (64, 1))
+    weights = []
+    for watched in (False, True):
+        keras.utils.set_random_seed(3)
+        lstm = keras.layers.LSTM(5, dropout=0.3, recurrent_dropout=0.2)
+        model = keras.Sequential([keras.Input((6, 4)), lstm, keras.layers.Dense(1, "sigmoid")])
+        model.compile("adam", "binary_crossentropy")
+        monitor = SaturationMonitor(x, y)
+        model.fit(x, y, epochs=2, verbose=0, callbacks=[monitor] if watched else [])
+        weights.append(model.get_weights())
+        assert (lstm.dropout, lstm.cell.dropout, lstm.cell.recurrent_dropout) == (0.3, 0.3, 0.2)
+    for without, with_it in zip(*weights, strict=True):
+        np.testing.assert_array_equal(without, with_it)
+
+
+def test_a_model_that_the_probe_cannot_run_is_trained_all_the_same():
+    x, y = data()
+    model = network()
+    with pytest.warns(UserWarning, match="SaturationMonitor cannot look at this model; training goes on without it"):
+        history = model.fit(x, y, epochs=2, verbose=0, callbacks=[SaturationMonitor(x[:, :3], y)])
+    assert len(history.epoch) == 2
+
+
+def test_steps_count_batches_also_where_several_run_at_once():
+    if keras.backend.backend() == "torch":
+        pytest.skip("PyTorch has no steps_per_execution")
+    x, y = data(256)
+    model = network()
+    model.compile("sgd", "binary_crossentropy", steps_per_execution=4)
+    monitor = SaturationMonitor(x, y)
+    model.fit(x, y, epochs=2, batch_size=32, verbose=0, callbacks=[monitor])
+    assert [look.step for look in monitor.looks] == [0, 8, 16]
+
+
+def test_a_call_of_the_users_own_on_a_layer_stays():
+    x, y = data()
+    model = network()
+    own = model.get_layer("h0").call
+    model.get_layer("h0").call = own
+    model.fit(x, y, epochs=1, verbose=0, callbacks=[SaturationMonitor(x, y)])
+    assert model.get_layer("h0").call is own
+
+
+def test_numbers_of_a_network_that_is_not_finite_are_the_worst():
+    _, history = fit(network(rate=1e30, loss="mse"), epochs=2)
+    assert (history["saturation"][-1], history["dead"][-1], history["gradient_ratio"][-1]) == (1.0, 1.0, 0.0)

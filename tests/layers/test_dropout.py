@@ -163,10 +163,16 @@ def test_wrong_arguments_are_refused_by_name(arguments, message):
     assert str(caught.value) == message
 
 
-def test_a_noise_shape_of_another_rank_is_refused():
+def test_a_shorter_noise_shape_is_shared_over_the_first_axes():
+    y = keras.ops.convert_to_numpy(Dropout(0.5, noise_shape=(None, 4), seed=1)(ones(5, 3, 4), training=True))
+    assert (y == y[:1]).all()
+    assert 0 < (y[0] == 0).sum() < 12
+
+
+def test_a_longer_noise_shape_is_refused():
     with pytest.raises(ValueError) as caught:
-        Dropout(0.5, noise_shape=(None, 1))(ones(2, 3, 4), training=True)
+        Dropout(0.5, noise_shape=(None, 1, 1, 1))(ones(2, 3, 4), training=True)
     assert (
-        "`noise_shape` must have one entry for each of the input's 3 axes, got (None, 1). "
+        "`noise_shape` must have at most one entry for each of the input's 3 axes, got (None, 1, 1, 1). "
         "Use None where the mask takes the input's size, and 1 where it is shared."
     ) in str(caught.value)

@@ -319,3 +319,23 @@ def test_inner_optimizers_that_would_undo_it_are_refused(inner, message):
 
 def test_a_name_stands_for_keras_optimizer():
     assert isinstance(GradientClipping("adam").inner_optimizer, keras.optimizers.Adam)
+
+
+def test_exclusion_from_weight_decay_reaches_the_inner_optimizer():
+    wrapped = GradientClipping(keras.optimizers.AdamW(0.1, weight_decay=0.5))
+    wrapped.exclude_from_weight_decay(var_names=["bias"])
+    bias, kernel = keras.Variable(np.ones(3), name="bias"), keras.Variable(np.ones(3), name="kernel")
+    wrapped.apply([ops.zeros(3), ops.zeros(3)], [bias, kernel])
+    np.testing.assert_array_equal(ops.convert_to_numpy(bias), np.ones(3))
+    np.testing.assert_allclose(ops.convert_to_numpy(kernel), np.full(3, 0.95), rtol=1e-6)
+
+
+def test_hdf5_files_of_whole_models_keep_the_state(tmp_path):
+    model = small_model()
+    model.compile(GradientClipping(keras.optimizers.Adam(0.01)), keras.losses.MeanSquaredError())
+    model.fit(*small_data(), batch_size=32, verbose=0)
+    model.save(tmp_path / "model.h5")
+    again = keras.models.load_model(tmp_path / "model.h5")
+    assert int(again.optimizer.iterations) == 2
+    for mine, other in zip(model.optimizer.variables, again.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(mine), ops.convert_to_numpy(other))

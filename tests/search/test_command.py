@@ -45,7 +45,7 @@ def test_a_search_shows_its_trials_and_ends_with_a_leaderboard(digits):
     assert lines[2].startswith("trial 1 of 2: val_accuracy 0.")
     assert lines[3].startswith("trial 2 of 2: val_accuracy 0.")
     assert "activation" in lines[2]
-    assert "healthy" in lines[2] or "warning" in lines[2] or "critical" in lines[2]
+    assert "nothing found" in lines[2] or "warning" in lines[2] or "critical" in lines[2]
     assert "Leaderboard" in done.stdout
     assert "saved as out/best_model.keras" in done.stdout
     assert done.stderr == ""
@@ -150,13 +150,13 @@ MISTAKES = {
     "--data good.csv --task ranking": "--task must be auto, classification or regression, got ranking.",
     "--target kind": "--target and --task go with --data. Name the file, or leave them out to search on the digits.",
     "--trials 0": "--trials must be a whole number of at least 1, got 0.",
-    "--trials many": "Invalid value for '--trials': 'many' is not a valid integer. See keras-ext --help.",
+    "--trials many": "Invalid value for '--trials': 'many' is not a valid integer. See keras-ext search --help.",
     "--epochs -3": "--epochs must be a whole number of at least 1, got -3.",
     "--tuner annealing": "--tuner must be one of 'random', 'bayesian', 'hyperband', 'grid', got 'annealing'.",
     "--tuner hyperband --trials 9": (
         "--trials 9 has no effect with --tuner hyperband, which sets the number itself. Leave it out; --epochs steers it."
     ),
-    "--zzz": "no such option --zzz. See keras-ext --help.",
+    "--zzz": "no such option --zzz. See keras-ext search --help.",
     "--output taken": "taken: holds a search. Add --resume to go on with it, or give another --output.",
     "--output mine": "mine: is a file, not a folder. Give another --output.",
     "--output new --resume": "new: holds no search to resume. Leave --resume out to start one there.",

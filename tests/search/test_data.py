@@ -178,3 +178,18 @@ def test_files_that_are_none_are_told(tmp_path):
 def test_text_cannot_be_predicted_as_a_number():
     with pytest.raises(BadInput, match="the target is text, which regression cannot predict"):
         make_table(X, ["a", "b"] * 10, "data", "regression")
+
+
+@pytest.mark.parametrize(("x", "y", "what"), [(X * 1e30, [0, 1] * 10, "inputs"), (X, X[:, 0] * 1e30, "target")])
+def test_numbers_beyond_float32_are_told(x, y, what):
+    with pytest.raises(BadInput, match=f"data: the {what} hold values up to 4e"):
+        make_table(x, y, "data", "regression" if what == "target" else "auto")
+
+
+def test_a_target_far_from_zero_keeps_its_digits():
+    assert np.ptp(make_table(X, 1e9 + np.linspace(0, 1, 20), "data").y) == pytest.approx(1.0)
+
+
+def test_semicolons_are_told(tmp_path):
+    with pytest.raises(BadInput, match=r"its values are separated by semicolons\. Save it again with commas\."):
+        load_csv(csv_file(tmp_path, "a;b\n1;2\n"))

@@ -1,6 +1,8 @@
 """Whole searches in this process: every tuner, resume, failures, and the saved model."""
 
 import json
+import warnings
+from pathlib import Path
 
 import keras
 import keras_tuner
@@ -9,8 +11,9 @@ import pytest
 
 from keras_ext._checks import BadInput
 from keras_ext.search import load_digits, run
+from keras_ext.search.atomic import write_json
 from keras_ext.search.data import make_table
-from keras_ext.search.records import Record, collect, diagnosis_of, in_words, leaderboard, write_json
+from keras_ext.search.records import Record, collect, diagnosis_of, in_words, leaderboard
 from keras_ext.search.run import Settings
 from keras_ext.search.tuners import hyperband_trials, make_tuner
 
@@ -48,7 +51,12 @@ def test_regression_predicts_in_the_target_s_own_unit(tmp_path):
     data, settings = table(400, "regression"), Settings(trials=3, epochs=10)
     result = run(data, tmp_path / "s", settings)
     split = data.split(settings.validation, settings.seed)
-    predicted = keras.models.load_model(result.model_path).predict(split.x_validation, verbose=0)[:, 0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model = keras.models.load_model(result.model_path)
+    assert type(model.optimizer).__module__.startswith("keras_ext.")
+    assert int(model.optimizer.iterations) > 0
+    predicted = model.predict(split.x_validation, verbose=0)[:, 0]
     r2 = 1 - np.sum((predicted - split.y_validation) ** 2) / np.sum((split.y_validation - split.y_validation.mean()) ** 2)
     # float32 around 300 with a spread of 20
     assert r2 == pytest.approx(result.records[0].score, abs=1e-4)
@@ -75,7 +83,7 @@ def test_another_search_in_the_same_folder_is_refused_and_nothing_is_lost(tmp_pa
     for settings, resume, data, message in (
         (Settings(trials=1, epochs=1), False, table(), "holds a search. Add --resume to go on with it, or give another --output."),
         (Settings(trials=2, epochs=2), True, table(), "holds a search with epochs 1, got 2. Give what it began with, or another --output."),
-        (Settings(trials=2, epochs=1), True, table(60), "holds a search with fingerprint"),
+        (Settings(trials=2, epochs=1), True, table(60), "holds a search on other data, or with another target."),
     ):
         with pytest.raises(BadInput) as raised:
             run(data, tmp_path / "s", settings, resume=resume)
@@ -137,7 +145,7 @@ def _fixed(hp):
 
 
 def test_diagnoses_and_hyperparameters_read_as_words():
-    assert diagnosis_of([]) == "healthy"
+    assert diagnosis_of([]) == "nothing found"
     found = [
         {"symptom": "saturated", "severity": "warning", "layer": "a"},
         {"symptom": "dead_relu", "severity": "critical", "layer": "b"},
@@ -190,3 +198,42 @@ def test_a_grid_is_gone_through_without_gaps_or_repeats_across_restarts(tmp_path
         tuner.search(data.x, data.y, validation_data=(data.x_validation, data.y_validation), epochs=1, verbose=0)
         seen = [tuple(sorted(t.hyperparameters.values.items())) for t in tuner.oracle.trials.values()]
     assert len(seen) == len(set(seen)) == 9
+
+
+class Killed(BaseException):
+    """The end of the process, as far as the files are concerned."""
+
+
+def killed_at(monkeypatch, write, partial):
+    """Let the search die at its `write`-th file, before or after the file is in its place."""
+    count, replace = [0], Path.replace
+
+    def dying(self, target):
+        count[0] += 1
+        if count[0] == write and partial:
+            raise Killed
+        replace(self, target)
+        if count[0] == write:
+            raise Killed
+
+    monkeypatch.setattr(Path, "replace", dying)
+    return count
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    result = run(table(), tmp_path_factory.mktemp("whole") / "s", Settings(trials=2, epochs=1))
+    return [(r.trial, r.score, r.hyperparameters) for r in result.records]
+
+
+# The 2nd to 4th writes begin the first trial; the 10th to 12th lie between two trials.
+@pytest.mark.parametrize("partial", [True, False])
+@pytest.mark.parametrize("write", [w if w in (2, 3, 10, 11) else pytest.param(w, marks=pytest.mark.slow) for w in range(2, 22)])
+def test_a_search_that_dies_at_any_write_goes_on_as_if_it_had_not(tmp_path, monkeypatch, uninterrupted, write, partial):
+    with monkeypatch.context() as dying:
+        count = killed_at(dying, write, partial)
+        with pytest.raises(Killed):
+            run(table(), tmp_path / "s", Settings(trials=2, epochs=1))
+    assert count[0] >= write
+    result = run(table(), tmp_path / "s", Settings(trials=2, epochs=1), resume=True)
+    assert [(r.trial, r.score, r.hyperparameters) for r in result.records] == uninterrupted
