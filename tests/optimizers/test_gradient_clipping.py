@@ -330,12 +330,28 @@ def test_exclusion_from_weight_decay_reaches_the_inner_optimizer():
     np.testing.assert_allclose(ops.convert_to_numpy(kernel), np.full(3, 0.95), rtol=1e-6)
 
 
-def test_hdf5_files_of_whole_models_keep_the_state(tmp_path):
-    model = small_model()
-    model.compile(GradientClipping(keras.optimizers.Adam(0.01)), keras.losses.MeanSquaredError())
-    model.fit(*small_data(), batch_size=32, verbose=0)
-    model.save(tmp_path / "model.h5")
-    again = keras.models.load_model(tmp_path / "model.h5")
-    assert int(again.optimizer.iterations) == 2
-    for mine, other in zip(model.optimizer.variables, again.optimizer.variables, strict=True):
+def test_hdf5_files_of_whole_models_keep_what_keras_keeps(tmp_path):
+    iterations = []
+    for build in (lambda: keras.optimizers.Adam(0.01), lambda: GradientClipping(keras.optimizers.Adam(0.01))):
+        model = small_model()
+        model.compile(build(), keras.losses.MeanSquaredError())
+        model.fit(*small_data(), batch_size=32, verbose=0)
+        model.save(tmp_path / "model.h5")
+        again = keras.models.load_model(tmp_path / "model.h5").optimizer
+        iterations.append((int(again.iterations), len(again.variables)))
+    assert iterations[0] == iterations[1]
+    assert iterations[1][0] == 2
+
+
+def test_set_weights_sets_the_inner_optimizer():
+    built = []
+    for _ in range(2):
+        optimizer = GradientClipping(keras.optimizers.Adam(0.01))
+        variable = keras.Variable([1.0, 2.0])
+        optimizer.build([variable])
+        built.append((optimizer, variable))
+    (first, variable), (second, _) = built
+    first.apply([ops.convert_to_tensor([1.0, -1.0])], [variable])
+    second.set_weights([ops.convert_to_numpy(v) for v in first.variables])
+    for mine, other in zip(first.variables, second.variables, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(mine), ops.convert_to_numpy(other))
