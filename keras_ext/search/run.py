@@ -1,8 +1,11 @@
 """One search from data to best model: run, resume, results."""
 
+import contextlib
 import json
+import signal
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +114,7 @@ def run(
     total = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else settings.trials
     console = console or Console(quiet=True)
     tuner: Any = None
-    with View(console, space.objective.name, total) as view:
+    with View(console, space.objective.name, total) as view, _ctrl_c_between_batches(view):
         tuner = make_tuner(
             settings.tuner,
             space,
@@ -146,6 +149,19 @@ def run(
     }
     write_results(output, records, summary)
     return SearchResult(tuple(records), path, space.objective.name, seconds)
+
+
+@contextlib.contextmanager
+def _ctrl_c_between_batches(view: View) -> Iterator[None]:
+    """Let Ctrl-C end the search between two batches: inside XLA's compiler an exception can end the whole process (seen with JAX)."""
+    if redirect is None:
+        yield  # as a library, signals are the caller's
+        return
+    kept = signal.signal(signal.SIGINT, view.interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, kept)
 
 
 def stored_settings(output: str | Path) -> dict[str, Any]:

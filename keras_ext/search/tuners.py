@@ -64,7 +64,12 @@ class _Watched:
         if view:
             view.trial_begins(number + 1, active(trial.hyperparameters), last - first)
         monitor = SaturationMonitor(x, y, on_critical="stop", on_finding=found)
-        shown = keras.callbacks.LambdaCallback(on_epoch_end=epoch_ended)
+
+        def batch_begins(batch: int, logs: dict[str, Any] | None) -> None:
+            if view:
+                view.check()
+
+        shown = keras.callbacks.LambdaCallback(on_epoch_end=epoch_ended, on_train_batch_begin=batch_begins)
         callbacks = [monitor, shown, *kwargs.pop("callbacks", [])]
         began = time.monotonic()
         try:

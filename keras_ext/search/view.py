@@ -1,6 +1,6 @@
 """What a search shows while it runs: a live picture on a terminal, one line a trial elsewhere."""
 
-import time
+import signal
 from typing import Any
 
 from rich.console import Console, Group
@@ -24,13 +24,23 @@ class View:
     def __init__(self, console: Console, score_name: str, total: int | None, done: int = 0) -> None:
         self._console, self._score_name, self._total = console, score_name, total
         self._best: Record | None = None
-        self._values, self._found, self._score = "", "", ""
-        self._began = time.monotonic()
+        self._values, self._found = "", ""
+        self.interrupted = False
         self._trials = Progress(TextColumn("trials done"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), console=console)
         self._epochs = Progress(TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[score]}"), console=console)
         self._trial_task = self._trials.add_task("trial", total=total, completed=done)
         self._epoch_task = self._epochs.add_task("epoch", total=1, score="")
         self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=8, transient=True)
+
+    def interrupt(self, *_: Any) -> None:
+        """Ask the search to end before its next batch; a second time it ends at once."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.interrupted = True
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if the user asked for the end."""
+        if self.interrupted:
+            raise KeyboardInterrupt
 
     def __enter__(self) -> "View":
         if self._console.is_terminal:
