@@ -136,8 +136,11 @@ class Probe:
 
     def look(self, step: int, epoch: int) -> Look:
         """Return the model's state now."""
-        looks = (self._look(step, epoch, scale) for scale in self._scales)
-        return next((look for look in looks if look.finite), None) or self._look(step, epoch, self._scales[-1])
+        for scale in self._scales[:-1]:
+            look = self._look(step, epoch, scale)
+            if look.finite:
+                return look
+        return self._look(step, epoch, self._scales[-1])
 
     def _look(self, step: int, epoch: int, scale: float) -> Look:
         data = (*self._data, ops.convert_to_tensor(scale, "float32"))

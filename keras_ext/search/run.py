@@ -113,7 +113,6 @@ def run(
     )
     total = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else settings.trials
     console = console or Console(quiet=True)
-    tuner: Any = None
     with View(console, space.objective.name, total) as view, _ctrl_c_between_batches(view):
         tuner = make_tuner(
             settings.tuner,
@@ -182,8 +181,8 @@ def stored_settings(output: str | Path) -> dict[str, Any]:
 def _claim(output: Path, settings: Settings, table: Table, resume: bool, source: dict[str, Any]) -> None:
     """Make the folder this search's own, or check that it is; nothing that is there is touched."""
     wanted = {**asdict(settings), "data": table.name, "fingerprint": table.fingerprint}
+    stored = stored_settings(output) if resume else {}
     if resume:
-        stored = stored_settings(output)
         for name, value in wanted.items():
             if name == "fingerprint" and stored.get(name) != value:
                 raise BadInput(
@@ -194,12 +193,13 @@ def _claim(output: Path, settings: Settings, table: Table, resume: bool, source:
                     f"{output}: holds a search with {name} {stored.get(name)}, got {value}. Give what it began with, or another --output."
                 )
     elif output.exists() and (not output.is_dir() or any(output.iterdir())):
-        what = "a search" if (output / SETTINGS).is_file() else "other files" if output.is_dir() else "no folder"
-        mend = "Add --resume to go on with it, or give another --output." if what == "a search" else "Give another --output."
-        raise BadInput(f"{output}: holds {what}. {mend}" if output.is_dir() else f"{output}: is a file, not a folder. {mend}")
+        if not output.is_dir():
+            raise BadInput(f"{output}: is a file, not a folder. Give another --output.")
+        if (output / SETTINGS).is_file():
+            raise BadInput(f"{output}: holds a search. Add --resume to go on with it, or give another --output.")
+        raise BadInput(f"{output}: holds other files. Give another --output.")
     try:
         output.mkdir(parents=True, exist_ok=True)
-        stored = stored_settings(output) if resume else {}
         write_json(output / SETTINGS, {**stored, **source, **wanted})
     except OSError as error:
         raise BadInput(f"{output}: cannot be written ({error.strerror}). Give another --output.") from None

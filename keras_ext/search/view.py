@@ -18,17 +18,16 @@ class View:
         console: where to show it; a live picture if it is a terminal, else a line for each trial that ends.
         score_name: what the score is called.
         total: trials of the whole search; None where the tuner decides.
-        done: trials that ended in an earlier run.
     """
 
-    def __init__(self, console: Console, score_name: str, total: int | None, done: int = 0) -> None:
+    def __init__(self, console: Console, score_name: str, total: int | None) -> None:
         self._console, self._score_name, self._total = console, score_name, total
         self._best: Record | None = None
         self._values, self._found = "", ""
         self.interrupted = False
         self._trials = Progress(TextColumn("trials done"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), console=console)
         self._epochs = Progress(TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[score]}"), console=console)
-        self._trial_task = self._trials.add_task("trial", total=total, completed=done)
+        self._trial_task = self._trials.add_task("trial", total=total)
         self._epoch_task = self._epochs.add_task("epoch", total=1, score="")
         self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=8, transient=True)
 
