@@ -24,10 +24,14 @@ else:
         "Set KERAS_BACKEND to tensorflow, jax or torch before the first import of keras."
     )
 
+as_rows = _room.as_rows
 compile_probe = _room.compile_probe
 device_name = _room.device_name
+drop = _room.drop
 framework_version = _room.framework_version
+fused_batch_norm = _room.fused_batch_norm
 prepare_devices = _room.prepare_devices
+random_bytes = _room.random_bytes
 replica_count = _room.replica_count
 sparse_values = _room.sparse_values
 sum_over_replicas = _room.sum_over_replicas
@@ -36,10 +40,14 @@ wait = _room.wait
 with_sparse_values = _room.with_sparse_values
 
 __all__ = [
+    "as_rows",
     "compile_probe",
     "device_name",
+    "drop",
     "framework_version",
+    "fused_batch_norm",
     "prepare_devices",
+    "random_bytes",
     "replica_count",
     "sparse_values",
     "sum_over_replicas",

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.experimental import sparse
 
 
@@ -26,6 +28,38 @@ def device_name() -> str:
 def wait(tree: Any) -> None:
     """Return once every array in `tree` has been computed."""
     jax.block_until_ready(tree)
+
+
+def random_bytes(count: Any, seed: Any) -> Any:
+    """Return `count` random bytes for the two integers of `seed` (Threefry, Salmon et al. 2011, in XLA's own form)."""
+    state = jnp.concatenate([seed.astype(jnp.uint32), jnp.zeros(2, jnp.uint32)])
+    _, words = lax.rng_bit_generator(state, ((count + 3) // 4,), dtype=jnp.uint32, algorithm=lax.RandomAlgorithm.RNG_THREE_FRY)
+    return lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:count]
+
+
+def drop(x: Any, keep: Any, scale: Any) -> Any:
+    """Return `x * scale` where `keep`, which broadcasts to `x`, and 0 elsewhere, whatever `x` is there; computed in float32 at least."""
+
+    @jax.custom_jvp
+    def dropped(x: Any, keep: Any, scale: Any) -> Any:
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        return jnp.where(keep, x.astype(wide) * scale.astype(wide), 0).astype(x.dtype)
+
+    # Linear in `x`; told so, JAX keeps the mask alone for the way back.
+    @dropped.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        return dropped(*primals), dropped(tangents[0], *primals[1:])
+
+    return dropped(x, keep, scale)
+
+
+def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -> None:
+    """Return None: XLA fuses what it is given, and has no kernel of its own that keeps an offset from swallowing the variance."""
+
+
+def as_rows(x: Any) -> Any:
+    """Return `x`, its channels last, in the shape in which sums over all axes but the last are fast: its own."""
+    return x
 
 
 def sum_repeated_rows(gradient: Any) -> Any:

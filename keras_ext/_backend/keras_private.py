@@ -25,6 +25,22 @@ def variable_index(optimizer: Any, variable: Any) -> int:
     return optimizer._get_variable_index(variable)
 
 
+def source_of(tensor: Any) -> Any:
+    """Return the first Input that a symbolic tensor comes from, or None for anything else.
+
+    The layers' order behind an Input tells two of them apart that are otherwise alike. `keras.utils.get_source_inputs` is public, but walks
+    each way through the network once: for the branches of a deep residual network it does not come back.
+    """
+    while True:
+        history = getattr(tensor, "_keras_history", None)
+        if history is None:
+            return None
+        node = history.operation._inbound_nodes[history.node_index]
+        if node.is_input:
+            return history.operation
+        tensor = node.input_tensors[0]
+
+
 def overwrites_with_gradient(variable: Any) -> bool:
     """True where the "gradient" is the variable's next value (the scales of float8 training), not a direction."""
     return getattr(variable, "overwrite_with_gradient", False)

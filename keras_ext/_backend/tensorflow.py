@@ -35,6 +35,71 @@ def wait(tree: Any) -> None:
             tensor.numpy()
 
 
+def _compiles_with_xla() -> bool:
+    """Return whether what is traced now goes to XLA (`jit_compile=True`, a TPU); False for what XLA takes later, unasked."""
+    return tf.__internal__.get_enclosing_xla_context() is not None
+
+
+def random_bytes(count: Any, seed: Any) -> Any:
+    """Return `count` random bytes for the two integers of `seed`; the same with XLA and without (Philox, Salmon et al. 2011)."""
+    # As Keras: the operation wants int32, the generator's state is wider.
+    seed = tf.cast(tf.math.floormod(tf.cast(seed, tf.int64), tf.int32.max - 1), tf.int32)
+    words = tf.random.stateless_uniform([(count + 7) // 8], seed, minval=None, maxval=None, dtype=tf.uint64, alg="philox")
+    return tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:count]
+
+
+def drop(x: Any, keep: Any, scale: Any) -> Any:
+    """Return `x * scale` where `keep`, which broadcasts to `x`, and 0 elsewhere, whatever `x` is there; computed in float32 at least."""
+    in_xla = _compiles_with_xla()
+
+    @tf.custom_gradient
+    def dropped(x: Any) -> Any:
+        return apply(x), apply
+
+    def apply(value: Any) -> Any:
+        wide = tf.float64 if value.dtype == tf.float64 else tf.float32
+        factor = tf.cast(scale, wide)
+        if in_xla:
+            return tf.cast(tf.where(keep, tf.cast(value, wide) * factor, 0), value.dtype)
+        # Without XLA a product with zeros and ones is faster than `tf.where`, which copies more.
+        return tf.cast(tf.math.multiply_no_nan(tf.cast(value, wide), tf.cast(keep, wide) * factor), value.dtype)
+
+    return dropped(x)
+
+
+def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -> tuple[Any, Any, Any] | None:
+    """Return the normalised `x`, its mean and its biased variance, or None where no kernel of the framework may do it.
+
+    The kernel takes channels that are last, and not float64. Under XLA it is E[x^2] - E[x]^2, wrong by 4e5 in the variance at an offset of
+    1e5, and slow. Without XLA it takes two passes, but sums the values themselves: where a mean is more than 30 standard deviations,
+    the statistics are taken again of what is left without it.
+    """
+    if _compiles_with_xla() or axis % len(x.shape) != len(x.shape) - 1 or x.dtype == tf.float64:
+        return None
+    channels = x.shape[-1]
+    image = x if len(x.shape) == 4 else tf.reshape(x, [-1, 1, 1, channels])
+    count = tf.cast(tf.size(x) // channels, tf.float32)
+    y, mean, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=image, scale=gamma, offset=beta, mean=[], variance=[], epsilon=epsilon, is_training=True
+    )
+    variance = unbiased * ((count - 1.0) / count)
+
+    def again() -> tuple[Any, Any, Any]:
+        centred = tf.cast(image, tf.float32) - tf.stop_gradient(mean)
+        rest, exact = tf.nn.moments(centred, [0, 1, 2])
+        normalised = (centred - rest) * (tf.math.rsqrt(exact + epsilon) * gamma) + beta
+        return tf.cast(normalised, x.dtype), mean + rest, exact
+
+    far = tf.reduce_any(tf.square(mean) > 900.0 * (variance + epsilon))
+    y, mean, variance = tf.cond(far, again, lambda: (y, mean, variance))
+    return tf.reshape(y, tf.shape(x)), mean, variance
+
+
+def as_rows(x: Any) -> Any:
+    """Return `x`, its channels last, in the shape in which sums over all axes but the last are fast: one long column of rows."""
+    return x if len(x.shape) == 2 else tf.reshape(x, [-1, x.shape[-1]])
+
+
 def sum_repeated_rows(gradient: Any) -> Any:
     """Gather the rows of a sparse gradient that carry the same id into one of them; the others become zero.
 

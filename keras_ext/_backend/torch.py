@@ -28,6 +28,93 @@ def wait(tree: Any) -> None:
         torch.cuda.synchronize()
 
 
+@torch.compiler.disable
+def random_bytes(count: Any, seed: Any) -> Any:
+    """Return `count` random bytes for the two integers of `seed`, from a generator of the device that Keras uses."""
+    device = seed.device
+    if device.type == "meta":
+        return torch.empty(count, dtype=torch.uint8, device=device)
+    first, second = seed.tolist()
+    generator = torch.Generator(device=device)
+    # The CPU's generator takes 32 bits: the pair is mixed (Steele, Lea and Flood 2014). Keras adds the two, so that close seeds meet.
+    mixed = (first * 0x9E3779B97F4A7C15 + second * 0xD1B54A32D192ED03) % 2**64
+    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % 2**64
+    generator.manual_seed((mixed ^ mixed >> 31) >> 1)
+    words = torch.empty((count + 7) // 8, dtype=torch.int64, device=device)
+    return words.random_(-(2**63), None, generator=generator).view(torch.uint8)[:count]
+
+
+def drop(x: Any, keep: Any, scale: Any) -> Any:
+    """Return `x * scale` where `keep`, which broadcasts to `x`, and 0 elsewhere, whatever `x` is there; computed in float32 at least."""
+    return _Drop.apply(x, keep, scale)
+
+
+class _Drop(torch.autograd.Function):
+    """Keeps the mask for the way back in one byte an element."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Any, keep: Any, scale: Any) -> Any:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        return torch.where(keep, x.to(wide), torch.zeros((), dtype=wide, device=x.device)).mul_(scale).to(x.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, keep, scale = inputs
+        ctx.save_for_backward(keep)
+        ctx.scale = scale
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Any) -> Any:
+        return _Drop.apply(upstream[0], *ctx.saved_tensors, ctx.scale), None, None
+
+
+def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -> tuple[Any, Any, Any] | None:
+    """Return the normalised `x`, its mean and its biased variance, or None where no kernel of the framework may do it.
+
+    The kernel of the GPU (Welford 1962) is right at any offset; the CPU's sums the values themselves, so where a mean is more than 30
+    standard deviations, the statistics are taken again of what is left without it. A compiled step cannot ask that: it goes without.
+    """
+    if x.device.type == "meta" or torch.compiler.is_compiling():
+        return None
+    axis %= x.ndim
+    count = x.numel() // x.shape[axis]
+    # Channels after the batch, which is where the kernel takes them; last in memory they may stay.
+    view = x.movedim(axis, 1)
+    if axis == 0:
+        view = x.reshape(1, x.shape[0], -1)
+    elif x.ndim > 2 and axis == x.ndim - 1 and x.shape[axis] < _FEW_CHANNELS:
+        view = view.contiguous()
+    y, mean, variance = _native(view, gamma, beta, epsilon, count)
+    if x.device.type == "cpu" and bool((mean.square() > 900.0 * (variance + epsilon)).any()):
+        shape = [1] * view.ndim
+        shape[1] = -1
+        # To float32 first: less its mean a half is exact.
+        y, rest, variance = _native(view.to(mean.dtype) - mean.view(shape), gamma, beta, epsilon, count)
+        y, mean = y.to(x.dtype), mean + rest
+    return (y.reshape(x.shape) if axis == 0 else y.movedim(1, axis).contiguous()), mean, variance
+
+
+# Fewer channels than this, last in memory, and the CPU's kernel is slower than a copy: its loop runs along the channels.
+_FEW_CHANNELS = 16
+
+
+def _native(view: Any, gamma: Any, beta: Any, epsilon: float, count: int) -> tuple[Any, Any, Any]:
+    """Return what PyTorch's kernel makes of `view`, channels on axis 1, and the mean and biased variance that it took."""
+    dtype = torch.promote_types(view.dtype, torch.float32)
+    mean, unbiased = (torch.zeros(view.shape[1], dtype=dtype, device=view.device) for _ in range(2))
+    y, _, _ = torch.native_batch_norm(view, gamma, beta, mean, unbiased, True, 1.0, epsilon)
+    # One value has no unbiased variance.
+    return y, mean, unbiased * ((count - 1) / count) if count > 1 else torch.zeros_like(mean)
+
+
+def as_rows(x: Any) -> Any:
+    """Return `x`, its channels last, in the shape in which sums over all axes but the last are fast: its own."""
+    return x
+
+
 def sum_repeated_rows(gradient: Any) -> Any:
     """Return `gradient`: Keras's embedding gradients are dense on PyTorch."""
     return gradient

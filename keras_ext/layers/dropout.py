@@ -1,11 +1,51 @@
-"""Dropout (Srivastava et al. 2014)."""
+"""Dropout (Srivastava et al. 2014) and its spatial forms (Tompson et al. 2015)."""
 
+import weakref
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_ext._checks import is_number
+from keras_ext import _backend
+from keras_ext._backend import keras_private
+from keras_ext._checks import flag, is_number, whole
+from keras_ext.layers import _dropping
+
+
+class _RateState:
+    """The rate and the factor of what is kept, as a compiled step reads them.
+
+    In a holder, because Keras makes a weight of each variable that a layer holds itself.
+    """
+
+    def __init__(self, rate: float) -> None:
+        # PyTorch's step is not compiled by default: it reads the layer's own number, and no device has to wait for it.
+        wanted = keras.backend.backend() != "torch"
+        start = _rate_and_scale(rate)
+        self.variable = keras.Variable(start, dtype="float32", trainable=False, autocast=False, name="rate") if wanted else None
+
+    def assign(self, rate: float) -> None:
+        if self.variable is not None:
+            self.variable.assign(_rate_and_scale(rate))
+
+    def read(self) -> float | None:
+        """Return the rate that the next step reads, or None where it cannot be seen: inside a trace, or given away by JAX."""
+        if self.variable is None:
+            return None
+        try:
+            return float(ops.convert_to_numpy(self.variable)[0])
+        except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError):
+            return None
+
+
+def _rate_and_scale(rate: float) -> list[float]:
+    # Taken in double precision: from a float32 rate of .9 the factor would be off by two units in the last place.
+    return [float(rate), 1 / (1 - rate) if rate < 1 else 0.0]
+
+
+# Seeded layers that hang on one Input, counted for each seed.
+_seeded: weakref.WeakKeyDictionary[Any, dict[int, int]] = weakref.WeakKeyDictionary()
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
@@ -13,19 +53,33 @@ class Dropout(keras.layers.Layer):
     """Set each input to zero with probability `rate` in training and scale the rest, so that the mean is kept.
 
     The kept inputs are multiplied by `1 / (1 - rate)`; at inference the layer returns its input. Drop-in for `keras.layers.Dropout`.
-    The mask is drawn and the scale applied in float32 whatever the layer's dtype: Keras draws it in the dtype of the input, and a bfloat16
-    uniform number has too few values for a small rate (asked .001, dropped .0078) and rounds the scale.
+
+    Different from Keras's class:
+
+    - The asked rate is the dropped rate in every dtype: Keras draws in the dtype of the input, and a bfloat16 uniform number has too few
+      values for a small rate (asked .001, dropped .0078), and rounds the scale.
+    - The mask is made of random bytes, with thresholds that are drawn too, so that the rate is exact to 24 bits; in training it is kept in
+      one byte an element.
+    - `layer.rate = .2` acts during training, without a new trace: from the next batch on TensorFlow and PyTorch. On JAX from the next
+      batch if the callback has read `self.model` before, or at an epoch's beginning; within an epoch JAX holds the state itself, and an
+      assignment without that is lost (`layer.rate` then says the old rate). Rates below 1/32 and above 31/32 have two random bytes an
+      element; a step that was traced with one keeps one.
+    - Layers with one `seed` in a Sequential or functional model draw different masks (`stream`); a subclassed model that calls layers of
+      one seed has them alike, as Keras has.
 
     Args:
         rate: share of the inputs set to zero, in [0, 1].
         noise_shape: shape of the mask, which is broadcast to the input. `None` entries take the input's size:
             `(None, 1, None)` drops whole features of `(batch, time, features)`.
         seed: int, or None for a seed of the layer's own.
+        monte_carlo: drop at inference too (Gal and Ghahramani 2016: several predictions of one input show how sure the model is).
+        stream: number of the layer among those of one seed, at least 0. None: set when a functional model first calls the layer, to 0 for
+            the first layer with that seed behind an Input, 1 for the next, and so on.
         **kwargs: `name`, `dtype` and the rest of `keras.layers.Layer`.
 
     Raises:
-        ValueError: `rate` is outside [0, 1], or `noise_shape` is not a sequence of positive integers and None, or is longer
-            than the input's shape.
+        ValueError: `rate` is outside [0, 1]; `noise_shape` is not a sequence of positive integers and None, is longer than the input's
+            shape, or has a size that is neither 1 nor the input's.
 
     Call arguments:
         inputs: tensor of any shape.
@@ -41,35 +95,82 @@ class Dropout(keras.layers.Layer):
 
     References:
         Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov (2014), JMLR 15, section 4; the scaling in training instead of at
-        inference is their section 10.
+        inference is their section 10. Gal and Ghahramani (2016), arXiv:1506.02142.
     """
 
-    def __init__(self, rate: float, noise_shape: Any = None, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        rate: float,
+        noise_shape: Any = None,
+        seed: int | None = None,
+        monte_carlo: bool = False,
+        stream: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        # Keras's wording up to the received value: a drop-in class raises what it raises.
-        if not is_number(rate) or not 0 <= rate <= 1:
-            raise ValueError(
-                "Invalid value received for argument `rate`. Expected a float value between 0 and 1. "
-                f"Received: rate={rate!r}. It is the share of the inputs to drop: .5 drops every second one."
-            )
-        self.rate = rate
+        self._rate = _checked_rate(rate)
         self.seed = seed
         self.noise_shape = _checked_noise_shape(noise_shape)
-        if rate > 0:
-            self.seed_generator = keras.random.SeedGenerator(seed)
+        self.monte_carlo = flag("monte_carlo", monte_carlo)
+        self.stream = None if stream is None else whole("stream", stream, 0)
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self._rate_state = _RateState(self._rate)
         self.supports_masking = True
         # Nothing to build, unless a subclass builds something.
         self.built = type(self).build is keras.layers.Layer.build
 
+    @property
+    def rate(self) -> float:
+        """Share of the inputs set to zero. An assignment acts in a running training; see the class."""
+        now = self._rate_state.read()
+        # Float32 in the step; what it was made from where it was not replaced.
+        return self._rate if now is None or np.float32(self._rate) == np.float32(now) else now
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        self._rate = _checked_rate(rate)
+        self._rate_state.assign(self._rate)
+
+    @property
+    def variables(self) -> list[Any]:
+        """All state: that of the seed and, except on PyTorch, the rate. Neither is among `weights`."""
+        rate = self._rate_state.variable
+        return super().variables + ([] if rate is None else [rate])
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the layer; the first time in a functional model, find its `stream`."""
+        if self.stream is None and self.seed is not None:
+            source = keras_private.source_of(inputs)
+            if source is not None:
+                numbers = _seeded.setdefault(source, {})
+                self.stream = numbers.get(self.seed, 0)
+                numbers[self.seed] = self.stream + 1
+        return super().__call__(inputs, *args, **kwargs)
+
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Return `inputs` with a share of `rate` set to zero and the rest scaled, or as they are."""
-        if not training or self.rate == 0:
+        shape = self._mask_shape(inputs)
+        if not (training or self.monte_carlo):
             return inputs
-        if self.rate == 1:
+        if self._rate == 1:
             return ops.zeros_like(inputs)
-        noise = keras.random.uniform(self._mask_shape(inputs), dtype="float32", seed=self.seed_generator)
-        wide = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
-        return ops.cast(ops.where(noise >= self.rate, wide / (1.0 - self.rate), 0.0), inputs.dtype)
+        seed = self.seed_generator.next()
+        variable = self._rate_state.variable
+        if variable is None:
+            return inputs if self._rate == 0 else self._dropped(inputs, shape, seed, *_rate_and_scale(self._rate))
+        current = ops.convert_to_tensor(variable)
+        if self._rate > 0:
+            return self._dropped(inputs, shape, seed, current[0], current[1])
+        # Traced with a rate of 0, which may be raised later.
+        return ops.cond(current[0] > 0, lambda: self._dropped(inputs, shape, seed, current[0], current[1]), lambda: inputs)
+
+    def _dropped(self, inputs: Any, shape: Any, seed: Any, rate: Any, scale: Any) -> Any:
+        if self.stream:
+            # Far from each other and from small seeds: 2^32 over the golden ratio.
+            apart = np.array([self.stream * 2654435769 % 2**31, 0])
+            seed = seed + ops.convert_to_tensor(apart, dtype=seed.dtype)
+        keep = _dropping.keep_mask(shape, rate, seed, _dropping.needs_two_bytes(self._rate))
+        return _backend.drop(inputs, keep, scale)
 
     def _mask_shape(self, inputs: Any) -> Any:
         shape = ops.shape(inputs)
@@ -82,6 +183,12 @@ class Dropout(keras.layers.Layer):
                 "Use None where the mask takes the input's size, and 1 where it is shared."
             )
         wanted = (1,) * missing + self.noise_shape
+        for axis, (size, known) in enumerate(zip(wanted, inputs.shape, strict=True)):
+            if size not in (None, 1) and isinstance(known, int) and size != known:
+                raise ValueError(
+                    f"`noise_shape` must have 1, None or the input's size on each axis, got {self.noise_shape} for an input of shape "
+                    f"{tuple(inputs.shape)}: {size} does not fit {known} on axis {axis}. Use None there, or 1 to share the mask."
+                )
         return tuple(size if w is None else w for w, size in zip(wanted, shape, strict=True))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -89,8 +196,25 @@ class Dropout(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "rate": self.rate, "noise_shape": self.noise_shape, "seed": self.seed}
+        """Return the constructor's arguments, `rate` as it is now."""
+        return {
+            **super().get_config(),
+            "rate": self.rate,
+            "noise_shape": self.noise_shape,
+            "seed": self.seed,
+            "monte_carlo": self.monte_carlo,
+            "stream": self.stream,
+        }
+
+
+def _checked_rate(rate: Any) -> Any:
+    # Keras's wording up to the received value: a drop-in class raises what it raises.
+    if not is_number(rate) or not 0 <= rate <= 1:
+        raise ValueError(
+            "Invalid value received for argument `rate`. Expected a float value between 0 and 1. "
+            f"Received: rate={rate!r}. It is the share of the inputs to drop: .5 drops every second one."
+        )
+    return rate
 
 
 def _checked_noise_shape(noise_shape: Any) -> tuple[int | None, ...] | None:
