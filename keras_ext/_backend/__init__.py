@@ -24,10 +24,10 @@ else:
         "Set KERAS_BACKEND to tensorflow, jax or torch before the first import of keras."
     )
 
-as_rows = _room.as_rows
 compile_probe = _room.compile_probe
 device_name = _room.device_name
 drop = _room.drop
+few_axes = _room.few_axes
 framework_version = _room.framework_version
 fused_batch_norm = _room.fused_batch_norm
 prepare_devices = _room.prepare_devices
@@ -40,10 +40,10 @@ wait = _room.wait
 with_sparse_values = _room.with_sparse_values
 
 __all__ = [
-    "as_rows",
     "compile_probe",
     "device_name",
     "drop",
+    "few_axes",
     "framework_version",
     "fused_batch_norm",
     "prepare_devices",

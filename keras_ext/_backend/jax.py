@@ -57,9 +57,9 @@ def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -
     """Return None: XLA fuses what it is given, and has no kernel of its own that keeps an offset from swallowing the variance."""
 
 
-def as_rows(x: Any) -> Any:
-    """Return `x`, its channels last, in the shape in which sums over all axes but the last are fast: its own."""
-    return x
+def few_axes(x: Any, axis: int) -> tuple[Any, int]:
+    """Return `x` and `axis` in a shape in which sums over all other axes are fast: their own."""
+    return x, axis
 
 
 def sum_repeated_rows(gradient: Any) -> Any:

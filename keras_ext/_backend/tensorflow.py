@@ -95,9 +95,14 @@ def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -
     return tf.reshape(y, tf.shape(x)), mean, variance
 
 
-def as_rows(x: Any) -> Any:
-    """Return `x`, its channels last, in the shape in which sums over all axes but the last are fast: one long column of rows."""
-    return x if len(x.shape) == 2 else tf.reshape(x, [-1, x.shape[-1]])
+def few_axes(x: Any, axis: int) -> tuple[Any, int]:
+    """Return `x` and `axis` in a shape in which sums over all other axes are fast: with what lies before `axis` in one, and after."""
+    shape, rank = tf.shape(x), len(x.shape)
+    if axis == rank - 1:
+        return (x if rank == 2 else tf.reshape(x, [-1, x.shape[-1]])), 1
+    if rank == 2:
+        return x, axis
+    return tf.reshape(x, [tf.reduce_prod(shape[:axis]), x.shape[axis], tf.reduce_prod(shape[axis + 1 :])]), 1
 
 
 def sum_repeated_rows(gradient: Any) -> Any:

@@ -71,14 +71,12 @@ class _Drop(torch.autograd.Function):
         return _Drop.apply(upstream[0], *ctx.saved_tensors, ctx.scale), None, None
 
 
-def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -> tuple[Any, Any, Any] | None:
-    """Return the normalised `x`, its mean and its biased variance, or None where no kernel of the framework may do it.
+def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -> tuple[Any, Any, Any]:
+    """Return the normalised `x`, its mean and its biased variance.
 
-    The kernel of the GPU (Welford 1962) is right at any offset; the CPU's sums the values themselves, so where a mean is more than 30
-    standard deviations, the statistics are taken again of what is left without it. A compiled step cannot ask that: it goes without.
+    The kernel of the GPU (Welford 1962) is right at any offset, and so is what `torch.compile` makes of it; the CPU's sums the values
+    themselves, so where a mean is more than 30 standard deviations, the statistics are taken again of what is left without it.
     """
-    if x.device.type == "meta" or torch.compiler.is_compiling():
-        return None
     axis %= x.ndim
     count = x.numel() // x.shape[axis]
     # Channels after the batch, which is where the kernel takes them; last in memory they may stay.
@@ -88,7 +86,8 @@ def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -
     elif x.ndim > 2 and axis == x.ndim - 1 and x.shape[axis] < _FEW_CHANNELS:
         view = view.contiguous()
     y, mean, variance = _native(view, gamma, beta, epsilon, count)
-    if x.device.type == "cpu" and bool((mean.square() > 900.0 * (variance + epsilon)).any()):
+    eager = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    if eager and bool((mean.square() > 900.0 * (variance + epsilon)).any()):
         shape = [1] * view.ndim
         shape[1] = -1
         # To float32 first: less its mean a half is exact.
@@ -110,9 +109,9 @@ def _native(view: Any, gamma: Any, beta: Any, epsilon: float, count: int) -> tup
     return y, mean, unbiased * ((count - 1) / count) if count > 1 else torch.zeros_like(mean)
 
 
-def as_rows(x: Any) -> Any:
-    """Return `x`, its channels last, in the shape in which sums over all axes but the last are fast: its own."""
-    return x
+def few_axes(x: Any, axis: int) -> tuple[Any, int]:
+    """Return `x` and `axis` in a shape in which sums over all other axes are fast: their own."""
+    return x, axis
 
 
 def sum_repeated_rows(gradient: Any) -> Any:

@@ -1,69 +1,87 @@
-"""The arithmetic of batch normalization: one pass for the moments, one for the output, and a gradient derived by hand.
+"""The arithmetic of batch normalization: statistics, output, and a gradient derived by hand.
 
-Both work on a view of the input with its channels in one axis and everything else in at most two: `(n, channels)`, or
-`(outer, channels, inner)`. Derived by hand, the gradient needs two sums over the batch and no copies of what lies between; what the
-frameworks derive from the formulas reads and writes the activations several times more.
+Where the framework has a kernel that is right, it does it all. Elsewhere the mean is taken in one pass of the values less a shift inside
+the data, and the variance in a second, of the values less their mean. One pass for both is as exact, and slower under XLA, which turns a
+plain sum over rows into vector code, but not a sum of squares beside it. What the frameworks derive from the formulas reads and writes the
+activations several times more than the gradient by hand: it needs two sums over the batch and no copies of what lies between.
 """
 
-import math
 from typing import Any
 
 from keras import ops
 
-# Values a channel whose mean is the shift; a few keep the shift within the data's own spread, whatever a single value is.
+from keras_ext import _backend
+
+# Values of a channel, spread over the batch, whose mean is the shift: it lies within the data's own spread, whatever a single value is.
 _SHIFT_VALUES = 16
 
 
-def channel_view(x: Any, axis: int) -> Any:
-    """Return `x` as `(n, channels)` if its channels are last, else as `(outer, channels, inner)`."""
-    rank = len(x.shape)
-    axis %= rank
-    if axis == rank - 1:
-        return ops.reshape(x, (-1, x.shape[axis]))
-    outer, inner = ops.shape(x)[:axis], ops.shape(x)[axis + 1 :]
-    return ops.reshape(x, (math.prod(outer), x.shape[axis], math.prod(inner)))
+def normalize(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -> tuple[Any, Any, Any]:
+    """Return `(x - mean) / sqrt(variance + epsilon) * gamma + beta`, and the mean and biased variance of each channel of `x`.
 
-
-def _axes(view: Any) -> tuple[int, ...]:
-    return (0,) if len(view.shape) == 2 else (0, 2)
-
-
-def _along(statistic: Any, view: Any) -> Any:
-    """Return a statistic of shape (channels,) so that it broadcasts against `view`."""
-    return statistic if len(view.shape) == 2 else ops.reshape(statistic, (1, -1, 1))
-
-
-def moments(view: Any) -> tuple[Any, Any]:
-    """Return mean and biased variance of each channel, in one pass over the data.
-
-    Both are taken of `x - shift` with a shift inside the data, so that an offset does not cancel the digits of the variance, which is
-    E[d^2] - E[d]^2 of the shifted values and never negative (Chan, Golub and LeVeque 1983, Algorithms for computing the sample variance).
+    `gamma` and `beta` are of shape (channels,), float32 at least, as are the statistics; the output has the dtype of `x`. Its gradients are
+    the total ones, in which the statistics move with the batch (Ioffe and Szegedy 2015, section 3), and have gradients themselves; the
+    statistics have none.
     """
-    first = view[:_SHIFT_VALUES] if len(view.shape) == 2 else view[:_SHIFT_VALUES, :, :1]
-    shift = ops.mean(first, axis=_axes(view))
-    shifted = view - _along(shift, view)
-    mean = ops.mean(shifted, axis=_axes(view))
-    variance = ops.mean(ops.square(shifted), axis=_axes(view)) - ops.square(mean)
-    return shift + mean, ops.maximum(variance, 0.0)
+    fused = _backend.fused_batch_norm(x, gamma, beta, axis, epsilon)
+    if fused is not None:
+        return fused
+    view, axis = _backend.few_axes(ops.cast(x, gamma.dtype), axis % len(x.shape))
+    axes = [i for i in range(len(view.shape)) if i != axis]
+
+    def along(statistic: Any) -> Any:
+        return ops.reshape(statistic, [-1 if i == axis else 1 for i in range(len(view.shape))])
+
+    @ops.custom_gradient
+    def normalized(view: Any, gamma: Any, beta: Any) -> Any:
+        shift = ops.stop_gradient(_shift(view, axis))
+        mean = shift + ops.mean(view - along(shift), axes)
+        variance = ops.mean(ops.square(view - along(mean)), axes)
+        inverse = ops.rsqrt(variance + epsilon)
+        y = (view - along(mean)) * along(inverse * gamma) + along(beta)
+
+        def gradient(*upstream: Any, **_: Any) -> tuple[Any, Any, Any]:
+            g, *_statistics = upstream[0] if len(upstream) == 1 else upstream
+            count = ops.cast(ops.size(view) // view.shape[axis], view.dtype)
+            g_beta = ops.sum(g, axes)
+            g_gamma = ops.sum((view - along(mean)) * g, axes) * inverse
+            # In this form XLA merges it with what comes before and after; others it does not.
+            of_batch = along(g_beta) + (view - along(mean)) * along(inverse * g_gamma)
+            return along(gamma * inverse) * g - along(gamma * inverse / count) * of_batch, g_gamma, g_beta
+
+        return (y, mean, variance), gradient
+
+    y, mean, variance = normalized(view, gamma, beta)
+    return ops.cast(ops.reshape(y, ops.shape(x)), x.dtype), mean, variance
 
 
-@ops.custom_gradient
-def normalize(view: Any, mean: Any, inverse: Any, gamma: Any, beta: Any) -> Any:
-    """Return `(view - mean) * inverse * gamma + beta`, with the gradient of batch normalization.
+def _shift(view: Any, axis: int) -> Any:
+    if axis == len(view.shape) - 1:
+        rows = ops.reshape(view, (-1, view.shape[-1]))
+        return ops.mean(_spread(rows), 0)
+    # The first value of each row of the last axis would do, but for images that begin in a frame.
+    middle = view[..., ops.shape(view)[-1] // 2]
+    others = [i for i in range(len(middle.shape)) if i != axis]
+    return ops.mean(_spread(middle), others)
 
-    The gradient by `view` is the total one, in which `mean` and `inverse = 1 / sqrt(variance + epsilon)` move with the batch (Ioffe and
-    Szegedy 2015, section 3); they themselves get none. All four are of shape (channels,).
+
+def _spread(values: Any) -> Any:
+    size = ops.shape(values)[0]
+    step = max(1, size // _SHIFT_VALUES) if isinstance(size, int) else ops.maximum(1, size // _SHIFT_VALUES)
+    return values[::step]
+
+
+def counted_moments(x: Any, keep: Any, axes: list[int], total: Any) -> tuple[Any, Any, Any]:
+    """Return mean, biased variance and number of the values of `x` over `axes` that `keep` keeps, in two passes, `axes` kept.
+
+    `total` adds what the replicas of a distribution strategy have. Gradients are the frameworks' own.
     """
-    y = (view - _along(mean, view)) * _along(inverse * gamma, view) + _along(beta, view)
 
-    def gradient(*arguments: Any, upstream: Any = None) -> tuple[Any, ...]:
-        g = arguments[0] if upstream is None else upstream
-        axes = _axes(view)
-        n = ops.cast(ops.size(view) // view.shape[1], view.dtype)
-        x_hat = (view - _along(mean, view)) * _along(inverse, view)
-        g_beta = ops.sum(g, axis=axes)
-        g_gamma = ops.sum(g * x_hat, axis=axes)
-        g_view = _along(inverse * gamma, view) * (g - _along(g_beta / n, view) - x_hat * _along(g_gamma / n, view))
-        return g_view, ops.zeros_like(mean), ops.zeros_like(inverse), g_gamma, g_beta
+    def sums(values: Any) -> Any:
+        return total(ops.sum(values, axes, keepdims=True))
 
-    return y, gradient
+    count = sums(ops.cast(keep, x.dtype))
+    divisor = ops.maximum(count, 1.0)
+    mean = sums(ops.where(keep, x, 0.0)) / divisor
+    variance = sums(ops.square(ops.where(keep, x - mean, 0.0))) / divisor
+    return mean, variance, count

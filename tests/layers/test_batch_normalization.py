@@ -327,8 +327,21 @@ def test_synchronized_statistics_are_those_of_all_replicas(in_new_process):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"axis": 1.5}, "`axis` must be a whole number, got 1.5. Keras's channels are on -1, or on 1 with channels_first."),
-        ({"axis": [1, 2]}, "`axis` must be a whole number, got [1, 2]. Keras's channels are on -1, or on 1 with channels_first."),
+        (
+            {"axis": 1.5},
+            "`axis` must be a whole number, or a tuple of some, got 1.5. Keras's channels are on -1, or on 1 with channels_first.",
+        ),
+        (
+            {"axis": ()},
+            "`axis` must be a whole number, or a tuple of some, got (). Keras's channels are on -1, or on 1 with channels_first.",
+        ),
+        ({"virtual_batch_size": 0}, "`virtual_batch_size` must be a whole number of at least 1, got 0."),
+        ({"virtual_batch_size": 4, "renorm": True}, "`virtual_batch_size` must be None with `renorm` or `synchronized`, got 4."),
+        ({"debias": 1}, "`debias` must be True or False, got 1."),
+        (
+            {"debias": True, "momentum": 1.0},
+            "`momentum` must be below 1 with `debias`, got 1.0. At 1 the moving statistics never change.",
+        ),
         ({"momentum": 1.5}, "`momentum` must be a number in [0, 1], got 1.5."),
         ({"momentum": float("nan")}, "`momentum` must be a number in [0, 1], got nan."),
         ({"epsilon": -1e-3}, "`epsilon` must be a finite number of at least 0, got -0.001."),
