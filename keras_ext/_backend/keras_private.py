@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
+
 
 def flatten_layers(layer: Any) -> Iterator[Any]:
     """Yield every layer inside `layer`, depth first.
@@ -23,6 +25,26 @@ def variable_index(optimizer: Any, variable: Any) -> int:
     Keras's own example of a custom optimizer (docstring of `keras.optimizers.Optimizer`) calls it; there is no public name.
     """
     return optimizer._get_variable_index(variable)
+
+
+def is_functional_or_sequential(model: Any) -> bool:
+    """Return whether Keras knows how `model` is put together, so that it can be cloned with other layers.
+
+    Its class for functional models has no public name.
+    """
+    from keras.src.models.functional import Functional
+
+    return isinstance(model, (keras.Sequential, Functional))
+
+
+def trusts_lambdas() -> Any:
+    """Return a context in which Keras rebuilds lambdas from configs: those of a model of this process, which is no file from elsewhere.
+
+    The public `enable_unsafe_deserialization` is for the whole process and cannot be undone.
+    """
+    from keras.src.saving.serialization_lib import SafeModeScope
+
+    return SafeModeScope(safe_mode=False)
 
 
 def source_of(tensor: Any) -> Any:

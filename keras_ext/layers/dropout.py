@@ -35,7 +35,7 @@ class _RateState:
             return None
         try:
             return float(ops.convert_to_numpy(self.variable)[0])
-        except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError):
+        except (TypeError, ValueError, RuntimeError, AttributeError):
             return None
 
 

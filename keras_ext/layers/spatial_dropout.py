@@ -82,6 +82,12 @@ class SpatialDropout2D(_SpatialDropout):
         inputs: shape (batch, rows, columns, channels), or (batch, channels, rows, columns).
         training: drop (True) or pass through (False).
 
+    Example:
+        >>> import numpy as np
+        >>> y = np.asarray(keras.ops.convert_to_numpy(SpatialDropout2D(0.5, seed=1)(np.ones((2, 9, 9, 8), "float32"), training=True)))
+        >>> bool((y == y[:, :1, :1]).all())
+        True
+
     References:
         Tompson, Goroshin, Jain, LeCun and Bregler (2015), arXiv:1411.4280, section 3.2.
     """
@@ -115,6 +121,12 @@ class SpatialDropout3D(_SpatialDropout):
     Call arguments:
         inputs: shape (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns).
         training: drop (True) or pass through (False).
+
+    Example:
+        >>> import numpy as np
+        >>> y = np.asarray(keras.ops.convert_to_numpy(SpatialDropout3D(0.5, seed=1)(np.ones((2, 5, 5, 5, 8), "float32"), training=True)))
+        >>> bool((y == y[:, :1, :1, :1]).all())
+        True
 
     References:
         Tompson, Goroshin, Jain, LeCun and Bregler (2015), arXiv:1411.4280, section 3.2.

@@ -1,0 +1,194 @@
+"""Swap Keras's layers for ours in a model that exists, and back."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_ext import layers
+from keras_ext._backend import keras_private
+
+_NAMES = ("BatchNormalization", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
+_OURS = {getattr(keras.layers, name): getattr(layers, name) for name in _NAMES}
+_KERAS = {ours: theirs for theirs, ours in _OURS.items()}
+
+
+def upgrade(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """Return a clone of `model` in which every BatchNormalization, Dropout and SpatialDropout of Keras is ours.
+
+    Names, weights, dtype policies, frozen layers, and the compile state with the optimizer's slots are those of `model`, which stays as it
+    is. Nested models and wrappers such as `TimeDistributed` are gone through. Subclasses of Keras's layers are left alone.
+
+    Args:
+        model: Sequential or functional, built or not.
+        custom_objects: names and objects that Keras needs to make the model's parts from their configs, such as an unregistered metric.
+
+    Raises:
+        ValueError: `model`, or a model or layer inside it, makes such layers in code of its own, which a clone repeats. Put the layers of
+            `keras_ext.layers` into that code instead; their weights are those of Keras's.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(name="norm"), keras.layers.Dense(1)])
+        >>> type(upgrade(model).get_layer("norm")).__module__
+        'keras_ext.layers.batch_normalization'
+    """
+    return _swapped(model, _OURS, "upgrade", lambda config: config, custom_objects)
+
+
+def downgrade(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """Return a clone of `model` in which every BatchNormalization, Dropout and SpatialDropout of ours is Keras's; undoes `upgrade`.
+
+    What only training knows is left behind with a warning: `virtual_batch_size` and `debias`.
+
+    Args:
+        model: Sequential or functional, built or not.
+        custom_objects: see `upgrade`.
+
+    Raises:
+        ValueError: as `upgrade`; or a layer does at inference what Keras's cannot: several channel axes, `monte_carlo`.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), layers.BatchNormalization(name="norm"), keras.layers.Dense(1)])
+        >>> type(downgrade(model).get_layer("norm")) is keras.layers.BatchNormalization
+        True
+    """
+    return _swapped(model, _KERAS, "downgrade", _without_ours, custom_objects)
+
+
+def _without_ours(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of one of our layers as Keras's takes it."""
+    name = config.get("name")
+    if isinstance(config.get("axis"), (tuple, list)):
+        raise ValueError(f"Layer {name!r} has channels on the axes {tuple(config['axis'])}, which Keras's cannot. Keep ours.")
+    if config.get("monte_carlo"):
+        raise ValueError(f"Layer {name!r} drops at inference (`monte_carlo`), which Keras's cannot. Keep ours, or set monte_carlo=False.")
+    lost = [key for key in ("virtual_batch_size", "debias") if config.get(key)]
+    if lost:
+        warnings.warn(f"Layer {name!r} trains without {' and '.join(lost)} from here on: Keras's has none.", stacklevel=5)
+    ours = {"monte_carlo", "stream", "virtual_batch_size", "debias"}
+    if "rate" in config and "noise_shape" not in config:
+        # Keras's spatial dropout takes no more than its own arguments.
+        ours.add("trainable")
+    return {key: value for key, value in config.items() if key not in ours}
+
+
+def _swapped(
+    model: Any, classes: Mapping[type, type], verb: str, adapt: Callable[[dict[str, Any]], dict[str, Any]], custom_objects: Any
+) -> Any:
+    if not keras_private.is_functional_or_sequential(model):
+        raise ValueError(
+            f"`model` must be Sequential or functional, got {type(model).__name__}"
+            + (", a model with a `call` of its own" if isinstance(model, keras.Model) else "")
+            + f". To {verb} it, exchange the layers where its code makes them; `load_weights` and `set_weights` take the old weights."
+        )
+    inside = list(keras_private.flatten_layers(model))
+    known = {type(layer).__name__: type(layer) for layer in inside if type(layer) not in classes}
+    losses = {loss.__name__: loss for loss in _leaves(getattr(model, "loss", None)) if callable(loss) and hasattr(loss, "__name__")}
+    scope = keras.saving.custom_object_scope({**losses, **known, **(custom_objects or {})})
+    with scope, keras_private.trusts_lambdas():
+        clone = _cloned(model, lambda layer: _swapped_layer(layer, classes, adapt))
+        left = [layer for layer in keras_private.flatten_layers(clone) if type(layer) in classes]
+        if left:
+            raise ValueError(
+                f"Layer {left[0].name!r} is made by code inside {_owner(clone, left[0])}, which a clone repeats. To {verb} it, exchange "
+                f"{type(left[0]).__module__.split('.')[0]}'s {type(left[0]).__name__} there."
+            )
+        if model.built:
+            if not clone.built:
+                clone.build(model.input_shape)
+            clone.set_weights(model.get_weights())
+        for old, new in zip([model, *inside], [clone, *keras_private.flatten_layers(clone)], strict=True):
+            new.trainable = old.trainable
+        if model.compiled:
+            _compile_like(clone, model)
+    return clone
+
+
+def _cloned(model: Any, copied: Callable[[Any], Any]) -> Any:
+    """Return a new model of the layers that `copied` returns; nested models are gone through."""
+
+    def copy(layer: Any) -> Any:
+        return _cloned(layer, copied) if keras_private.is_functional_or_sequential(layer) else copied(layer)
+
+    if isinstance(model, keras.Sequential):
+        return keras.models.clone_model(model, clone_function=copy)
+    # Left to itself Keras names the new inputs after their tensors, and a dict of inputs no longer fits.
+    inputs = keras.tree.map_structure(_input_like, model.input)
+    return keras.models.clone_model(model, clone_function=copy, input_tensors=inputs)
+
+
+def _input_like(tensor: Any) -> Any:
+    source = keras_private.source_of(tensor)
+    return type(source).from_config(source.get_config()).output
+
+
+def _swapped_layer(layer: Any, classes: Mapping[type, type], adapt: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """Return a copy of `layer`, of the other class if there is one; for a wrapper, of what it wraps."""
+    if type(layer) in classes:
+        # Keras's spatial dropout forgets its policy in its config.
+        return classes[type(layer)].from_config({**adapt(layer.get_config()), "dtype": layer.dtype_policy})
+    config = layer.get_config()
+    changed = _swapped_config(config, classes, adapt)
+    copy = type(layer).from_config(config if changed is None else changed)
+    if isinstance(layer, keras.layers.Lambda):
+        # Its config holds the code alone, not the names that the code uses.
+        copy.function = layer.function
+    return copy
+
+
+def _swapped_config(value: Any, classes: Mapping[type, type], adapt: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """Return `value` with every serialised layer of `classes` exchanged, or None where there is none."""
+    if isinstance(value, dict):
+        for old, new in classes.items():
+            saved = keras.saving.serialize_keras_object
+            if value.get("class_name") == old.__name__ and value.get("registered_name") == _registered(old) and "config" in value:
+                return {**saved(new.from_config(adapt(dict(value["config"])))), **_kept(value)}
+        changed = {key: _swapped_config(item, classes, adapt) for key, item in value.items()}
+        if all(item is None for item in changed.values()):
+            return None
+        return {key: value[key] if item is None else item for key, item in changed.items()}
+    if isinstance(value, (list, tuple)):
+        items = [_swapped_config(item, classes, adapt) for item in value]
+        if all(item is None for item in items):
+            return None
+        return type(value)(old if new is None else new for old, new in zip(value, items, strict=True))
+    return None
+
+
+def _kept(value: dict[str, Any]) -> dict[str, Any]:
+    return {key: value[key] for key in ("build_config",) if key in value}
+
+
+def _registered(cls: type) -> str | None:
+    return keras.saving.get_registered_name(cls) if cls in _KERAS else None
+
+
+def _owner(model: Any, layer: Any) -> str:
+    """Name the innermost layer that holds `layer`."""
+    holders = [each for each in keras_private.flatten_layers(model) if layer in list(keras_private.flatten_layers(each))]
+    return f"{type(holders[-1]).__name__} {holders[-1].name!r}" if holders else repr(model.name)
+
+
+def _compile_like(clone: Any, model: Any) -> None:
+    """Compile `clone` as `model` is, and give its optimizer what `model`'s holds."""
+    config = keras.saving.deserialize_keras_object(model.get_compile_config())
+    # The loss itself: a lambda's config does not hold the names that it uses.
+    clone.compile(**{**config, "loss": model.loss})
+    old, new = model.optimizer, clone.optimizer
+    if old is None or not old.built:
+        return
+    new.build(clone.trainable_variables)
+    if [tuple(v.shape) for v in old.variables] != [tuple(v.shape) for v in new.variables]:
+        warnings.warn("The optimizer starts anew: other weights are trainable than when it was built.", stacklevel=4)
+        return
+    for mine, theirs in zip(new.variables, old.variables, strict=True):
+        # Through NumPy: on JAX two variables would hold one buffer, which the first step gives away.
+        mine.assign(ops.convert_to_numpy(theirs))
+
+
+def _leaves(tree: Any) -> list[Any]:
+    if isinstance(tree, dict):
+        tree = list(tree.values())
+    return [leaf for item in tree for leaf in _leaves(item)] if isinstance(tree, (list, tuple)) else [tree]
