@@ -10,19 +10,20 @@ from benchmarks.measure import Spread
 class Figure:
     """One comparison.
 
-    `keras_ms` and `ours_ms` are the medians of what is compared, in milliseconds. `ratio` is the median of ours over Keras's, round by
+    `keras` and `ours` are the medians of what is compared, in `unit`. `ratio` is the median of ours over Keras's, round by
     round, with its quartiles, or None where the noise hides it. With `percent` the ratio is that of the same fit with and without a part,
-    and is shown as what the part adds. `detail` holds further medians, in milliseconds.
+    and is shown as what the part adds. `detail` holds further medians, in `unit`.
     """
 
     part: str
     case: str
     mode: str
-    keras_ms: float
-    ours_ms: float
+    keras: float
+    ours: float
     ratio: Spread | None
     rounds: int
     percent: bool = False
+    unit: str = "ms"
     detail: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:

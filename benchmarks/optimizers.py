@@ -58,8 +58,8 @@ def _measure(part: str, text: str, count: int, shape: tuple[int, ...], mode: str
         part=part,
         case=text,
         mode=mode,
-        keras_ms=1e3 * measure.spread(seconds["keras"]).median,
-        ours_ms=1e3 * measure.spread(seconds["ours"]).median,
+        keras=1e3 * measure.spread(seconds["keras"]).median,
+        ours=1e3 * measure.spread(seconds["ours"]).median,
         ratio=measure.ratios(seconds["ours"], seconds["keras"]),
         rounds=len(seconds["ours"]),
     )

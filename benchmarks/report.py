@@ -1,4 +1,4 @@
-"""The figures as a table on the terminal, as JSON for each backend, and as one Markdown page of all backends."""
+"""The figures as a table on the terminal, as JSON for each backend and group, and as one Markdown page of them all."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from rich.table import Table
 from benchmarks.figure import Figure
 from benchmarks.measure import Spread
 
-COLUMNS = ("Part", "Case", "Mode", "Keras's, ms", "Ours, ms", "Ours / Keras's", "Rounds", "Also, ms")
+COLUMNS = ("Part", "Case", "Mode", "Keras's", "Ours", "Ours / Keras's", "Rounds", "Also")
 HOW_TO_READ = """\
 # Figures
 
@@ -20,6 +20,8 @@ is the median of the rounds' ratios, with its quartiles in brackets. Below 1 our
 
 - A layer's time is its own: a train step of a network with six of it, less the same step without it (rounds of three). "Within the noise"
   stands where what Keras's layer adds is not positive in nine rounds of ten.
+- A layer's memory is its own too: the peak of a train step of such a network, less the peak without the layer. Without a compiler it is the
+  process's resident set, each variant in a process of its own; on JAX it is what the compiled step says it needs for intermediate values.
 - An optimizer's time is that of a compiled step that only applies given gradients.
 - The monitor's rows compare the first fit of a new model, compiling included, with the monitor ("Ours") and without ("Keras's"): the last
   figure is what the monitor adds. Its start compiles the look and looks once; a further look comes after each epoch.
@@ -37,11 +39,14 @@ def table(backend: str, figures: Sequence[Figure]) -> Table:
     return result
 
 
-def save(directory: Path, backend: str, header: dict[str, str], figures: Sequence[Figure]) -> list[Path]:
-    """Write `results-<backend>.json`, and `results.md` of all backends whose JSON lies in `directory`; return both paths."""
+def save(directory: Path, backend: str, group: str, header: dict[str, str], figures: Sequence[Figure]) -> list[Path]:
+    """Write `results-<backend>-<group>.json`, and `results.md` of all JSON that lies in `directory`; return both paths."""
     directory.mkdir(parents=True, exist_ok=True)
-    own = directory / f"results-{backend}.json"
-    own.write_text(json.dumps({"backend": backend, "header": header, "figures": [_rounded(asdict(f)) for f in figures]}, indent=1) + "\n")
+    own = directory / f"results-{backend}-{group}.json"
+    own.write_text(
+        json.dumps({"backend": backend, "group": group, "header": header, "figures": [_rounded(asdict(f)) for f in figures]}, indent=1)
+        + "\n"
+    )
     page = directory / "results.md"
     page.write_text(markdown([json.loads(path.read_text()) for path in sorted(directory.glob("results-*.json"))]))
     return [own, page]
@@ -51,7 +56,7 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
     """Return the page; `results` are the contents of the JSON files."""
     parts = [HOW_TO_READ]
     for result in results:
-        parts.append(f"## {result['backend']}\n")
+        parts.append(f"## {result['backend']}, {result['group']}\n")
         parts.append("\n".join(f"- {name}: {f'`{text}`' if name == 'command' else text}" for name, text in result["header"].items()) + "\n")
         rows = [COLUMNS, ["---"] * len(COLUMNS), *(_cells(_figure(record)) for record in result["figures"])]
         parts.append("\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n")
@@ -59,9 +64,9 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
 
 
 def _cells(figure: Figure) -> list[str]:
-    detail = ", ".join(f"{name} {value:.1f}" for name, value in figure.detail.items())
-    times = (f"{figure.keras_ms:.2f}", f"{figure.ours_ms:.2f}")
-    return [figure.part, figure.case, figure.mode, *times, str(figure), str(figure.rounds), detail]
+    detail = ", ".join(f"{name} {value:.1f} {figure.unit}" for name, value in figure.detail.items())
+    values = (f"{figure.keras:.2f} {figure.unit}", f"{figure.ours:.2f} {figure.unit}")
+    return [figure.part, figure.case, figure.mode, *values, str(figure), str(figure.rounds), detail]
 
 
 def _figure(record: dict[str, Any]) -> Figure:

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from benchmarks import GROUPS, machine, report
-from benchmarks.figure import Case
 from benchmarks.measure import QUICK, Effort
 
 
@@ -17,19 +16,22 @@ def run(groups: Sequence[str], output: Path, quick: bool) -> None:
     """Measure the figures of `groups`, show them, and save them in `output`."""
     backend = keras.backend.backend()
     console = Console()
-    header = machine.header(command(backend, groups, quick))
     effort = QUICK if quick else Effort()
-    cases: list[Case] = [case for group in groups for case in import_module(f"benchmarks.{group}").cases(effort)]
-    figures = []
+    cases = {group: list(import_module(f"benchmarks.{group}").cases(effort)) for group in groups}
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    paths: dict[Path, None] = {}
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(backend, total=len(cases))
-        for case in cases:
-            progress.update(task, description=f"{backend}: {case.title}")
-            figures.append(case.measure())
-            progress.advance(task)
-    console.print(report.table(backend, figures))
-    for path in report.save(output, backend, header, figures):
+        task = progress.add_task(backend, total=sum(map(len, cases.values())))
+        for group in groups:
+            header = machine.header(command(backend, [group], quick))
+            figures = []
+            for case in cases[group]:
+                progress.update(task, description=f"{backend}: {case.title}")
+                figures.append(case.measure())
+                progress.advance(task)
+            console.print(report.table(backend, figures))
+            paths |= dict.fromkeys(report.save(output, backend, group, header, figures))
+    for path in paths:
         console.print(f"[dim]{path}[/dim]", soft_wrap=True)
 
 

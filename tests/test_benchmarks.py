@@ -92,28 +92,36 @@ def test_figures_are_read_as_ratios_or_as_what_is_added():
 def test_the_page_holds_every_backend_that_was_saved(tmp_path):
     figure = Figure("Part", "case", "mode", 2.0000004, 1.0, Spread(0.5, 0.25, 0.75), 3, detail={"start": 7.0})
     for backend in ("jax", "torch"):
-        report.save(tmp_path, backend, {"command": f"run {backend}"}, [figure])
+        report.save(tmp_path, backend, "layers", {"command": f"run {backend}"}, [figure])
     page = (tmp_path / "results.md").read_text()
-    assert page.count("| Part | case | mode | 2.00 | 1.00 | 0.50 (0.25 to 0.75) | 3 | start 7.0 |") == 2
+    assert page.count("| Part | case | mode | 2.00 ms | 1.00 ms | 0.50 (0.25 to 0.75) | 3 | start 7.0 ms |") == 2
     assert "- command: `run jax`" in page
-    assert json.loads((tmp_path / "results-jax.json").read_text())["figures"][0]["keras_ms"] == 2.0
+    assert json.loads((tmp_path / "results-jax-layers.json").read_text())["figures"][0]["keras"] == 2.0
 
 
 def test_the_command_writes_json_and_markdown(tmp_path):
-    words = ["--quick", "--only", "layers,optimizers,monitor", "--output", str(tmp_path)]
+    groups = {
+        "layers": {"BatchNormalization", "Dropout"},
+        "memory": {"BatchNormalization", "Dropout"},
+        "optimizers": {"Adam"},
+        "monitor": {"SaturationMonitor"},
+    }
+    words = ["--quick", "--only", ",".join(groups), "--output", str(tmp_path)]
     done = subprocess.run([sys.executable, "-m", "benchmarks", *words], cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
-    (path,) = tmp_path.glob("results-*.json")
-    result = json.loads(path.read_text())
-    assert {f["part"] for f in result["figures"]} == {"BatchNormalization", "Dropout", "Adam", "SaturationMonitor"}
-    assert all(f["rounds"] == 2 for f in result["figures"])
-    assert result["header"]["command"] == f"python -m benchmarks --backend {result['backend']} --quick"
+    paths = sorted(tmp_path.glob("results-*.json"))
+    results = {result["group"]: result for result in (json.loads(path.read_text()) for path in paths)}
+    assert {group: {f["part"] for f in result["figures"]} for group, result in results.items()} == groups
+    assert all(f["rounds"] == 2 for result in results.values() for f in result["figures"])
+    for group, result in results.items():
+        assert result["header"]["command"] == f"python -m benchmarks --backend {result['backend']} --only {group} --quick"
     page = (tmp_path / "results.md").read_text()
-    assert page.count("\n| ") == len(result["figures"]) + 2
-    assert not any(str(folder) in text for folder in (tmp_path, ROOT) for text in (path.read_text(), page))
+    assert page.count("\n| ") == sum(len(result["figures"]) + 2 for result in results.values())
+    texts = [page, *(path.read_text() for path in paths)]
+    assert not any(str(folder) in text for folder in (tmp_path, ROOT) for text in texts)
 
 
 def test_an_unknown_group_is_refused():
     done = subprocess.run([sys.executable, "-m", "benchmarks", "--only", "layer"], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 2
-    assert "must be some of layers, optimizers, monitor, with commas, got 'layer'." in done.stderr
+    assert "must be some of layers, memory, optimizers, monitor, with commas, got 'layer'." in done.stderr

@@ -44,7 +44,8 @@ def random_bytes(count: Any, seed: Any) -> Any:
     """Return `count` random bytes for the two integers of `seed`; the same with XLA and without (Philox, Salmon et al. 2011)."""
     # As Keras: the operation wants int32, the generator's state is wider.
     seed = tf.cast(tf.math.floormod(tf.cast(seed, tf.int64), tf.int32.max - 1), tf.int32)
-    words = tf.random.stateless_uniform([(count + 7) // 8], seed, minval=None, maxval=None, dtype=tf.uint64, alg="philox")
+    # Without limits: all 64 bits; the stubs know floats only.
+    words = tf.random.stateless_uniform([(count + 7) // 8], seed, None, None, tf.uint64, alg="philox")  # pyright: ignore[reportArgumentType]
     return tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:count]
 
 

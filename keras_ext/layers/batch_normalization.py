@@ -295,7 +295,7 @@ class BatchNormalization(keras.layers.Layer):
         keep = ops.ones_like(x, dtype="bool") if keep is None else keep
         mean, variance, count = _normalizing.counted_moments(x, keep, [i for i in range(len(x.shape)) if i != axis], total)
         y = (x - mean) * ops.rsqrt(variance + self.epsilon)
-        batch = _Moments.of(*(ops.reshape(v, (-1,)) for v in (mean, variance)), ops.reshape(count, (-1,)) > 0)
+        batch = _Moments.of(ops.reshape(mean, (-1,)), ops.reshape(variance, (-1,)), ops.reshape(count, (-1,)) > 0)
         if self.renorm:
             return self._renormalised(y, batch, scale, offset), batch
         return y * self._along(scale, x) + self._along(offset, x), batch
@@ -304,7 +304,7 @@ class BatchNormalization(keras.layers.Layer):
         """Normalise each ghost batch by itself (Hoffer, Hubara and Soudry 2017, algorithm 1)."""
         batch, rank, axis = ops.shape(x)[0], len(x.shape), self._axis(x) % len(x.shape)
         most = max if isinstance(batch, int) else ops.maximum
-        full = most(1, batch // self.virtual_batch_size)
+        full = most(1, batch // (self.virtual_batch_size or 1))
         # As even as can be; where it does not come out even, the last one is smaller, padded with what does not count.
         size = (batch + full - 1) // full
         ghosts = (batch + size - 1) // size
@@ -322,8 +322,8 @@ class BatchNormalization(keras.layers.Layer):
         channels = (-1, rows.shape[axis])
         mean, variance, count = (ops.reshape(v, channels) for v in (mean, variance, count))
         usable = _Moments.of(mean, variance, count > 0).usable
-        values, any_usable, steps = _moving_average.as_one_batch([mean, variance], usable, self.momentum)
-        return y, _Moments(*values, any_usable, steps)
+        (mean, variance), any_usable, steps = _moving_average.as_one_batch([mean, variance], usable, self.momentum)
+        return y, _Moments(mean, variance, any_usable, steps)
 
     def _along(self, value: Any, x: Any) -> Any:
         """Reshape (channels,) so that it broadcasts against `x`."""
@@ -354,7 +354,7 @@ class BatchNormalization(keras.layers.Layer):
             self._debiasing.record(seen, average)
 
     def _in_shape(self, value: Any) -> Any:
-        return ops.reshape(value, self.moving_mean.shape) if isinstance(self.axis, tuple) else value
+        return ops.reshape(value, self.moving_mean.shape) if isinstance(self.axis, tuple) else value  # type: ignore[union-attr]
 
     def _step(self, statistic: Any, value: Any, momentum: Any, usable: Any) -> Any:
         new = _moving_average.step(ops.convert_to_tensor(statistic), value, momentum, usable)

@@ -1,0 +1,85 @@
+"""A layer's own memory: the peak of a train step with six of it, less that of the same step without."""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from benchmarks import measure
+from benchmarks.compiled import modes
+from benchmarks.figure import Case, Figure
+from benchmarks.layers import FEW_LAYERS, LAYERS, PARTS, Setting, network
+
+SETTING, SMALL_SETTING = Setting((64, 56, 56, 32)), Setting((2, 8, 8, 4))
+_STEPS, _MB = 3, 1e6
+
+
+def cases(effort: measure.Effort) -> Iterator[Case]:
+    """Yield each layer in each mode whose memory can be seen: what XLA's code takes inside TensorFlow cannot."""
+    for part in PARTS:
+        for mode, jit in modes().items():
+            if mode != "XLA":
+                yield Case(f"{part} {mode}, memory", partial(_measure, part, mode, jit, effort.small))
+
+
+def _measure(part: str, mode: str, jit: bool, small: bool) -> Figure:
+    rounds = 2 if small else 3
+    peaks: dict[str, list[float]] = {"none": [], "ours": [], "keras": []}
+    for _ in range(rounds):
+        for name in peaks:
+            words = [sys.executable, "-m", "benchmarks.memory", part, name, str(int(jit)), str(int(small))]
+            peaks[name].append(json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+    median = {name: measure.spread(values).median for name, values in peaks.items()}
+    own = {name: measure.added(peaks[name], [median["none"]] * rounds) for name in ("ours", "keras")}
+    return Figure(
+        part=part,
+        case=f"{SMALL_SETTING if small else SETTING}, peak memory",
+        mode=mode,
+        keras=measure.spread(own["keras"]).median,
+        ours=measure.spread(own["ours"]).median,
+        ratio=measure.own_cost_ratios(own["ours"], own["keras"]),
+        rounds=rounds,
+        unit="MB",
+        detail={"step without": median["none"]},
+    )
+
+
+def peak(part: str, name: str, jit: bool, small: bool) -> float:
+    """Return the peak of a train step's memory in MB, in a process of its own."""
+    make = {"none": None, "ours": PARTS[part][0], "keras": PARTS[part][1]}[name]
+    model, batch = network(make, FEW_LAYERS if small else LAYERS, SMALL_SETTING if small else SETTING, jit)
+    model.train_on_batch(*batch)
+    if keras.backend.backend() == "jax":
+        return _jax_peak(model, batch)
+    # What building and compiling took is given back first, and the high-water mark set to what is left.
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    for _ in range(_STEPS):
+        model.train_on_batch(*batch)
+    mark = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(mark.split()[1]) * 1024 / _MB
+
+
+def _jax_peak(model: Any, batch: Any) -> float:
+    import jax
+
+    parts = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables)
+    state = tuple([v.value for v in variables] for variables in parts)
+    data = tuple(None if a is None else np.asarray(a) for a in batch)
+    compiled = jax.jit(model.train_step).lower(state, data).compile()
+    return compiled.memory_analysis().temp_size_in_bytes / _MB
+
+
+if __name__ == "__main__":
+    part, name, jit, small = sys.argv[1:]
+    result = peak(part, name, bool(int(jit)), bool(int(small)))
+    print(json.dumps(result), flush=True)
+    os._exit(0)
