@@ -5,6 +5,8 @@ from pathlib import Path
 
 import keras
 import keras_tuner
+import numpy as np
+import pytest
 from keras import ops
 
 from keras_ext._backend import keras_private
@@ -33,6 +35,46 @@ def test_variable_index_is_the_place_in_the_build_list():
     assert [keras_private.variable_index(optimizer, v) for v in variables] == [0, 1, 2]
 
 
+def test_source_of_is_the_first_input_through_sequential_residual_and_nested_models():
+    first, second = keras.Input((3,), name="first"), keras.Input((3,), name="second")
+    start = first._keras_history.operation
+    assert isinstance(start, keras.layers.InputLayer)
+    assert start.output is first
+    assert keras_private.source_of(first) is start
+    dense = keras.layers.Dense(3)
+    residual = dense(first)
+    for _ in range(40):
+        residual = keras.layers.add([residual, dense(residual)])
+    assert keras_private.source_of(residual) is start
+    assert keras_private.source_of(dense(second)).output is second
+    assert keras_private.source_of(ops.tanh(first + second)) is start
+    assert keras_private.source_of(keras.layers.concatenate([second, residual])) is second._keras_history.operation
+
+    sequential = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3), keras.layers.Dense(2)])
+    own = keras_private.source_of(sequential.outputs[0])
+    assert own.output is sequential.inputs[0]
+    functional = keras.Model(first, residual)
+    for inner in (sequential, functional):
+        assert keras_private.source_of(inner(keras.layers.Activation("relu")(second))).output is second
+    assert keras_private.source_of(sequential.outputs[0]) is own
+
+    seen = []
+
+    class Look(keras.layers.Layer):
+        def __call__(self, inputs):
+            seen.append(keras_private.source_of(inputs))
+            return super().__call__(inputs)
+
+        def call(self, inputs):
+            return inputs
+
+    late = keras.Sequential([keras.layers.Dense(3), Look()])
+    late(np.ones((2, 3), "float32"))
+    assert [source for source in seen if source is not None] == [late.inputs[0]._keras_history.operation]
+    for other in (np.ones(3), ops.ones((3,)), keras.KerasTensor((2, 3)), [first], None, 1.5):
+        assert keras_private.source_of(other) is None
+
+
 def test_a_variable_that_is_overwritten_by_its_gradient_says_so():
     v = keras.Variable(ops.ones((2,)))
     assert keras_private.overwrites_with_gradient(v) is False
@@ -56,3 +98,23 @@ def test_oracle_tuner_and_trial_save_through_the_function_that_is_replaced(tmp_p
     assert not list(tmp_path.rglob("oracle.json"))
     tuner.save()
     assert list(tmp_path.rglob("oracle.json"))
+
+
+def test_functional_models_are_told_from_subclassed_ones():
+    class Subclassed(keras.Model):
+        def call(self, x):
+            return x
+
+    x = keras.Input((2,))
+    assert keras_private.is_functional_or_sequential(keras.Sequential())
+    assert keras_private.is_functional_or_sequential(keras.Model(x, x))
+    assert not keras_private.is_functional_or_sequential(Subclassed())
+    assert not keras_private.is_functional_or_sequential(keras.layers.Dense(1))
+
+
+def test_lambdas_are_trusted_inside_the_context_alone():
+    config = keras.layers.Lambda(lambda x: x + 1).get_config()
+    with keras_private.trusts_lambdas():
+        keras.layers.Lambda.from_config(config)
+    with pytest.raises(ValueError, match="safe_mode"):
+        keras.layers.Lambda.from_config(config)

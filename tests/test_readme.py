@@ -22,7 +22,7 @@ def ran(tmp_path_factory):
 
 
 def test_there_are_blocks():
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
 
 
 @pytest.mark.parametrize("i", range(len(BLOCKS)))

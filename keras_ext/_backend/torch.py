@@ -75,7 +75,7 @@ def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -
     """Return the normalised `x`, its mean and its biased variance.
 
     The kernel of the GPU (Welford 1962) is right at any offset, and so is what `torch.compile` makes of it; the CPU's sums the values
-    themselves, so where a mean is more than 30 standard deviations, the statistics are taken again of what is left without it.
+    themselves, so where a mean is more than 10 standard deviations, the statistics are taken again of what is left without it.
     """
     axis %= x.ndim
     count = x.numel() // x.shape[axis]
@@ -87,7 +87,7 @@ def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -
         view = view.contiguous()
     y, mean, variance = _native(view, gamma, beta, epsilon, count)
     eager = x.device.type == "cpu" and not torch.compiler.is_compiling()
-    if eager and bool((mean.square() > 900.0 * (variance + epsilon)).any()):
+    if eager and bool((mean.square() > 100.0 * (variance + epsilon)).any()):
         shape = [1] * view.ndim
         shape[1] = -1
         # To float32 first: less its mean a half is exact.

@@ -49,8 +49,9 @@ class Debiasing:
         self.average = average
         zeros = np.zeros(average.shape, "float32")
         self.seen = keras.Variable(zeros, trainable=False, autocast=False, dtype="float32", name="debias_seen")
-        last = ops.convert_to_tensor(average)
-        self.last = keras.Variable(last, trainable=False, autocast=False, dtype=average.dtype, name="debias_last")
+        # Negative, so that it is never the same buffer: PyTorch would change both at once, JAX give one away twice.
+        last = -ops.convert_to_tensor(average)
+        self.last = keras.Variable(last, trainable=False, autocast=False, dtype=average.dtype, name="debias_negative_last")
 
     @property
     def variables(self) -> list[Any]:
@@ -69,8 +70,8 @@ class Debiasing:
     def record(self, seen: Any, average: Any) -> None:
         """Keep `seen` and what the average was set to."""
         self.seen.assign(seen)
-        self.last.assign(average)
+        self.last.assign(-average)
 
     def _seen_before(self) -> Any:
-        unchanged = ops.equal(ops.convert_to_tensor(self.average), ops.convert_to_tensor(self.last))
+        unchanged = ops.all(ops.equal(ops.convert_to_tensor(self.average), -ops.convert_to_tensor(self.last)))
         return ops.where(unchanged, ops.convert_to_tensor(self.seen), np.float32(np.inf))

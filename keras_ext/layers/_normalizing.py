@@ -12,9 +12,6 @@ from keras import ops
 
 from keras_ext import _backend
 
-# Values of a channel, spread over the batch, whose mean is the shift: it lies within the data's own spread, whatever a single value is.
-_SHIFT_VALUES = 16
-
 
 def normalize(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -> tuple[Any, Any, Any]:
     """Return `(x - mean) / sqrt(variance + epsilon) * gamma + beta`, and the mean and biased variance of each channel of `x`.
@@ -56,19 +53,15 @@ def normalize(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -> tuple
 
 
 def _shift(view: Any, axis: int) -> Any:
-    if axis == len(view.shape) - 1:
-        rows = ops.reshape(view, (-1, view.shape[-1]))
-        return ops.mean(_spread(rows), 0)
-    # The first value of each row of the last axis would do, but for images that begin in a frame.
-    middle = view[..., ops.shape(view)[-1] // 2]
-    others = [i for i in range(len(middle.shape)) if i != axis]
-    return ops.mean(_spread(middle), others)
+    """Return the value in the middle of each channel.
 
-
-def _spread(values: Any) -> Any:
-    size = ops.shape(values)[0]
-    step = max(1, size // _SHIFT_VALUES) if isinstance(size, int) else ops.maximum(1, size // _SHIFT_VALUES)
-    return values[::step]
+    Any value of the channel's own will do: one that is far from the rest makes the spread as wide. It is one, not a mean of several,
+    because XLA computes it twice, and two means would be rounded differently; from the middle, because images may begin in a frame.
+    """
+    for i in reversed(range(len(view.shape))):
+        if i != axis:
+            view = ops.take(view, ops.shape(view)[i] // 2, axis=i)
+    return view
 
 
 def counted_moments(x: Any, keep: Any, axes: list[int], total: Any) -> tuple[Any, Any, Any]:
