@@ -113,8 +113,8 @@ def test_functional_models_are_told_from_subclassed_ones():
 
 
 def test_lambdas_are_trusted_inside_the_context_alone():
-    config = keras.layers.Lambda(lambda x: x + 1).get_config()
+    layer = keras.layers.Lambda(lambda x: x + 1)
     with keras_private.trusts_lambdas():
-        keras.layers.Lambda.from_config(config)
+        keras.layers.Lambda.from_config(layer.get_config())
     with pytest.raises(ValueError, match="safe_mode"):
-        keras.layers.Lambda.from_config(config)
+        keras.layers.Lambda.from_config(layer.get_config())

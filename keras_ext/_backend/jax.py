@@ -38,12 +38,15 @@ def random_bytes(count: Any, seed: Any) -> Any:
 
 
 def drop(x: Any, keep: Any, scale: Any) -> Any:
-    """Return `x * scale` where `keep`, which broadcasts to `x`, and 0 elsewhere, whatever `x` is there; computed in float32 at least."""
+    """Return `x * scale` where `keep`, which broadcasts to `x`, and 0 elsewhere and for a scale of 0, whatever `x` is there.
+
+    Computed in float32 at least.
+    """
 
     @jax.custom_jvp
     def dropped(x: Any, keep: Any, scale: Any) -> Any:
         wide = jnp.promote_types(x.dtype, jnp.float32)
-        return jnp.where(keep, x.astype(wide) * scale.astype(wide), 0).astype(x.dtype)
+        return jnp.where(keep & (scale > 0), x.astype(wide) * scale.astype(wide), 0).astype(x.dtype)
 
     # Linear in `x`; told so, JAX keeps the mask alone for the way back.
     @dropped.defjvp

@@ -50,7 +50,10 @@ def random_bytes(count: Any, seed: Any) -> Any:
 
 
 def drop(x: Any, keep: Any, scale: Any) -> Any:
-    """Return `x * scale` where `keep`, which broadcasts to `x`, and 0 elsewhere, whatever `x` is there; computed in float32 at least."""
+    """Return `x * scale` where `keep`, which broadcasts to `x`, and 0 elsewhere and for a scale of 0, whatever `x` is there.
+
+    Computed in float32 at least.
+    """
     in_xla = _compiles_with_xla()
 
     @tf.custom_gradient
@@ -61,7 +64,7 @@ def drop(x: Any, keep: Any, scale: Any) -> Any:
         wide = tf.float64 if value.dtype == tf.float64 else tf.float32
         factor = tf.cast(scale, wide)
         if in_xla:
-            return tf.cast(tf.where(keep, tf.cast(value, wide) * factor, 0), value.dtype)
+            return tf.cast(tf.where(tf.logical_and(keep, factor > 0), tf.cast(value, wide) * factor, 0), value.dtype)
         # Without XLA a product with zeros and ones is faster than `tf.where`, which copies more.
         return tf.cast(tf.math.multiply_no_nan(tf.cast(value, wide), tf.cast(keep, wide) * factor), value.dtype)
 

@@ -64,8 +64,8 @@ class Dropout(keras.layers.Layer):
       batch if the callback has read `self.model` before, or at an epoch's beginning; within an epoch JAX holds the state itself, and an
       assignment without that is lost (`layer.rate` then says the old rate). Rates below 1/32 and above 31/32 have two random bytes an
       element; a step that was traced with one keeps one.
-    - Layers with one `seed` in a Sequential or functional model draw different masks (`stream`); a subclassed model that calls layers of
-      one seed has them alike, as Keras has.
+    - Layers with one `seed` behind one Input of a Sequential or functional model draw different masks (`stream`). Behind different Inputs,
+      in models inside a model and in subclassed models they draw alike, as Keras's: give them seeds of their own.
 
     Args:
         rate: share of the inputs set to zero, in [0, 1].
@@ -152,12 +152,12 @@ class Dropout(keras.layers.Layer):
         shape = self._mask_shape(inputs)
         if not (training or self.monte_carlo):
             return inputs
-        if self._rate == 1:
-            return ops.zeros_like(inputs)
         seed = self.seed_generator.next()
         variable = self._rate_state.variable
         if variable is None:
-            return inputs if self._rate == 0 else self._dropped(inputs, shape, seed, *_rate_and_scale(self._rate))
+            if self._rate in (0, 1):
+                return ops.zeros_like(inputs) if self._rate else inputs
+            return self._dropped(inputs, shape, seed, *_rate_and_scale(self._rate))
         current = ops.convert_to_tensor(variable)
         if self._rate > 0:
             return self._dropped(inputs, shape, seed, current[0], current[1])
@@ -173,26 +173,32 @@ class Dropout(keras.layers.Layer):
         return _backend.drop(inputs, keep, scale)
 
     def _mask_shape(self, inputs: Any) -> Any:
+        self._check_noise_shape(inputs.shape)
         shape = ops.shape(inputs)
         if self.noise_shape is None:
             return shape
+        wanted = (1,) * (len(shape) - len(self.noise_shape)) + self.noise_shape
+        return tuple(size if w is None else w for w, size in zip(wanted, shape, strict=True))
+
+    def _check_noise_shape(self, shape: Any) -> None:
+        if self.noise_shape is None:
+            return
         missing = len(shape) - len(self.noise_shape)
         if missing < 0:
             raise ValueError(
                 f"`noise_shape` must have at most one entry for each of the input's {len(shape)} axes, got {self.noise_shape}. "
                 "Use None where the mask takes the input's size, and 1 where it is shared."
             )
-        wanted = (1,) * missing + self.noise_shape
-        for axis, (size, known) in enumerate(zip(wanted, inputs.shape, strict=True)):
+        for axis, (size, known) in enumerate(zip((1,) * missing + self.noise_shape, shape, strict=True)):
             if size not in (None, 1) and isinstance(known, int) and size != known:
                 raise ValueError(
                     f"`noise_shape` must have 1, None or the input's size on each axis, got {self.noise_shape} for an input of shape "
-                    f"{tuple(inputs.shape)}: {size} does not fit {known} on axis {axis}. Use None there, or 1 to share the mask."
+                    f"{tuple(shape)}: {size} does not fit {known} on axis {axis}. Use None there, or 1 to share the mask."
                 )
-        return tuple(size if w is None else w for w, size in zip(wanted, shape, strict=True))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """Return `input_shape`."""
+        """Return `input_shape`, which `noise_shape` must fit."""
+        self._check_noise_shape(input_shape)
         return input_shape
 
     def get_config(self) -> dict[str, Any]:

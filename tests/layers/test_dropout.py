@@ -480,6 +480,8 @@ def test_a_callback_need_not_read_the_model_but_inside_an_epoch_of_jax(moment):
 @pytest.mark.parametrize("read_model", [True, False])
 @pytest.mark.parametrize("moment", ["begin of batch 1", "end of batch 1", "begin of epoch 1"])
 def test_the_rate_that_is_said_before_a_batch_is_the_one_that_acts_in_it(moment, read_model):
+    if "batch" in moment and not read_model and keras.backend.backend() == "jax":
+        pytest.skip("an assignment that JAX will lose is seen as lost at the epoch's end")
     _, callback = trained(0.5, 0.2, moment, read_model=read_model)
     assert (abs(callback.shares - callback.said) <= 5 * spread(0.5, 40_000) / 40_000).all()
 
@@ -586,16 +588,14 @@ def test_layers_of_one_seed_drop_independently_in_parallel_branches_and_keras_la
         assert (mask == mask[0]).all()
 
 
-def test_layers_of_one_seed_drop_independently_behind_two_inputs():
+@pytest.mark.parametrize("kind", [Dropout, keras.layers.Dropout])
+def test_layers_of_one_seed_draw_alike_behind_two_inputs_and_in_models_inside_a_model_as_keras_layers_do(kind):
     inputs = [keras.Input((1000,)) for _ in range(2)]
-    model = keras.Model(inputs, [Dropout(0.5, seed=1)(each) for each in inputs])
-    assert_independent(*(ops.convert_to_numpy(y) == 0 for y in model([ones(40, 1000)] * 2, training=True)))
-
-
-def test_layers_of_one_seed_drop_independently_in_models_inside_a_model():
-    model = keras.Sequential([keras.Input((1000,)), *(keras.Sequential([keras.Input((1000,)), Dropout(0.5, seed=1)]) for _ in range(2))])
-    for mask in masks_of(model):
-        assert abs(mask.mean() - 0.25) <= 5 * spread(0.25, 40_000) / 40_000
+    model = keras.Model(inputs, [kind(0.5, seed=1)(each) for each in inputs])
+    np.testing.assert_array_equal(*(ops.convert_to_numpy(y) == 0 for y in model([ones(40, 1000)] * 2, training=True)))
+    inside = [keras.Sequential([keras.Input((1000,)), kind(0.5, seed=1)]) for _ in range(2)]
+    for mask in masks_of(keras.Sequential([keras.Input((1000,)), *inside])):
+        assert abs(mask.mean() - 0.5) <= 5 * spread(0.5, 40_000) / 40_000
 
 
 def test_layers_of_one_seed_draw_alike_in_a_subclassed_model_as_keras_layers_do():
