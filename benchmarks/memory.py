@@ -75,7 +75,7 @@ def _jax_peak(model: Any, batch: Any) -> float:
     state = tuple([v.value for v in variables] for variables in parts)
     data = tuple(None if a is None else np.asarray(a) for a in batch)
     compiled = jax.jit(model.train_step).lower(state, data).compile()
-    return compiled.memory_analysis().temp_size_in_bytes / _MB
+    return compiled.memory_analysis().temp_size_in_bytes / _MB  # type: ignore[union-attr]
 
 
 if __name__ == "__main__":

@@ -82,24 +82,56 @@ def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -
         return None
     channels = x.shape[-1]
     image = x if len(x.shape) == 4 else tf.reshape(x, [-1, 1, 1, channels])
-    count = tf.cast(tf.size(x) // channels, tf.float32)
+    # A GPU's kernel hands its own gradient more than mean and variance.
+    on_cpu = not tf.config.list_logical_devices("GPU")
+    y, mean, variance = (_cpu_batch_norm if on_cpu else _fused_or_again)(image, gamma, beta, epsilon)
+    return tf.reshape(y, tf.shape(x)), mean, variance
+
+
+def _cpu_batch_norm(image: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:
+    """Do what `_fused_or_again` does, with the kernel's gradient for both cases: that of a condition costs two passes more."""
+
+    @tf.custom_gradient
+    def normalized(image: Any, gamma: Any, beta: Any) -> Any:
+        y, mean, variance = _fused_or_again(image, gamma, beta, epsilon)
+
+        def gradient(upstream: Any, *_statistics: Any) -> Any:
+            by_image, by_gamma, by_beta, *_ = tf.raw_ops.FusedBatchNormGradV3(
+                y_backprop=upstream,
+                x=image,
+                scale=gamma,
+                reserve_space_1=mean,
+                reserve_space_2=variance,
+                reserve_space_3=tf.zeros([0]),
+                epsilon=epsilon,
+                is_training=True,
+            )
+            return by_image, by_gamma, by_beta
+
+        return (y, mean, variance), gradient
+
+    return normalized(image, gamma, beta)
+
+
+def _fused_or_again(image: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:
+    """Return the kernel's output, mean and biased variance; where the mean is far from 0, what a second try gets."""
+    count = tf.cast(tf.size(image) // image.shape[-1], tf.float32)
     y, mean, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
         x=image, scale=gamma, offset=beta, mean=[], variance=[], epsilon=epsilon, is_training=True
     )
     variance = unbiased * ((count - 1.0) / count)
 
     def again() -> tuple[Any, Any, Any]:
-        values = tf.reshape(image, [-1, channels])
-        shift = tf.cast(values[tf.shape(values)[0] // 2], tf.float32)
-        centred = tf.cast(image, tf.float32) - tf.stop_gradient(shift)
+        values = tf.reshape(image, [-1, image.shape[-1]])
+        shift = tf.stop_gradient(tf.cast(values[tf.shape(values)[0] // 2], tf.float32))
+        centred = tf.cast(image, tf.float32) - shift
         rest = tf.reduce_mean(centred, [0, 1, 2])
         exact = tf.reduce_mean(tf.square(centred - rest), [0, 1, 2])
         normalised = (centred - rest) * (tf.math.rsqrt(exact + epsilon) * gamma) + beta
-        return tf.cast(normalised, x.dtype), shift + rest, exact
+        return tf.cast(normalised, image.dtype), shift + rest, exact
 
     far = tf.reduce_any(tf.square(mean) > 100.0 * (variance + epsilon))
-    y, mean, variance = tf.cond(far, again, lambda: (y, mean, variance))
-    return tf.reshape(y, tf.shape(x)), mean, variance
+    return tf.cond(far, again, lambda: (y, mean, variance))
 
 
 def few_axes(x: Any, axis: int) -> tuple[Any, int]:

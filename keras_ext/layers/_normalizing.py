@@ -60,7 +60,7 @@ def _shift(view: Any, axis: int) -> Any:
     """
     for i in reversed(range(len(view.shape))):
         if i != axis:
-            view = ops.take(view, ops.shape(view)[i] // 2, axis=i)
+            view = view[(slice(None),) * i + (ops.shape(view)[i] // 2,)]
     return view
 
 
