@@ -132,6 +132,8 @@ def _swapped_layer(layer: Any, classes: Mapping[type, type], adapt: Callable[[di
     config = layer.get_config()
     changed = _swapped_config(config, classes, adapt)
     copy = type(layer).from_config(config if changed is None else changed)
+    # The config of a layer that writes none of its own holds no name.
+    copy.name = layer.name
     if isinstance(layer, keras.layers.Lambda):
         # Its config holds the code alone, not the names that the code uses.
         copy.function = layer.function

@@ -25,7 +25,9 @@ def table(n=120, task="classification"):
     return make_table(x, y if task == "regression" else np.where(y > 300, "above", "below"), "made")
 
 
-@pytest.mark.parametrize("tuner", ["random", "bayesian", "grid", "hyperband"])
+@pytest.mark.parametrize(
+    "tuner", ["random", pytest.param("bayesian", marks=pytest.mark.slow), pytest.param("grid", marks=pytest.mark.slow), "hyperband"]
+)
 def test_every_tuner_ends_with_a_leaderboard_and_a_model(tmp_path, tuner):
     result = run(table(), tmp_path / "s", Settings(tuner=tuner, trials=3, epochs=3))
     assert len(result.records) == (hyperband_trials(3) if tuner == "hyperband" else 3)
@@ -63,7 +65,7 @@ def test_regression_predicts_in_the_target_s_own_unit(tmp_path):
     assert r2 > 0.5
 
 
-@pytest.mark.parametrize("tuner", ["random", "grid"])
+@pytest.mark.parametrize("tuner", ["random", pytest.param("grid", marks=pytest.mark.slow)])
 def test_a_resumed_search_is_the_uninterrupted_one(tmp_path, tuner):
     whole = run(table(), tmp_path / "whole", Settings(tuner=tuner, trials=4, epochs=2))
     run(table(), tmp_path / "parts", Settings(tuner=tuner, trials=2, epochs=2))
@@ -71,6 +73,7 @@ def test_a_resumed_search_is_the_uninterrupted_one(tmp_path, tuner):
     assert [(r.trial, r.score, r.hyperparameters) for r in parts.records] == [(r.trial, r.score, r.hyperparameters) for r in whole.records]
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_search(tmp_path):
     zero, again, one = (run(table(), tmp_path / str(i), Settings(trials=2, epochs=1, seed=s)) for i, s in enumerate((0, 0, 1)))
     assert [(r.score, r.hyperparameters) for r in zero.records] == [(r.score, r.hyperparameters) for r in again.records]
@@ -180,6 +183,7 @@ def test_digits_are_there():
     assert (data.x.shape, len(data.classes), data.task) == ((1797, 64), 10, "classification")
 
 
+@pytest.mark.slow
 def test_a_grid_is_gone_through_without_gaps_or_repeats_across_restarts(tmp_path):
     def build(hp):
         hp.Choice("a", [1, 2, 3])
@@ -228,7 +232,7 @@ def uninterrupted(tmp_path_factory):
 
 # The 2nd to 4th writes begin the first trial; the 10th to 12th lie between two trials.
 @pytest.mark.parametrize("partial", [True, False])
-@pytest.mark.parametrize("write", [w if w in (2, 3, 10, 11) else pytest.param(w, marks=pytest.mark.slow) for w in range(2, 22)])
+@pytest.mark.parametrize("write", [w if w in (2, 10) else pytest.param(w, marks=pytest.mark.slow) for w in range(2, 22)])
 def test_a_search_that_dies_at_any_write_goes_on_as_if_it_had_not(tmp_path, monkeypatch, uninterrupted, write, partial):
     with monkeypatch.context() as dying:
         count = killed_at(dying, write, partial)
