@@ -28,8 +28,7 @@ def compiled_step(model: Any, data: Any) -> Callable[[], Any]:
     if keras.backend.backend() != "jax":
         return lambda: model.train_function([data])
     # On JAX the state goes through the step, and its old buffers are given away.
-    parts = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables)
-    state = tuple([v.value for v in variables] for variables in parts)
+    state = jax_state(model)
 
     def step() -> Any:
         nonlocal state
@@ -37,3 +36,9 @@ def compiled_step(model: Any, data: Any) -> Callable[[], Any]:
         return logs, state
 
     return step
+
+
+def jax_state(model: Any) -> tuple[list[Any], ...]:
+    """Return what Keras's train step on JAX takes and gives back."""
+    parts = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables)
+    return tuple([v.value for v in variables] for variables in parts)

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from benchmarks import measure
-from benchmarks.compiled import modes
+from benchmarks.compiled import jax_state, modes
 from benchmarks.figure import Case, Figure
 from benchmarks.layers import FEW_LAYERS, LAYERS, PARTS, Setting, network
 
@@ -71,10 +71,8 @@ def peak(part: str, name: str, jit: bool, small: bool) -> float:
 def _jax_peak(model: Any, batch: Any) -> float:
     import jax
 
-    parts = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables)
-    state = tuple([v.value for v in variables] for variables in parts)
     data = tuple(None if a is None else np.asarray(a) for a in batch)
-    compiled = jax.jit(model.train_step).lower(state, data).compile()
+    compiled = jax.jit(model.train_step).lower(jax_state(model), data).compile()
     return compiled.memory_analysis().temp_size_in_bytes / _MB  # type: ignore[union-attr]
 
 

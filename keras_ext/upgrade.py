@@ -144,9 +144,8 @@ def _swapped_config(value: Any, classes: Mapping[type, type], adapt: Callable[[d
     """Return `value` with every serialised layer of `classes` exchanged, or None where there is none."""
     if isinstance(value, dict):
         for old, new in classes.items():
-            saved = keras.saving.serialize_keras_object
             if value.get("class_name") == old.__name__ and value.get("registered_name") == _registered(old) and "config" in value:
-                return {**saved(new.from_config(adapt(dict(value["config"])))), **_kept(value)}
+                return {**keras.saving.serialize_keras_object(new.from_config(adapt(dict(value["config"])))), **_kept(value)}
         changed = {key: _swapped_config(item, classes, adapt) for key, item in value.items()}
         if all(item is None for item in changed.values()):
             return None

@@ -1,4 +1,4 @@
-"""Dropout (Srivastava et al. 2014) and its spatial forms (Tompson et al. 2015)."""
+"""Dropout (Srivastava et al. 2014)."""
 
 import weakref
 from typing import Any

@@ -13,12 +13,20 @@ class _SpatialDropout(Dropout):
 
     _spatial: int
 
-    def __init__(self, rate: float, seed: int | None = None, data_format: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        rate: float,
+        data_format: str | None = None,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ) -> None:
         data_format = keras.config.image_data_format() if data_format is None else data_format
         one_of("data_format", data_format, ("channels_last", "channels_first"))
         shared = (1,) * self._spatial
         shape = (None, *shared, None) if data_format == "channels_last" else (None, None, *shared)
-        super().__init__(rate, noise_shape=shape, seed=seed, **kwargs)
+        super().__init__(rate, noise_shape=shape, seed=seed, name=name, dtype=dtype, **kwargs)
         self.data_format = data_format
         self.input_spec = keras.InputSpec(ndim=self._spatial + 2)
 
@@ -57,7 +65,7 @@ class SpatialDropout1D(_SpatialDropout):
     _spatial = 1
 
     def __init__(self, rate: float, seed: int | None = None, name: str | None = None, dtype: Any = None, **kwargs: Any) -> None:
-        super().__init__(rate, seed, "channels_last", name=name, dtype=dtype, **kwargs)
+        super().__init__(rate, "channels_last", seed, name, dtype, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -94,17 +102,6 @@ class SpatialDropout2D(_SpatialDropout):
 
     _spatial = 2
 
-    def __init__(
-        self,
-        rate: float,
-        data_format: str | None = None,
-        seed: int | None = None,
-        name: str | None = None,
-        dtype: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(rate, seed, data_format, name=name, dtype=dtype, **kwargs)
-
 
 @keras.saving.register_keras_serializable(package="keras_ext")
 class SpatialDropout3D(_SpatialDropout):
@@ -133,14 +130,3 @@ class SpatialDropout3D(_SpatialDropout):
     """
 
     _spatial = 3
-
-    def __init__(
-        self,
-        rate: float,
-        data_format: str | None = None,
-        seed: int | None = None,
-        name: str | None = None,
-        dtype: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(rate, seed, data_format, name=name, dtype=dtype, **kwargs)
