@@ -24,6 +24,7 @@ else:
         "Set KERAS_BACKEND to tensorflow, jax or torch before the first import of keras."
     )
 
+centred_sum = _room.centred_sum
 compile_probe = _room.compile_probe
 device_name = _room.device_name
 drop = _room.drop
@@ -40,6 +41,7 @@ wait = _room.wait
 with_sparse_values = _room.with_sparse_values
 
 __all__ = [
+    "centred_sum",
     "compile_probe",
     "device_name",
     "drop",

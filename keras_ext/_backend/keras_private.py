@@ -63,6 +63,21 @@ def source_of(tensor: Any) -> Any:
         tensor = node.input_tensors[0]
 
 
+def producers_of(operation: Any) -> Iterator[Any]:
+    """Yield the operations whose symbolic outputs `operation` was called on; layers are operations.
+
+    `layer.input` is public, but raises for a layer that was called twice, and what made a tensor has no public name.
+    """
+    for node in operation._inbound_nodes:
+        for tensor in node.input_tensors:
+            yield operation_of(tensor)
+
+
+def operation_of(tensor: Any) -> Any:
+    """Return the operation that a symbolic tensor is an output of."""
+    return tensor._keras_history.operation
+
+
 def overwrites_with_gradient(variable: Any) -> bool:
     """True where the "gradient" is the variable's next value (the scales of float8 training), not a direction."""
     return getattr(variable, "overwrite_with_gradient", False)

@@ -1,7 +1,7 @@
 """What the package needs of TensorFlow itself."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -142,6 +142,11 @@ def few_axes(x: Any, axis: int) -> tuple[Any, int]:
     if rank == 2:
         return x, axis
     return tf.reshape(x, [tf.reduce_prod(shape[:axis]), x.shape[axis], tf.reduce_prod(shape[axis + 1 :])]), 1
+
+
+def centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: Sequence[int]) -> Any:
+    """Return the sum of `(x - mean) * weights` over `axes`; `mean` and `variance` are those of `x`, with `axes` kept."""
+    return tf.reduce_sum((x - mean) * weights, axes)
 
 
 def sum_repeated_rows(gradient: Any) -> Any:

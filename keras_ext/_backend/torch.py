@@ -1,6 +1,6 @@
 """What the package needs of PyTorch itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -112,6 +112,11 @@ def _native(view: Any, gamma: Any, beta: Any, epsilon: float, count: int) -> tup
 def few_axes(x: Any, axis: int) -> tuple[Any, int]:
     """Return `x` and `axis` in a shape in which sums over all other axes are fast: their own."""
     return x, axis
+
+
+def centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: Sequence[int]) -> Any:
+    """Return the sum of `(x - mean) * weights` over `axes`; `mean` and `variance` are those of `x`, with `axes` kept."""
+    return torch.sum((x - mean) * weights, tuple(axes))
 
 
 def sum_repeated_rows(gradient: Any) -> Any:

@@ -1,9 +1,10 @@
 """The arithmetic of batch normalization: statistics, output, and a gradient derived by hand.
 
 Where the framework has a kernel that is right, it does it all. Elsewhere the mean is taken in one pass of the values less a shift inside
-the data, and the variance in a second, of the values less their mean. One pass for both is as exact, and slower under XLA, which turns a
-plain sum over rows into vector code, but not a sum of squares beside it. What the frameworks derive from the formulas reads and writes the
-activations several times more than the gradient by hand: it needs two sums over the batch and no copies of what lies between.
+the data, and the variance in a second, of the values less their mean. One pass for both is as exact, and slower under XLA on images: it
+turns a plain sum over rows into vector code, but not a sum of squares beside it. Inputs of two axes are small enough that the number of
+passes counts for more. What the frameworks derive from the formulas reads and writes the activations several times more than the gradient
+by hand: it needs two sums over the batch and no copies of what lies between.
 """
 
 from typing import Any
@@ -32,8 +33,14 @@ def normalize(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -> tuple
     @ops.custom_gradient
     def normalized(view: Any, gamma: Any, beta: Any) -> Any:
         shift = ops.stop_gradient(_shift(view, axis))
-        mean = shift + ops.mean(view - along(shift), axes)
-        variance = ops.mean(ops.square(view - along(mean)), axes)
+        shifted = view - along(shift)
+        shifted_mean = ops.mean(shifted, axes)
+        mean = shift + shifted_mean
+        if len(x.shape) == 2:
+            # Of n equal values but one, and that one the shift, n rounding errors remain; they must not make it negative.
+            variance = ops.maximum(ops.mean(ops.square(shifted), axes) - ops.square(shifted_mean), 0.0)
+        else:
+            variance = ops.mean(ops.square(view - along(mean)), axes)
         inverse = ops.rsqrt(variance + epsilon)
         y = (view - along(mean)) * along(inverse * gamma) + along(beta)
 
@@ -41,7 +48,7 @@ def normalize(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -> tuple
             g, *_statistics = upstream[0] if len(upstream) == 1 else upstream
             count = ops.cast(ops.size(view) // view.shape[axis], view.dtype)
             g_beta = ops.sum(g, axes)
-            g_gamma = ops.sum((view - along(mean)) * g, axes) * inverse
+            g_gamma = _backend.centred_sum(view, along(mean), along(variance), g, axes) * inverse
             # In this form XLA merges it with what comes before and after; others it does not.
             of_batch = along(g_beta) + (view - along(mean)) * along(inverse * g_gamma)
             return along(gamma * inverse) * g - along(gamma * inverse / count) * of_batch, g_gamma, g_beta
