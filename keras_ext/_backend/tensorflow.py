@@ -144,7 +144,7 @@ def few_axes(x: Any, axis: int) -> tuple[Any, int]:
     return tf.reshape(x, [tf.reduce_prod(shape[:axis]), x.shape[axis], tf.reduce_prod(shape[axis + 1 :])]), 1
 
 
-def centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: Sequence[int]) -> Any:
+def centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: Sequence[int], rounded: bool) -> Any:
     """Return the sum of `(x - mean) * weights` over `axes`; `mean` and `variance` are those of `x`, with `axes` kept."""
     return tf.reduce_sum((x - mean) * weights, axes)
 

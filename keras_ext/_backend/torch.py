@@ -114,7 +114,7 @@ def few_axes(x: Any, axis: int) -> tuple[Any, int]:
     return x, axis
 
 
-def centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: Sequence[int]) -> Any:
+def centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: Sequence[int], rounded: bool) -> Any:
     """Return the sum of `(x - mean) * weights` over `axes`; `mean` and `variance` are those of `x`, with `axes` kept."""
     return torch.sum((x - mean) * weights, tuple(axes))
 

@@ -1,7 +1,7 @@
 """Random weights whose variance is set by the number of inputs and outputs of the layer.
 
-One law, three choices: `variance = scale / n`, with `n` the fan-in, the fan-out or their mean, and a truncated normal or a uniform
-distribution. Glorot, He and LeCun are settings of it.
+One law, three choices: `variance = scale * gain^2 / n`, with `n` the fan-in, the fan-out or their mean, and a truncated normal or a
+uniform distribution. Glorot, He, LeCun and the classical uniform are settings of it.
 """
 
 import math
@@ -11,49 +11,50 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_ext.initializers._draws import Draws
+from keras_ext.initializers._reading import Reading, as_axes
+from keras_ext.initializers.gains import as_number, checked_gain
+
 # Standard deviation of a standard normal cut off at 2: sqrt(1 - 4 phi(2) / (2 Phi(2) - 1)).
 _STDDEV_OF_TRUNCATED_NORMAL = 0.87962566103423978
 
 
-def fans(shape: Sequence[int], input_axes: Sequence[int] | None = None, output_axes: Sequence[int] | None = None) -> tuple[int, int]:
-    """Return how many inputs feed one output of a weight of this shape, and how many outputs one input feeds.
-
-    Without axes the shape is read as Keras reads it: `(inputs, outputs)` for a dense kernel, `(..., inputs, outputs)` times the size of
-    the window for a convolution, the length for a vector, 1 for a scalar.
-
-    >>> fans((64, 10)), fans((3, 3, 16, 32)), fans((32, 4, 16), input_axes=[0], output_axes=[1, 2])
-    ((64, 10), (144, 288), (32, 64))
-    """
-    shape = tuple(shape)
-    if input_axes is not None and output_axes is not None:
-        return math.prod(shape[i] for i in input_axes), math.prod(shape[i] for i in output_axes)
-    if len(shape) == 0:
-        return 1, 1
-    if len(shape) == 1:
-        return shape[0], shape[0]
-    window = math.prod(shape[:-2])
-    return window * shape[-2], window * shape[-1]
-
-
 @keras.saving.register_keras_serializable(package="keras_ext")
-class VarianceScaling(keras.initializers.VarianceScaling):
-    """Draw weights of mean 0 and variance `scale / n`, `n` being the fan-in, the fan-out or their mean.
+class VarianceScaling(keras.initializers.VarianceScaling, Draws):
+    """Draw weights of mean 0 and variance `scale * gain^2 / n`, `n` being the fan-in, the fan-out or their mean.
 
     Drop-in for `keras.initializers.VarianceScaling`. It subclasses that class, whose draw it replaces, because `EinsumDense` and
     `MultiHeadAttention` tell the axes of inputs and outputs to subclasses of it alone. The draw is float32 and cast last, so that
     half-precision weights have the right variance too.
+
+    An initializer sees a shape, and a shape does not say all: by default it is read as Keras reads it, `(..., inputs, outputs)`, which is
+    wrong by the number of channels for a depthwise kernel, for example. `kind` tells; `initialize(model, ...)` tells for a whole model.
 
     Args:
         scale: factor of the variance, above 0.
         mode: `"fan_in"`, `"fan_out"` or `"fan_avg"`.
         distribution: `"truncated_normal"` (cut off at two standard deviations, the variance being that after the cut),
             `"untruncated_normal"` or `"uniform"`.
-        seed: int, `keras.random.SeedGenerator` or None. With an int or None each call gives the same numbers, as in Keras.
-        input_axes: axes of the weight that are inputs; None reads the shape as `fans` says.
-        output_axes: axes of the weight that are outputs.
+        seed: int, `keras.random.SeedGenerator` or None. With an int or None each call gives the same numbers, as in Keras; a second call
+            for the same shape warns, once.
+        input_axes: axes of the weight that an output sums over; None reads the shape as `kind` says.
+        output_axes: axes of the weight that an input feeds. Axes that are neither count matrices that stand side by side.
+        gain: a further factor of the standard deviation: a number above 0, or the name of the activation that the weights' inputs come
+            from, see `calculate_gain`.
+        kind: what the weight is; None is Keras's reading of the shape.
+
+            - `"dense"`: (inputs, outputs).
+            - `"conv"`: (*window, inputs of a group, outputs), with `groups`; an input takes part in 1 / stride of the window.
+            - `"depthwise"`: (*window, channels, multiplier): one output sums over the window alone.
+            - `"conv_transpose"`: (*window, outputs, inputs): 1 / stride of the window meet in one output.
+            - `"embedding"`: (vocabulary, size): one row is looked up, the fan-in is 1.
+            - `"recurrent"`: (inputs, gates * units), with `groups` gates: each gate by itself.
+            - `"einsum"`: by `input_axes` and `output_axes`, which must be given.
+        groups: a convolution's groups, or the gates of a recurrent kernel; it divides the last axis.
+        strides: of the convolution, an int or one for each axis of the window.
 
     Raises:
-        ValueError: `scale` is not above 0, or `mode` or `distribution` is none of those.
+        ValueError: an argument is outside its range, or the shape does not fit `kind`.
 
     Example:
         >>> w = ops.convert_to_numpy(VarianceScaling(scale=2.0, seed=1)((400, 300)))
@@ -65,11 +66,37 @@ class VarianceScaling(keras.initializers.VarianceScaling):
         Efficient BackProp, section 4.6, for the fan-in rule.
     """
 
+    def __init__(
+        self,
+        scale: float = 1.0,
+        mode: str = "fan_in",
+        distribution: str = "truncated_normal",
+        seed: Any = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+        *,
+        gain: float | str = 1.0,
+        kind: str | None = None,
+        groups: int = 1,
+        strides: int | Sequence[int] = 1,
+    ) -> None:
+        super().__init__(scale, mode, distribution, seed, input_axes, output_axes)
+        self.gain = checked_gain(gain)
+        self.kind = kind
+        self.groups = groups
+        self.strides = tuple(strides) if isinstance(strides, Sequence) else strides
+        self._reading = Reading(kind, groups, self.strides, as_axes("input_axes", input_axes), as_axes("output_axes", output_axes))
+
+    def variance(self, shape: Sequence[int]) -> float:
+        """Return the variance of the weights of this shape."""
+        axes = self._reading.of(shape)
+        n = (axes.fan_in + axes.fan_out) / 2 if self.mode == "fan_avg" else getattr(axes, self.mode)
+        return self.scale * as_number(self.gain) ** 2 / (n or 1.0)
+
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         """Return a tensor of this shape and dtype (default: `keras.config.floatx()`)."""
-        fan_in, fan_out = fans(shape, self.input_axes, self.output_axes)
-        n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
-        variance = self.scale / max(1.0, n)
+        variance = self.variance(shape)
+        self.note_draw(shape, self._init_seed)
         dtype = keras.backend.standardize_dtype(dtype or keras.config.floatx())
         wide = "float64" if dtype == "float64" else "float32"
         if self.distribution == "uniform":
@@ -80,21 +107,50 @@ class VarianceScaling(keras.initializers.VarianceScaling):
         else:
             stddev = math.sqrt(variance) / _STDDEV_OF_TRUNCATED_NORMAL
             drawn = keras.random.truncated_normal(shape, 0.0, stddev, dtype=wide, seed=self.seed)
-        return ops.cast(drawn, dtype)
+        return drawn if dtype == wide else ops.cast(drawn, dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        new = {"gain": self.gain, "kind": self.kind, "groups": self.groups, "strides": self.strides}
+        return {**super().get_config(), **new}
 
 
 class _NamedScaling(VarianceScaling):
-    """A setting of `VarianceScaling` under its own name; its config holds only the seed and the axes, as Keras's does."""
+    """A setting of `VarianceScaling` under its own name; its config holds what is not set, as Keras's does.
+
+    With `gain` given, `scale` is 1: a gain that is in the class's own scale (He's is relu's) gives way to it.
+    """
 
     _setting: dict[str, Any]
 
-    def __init__(self, seed: Any = None, input_axes: Sequence[int] | None = None, output_axes: Sequence[int] | None = None) -> None:
-        super().__init__(**self._setting, seed=seed, input_axes=input_axes, output_axes=output_axes)
+    def __init__(
+        self,
+        seed: Any = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+        *,
+        gain: float | str | None = None,
+        kind: str | None = None,
+        groups: int = 1,
+        strides: int | Sequence[int] = 1,
+    ) -> None:
+        setting = self._setting if gain is None else {**self._setting, "scale": min(1.0, self._setting["scale"])}
+        super().__init__(
+            **setting,
+            seed=seed,
+            input_axes=input_axes,
+            output_axes=output_axes,
+            gain=1.0 if gain is None else gain,
+            kind=kind,
+            groups=groups,
+            strides=strides,
+        )
+        self._given_gain = gain
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         config = super().get_config()
-        return {name: config[name] for name in ("seed", "input_axes", "output_axes")}
+        return {**{name: config[name] for name in config if name not in self._setting}, "gain": self._given_gain}
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
@@ -127,6 +183,8 @@ class GlorotNormal(_NamedScaling):
 class HeUniform(_NamedScaling):
     """Draw from U(-r, r) with r = sqrt(6 / fan_in): the scale for the ReLU family.
 
+    `gain="leaky_relu"`, or another's, takes the place of relu's sqrt(2).
+
     He, Zhang, Ren and Sun (2015), arXiv:1502.01852, equation 10 (the variance; the paper draws normals).
 
     >>> HeUniform(seed=1)((2, 3)).shape == (2, 3)
@@ -139,6 +197,8 @@ class HeUniform(_NamedScaling):
 @keras.saving.register_keras_serializable(package="keras_ext")
 class HeNormal(_NamedScaling):
     """Draw from a truncated normal of variance 2 / fan_in: the scale for the ReLU family.
+
+    `gain="leaky_relu"`, or another's, takes the place of relu's sqrt(2).
 
     He, Zhang, Ren and Sun (2015), arXiv:1502.01852, equation 10 (the paper's normal is not truncated).
 
@@ -173,3 +233,17 @@ class LecunNormal(_NamedScaling):
     """
 
     _setting = {"scale": 1.0, "mode": "fan_in", "distribution": "truncated_normal"}
+
+
+@keras.saving.register_keras_serializable(package="keras_ext")
+class FanInUniform(_NamedScaling):
+    """Draw from U(-r, r) with r = 1 / sqrt(fan_in): the classical choice for sigmoid networks.
+
+    Its variance is 1 / (3 fan_in): a third of what keeps a signal alive, as Glorot and Bengio (2010), equation 1, show. PyTorch's linear
+    and convolution layers draw from the same law. LeCun, Bottou, Orr and Müller (1998), section 4.6, for fans.
+
+    >>> FanInUniform(seed=1)((2, 3)).shape == (2, 3)
+    True
+    """
+
+    _setting = {"scale": 1 / 3, "mode": "fan_in", "distribution": "uniform"}

@@ -9,6 +9,7 @@ by hand: it needs two sums over the batch and no copies of what lies between.
 
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_ext import _backend
@@ -24,6 +25,7 @@ def normalize(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -> tuple
     fused = _backend.fused_batch_norm(x, gamma, beta, axis, epsilon)
     if fused is not None:
         return fused
+    rounded = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
     view, axis = _backend.few_axes(ops.cast(x, gamma.dtype), axis % len(x.shape))
     axes = [i for i in range(len(view.shape)) if i != axis]
 
@@ -48,7 +50,7 @@ def normalize(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -> tuple
             g, *_statistics = upstream[0] if len(upstream) == 1 else upstream
             count = ops.cast(ops.size(view) // view.shape[axis], view.dtype)
             g_beta = ops.sum(g, axes)
-            g_gamma = _backend.centred_sum(view, along(mean), along(variance), g, axes) * inverse
+            g_gamma = _backend.centred_sum(view, along(mean), along(variance), g, axes, rounded) * inverse
             # In this form XLA merges it with what comes before and after; others it does not.
             of_batch = along(g_beta) + (view - along(mean)) * along(inverse * g_gamma)
             return along(gamma * inverse) * g - along(gamma * inverse / count) * of_batch, g_gamma, g_beta

@@ -1,0 +1,49 @@
+"""What all random initializers share: the checked seed, and a word when one of them starts two weights alike."""
+
+import random
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_ext._checks import bad_argument
+
+
+def checked_seed(seed: Any) -> Any:
+    """Return the seed to draw with: `seed` itself, its object if it is a config, or for None one of Python's generator.
+
+    `keras.utils.set_random_seed` sets that generator.
+    """
+    if seed is None:
+        return random.randint(1, 10**9)
+    if isinstance(seed, dict):
+        return keras.saving.deserialize_keras_object(seed)
+    if isinstance(seed, bool) or not isinstance(seed, int | keras.random.SeedGenerator):
+        raise bad_argument("seed", "an int, a keras.random.SeedGenerator or None", seed)
+    return seed
+
+
+class Draws:
+    """Mixin of initializers with a `seed`: `note_draw` warns once when the same numbers are drawn a second time."""
+
+    seed: Any
+
+    def note_draw(self, shape: Sequence[int], given_seed: Any) -> None:
+        """Remember that a weight of this shape was drawn; warn, once an instance, if one was before.
+
+        Copies from the config, as Keras makes them for clones of a model and for the parts of an attention layer, are other instances.
+        """
+        if not isinstance(self.seed, int):
+            return
+        drawn = vars(self).setdefault("_drawn", set())
+        if tuple(shape) in drawn and not vars(self).get("_warned", False):
+            self._warned = True
+            name = type(self).__name__
+            warnings.warn(
+                f"{name}(seed={given_seed!r}) was called again for a weight of shape {tuple(shape)} and gives the same numbers as before: "
+                "two layers with it start identical, and learn the same. Give it `seed=keras.random.SeedGenerator(...)`, which goes on "
+                "with each call, or call `keras_ext.initializers.initialize(model, ...)`, which gives each weight a stream of its own.",
+                stacklevel=3,
+            )
+        drawn.add(tuple(shape))

@@ -1,0 +1,84 @@
+"""Which activation comes after a layer."""
+
+from collections import deque
+from typing import Any
+
+import keras
+
+from keras_ext._backend import keras_private
+from keras_ext.initializers._weights import weights_of
+
+# Layers that are an activation without an attribute of that name, and Keras's operations: by their classes' names.
+_BY_CLASS = {
+    name: name.replace("_", "")
+    for name in (
+        *("relu", "relu6", "leaky_relu", "prelu", "elu", "celu", "selu", "gelu", "silu", "mish", "softplus", "softmax", "log_softmax"),
+        *("tanh", "sigmoid", "hard_sigmoid", "hard_silu", "hard_tanh", "softsign", "tanh_shrink", "log_sigmoid", "glu"),
+    )
+}
+
+
+class Following:
+    """Knows for each layer of `model` the activation after it, as far as Keras knows how the layers are put together.
+
+    That is so in Sequential and functional models, nested ones too. In the `call` of a subclassed model nobody can look, and only a layer's
+    own `activation` counts.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._consumers: dict[int, list[Any]] = {}
+        models = [m for m in (model, *keras_private.flatten_layers(model)) if keras_private.is_functional_or_sequential(m)]
+        # A nested model's layers hang on its own inputs: what feeds the model feeds those, what its outputs feed is what it feeds.
+        self._entries = {id(m): [keras_private.operation_of(t) for t in m.inputs] for m in models}
+        exits = {id(m): [keras_private.operation_of(t) for t in m.outputs] for m in models}
+        for m in models:
+            for consumer in getattr(m, "operations", m.layers):  # Sequential has layers alone
+                for producer in keras_private.producers_of(consumer):
+                    for source in exits.get(id(producer), [producer]):
+                        self._consumers.setdefault(id(source), []).append(consumer)
+        self._weighted = {id(w.layer) for w in weights_of(model)}
+        # A wrapper stands for what it wraps, and the other way round.
+        self._wrapper = {id(w.layer): w for w in keras_private.flatten_layers(model) if isinstance(w, keras.layers.Wrapper)}
+
+    def activation(self, layer: Any) -> tuple[str, float | None]:
+        """Return the name of the first activation after `layer`, "linear" if there is none, and leaky_relu's slope.
+
+        Layers without weights of a scale, as normalisation, dropout, pooling and sums, are passed.
+        """
+        own = _activation_of(layer)
+        if own[0] != "linear":
+            return own
+        reached, waiting = set(), deque([layer])
+        while waiting:
+            here = waiting.popleft()
+            for consumer in self._after(here):
+                if id(consumer) in reached:
+                    continue
+                reached.add(id(consumer))
+                found = _activation_of(consumer)
+                if found[0] != "linear":
+                    return found
+                inner = consumer.layer if isinstance(consumer, keras.layers.Wrapper) else consumer
+                if id(inner) not in self._weighted:
+                    waiting.append(consumer)
+        return "linear", None
+
+    def _after(self, operation: Any) -> list[Any]:
+        operation = self._wrapper.get(id(operation), operation)
+        after = []
+        for consumer in self._consumers.get(id(operation), []):
+            entries = self._entries.get(id(consumer))
+            after += [consumer] if entries is None else entries
+        return after
+
+
+def _activation_of(operation: Any) -> tuple[str, float | None]:
+    """Return the activation that `operation` is or ends with, and leaky_relu's slope."""
+    function = getattr(operation, "activation", None)
+    slope = getattr(operation, "negative_slope", None)
+    name = getattr(function, "__name__", None)
+    if name is None:
+        name = next((known for known, short in _BY_CLASS.items() if type(operation).__name__.lower() == short), "linear")
+    if name == "relu" and slope:
+        name = "leaky_relu"
+    return name, (None if slope is None else float(slope)) if name == "leaky_relu" else None

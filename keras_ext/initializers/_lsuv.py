@@ -1,0 +1,89 @@
+"""Layer-sequential unit variance (Mishkin and Matas 2016): kernels scaled by what the layers give on a batch."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from keras_ext._backend import keras_private
+from keras_ext.initializers._weights import Weight
+
+# The paper's: how far the variance may be from 1, and how often it tries.
+_TOLERANCE, _TRIES = 0.1, 10
+
+
+def as_batch(data: Any) -> Any:
+    """Return a structure of arrays as one of tensors."""
+    return tree.map_structure(ops.convert_to_tensor, data)
+
+
+def scale_to_unit_variance(model: Any, weights: list[Weight], data: Any) -> list[tuple[Any, str]]:
+    """Scale the kernels so that each layer's sums over the batch have variance 1; return what could not be, as (variable, note).
+
+    One forward pass does it: each layer is scaled when the pass reaches it, before the next layers see its output. Of a layer with two
+    kernels the last is scaled.
+    """
+    layers = list(keras_private.flatten_layers(model))
+    # A recurrent layer runs its cell inside a loop of the framework, where no number can be read.
+    in_loops = {id(part) for layer in layers if isinstance(layer, keras.layers.RNN) for part in keras_private.flatten_layers(layer)}
+    # So does TimeDistributed, but what it gives is what its layer gives.
+    callers = {id(layer.layer): layer for layer in layers if isinstance(layer, keras.layers.TimeDistributed)}
+    last = {id(weight.layer): weight for weight in weights if id(weight.layer) not in in_loops}
+    notes = {id(w.variable): (w.variable, "not scaled: the forward pass did not reach it") for w in last.values()}
+    with contextlib.ExitStack() as stack:
+        for weight in last.values():
+            stack.enter_context(_scaled_when_called(weight, callers.get(id(weight.layer), weight.layer), notes))
+        model(data, training=False)
+    return [*notes.values(), *((w.variable, "not scaled: inside a recurrent layer") for w in weights if id(w.layer) in in_loops)]
+
+
+@contextlib.contextmanager
+def _scaled_when_called(weight: Weight, caller: Any, notes: dict[int, tuple[Any, str]]) -> Iterator[None]:
+    """Have the first call of `caller` scale `weight`, until the block ends."""
+    call, kernel = caller.call, weight.variable
+
+    def scaling(*args: Any, **kwargs: Any) -> Any:
+        caller.call = call
+        with _linear(weight.layer):
+            note = _scale(kernel, lambda: call(*args, **kwargs))
+        if note:
+            notes[id(kernel)] = kernel, note
+        else:
+            del notes[id(kernel)]
+        return call(*args, **kwargs)
+
+    # On the instance, over the method of its class.
+    caller.call = scaling
+    try:
+        yield
+    finally:
+        del caller.call
+
+
+def _scale(kernel: Any, sums: Callable[[], Any]) -> str:
+    """Divide `kernel` until `sums` has variance 1; return why that cannot be, or nothing."""
+    variance = float("nan")
+    for _ in range(_TRIES):
+        variance = float(np.var(ops.convert_to_numpy(ops.cast(sums(), "float32")), dtype="float64"))
+        if abs(variance - 1) <= _TOLERANCE:
+            return ""
+        if not 0 < variance < float("inf"):
+            return f"not scaled: its output has variance {variance:g}"
+        kernel.assign(ops.cast(ops.cast(kernel, "float32") / variance**0.5, kernel.dtype))
+    return f"its output has variance {variance:.3g} after {_TRIES} tries: its bias or masks weigh more than it"
+
+
+@contextlib.contextmanager
+def _linear(layer: Any) -> Iterator[None]:
+    """Take the layer's activation away until the block ends."""
+    if not hasattr(layer, "activation"):
+        yield
+        return
+    kept, layer.activation = layer.activation, keras.activations.linear
+    try:
+        yield
+    finally:
+        layer.activation = kept

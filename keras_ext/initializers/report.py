@@ -1,0 +1,58 @@
+"""What `initialize` did, as records and as a table."""
+
+import io
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class InitializedWeight:
+    """One weight of a model and its first scale.
+
+    kind, fan_in and fan_out are None, and `std_given` is what was there, where the weight was left as it was; `note` says why.
+    `std_wanted` is what the initializer's law asks for, None where it has no such law.
+    """
+
+    layer: str
+    weight: str
+    shape: tuple[int, ...]
+    kind: str | None
+    fan_in: float | None
+    fan_out: float | None
+    initializer: str | None
+    std_wanted: float | None
+    std_given: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class InitializationReport:
+    """The weights of a model in the order of its layers; `print(report)` shows a table."""
+
+    weights: tuple[InitializedWeight, ...]
+
+    def __str__(self) -> str:
+        """Return the table as text."""
+        table = Table(box=None, pad_edge=False)
+        notes = any(w.note for w in self.weights)
+        for name in ("layer", "weight", "shape", "kind", "initializer"):
+            table.add_column(name, no_wrap=True)
+        for name in ("fan in", "fan out", "std wanted", "std given"):
+            table.add_column(name, justify="right", no_wrap=True)
+        if notes:
+            table.add_column("note", no_wrap=True)
+        for w in self.weights:
+            table.add_row(
+                *(w.layer, w.weight, " x ".join(map(str, w.shape)), w.kind or "", w.initializer or ""),
+                *(_number(value) for value in (w.fan_in, w.fan_out, w.std_wanted, w.std_given)),
+                *([w.note] if notes else []),
+            )
+        text = io.StringIO()
+        Console(file=text, width=10_000, color_system=None, markup=False, emoji=False, highlight=False).print(table)
+        return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
