@@ -10,7 +10,12 @@ import pytest
 from keras import ops
 
 
+# Two workers that take a file each end together only if the long files do not come last.
+LONG_FILES = ("test_run.py", "test_command.py", "test_readme.py", "test_benchmarks.py")
+
+
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: LONG_FILES.index(item.path.name) if item.path.name in LONG_FILES else len(LONG_FILES))
     if keras.backend.backend() != "tensorflow":
         skip = pytest.mark.skip(reason="uses TensorFlow itself")
         for item in items:

@@ -22,12 +22,20 @@ def ran(tmp_path_factory):
 
 
 def test_there_are_blocks():
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
 
 
 @pytest.mark.parametrize("i", range(len(BLOCKS)))
 def test_a_block_runs(ran, i):
     assert ran[i].returncode == 0, ran[i].stderr[-2000:]
+
+
+def test_the_table_of_first_weights_is_what_the_block_prints(ran):
+    (shown,) = re.findall(r"\n((?:    (?:layer  |sequential).*\n)+)", README)
+    (printed,) = (done.stdout for block, done in zip(BLOCKS, ran, strict=True) if "initialize(" in block)
+    # The last column is random.
+    rows = [[line.split()[:-1] for line in text.strip().splitlines()] for text in (shown, printed)]
+    assert rows[0] == rows[1]
 
 
 def test_pictures_and_scripts_that_it_names_exist():
