@@ -58,7 +58,8 @@ def _by_tensorflow(layer, x, weight, **arguments):
 def _by_jax(layer, x, weight, **arguments):
     import jax
 
-    layer.build(x.shape)
+    if not layer.built:
+        layer.build(x.shape)
 
     def loss(x, trainable):
         y, _ = layer.stateless_call(trainable, [v.value for v in layer.non_trainable_variables], x, training=True, **arguments)

@@ -118,3 +118,26 @@ def test_lambdas_are_trusted_inside_the_context_alone():
         keras.layers.Lambda.from_config(layer.get_config())
     with pytest.raises(ValueError, match="safe_mode"):
         keras.layers.Lambda.from_config(layer.get_config())
+
+
+def test_producers_are_what_an_operation_was_called_on():
+    first, second = keras.Input((3,)), keras.Input((3,))
+    dense = keras.layers.Dense(3)
+    total = ops.add(dense(first), dense(second))
+    adder = keras_private.operation_of(total)
+    assert list(keras_private.producers_of(adder)) == [dense, dense]
+    assert list(keras_private.producers_of(dense)) == [keras_private.operation_of(first), keras_private.operation_of(second)]
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "float32"])
+def test_without_autocast_a_variable_is_itself_inside_a_layers_call(policy):
+    class Halves(keras.layers.Dense):
+        def call(self, x):
+            with keras_private.without_autocast():
+                assert keras.backend.standardize_dtype(ops.convert_to_tensor(self.kernel).dtype) == "float32"
+                self.kernel.assign(self.kernel / 2)
+            return super().call(x)
+
+    layer = Halves(2, dtype=policy, kernel_initializer="ones")
+    layer(np.ones((1, 2), "float32"))
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer.kernel), 0.5)

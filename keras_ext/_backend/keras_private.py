@@ -47,6 +47,16 @@ def trusts_lambdas() -> Any:
     return SafeModeScope(safe_mode=False)
 
 
+def without_autocast() -> Any:
+    """Return a context in which variables are what they are, inside the call of a layer of mixed precision too.
+
+    There they read as cast copies, and on PyTorch an assignment goes to that copy and is lost. No public name ends a layer's scope.
+    """
+    from keras.src.backend import AutocastScope
+
+    return AutocastScope(None)
+
+
 def source_of(tensor: Any) -> Any:
     """Return the first Input that a symbolic tensor comes from, or None for anything else.
 

@@ -1,6 +1,8 @@
 """Which activation comes after a layer."""
 
 from collections import deque
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -29,13 +31,12 @@ class Following:
         self._consumers: dict[int, list[Any]] = {}
         models = [m for m in (model, *keras_private.flatten_layers(model)) if keras_private.is_functional_or_sequential(m)]
         # A nested model's layers hang on its own inputs: what feeds the model feeds those, what its outputs feed is what it feeds.
-        self._entries = {id(m): [keras_private.operation_of(t) for t in m.inputs] for m in models}
-        exits = {id(m): [keras_private.operation_of(t) for t in m.outputs] for m in models}
+        ends = {id(m): _ends(m) for m in models}
+        self._entries = {key: entries for key, (entries, _) in ends.items()}
         for m in models:
-            for consumer in getattr(m, "operations", m.layers):  # Sequential has layers alone
-                for producer in keras_private.producers_of(consumer):
-                    for source in exits.get(id(producer), [producer]):
-                        self._consumers.setdefault(id(source), []).append(consumer)
+            for producer, consumer in _edges(m):
+                for source in ends[id(producer)][1] if id(producer) in ends else [producer]:
+                    self._consumers.setdefault(id(source), []).append(consumer)
         self._weighted = {id(w.layer) for w in weights_of(model)}
         # A wrapper stands for what it wraps, and the other way round.
         self._wrapper = {id(w.layer): w for w in keras_private.flatten_layers(model) if isinstance(w, keras.layers.Wrapper)}
@@ -55,12 +56,12 @@ class Following:
                 if id(consumer) in reached:
                     continue
                 reached.add(id(consumer))
+                if id(consumer.layer if isinstance(consumer, keras.layers.Wrapper) else consumer) in self._weighted:
+                    continue
                 found = _activation_of(consumer)
                 if found[0] != "linear":
                     return found
-                inner = consumer.layer if isinstance(consumer, keras.layers.Wrapper) else consumer
-                if id(inner) not in self._weighted:
-                    waiting.append(consumer)
+                waiting.append(consumer)
         return "linear", None
 
     def _after(self, operation: Any) -> list[Any]:
@@ -70,6 +71,24 @@ class Following:
             entries = self._entries.get(id(consumer))
             after += [consumer] if entries is None else entries
         return after
+
+
+def _edges(model: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield which operation of a functional model, or layer of a Sequential, feeds which."""
+    if isinstance(model, keras.Sequential):
+        yield from pairwise(model.layers)
+        return
+    for consumer in model.operations:
+        for producer in keras_private.producers_of(consumer):
+            yield producer, consumer
+
+
+def _ends(model: Any) -> tuple[list[Any], list[Any]]:
+    """Return the first and the last operations of a model; a Sequential's need not have symbolic inputs."""
+    if isinstance(model, keras.Sequential):
+        return model.layers[:1], model.layers[-1:]
+    first, last = ([keras_private.operation_of(tensor) for tensor in tensors] for tensors in (model.inputs, model.outputs))
+    return first, last
 
 
 def _activation_of(operation: Any) -> tuple[str, float | None]:

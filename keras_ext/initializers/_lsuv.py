@@ -72,7 +72,8 @@ def _scale(kernel: Any, sums: Callable[[], Any]) -> str:
             return ""
         if not 0 < variance < float("inf"):
             return f"not scaled: its output has variance {variance:g}"
-        kernel.assign(ops.cast(ops.cast(kernel, "float32") / variance**0.5, kernel.dtype))
+        with keras_private.without_autocast():
+            kernel.assign(ops.cast(ops.cast(kernel, "float32") / variance**0.5, kernel.dtype))
     return f"its output has variance {variance:.3g} after {_TRIES} tries: its bias or masks weigh more than it"
 
 

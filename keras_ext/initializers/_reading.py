@@ -102,7 +102,7 @@ class Reading:
         # By Keras's reading what is no matrix is a convolution's kernel.
         most = rank if self.kind in (None, *_WITH_WINDOW) else 2
         if not least <= rank <= most:
-            axes = f"{least} axes" if most == 2 else f"{least} axes or more"
+            axes = "3 axes or more" if self.kind in _WITH_WINDOW else "2 axes"
             raise ValueError(
                 f"A weight of kind {self.kind!r} must have {axes}, got one of shape {shape}. Leave `kind` out, or name another."
             )

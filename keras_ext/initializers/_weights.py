@@ -42,7 +42,8 @@ def weights_of(model: Any) -> list[Weight]:
     """Return each weight of a known kind, those of layers inside layers too, each once, in the order of `model.weights`."""
     layers = [model, *keras_private.flatten_layers(model)]
     in_attention = {id(part) for layer in layers if isinstance(layer, _ATTENTION) for part in keras_private.flatten_layers(layer)}
-    found = [weight for layer in layers for weight in _of_layer(layer, id(layer) in in_attention)]
+    # A layer that a model owns and never calls has no weights yet.
+    found = [weight for layer in layers if layer.built for weight in _of_layer(layer, id(layer) in in_attention)]
     order = {id(variable): i for i, variable in enumerate(model.weights)}
     # Backwards, so that of two that share a variable the first is kept.
     once = {id(weight.variable): weight for weight in reversed(found)}

@@ -13,6 +13,9 @@ class InitializedWeight:
 
     kind, fan_in and fan_out are None, and `std_given` is what was there, where the weight was left as it was; `note` says why.
     `std_wanted` is what the initializer's law asks for, None where it has no such law.
+
+    >>> InitializedWeight("model/dense", "kernel", (4, 2), "dense", 4, 2, "LecunNormal", 0.5, 0.47).fan_in
+    4
     """
 
     layer: str
@@ -29,7 +32,13 @@ class InitializedWeight:
 
 @dataclass(frozen=True)
 class InitializationReport:
-    """The weights of a model in the order of its layers; `print(report)` shows a table."""
+    """The weights of a model in the order of its layers; `print(report)` shows a table.
+
+    >>> weight = InitializedWeight("model/dense", "kernel", (4, 2), "dense", 4, 2, "LecunNormal", 0.5, 0.47)
+    >>> print(InitializationReport((weight,)))
+    layer        weight  shape  kind   initializer  fan in  fan out  std wanted  std given
+    model/dense  kernel  4 x 2  dense  LecunNormal       4        2         0.5       0.47
+    """
 
     weights: tuple[InitializedWeight, ...]
 

@@ -6,6 +6,8 @@ from scipy import stats
 
 from keras_ext.initializers import Orthogonal
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*was called again")
+
 
 def matrix(shape, dtype=None, **arguments):
     """The drawn weight as the matrix that it stands for, in float64."""
@@ -84,9 +86,16 @@ def test_a_generator_survives_the_config():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"gain": float("nan")}, "`gain` must be a finite number, got nan."),
-        ({"gain": float("inf")}, "`gain` must be a finite number, got inf."),
-        ({"gain": "relu"}, "`gain` must be a finite number, got 'relu'."),
+        *(
+            (
+                {"gain": gain},
+                "`gain` must be a finite number, or one of 'linear', 'relu', 'leaky_relu', 'tanh', 'sigmoid', 'selu', 'gelu', 'silu', "
+                f"got {gain!r}.",
+            )
+            for gain in (float("nan"), float("inf"), "softmax", None)
+        ),
+        ({"blocks": 0}, "`blocks` must be a whole number of at least 1, got 0."),
+        ({"delta": 1}, "`delta` must be True or False, got 1."),
         ({"seed": True}, "`seed` must be an int, a keras.random.SeedGenerator or None, got True."),
         ({"seed": 1.5}, "`seed` must be an int, a keras.random.SeedGenerator or None, got 1.5."),
     ],
@@ -110,3 +119,119 @@ def test_float64_is_as_exact_as_it_can_be_here():
     q = keras.ops.convert_to_numpy(Orthogonal(seed=1)((6, 4), dtype="float64"))
     assert q.dtype == np.float64
     np.testing.assert_allclose(q.T @ q, np.eye(4), atol=1e-14)
+
+
+def assert_orthonormal(matrix, scale=1.0):
+    gram = matrix.T @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.T
+    # As in the first test of this file.
+    np.testing.assert_allclose(gram, scale**2 * np.eye(len(gram)), atol=3e-6 * scale**2)
+
+
+def drawn(shape, **arguments):
+    return ops.convert_to_numpy(Orthogonal(seed=1, **arguments)(shape)).astype("float64")
+
+
+@pytest.mark.parametrize("shape", [(12, 48), (60, 48), (6, 48), (3, 3, 4, 48)])
+def test_each_block_is_orthonormal_by_itself(shape):
+    blocks = np.split(drawn(shape, blocks=4, gain=2.0).reshape(-1, 48), 4, axis=1)
+    for block in blocks:
+        assert_orthonormal(block, 2.0)
+    assert np.abs(blocks[0] - blocks[1]).max() > 0.1
+
+
+def test_axes_that_are_neither_count_matrices():
+    into = drawn((24, 4, 6), input_axes=[0], output_axes=[2])
+    out_of = drawn((4, 6, 24), input_axes=[1], output_axes=[2])
+    mixed = drawn((3, 4, 5, 2), input_axes=[3, 1], output_axes=[0])
+    for head in range(4):
+        assert_orthonormal(into[:, head])
+        assert_orthonormal(out_of[head])
+    for i in range(5):
+        # Rows in the order in which the axes are named.
+        assert_orthonormal(mixed[:, :, i, :].transpose(2, 1, 0).reshape(8, 3))
+
+
+@pytest.mark.parametrize(("multiplier", "window"), [(1, (3, 3)), (4, (3, 3)), (12, (3, 3)), (2, (5,))])
+def test_each_channel_of_a_depthwise_kernel_is_a_matrix(multiplier, window):
+    kernel = drawn((*window, 7, multiplier), kind="depthwise")
+    for channel in range(7):
+        assert_orthonormal(kernel[..., channel, :].reshape(-1, multiplier))
+
+
+def test_a_transposed_convolution_is_scaled_by_its_strides():
+    kernel = drawn((4, 4, 8, 32), kind="conv_transpose", strides=2)
+    # Rows are positions of the window and inputs, columns outputs; two strides of 2 spread the window over 4 outputs.
+    assert_orthonormal(kernel.transpose(0, 1, 3, 2).reshape(-1, 8), 2.0)
+
+
+@pytest.mark.parametrize("shape", [(200, 16), (16, 200)])
+def test_an_embedding_has_rows_of_mean_square_one(shape):
+    table = drawn(shape, kind="embedding")
+    assert_orthonormal(table / np.sqrt(200))
+    assert np.mean(table**2) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (lambda k: keras.layers.Conv1D(12, 5, kernel_initializer=k), (11, 8)),
+        (lambda k: keras.layers.Conv1D(8, 4, kernel_initializer=k), (11, 8)),
+        (lambda k: keras.layers.Conv2D(12, 3, kernel_initializer=k), (7, 6, 8)),
+        (lambda k: keras.layers.Conv2D(12, (3, 2), groups=4, kernel_initializer=Orthogonal(seed=1, delta=True, blocks=4)), (7, 6, 8)),
+        (lambda k: keras.layers.Conv3D(8, 3, kernel_initializer=k), (5, 4, 6, 8)),
+        (
+            lambda k: keras.layers.DepthwiseConv2D(
+                3, depth_multiplier=2, depthwise_initializer=Orthogonal(seed=1, delta=True, kind="depthwise")
+            ),
+            (7, 6, 8),
+        ),
+    ],
+)
+def test_a_delta_orthogonal_convolution_keeps_the_norm(layer, shape):
+    layer = layer(Orthogonal(seed=1, delta=True))
+    x = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
+    window = layer.kernel_size
+    padding = [((k - 1) // 2, k - 1 - (k - 1) // 2) for k in window]
+    y = ops.convert_to_numpy(layer(np.pad(x, [(0, 0), *padding, (0, 0)], mode="wrap")))
+    assert y.shape[:-1] == x.shape[:-1]
+    # Each number is a sum of a few dozen products in float32.
+    np.testing.assert_allclose((y.astype("float64") ** 2).sum() ** 0.5, (x.astype("float64") ** 2).sum() ** 0.5, rtol=2e-6)
+    same = type(layer).from_config({**layer.get_config(), "padding": "same"})
+    same.build(x.shape)
+    same.set_weights(layer.get_weights())
+    # Nothing but the middle of the window counts, so the padding does not.
+    np.testing.assert_allclose(ops.convert_to_numpy(same(x)), y, atol=1e-5)
+
+
+def test_with_fewer_outputs_delta_projects():
+    kernel = drawn((3, 3, 8, 5), delta=True)
+    assert_orthonormal(kernel[1, 1])
+    kernel[1, 1] = 0
+    assert not kernel.any()
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_the_trace_is_that_of_haar_measure(blocks):
+    traces = np.array(
+        [[np.trace(b) for b in np.split(matrix((3, 3 * blocks), blocks=blocks, seed=seed), blocks, 1)] for seed in range(400)]
+    )
+    traces = traces.ravel()
+    # Diaconis and Shahshahani (1994): mean 0, variance 1. R with a positive diagonal is not what Householder's QR gives.
+    assert abs(traces.mean()) < 5 / np.sqrt(traces.size)
+    assert abs(traces.var() - 1) < 5 * np.sqrt(2 / traces.size)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_blocks_in_every_dtype(dtype):
+    wide = ops.convert_to_numpy(Orthogonal(seed=1, blocks=2)((8, 16)))
+    cast = ops.convert_to_numpy(ops.cast(Orthogonal(seed=1, blocks=2)((8, 16), dtype=dtype), "float32"))
+    if dtype != "float64":
+        np.testing.assert_allclose(cast, wide, rtol=2.0**-8, atol=1e-7)
+    for block in np.split(cast.astype("float64"), 2, axis=1):
+        np.testing.assert_allclose(block.T @ block, np.eye(8), atol=2e-2 if dtype == "bfloat16" else 3e-3 if dtype == "float16" else 3e-6)
+
+
+def test_axes_may_not_be_input_and_output_at_once():
+    with pytest.raises(ValueError) as caught:
+        Orthogonal(input_axes=[0], output_axes=[0, 1])((3, 4))
+    assert str(caught.value) == "No axis may be input and output at once, got [0] and [0, 1]."

@@ -6,6 +6,8 @@ from scipy import stats
 
 from keras_ext import initializers
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*was called again")
+
 # Class: scale, mode and law, from the papers.
 NAMED = {
     "GlorotUniform": (1.0, "fan_avg", "uniform"),
