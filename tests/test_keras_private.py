@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+import keras_ext
 from keras_ext._backend import keras_private
 
 
@@ -141,3 +142,17 @@ def test_without_autocast_a_variable_is_itself_inside_a_layers_call(policy):
     layer = Halves(2, dtype=policy, kernel_initializer="ones")
     layer(np.ones((1, 2), "float32"))
     np.testing.assert_array_equal(ops.convert_to_numpy(layer.kernel), 0.5)
+
+
+def test_the_update_of_all_weights_at_once_is_one_method():
+    seen = []
+
+    class Watched(keras_ext.optimizers.SGD):
+        def _backend_update_step(self, grads, trainable_variables, learning_rate):
+            seen.append((len(list(grads)), len(list(trainable_variables))))
+            super()._backend_update_step(grads, trainable_variables, learning_rate)
+
+    weights = [keras.Variable([1.0]), keras.Variable([2.0])]
+    Watched(0.5).apply([ops.convert_to_tensor([1.0]), ops.convert_to_tensor([2.0])], weights)
+    assert seen == [(2, 2)]
+    assert [float(ops.convert_to_numpy(w)[0]) for w in weights] == [0.5, 1.0]

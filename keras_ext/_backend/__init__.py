@@ -37,6 +37,7 @@ replica_count = _room.replica_count
 sparse_values = _room.sparse_values
 sum_over_replicas = _room.sum_over_replicas
 sum_repeated_rows = _room.sum_repeated_rows
+updates_of_lists = _room.updates_of_lists
 wait = _room.wait
 with_sparse_values = _room.with_sparse_values
 
@@ -54,6 +55,7 @@ __all__ = [
     "sparse_values",
     "sum_over_replicas",
     "sum_repeated_rows",
+    "updates_of_lists",
     "wait",
     "with_sparse_values",
 ]

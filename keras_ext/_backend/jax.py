@@ -81,6 +81,10 @@ def centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: Sequence[i
     return lax.cond(jnp.any(jnp.square(mean) > 64.0 * variance), lambda: jnp.sum((x - mean) * weights, axes), plain)
 
 
+def updates_of_lists() -> None:
+    """Return None: the steps of the weights are compiled together."""
+
+
 def sum_repeated_rows(gradient: Any) -> Any:
     """Gather the rows of a sparse gradient that carry the same id into one; the rows' number stays as it was."""
     return gradient.sum_duplicates(nse=gradient.nse) if isinstance(gradient, sparse.BCOO) else gradient

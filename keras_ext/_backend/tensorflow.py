@@ -152,6 +152,10 @@ def centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: Sequence[i
     return tf.reduce_sum((x - mean) * weights, axes)
 
 
+def updates_of_lists() -> None:
+    """Return None: the steps of the weights are compiled together."""
+
+
 def sum_repeated_rows(gradient: Any) -> Any:
     """Gather the rows of a sparse gradient that carry the same id into one of them; the others become zero.
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from keras_ext._backend import torch_updates
+
 
 def framework_version() -> str:
     """Return the framework's name and version."""
@@ -117,6 +119,11 @@ def few_axes(x: Any, axis: int) -> tuple[Any, int]:
 def centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: Sequence[int], rounded: bool) -> Any:
     """Return the sum of `(x - mean) * weights` over `axes`; `mean` and `variance` are those of `x`, with `axes` kept."""
     return torch.sum((x - mean) * weights, tuple(axes))
+
+
+def updates_of_lists() -> Any:
+    """Return the optimizers' steps for lists of weights: nothing compiles them here, and a list costs few kernels."""
+    return torch_updates
 
 
 def sum_repeated_rows(gradient: Any) -> Any:

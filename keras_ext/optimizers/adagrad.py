@@ -67,6 +67,9 @@ class Adagrad(ExactOptimizer):
         self.assign_add(a, ops.square(g))
         self.assign_sub(variable, adagrad(g, a, learning_rate=rate, epsilon=self.epsilon))
 
+    def _update_list(self, updates: Any, variables: list[Any], weights: list[Any], gradients: list[Any], rate: Any) -> None:
+        updates.adagrad(weights, gradients, self._values(self._accumulators, variables), rate=rate, epsilon=self.epsilon)
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {

@@ -99,6 +99,21 @@ class Adam(ExactOptimizer):
             self.assign(largest, v)
         self.assign_sub(variable, adam(m, v, step_size=step_size, epsilon=self.epsilon))
 
+    def _update_list(self, updates: Any, variables: list[Any], weights: list[Any], gradients: list[Any], rate: Any) -> None:
+        wide = ops.cast(rate, keras.backend.result_type(rate.dtype, "float32"))
+        t = ops.cast(self.iterations + 1, wide.dtype)
+        updates.adam(
+            weights,
+            gradients,
+            self._values(self._momentums, variables),
+            self._values(self._velocities, variables),
+            self._values(self._velocity_hats, variables),
+            step_size=bias_corrected(wide, t, beta_1=self.beta_1, beta_2=self.beta_2),
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+        )
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {

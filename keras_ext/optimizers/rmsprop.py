@@ -96,6 +96,19 @@ class RMSprop(ExactOptimizer):
             self.assign(m, step)
         self.assign_sub(variable, step)
 
+    def _update_list(self, updates: Any, variables: list[Any], weights: list[Any], gradients: list[Any], rate: Any) -> None:
+        updates.rmsprop(
+            weights,
+            gradients,
+            self._values(self._velocities, variables),
+            self._values(self._average_gradients, variables),
+            self._values(self._momentums, variables),
+            rate=rate,
+            rho=self.rho,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+        )
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {

@@ -74,6 +74,10 @@ class SGD(ExactOptimizer):
         self.assign(slot, m)
         self.assign_add(variable, velocity(g, m, learning_rate=rate, momentum=momentum) if self.nesterov else m)
 
+    def _update_list(self, updates: Any, variables: list[Any], weights: list[Any], gradients: list[Any], rate: Any) -> None:
+        velocities = self._values(self.momentums, variables)
+        updates.sgd(weights, gradients, velocities, rate=rate, momentum=self.momentum, nesterov=self.nesterov)
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {**super().get_config(), "momentum": self.momentum, "nesterov": self.nesterov}
