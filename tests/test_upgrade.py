@@ -171,6 +171,70 @@ def test_frozen_layers_stay_frozen():
     assert keras_ext.upgrade(model).trainable_weights == []
 
 
+def test_a_thawed_layer_in_a_frozen_network_and_a_frozen_spatial_dropout_stay_so():
+    base = keras.Sequential([keras.Input((4, 3)), keras.layers.Dense(3), keras.layers.BatchNormalization(), keras.layers.SpatialDropout1D(0.5)])
+    model = keras.Sequential([keras.Input((4, 3)), base, keras.layers.Dense(1)])
+    base.trainable = False
+    base.layers[0].trainable = True
+    wanted = [False, True, False, False, True]
+    for each in (model, keras_ext.upgrade(model), keras_ext.downgrade(keras_ext.upgrade(model))):
+        inner, last = each.layers
+        assert [part.trainable for part in (inner, *inner.layers, last)] == wanted
+        assert [w.path.split("/")[-1] for w in each.trainable_weights] == ["kernel", "bias"]
+
+
+KINDS = {
+    "BatchNormalization": ({"momentum": 0.875}, (4,)),
+    "Dropout": ({"rate": 0.25}, (4,)),
+    "SpatialDropout1D": ({"rate": 0.25}, (3, 4)),
+    "SpatialDropout2D": ({"rate": 0.25, "data_format": "channels_first"}, (4, 2, 3)),
+    "SpatialDropout3D": ({"rate": 0.25, "data_format": "channels_first"}, (4, 2, 3, 2)),
+}
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_is_exchanged_both_ways_alone_and_in_a_wrapper(kind, wrapped):
+    arguments, shape = KINDS[kind]
+    theirs, ours = getattr(keras.layers, kind), getattr(layers, kind)
+    layer = theirs(name="it", **arguments)
+    model = keras.Sequential([keras.Input((2, *shape) if wrapped else shape), keras.layers.TimeDistributed(layer) if wrapped else layer])
+    mine = keras_ext.upgrade(model)
+    for each, cls in ((mine, ours), (keras_ext.downgrade(mine), theirs)):
+        (found,) = each.layers
+        found = found.layer if wrapped else found
+        assert type(found) is cls
+        assert found.name == "it"
+        assert {name: getattr(found, name) for name in arguments} == arguments
+
+
+def test_a_wrapped_layer_of_a_class_that_nobody_registered_is_copied():
+    class Unregistered(keras.layers.Layer):
+        def call(self, x):
+            return 2 * x
+
+    both = keras.Sequential([Unregistered(), keras.layers.Dropout(0.5)], name="both")
+    model = keras.Sequential([keras.Input((3, 2)), keras.layers.TimeDistributed(both)])
+    ours = keras_ext.upgrade(model)
+    assert count(ours, OURS) == 1
+    np.testing.assert_array_equal(out(ours, np.ones((1, 3, 2), "float32")), np.full((1, 3, 2), 2))
+
+
+def test_an_optimizer_built_for_other_weights_starts_anew_with_a_warning():
+    model = small()
+    model.compile(keras.optimizers.Adam(1e-2), "mse")
+    model.fit(*data(), verbose=0)
+    # Keras's optimizer keeps the slots of the layer that is frozen now.
+    model.get_layer("dense").trainable = False
+    with pytest.warns(UserWarning, match="The optimizer starts anew: other weights are trainable than when it was built"):
+        ours = keras_ext.upgrade(model)
+    assert int(ours.optimizer.iterations) == 0
+    assert ours.optimizer.built
+    for mine, theirs in zip(ours.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    ours.fit(*data(), verbose=0)
+
+
 def test_a_model_that_is_not_built_is_cloned_without_weights():
     model = keras.Sequential([keras.layers.BatchNormalization(), keras.layers.Dense(2)])
     assert not keras_ext.upgrade(model).built

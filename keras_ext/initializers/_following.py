@@ -94,6 +94,8 @@ def _ends(model: Any) -> tuple[list[Any], list[Any]]:
 def _activation_of(operation: Any) -> tuple[str, float | None]:
     """Return the activation that `operation` is or ends with, and leaky_relu's slope."""
     function = getattr(operation, "activation", None)
+    if isinstance(function, keras.layers.Layer):
+        return _activation_of(function)
     slope = getattr(operation, "negative_slope", None)
     name = getattr(function, "__name__", None)
     if name is None:

@@ -29,38 +29,57 @@ def scale_to_unit_variance(model: Any, weights: list[Weight], data: Any) -> list
     layers = list(keras_private.flatten_layers(model))
     # A recurrent layer runs its cell inside a loop of the framework, where no number can be read.
     in_loops = {id(part) for layer in layers if isinstance(layer, keras.layers.RNN) for part in keras_private.flatten_layers(layer)}
-    # So does TimeDistributed, but what it gives is what its layer gives.
-    callers = {id(layer.layer): layer for layer in layers if isinstance(layer, keras.layers.TimeDistributed)}
     last = {id(weight.layer): weight for weight in weights if id(weight.layer) not in in_loops}
     notes = {id(w.variable): (w.variable, "not scaled: the forward pass did not reach it") for w in last.values()}
     with contextlib.ExitStack() as stack:
+        # So does TimeDistributed; all times at once come to the same.
+        for layer in layers:
+            if isinstance(layer, keras.layers.TimeDistributed):
+                stack.enter_context(_calling(layer, _all_times_at_once(layer)))
         for weight in last.values():
-            stack.enter_context(_scaled_when_called(weight, callers.get(id(weight.layer), weight.layer), notes))
+            stack.enter_context(_calling(weight.layer, _scaling(weight, notes)))
         model(data, training=False)
     return [*notes.values(), *((w.variable, "not scaled: inside a recurrent layer") for w in weights if id(w.layer) in in_loops)]
 
 
 @contextlib.contextmanager
-def _scaled_when_called(weight: Weight, caller: Any, notes: dict[int, tuple[Any, str]]) -> Iterator[None]:
-    """Have the first call of `caller` scale `weight`, until the block ends."""
-    call, kernel = caller.call, weight.variable
-
-    def scaling(*args: Any, **kwargs: Any) -> Any:
-        caller.call = call
-        with _linear(weight.layer):
-            note = _scale(kernel, lambda: call(*args, **kwargs))
-        if note:
-            notes[id(kernel)] = kernel, note
-        else:
-            del notes[id(kernel)]
-        return call(*args, **kwargs)
-
+def _calling(layer: Any, call: Callable[..., Any]) -> Iterator[None]:
+    """Have `layer` do `call` until the block ends."""
     # On the instance, over the method of its class.
-    caller.call = scaling
+    layer.call = call
     try:
         yield
     finally:
-        del caller.call
+        del layer.call
+
+
+def _scaling(weight: Weight, notes: dict[int, tuple[Any, str]]) -> Callable[..., Any]:
+    """Return the call of the weight's layer that at first also scales the weight."""
+    call, kernel, done = weight.layer.call, weight.variable, []
+
+    def scaling(*args: Any, **kwargs: Any) -> Any:
+        if not done:
+            done.append(True)
+            with _linear(weight.layer):
+                note = _scale(kernel, lambda: call(*args, **kwargs))
+            if note:
+                notes[id(kernel)] = kernel, note
+            else:
+                del notes[id(kernel)]
+        return call(*args, **kwargs)
+
+    return scaling
+
+
+def _all_times_at_once(wrapper: Any) -> Callable[..., Any]:
+    """Return a call of a TimeDistributed that hands its layer the times as further samples."""
+
+    def call(inputs: Any, **_: Any) -> Any:
+        samples, times = inputs.shape[:2]
+        outputs = wrapper.layer(ops.reshape(inputs, (-1, *inputs.shape[2:])))
+        return tree.map_structure(lambda y: ops.reshape(y, (samples, times, *y.shape[1:])), outputs)
+
+    return call
 
 
 def _scale(kernel: Any, sums: Callable[[], Any]) -> str:

@@ -211,8 +211,9 @@ def _why_left(weight: Weight) -> str:
 
 
 def _left(layer: Any, variable: Any, why: str) -> InitializedWeight:
-    name = getattr(variable, "name", "kernel")
-    return InitializedWeight(_place(layer, variable), name, tuple(variable.shape), None, None, None, None, None, _std(variable), why)
+    is_variable = isinstance(variable, keras.Variable)
+    place, name = (_place(layer, variable), variable.name) if is_variable else (layer.path, "kernel")
+    return InitializedWeight(place, name, tuple(variable.shape), None, None, None, None, None, _std(variable), why)
 
 
 def _std(variable: Any) -> float:
@@ -237,8 +238,7 @@ def _row(weight: Weight, chosen: Any) -> InitializedWeight:
 
 def _place(layer: Any, variable: Any) -> str:
     """Return the path of the layer that owns the variable."""
-    path = getattr(variable, "path", layer.path)
-    return path.rpartition("/")[0] or layer.name
+    return variable.path.rpartition("/")[0] or layer.name
 
 
 def _others(model: Any, known: set[int]) -> list[InitializedWeight]:

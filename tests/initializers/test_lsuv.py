@@ -97,6 +97,28 @@ def test_an_unbuilt_subclassed_model_with_attention_and_a_recurrent_layer():
     assert inside == ["not scaled: inside a recurrent layer"] * 2
 
 
+def test_a_layer_of_two_calls_and_a_wrapped_model():
+    shared = layers.Dense(8)
+    inner = keras.Sequential([keras.Input((8,)), layers.Dense(12, "relu"), layers.Dense(4)])
+    inputs = keras.Input((5, 8))
+    x = shared(layers.Dropout(0.5)(shared(inputs)))
+    model = keras.Model(inputs, layers.BatchNormalization()(layers.TimeDistributed(inner)(x)))
+    untouched = [w for w in model.variables if "kernel" not in w.path]
+    before = [ops.convert_to_numpy(ops.copy(ops.convert_to_tensor(w))) for w in untouched]
+    x = batch(5, 8)
+    report = initialize(model, "lsuv", seed=1, data=x)
+    assert [r.note for r in report.weights] == [""] * 3
+    # The first call counts.
+    once = sums(shared, x)
+    assert abs(once.var() - 1) <= 0.1
+    y = ops.reshape(shared(shared(x)), (-1, 8))
+    assert abs(sums(inner.layers[0], y).var() - 1) <= 0.1
+    assert abs(sums(inner.layers[1], inner.layers[0](y)).var() - 1) <= 0.1
+    # Biases, moving averages and the dropout's generator are as they were: the pass is no training.
+    for w, old in zip(untouched, before, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(w), old)
+
+
 def test_data_without_variance_leaves_the_orthogonal_kernels():
     model = keras.Sequential([keras.Input((6,)), layers.Dense(6, "relu"), layers.Dense(3)])
     report = initialize(model, "lsuv", seed=1, data=np.zeros((8, 6), "float32"))

@@ -140,8 +140,9 @@ def test_each_block_is_orthonormal_by_itself(shape):
 
 
 def test_axes_that_are_neither_count_matrices():
-    into = drawn((24, 4, 6), input_axes=[0], output_axes=[2])
-    out_of = drawn((4, 6, 24), input_axes=[1], output_axes=[2])
+    # Fewer than 24: a matrix that is orthogonal as a whole would not do.
+    into = drawn((10, 4, 6), input_axes=[0], output_axes=[2])
+    out_of = drawn((4, 6, 10), input_axes=[1], output_axes=[2])
     mixed = drawn((3, 4, 5, 2), input_axes=[3, 1], output_axes=[0])
     for head in range(4):
         assert_orthonormal(into[:, head])
@@ -228,7 +229,9 @@ def test_blocks_in_every_dtype(dtype):
     if dtype != "float64":
         np.testing.assert_allclose(cast, wide, rtol=2.0**-8, atol=1e-7)
     for block in np.split(cast.astype("float64"), 2, axis=1):
-        np.testing.assert_allclose(block.T @ block, np.eye(8), atol=2e-2 if dtype == "bfloat16" else 3e-3 if dtype == "float16" else 3e-6)
+        # Each number is rounded once, by u = 2^-8 or 2^-11 of itself at most, and the absolute products of two unit columns sum up to 1 at
+        # most: 2 u. JAX's float64 is float32.
+        np.testing.assert_allclose(block.T @ block, np.eye(8), atol={"bfloat16": 2.0**-7, "float16": 2.0**-10, "float64": 0}[dtype] + 3e-6)
 
 
 def test_axes_may_not_be_input_and_output_at_once():

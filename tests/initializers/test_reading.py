@@ -1,11 +1,12 @@
 """What `kind` and the rest tell an initializer about a shape."""
 
+import keras
 import numpy as np
 import pytest
-from keras import ops
+from keras import layers, ops
 from scipy import stats
 
-from keras_ext.initializers import FanInUniform, LecunNormal, VarianceScaling
+from keras_ext.initializers import FanInUniform, HeNormal, LecunNormal, Orthogonal, VarianceScaling
 
 # Arguments, shape, fan-in, fan-out: counted by hand on what one output sums and one input feeds.
 READINGS = [
@@ -62,6 +63,59 @@ def test_fan_in_uniform_is_the_classical_law():
 def test_a_window_smaller_than_its_strides_counts_as_the_part_it_is():
     values = ops.convert_to_numpy(LecunNormal(kind="conv_transpose", strides=4, seed=1)((1, 20000, 2)))
     assert abs(values.var() * 0.5 - 1) < 5 * np.sqrt(2 / values.size)
+
+
+# Layers that make copies of their kernel's initializer by its config, and the fans of their kernels.
+REBUILD = {
+    "einsum": (lambda k: layers.EinsumDense("abc,cde->abde", (5, 8, 40), kernel_initializer=k), {"it": (96, 320)}),
+    "heads": (
+        lambda k: layers.MultiHeadAttention(8, 40, kernel_initializer=k),
+        {"query": (96, 320), "key": (96, 320), "value": (96, 320), "attention_output": (320, 96)},
+    ),
+    "groups of heads": (
+        lambda k: layers.GroupQueryAttention(40, 8, 2, kernel_initializer=k),
+        {"query": (96, 320), "key": (96, 80), "value": (96, 80), "attention_output": (320, 96)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REBUILD)
+@pytest.mark.parametrize(
+    ("make", "arguments", "scale", "mode"),
+    [
+        (FanInUniform, {"seed": 1}, 1 / 3, "fan_in"),
+        (HeNormal, {"seed": 1, "gain": 3.0}, 9.0, "fan_in"),
+        (VarianceScaling, {"scale": 0.5, "mode": "fan_out", "distribution": "uniform", "seed": 1, "gain": "relu"}, 1.0, "fan_out"),
+        (Orthogonal, {"gain": 0.5, "seed": 1, "blocks": 2}, None, None),
+    ],
+)
+def test_layers_that_copy_the_initializer_keep_what_it_was_told(name, make, arguments, scale, mode, tmp_path):
+    build, fans = REBUILD[name]
+    x = keras.Input((5, 96))
+    layer = build(make(**arguments))
+    layer.name = "it"
+    model = keras.Model(x, layer(x, x) if "heads" in name else layer(x))
+    for path, (fan_in, fan_out) in fans.items() if scale else ():
+        (kernel,) = (w for w in model.weights if w.path.endswith(f"{path}/kernel"))
+        values = ops.convert_to_numpy(kernel).astype("float64")
+        wanted = scale / {"fan_in": fan_in, "fan_out": fan_out}[mode]
+        assert values.var() == pytest.approx(wanted, rel=5 * (2 / values.size) ** 0.5), path
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    config = loaded.get_layer("it").get_config()["kernel_initializer"]["config"]
+    assert {key: config[key] for key in arguments} == arguments
+    for ours, theirs in zip(loaded.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs))
+
+
+@pytest.mark.parametrize("arguments", [arguments for arguments, *_ in READINGS if arguments])
+def test_the_config_keeps_the_reading(arguments):
+    instance = LecunNormal(seed=1, **arguments)
+    again = keras.initializers.deserialize(keras.initializers.serialize(instance))
+    assert type(again) is LecunNormal
+    assert again.get_config() == instance.get_config()
+    (shape,) = {shape for told, shape, *_ in READINGS if told is arguments}
+    np.testing.assert_array_equal(ops.convert_to_numpy(again(shape)), ops.convert_to_numpy(instance(shape)))
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,9 @@ def test_a_generator_and_copies_by_config_do_not_warn(make):
     assert caught(lambda: [going_on((4, 5)) for _ in range(2)]) == []
     instance = make(seed=1)
     assert caught(lambda: [instance((4, 5)), instance.clone()((4, 5))]) == []
+    fresh = make(seed=1)
+    # Neither tells the other.
+    assert caught(lambda: [copy.deepcopy(fresh)((4, 5)), fresh((4, 5))]) == []
     # What a deep copy of a used instance draws is what the instance drew.
     assert len(caught(lambda: copy.deepcopy(instance)((4, 5)))) == 1
 
@@ -55,6 +58,9 @@ def test_a_generator_and_copies_by_config_do_not_warn(make):
         lambda k: layers.LSTM(5, kernel_initializer=k),
         lambda k: layers.Bidirectional(layers.GRU(5, kernel_initializer=k)),
         lambda k: layers.MultiHeadAttention(2, 3, kernel_initializer=k),
+        lambda k: layers.GroupQueryAttention(3, 4, 2, kernel_initializer=k),
+        lambda k: layers.SeparableConv1D(4, 3, depthwise_initializer=k, pointwise_initializer=k),
+        lambda k: layers.Conv1DTranspose(4, 3, kernel_initializer=k),
         lambda k: layers.EinsumDense("abc,cd->abd", (6, 4), kernel_initializer=k),
     ],
 )
@@ -64,7 +70,7 @@ def test_one_layer_does_not_warn(make, name):
         instance = {"HeNormal": HeNormal, "Orthogonal": Orthogonal}[name](seed=1)
         x = keras.Input((6, 7))
         layer = make(instance)
-        model = keras.Model(x, layer(x, x) if isinstance(layer, layers.MultiHeadAttention) else layer(x))
+        model = keras.Model(x, layer(x, x) if isinstance(layer, layers.MultiHeadAttention | layers.GroupQueryAttention) else layer(x))
         model.compile("sgd", "mse")
         model.predict(np.zeros((2, 6, 7)), verbose=0)
 
