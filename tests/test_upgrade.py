@@ -312,3 +312,26 @@ def test_what_only_training_knows_is_left_behind_with_a_warning():
     assert type(theirs.layers[0]) is keras.layers.BatchNormalization
     x = np.ones((2, 4), "float32")
     np.testing.assert_array_equal(out(theirs, x), out(model, x))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_every_spatial_dropout_changes_both_ways_and_frozen_layers_stay_frozen(rank):
+    name = f"SpatialDropout{rank}D"
+    model = keras.Sequential(
+        [
+            keras.Input((*(4,) * rank, 3)),
+            getattr(keras.layers, name)(0.3, name="spatial"),
+            keras.layers.BatchNormalization(name="norm"),
+            keras.layers.Dense(2, name="dense"),
+        ]
+    )
+    for frozen in ("norm", "dense"):
+        model.get_layer(frozen).trainable = False
+    ours = keras_ext.upgrade(model)
+    back = keras_ext.downgrade(ours)
+    assert type(ours.get_layer("spatial")) is getattr(keras_ext.layers, name)
+    assert type(back.get_layer("spatial")) is getattr(keras.layers, name)
+    for changed in (ours, back):
+        assert changed.get_layer("spatial").rate == 0.3
+        assert [changed.get_layer(frozen).trainable for frozen in ("norm", "dense")] == [False, False]
+        assert changed.trainable_weights == []

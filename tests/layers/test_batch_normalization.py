@@ -897,3 +897,14 @@ def test_sizes_may_be_unknown(symbolic, shape, arguments):
         direct.set_weights(layer.get_weights())
         np.testing.assert_allclose(out(model, x), out(direct, x, training=True), atol=1e-6)
     assert layer.compute_output_shape((None, *symbolic)) == (None, *symbolic)
+
+
+def test_a_variance_beyond_float32_keeps_the_moving_statistics():
+    layer = BatchNormalization()
+    # The mean of the first channel is 0, its variance 1e60.
+    x = np.array([[1e30, 1.0], [-1e30, 3.0]], "float32")
+    layer(x, training=True)
+    mean, variance = (ops.convert_to_numpy(w) for w in (layer.moving_mean, layer.moving_variance))
+    assert (mean[0], variance[0]) == (0, 1)
+    np.testing.assert_allclose(mean[1], 0.02, rtol=1e-5)
+    np.testing.assert_allclose(variance[1], 0.99 + 0.01, rtol=1e-5)
