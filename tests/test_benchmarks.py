@@ -124,4 +124,4 @@ def test_the_command_writes_json_and_markdown(tmp_path):
 def test_an_unknown_group_is_refused():
     done = subprocess.run([sys.executable, "-m", "benchmarks", "--only", "layer"], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 2
-    assert "must be some of layers, memory, optimizers, monitor, with commas, got 'layer'." in done.stderr
+    assert "must be some of layers, memory, initializers, optimizers, monitor, with commas, got 'layer'." in done.stderr

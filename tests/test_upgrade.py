@@ -172,7 +172,9 @@ def test_frozen_layers_stay_frozen():
 
 
 def test_a_thawed_layer_in_a_frozen_network_and_a_frozen_spatial_dropout_stay_so():
-    base = keras.Sequential([keras.Input((4, 3)), keras.layers.Dense(3), keras.layers.BatchNormalization(), keras.layers.SpatialDropout1D(0.5)])
+    base = keras.Sequential(
+        [keras.Input((4, 3)), keras.layers.Dense(3), keras.layers.BatchNormalization(), keras.layers.SpatialDropout1D(0.5)]
+    )
     model = keras.Sequential([keras.Input((4, 3)), base, keras.layers.Dense(1)])
     base.trainable = False
     base.layers[0].trainable = True
@@ -180,7 +182,7 @@ def test_a_thawed_layer_in_a_frozen_network_and_a_frozen_spatial_dropout_stay_so
     for each in (model, keras_ext.upgrade(model), keras_ext.downgrade(keras_ext.upgrade(model))):
         inner, last = each.layers
         assert [part.trainable for part in (inner, *inner.layers, last)] == wanted
-        assert [w.path.split("/")[-1] for w in each.trainable_weights] == ["kernel", "bias"]
+        assert [w.shape for w in each.trainable_weights] == [w.shape for w in model.trainable_weights]
 
 
 KINDS = {

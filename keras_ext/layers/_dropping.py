@@ -38,10 +38,12 @@ def keep_mask(shape: Any, rate: Any, seed: Any, two_bytes: bool = False) -> Any:
         second = ops.reshape(_backend.random_bytes(rows * ROW, _apart(seed, 2)), (-1, ROW))
         whole, part = _split(rate)
         whole = ops.cast(whole, "uint8")
-        beyond = ops.logical_and(ops.equal(first, whole), second >= _row_thresholds(part, seed, rows))
+        thresholds = _row_thresholds(part, seed, rows)
+        beyond = ops.logical_and(ops.cast(second, "float32") >= thresholds, ops.equal(first, whole))
         keep = ops.logical_or(first > whole, beyond)
     else:
-        keep = first >= _row_thresholds(rate, seed, rows)
+        # 256 is no byte: above 255 / 256, where a rate gets by assignment alone, 255 stands for it. At a rate of 1 the factor is 0.
+        keep = first >= ops.cast(ops.minimum(_row_thresholds(rate, seed, rows), 255.0), "uint8")
     return ops.reshape(ops.reshape(keep, (-1,))[:size], shape)
 
 
@@ -61,9 +63,8 @@ def _split(rate: Any) -> tuple[Any, Any]:
 
 
 def _row_thresholds(rate: Any, seed: Any, rows: Any) -> Any:
-    """Return a threshold for each row, (rows, 1), whose mean is `256 * rate`; two random bytes decide it."""
+    """Return a threshold for each row, (rows, 1), from 0 to 256, whose mean is `256 * rate`; two random bytes decide it."""
     whole, part = _split(rate)
     high, low = ops.split(ops.cast(_backend.random_bytes(2 * rows, _apart(seed, 1)), "float32"), 2)
     up = ops.cast(high * 256.0 + low < part * 65536.0, "float32")
-    # At a rate of 1 the threshold would be 256: the factor of what is kept is 0 there.
-    return ops.cast(ops.minimum(whole + up, 255.0), "uint8")[:, None]
+    return (whole + up)[:, None]

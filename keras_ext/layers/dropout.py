@@ -63,7 +63,7 @@ class Dropout(keras.layers.Layer):
     - `layer.rate = .2` acts during training, without a new trace: from the next batch on TensorFlow and PyTorch. On JAX from the next
       batch if the callback has read `self.model` before, or at an epoch's beginning; within an epoch JAX holds the state itself, and an
       assignment without that is lost (`layer.rate` then says the old rate). Rates below 1/32 and above 31/32 have two random bytes an
-      element; a step that was traced with one keeps one.
+      element; a step that was traced with one keeps one, and drops 255/256 where more is asked.
     - Layers with one `seed` behind one Input of a Sequential or functional model draw different masks (`stream`). Behind different Inputs,
       in models inside a model and in subclassed models they draw alike, as Keras's: give them seeds of their own.
 

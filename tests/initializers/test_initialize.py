@@ -95,10 +95,12 @@ def test_keras_reads_these_shapes_otherwise(name):
         (LecunNormal(gain="relu"), 2, "fan_in"),
     ],
 )
-@pytest.mark.parametrize("name", ["depthwise", "transposed", "recurrent"])
+@pytest.mark.parametrize("name", ["depthwise", "strided depthwise", "strided", "transposed", "recurrent"])
 def test_initializers_by_name_and_kerass_own_read_the_layer_too(name, given, scale, mode):
     build, shape, fan_in, fan_out = {
         "depthwise": (layers.DepthwiseConv2D(8), (8, 8, 500), 64, 64),
+        "strided depthwise": (layers.DepthwiseConv2D(8, strides=2), (8, 8, 500), 64, 16),
+        "strided": (layers.Conv2D(64, 2, strides=2), (4, 4, 64), 256, 64),
         "transposed": (layers.Conv2DTranspose(64, 2, strides=2), (4, 4, 64), 64, 256),
         "recurrent": (layers.GRU(64), (4, 64), 64, 64),
     }[name]

@@ -119,6 +119,25 @@ def test_a_layer_of_two_calls_and_a_wrapped_model():
         np.testing.assert_array_equal(ops.convert_to_numpy(w), old)
 
 
+def test_layers_see_in_the_pass_what_they_will_see_later():
+    seen = []
+
+    class Records(layers.Layer):
+        def call(self, x):
+            seen.append(x)
+            return x
+
+    inputs = keras.Input((5, 8))
+    x = layers.TimeDistributed(layers.Dense(6, "relu"))(layers.Dense(8, "tanh")(inputs))
+    model = keras.Model(inputs, layers.Dense(3)(Records()(x)))
+    x = batch(5, 8)
+    seen.clear()
+    initialize(model, "lsuv", seed=1, data=x)
+    model(x)
+    during, after = map(ops.convert_to_numpy, seen)
+    np.testing.assert_allclose(during, after, atol=1e-5)
+
+
 def test_data_without_variance_leaves_the_orthogonal_kernels():
     model = keras.Sequential([keras.Input((6,)), layers.Dense(6, "relu"), layers.Dense(3)])
     report = initialize(model, "lsuv", seed=1, data=np.zeros((8, 6), "float32"))

@@ -247,6 +247,58 @@ def test_the_bytes_of_an_element_and_of_its_rows_threshold_are_independent_and_u
             assert abs((one == other).mean() - 1 / 256) <= 5 / np.sqrt(256 * one.size)
 
 
+@pytest.mark.parametrize("rate", [0.001, 0.0039, 1 / 32, 0.1, 0.3, 0.5, 2 / 3, 31 / 32, 0.99, 0.999])
+def test_of_all_bytes_that_can_be_drawn_the_rates_share_drops_to_24_bits(rate, monkeypatch):
+    """Each element meets each of its last bytes once beside each of the two bytes of a threshold; 2^24 elements."""
+    steps, two = rate * 256, not 1 / 32 <= rate <= 31 / 32
+    own, pairs = np.tile(np.arange(256), 65536), np.arange(65536)
+    # With two bytes the first one decides alone but where it is the whole part of the steps.
+    first = np.full(own.size, int(steps))
+    draws = iter([first, own, np.concatenate([pairs >> 8, pairs & 255])] if two else [own, np.concatenate([pairs >> 8, pairs & 255])])
+    monkeypatch.setattr(_backend, "random_bytes", lambda count, seed: ops.convert_to_tensor(next(draws).astype("uint8")[:count]))
+    seed = keras.random.SeedGenerator(1).next()
+    keep = ops.convert_to_numpy(_dropping.keep_mask((own.size,), rate, seed, _dropping.needs_two_bytes(rate)))
+    share = (int(steps) + (~keep).mean()) / 256 if two else (~keep).mean()
+    # Two bytes of a threshold: one part in 2^16 of a step, which is 2^-8, or 2^-16 with two bytes.
+    assert abs(share - rate) <= (2.0**-32 if two else 2.0**-24)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.3])
+def test_no_two_draws_of_a_mask_have_one_seed(rate, monkeypatch):
+    seeds, draw = [], _backend.random_bytes
+    monkeypatch.setattr(_backend, "random_bytes", lambda count, seed: (seeds.append(seed), draw(count, seed))[1])
+    layers = [Dropout(rate, seed=1), Dropout(rate, seed=1, stream=1)]
+    for _ in range(20):
+        for layer in layers:
+            layer(ones(300), training=True)
+    drawn = [tuple(int(v) for v in ops.convert_to_numpy(seed)) for seed in seeds]
+    assert len(set(drawn)) == len(drawn) == 40 * (3 if rate < 1 / 32 else 2)
+
+
+@pytest.mark.parametrize("rate", [4.5 / 256, 8.5 / 256, 0.1, 247.5 / 256, 251.5 / 256])
+def test_a_common_threshold_adds_3_percent_to_the_variance_of_a_share_at_most(rate):
+    zero = dropped(Dropout(rate, seed=2), 4000, 4096).reshape(-1, 256)
+    ratio = zero.sum(1).var() / (256 * rate * (1 - rate))
+    # A variance of n numbers is off by sqrt(2 / n), and a little more for counts of few events.
+    assert abs(ratio - 1) <= (0.03 if 1 / 32 <= rate <= 31 / 32 else 0.0) + 5 * np.sqrt((2 + 1 / (256 * rate * (1 - rate))) / len(zero))
+
+
+@pytest.mark.parametrize(("start", "rate"), [(0.5, 0.99), (0.01, 0.999), (0.5, 0.001), (0.0, 0.3)])
+def test_a_rate_far_from_the_traced_one_drops_its_share_and_keeps_the_mean(start, rate):
+    layer = Dropout(start, seed=1)
+    model = InTraining(layer)
+    model.compile()
+    x = ones(1000, 2000)
+    model.predict(x, batch_size=1000, verbose=0)
+    layer.rate = rate
+    y = np.asarray(model.predict(x, batch_size=1000, verbose=0))
+    # What was traced with one byte an element keeps one: rows of 256 share a threshold in steps of 1 / 256.
+    part = rate * 256 % 1
+    stddev = np.sqrt(y.size * rate * (1 - rate) + y.size * 255 * part * (1 - part) / 256**2)
+    assert abs((y == 0).sum() - y.size * rate) <= 5 * stddev
+    assert abs(y.mean(dtype="float64") - 1) <= 5 * stddev / y.size / (1 - rate) + 2.0**-22
+
+
 def test_seeds_next_to_each_other_never_repeat_a_mask():
     layers = [Dropout(0.5, seed=seed) for seed in (1, 2)] + [Dropout(0.5, seed=1, stream=1)]
     assert len({dropped(layer, 128).tobytes() for layer in layers for _ in range(50)}) == 150
