@@ -31,6 +31,11 @@ class _Moments(NamedTuple):
         return cls(mean, variance, ops.logical_and(finite, also))
 
 
+def _float32_at_least(dtype: Any) -> str:
+    # keras.backend.result_type makes float32 of float64 and float32.
+    return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
+
+
 def _row(weight: Any, dtype: str) -> Any:
     """Return a weight as (channels,)."""
     value = ops.cast(weight, dtype)
@@ -212,7 +217,7 @@ class BatchNormalization(keras.layers.Layer):
         self.input_spec = keras.InputSpec(ndim=rank, axes=dict(zip(own, shape, strict=True)))
 
     def _add_statistic(self, name: str, shape: tuple[int, ...], initializer: Any) -> Any:
-        dtype = keras.backend.result_type(self.variable_dtype, "float32")
+        dtype = _float32_at_least(self.variable_dtype)
         if isinstance(initializer, keras.initializers.Initializer):
             initializer = initializer.clone()  # a seeded initializer shared by two weights would draw on
         return self.add_weight(shape=shape, name=name, initializer=initializer, dtype=dtype, trainable=False, autocast=False)
@@ -229,7 +234,7 @@ class BatchNormalization(keras.layers.Layer):
             )
         x = self._channels_in_one(inputs)
         # float16 overflows in a sum of squares; float64 stays float64.
-        dtype = keras.backend.result_type(inputs.dtype, "float32")
+        dtype = _float32_at_least(inputs.dtype)
         if training and self.trainable:
             keep = None if mask is None else ops.broadcast_to(ops.cast(ops.expand_dims(mask, -1), "bool"), ops.shape(inputs))
             y = self._normalized_by_batch(x, None if keep is None else self._channels_in_one(keep), dtype)

@@ -344,6 +344,52 @@ def test_keras_loses_unit_spread_at_an_offset_of_100000():
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("offsets", [[1e5, 1e5, 1e5], [0, 1e5, 0]])
+@pytest.mark.parametrize(("shape", "axis"), [((512, 3), -1), ((8, 8, 8, 3), -1), ((8, 3, 8, 8), 1)])
+def test_an_offset_that_float32_holds_changes_nothing_but_the_mean(shape, axis, offsets, mode):
+    """Multiples of 1 / 128 and their negatives: beside 1e5 they are exact, as are their sums, and so is the mean."""
+    rng = np.random.default_rng(0)
+    half = rng.integers(-300, 301, (256, 3)) / 128
+    rows = rng.permutation(np.concatenate([half, -half]))
+    weight = rng.uniform(1, 2, rows.shape).astype("float32")
+    gamma = np.array([0.5, 1.0, 2.0])
+
+    def shaped(values):
+        others = [size for i, size in enumerate(shape) if i != axis % len(shape)]
+        return np.moveaxis(values.reshape(*others, 3), -1, axis).astype("float32")
+
+    layer = BatchNormalization(axis, momentum=0.0, gamma_initializer=keras.initializers.Constant(gamma))
+    x = shaped(rows + offsets)
+    y = trained_on(layer, x, mode)
+    variance = (rows**2).mean(0)
+    wanted = rows / np.sqrt(variance + 1e-3)
+    # Float32 rounds each of a sum's 512 terms, of size 2, and the sum.
+    np.testing.assert_allclose(y, shaped(wanted * gamma), atol=1e-5)
+    np.testing.assert_allclose(statistics(layer), [offsets, variance], rtol=1e-6, atol=1e-6)
+    by_beta, by_gamma = weight.astype("float64").sum(0), (weight * wanted).sum(0)
+    by_x = gamma / np.sqrt(variance + 1e-3) * (weight - (by_beta + wanted * by_gamma) / len(rows))
+    got = gradients_in(mode, layer, x, shaped(weight))
+    np.testing.assert_allclose(got[0], shaped(by_x), atol=1e-5)
+    np.testing.assert_allclose(got[1], by_gamma, atol=1e-3)
+    np.testing.assert_allclose(got[2], by_beta, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", HALF_UNIT)
+@pytest.mark.parametrize(("shape", "axis"), [((4096, 2), -1), ((4, 2, 32, 32), 1), ((4, 32, 32, 20), -1)])
+def test_the_statistics_of_half_precision_far_from_0_are_those_of_float32(shape, axis, dtype, mode):
+    x = ops.cast(data(shape, mean=300.7, stddev=3.0), dtype)
+    exact = ops.convert_to_numpy(ops.cast(x, "float32"))
+    layer = BatchNormalization(axis, momentum=0.0, dtype=f"mixed_{dtype}")
+    trained_on(layer, x, mode)
+    mean, variance = batch_statistics(exact, axis)
+    # At 300 a float32 mean is off by 1.5e-5, and by some more of them where the values themselves are summed.
+    np.testing.assert_allclose(statistics(layer)[0], mean, rtol=0, atol=2e-4)
+    # A float32 sum one by one of 4096 values, of which bfloat16 has few different ones here: all may be rounded the same way.
+    np.testing.assert_allclose(statistics(layer)[1], variance, rtol=4096 * 2.0**-24)
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("zeros", ["first half of the batch", "frame"])
 @pytest.mark.parametrize(("shape", "axis"), FAR[1:])
 def test_images_that_are_0_in_part_and_100000_elsewhere_are_normalised(shape, axis, zeros, mode):
@@ -908,3 +954,17 @@ def test_a_variance_beyond_float32_keeps_the_moving_statistics():
     assert (mean[0], variance[0]) == (0, 1)
     np.testing.assert_allclose(mean[1], 0.02, rtol=1e-5)
     np.testing.assert_allclose(variance[1], 0.99 + 0.01, rtol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX has no float64 unless asked before it starts")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("shape", "axis"), [((64, 3), -1), ((4, 5, 6, 3), -1), ((4, 3, 5, 6), 1)])
+def test_float64_is_not_rounded_to_float32(shape, axis, mode):
+    x = np.random.default_rng(0).normal(1e5, 1, shape)
+    layer = BatchNormalization(axis, momentum=0.0, dtype="float64")
+    y = trained_on(layer, x, mode)
+    assert y.dtype == statistics(layer)[0].dtype == np.float64
+    mean, variance = batch_statistics(x, axis)
+    # At 1e5 a float64 goes in steps of 1.5e-11.
+    np.testing.assert_allclose(statistics(layer), [mean, variance], rtol=1e-9)
+    np.testing.assert_allclose(y, normalised(x, mean, variance, axis=axis), atol=1e-9)
