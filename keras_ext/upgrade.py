@@ -9,13 +9,14 @@ from keras import ops
 
 from keras_ext import layers
 from keras_ext._backend import keras_private
+from keras_ext.optimizers import from_keras, to_keras
 
 _NAMES = ("BatchNormalization", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
 _OURS = {getattr(keras.layers, name): getattr(layers, name) for name in _NAMES}
 _KERAS = {ours: theirs for theirs, ours in _OURS.items()}
 
 
-def upgrade(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+def upgrade(model: Any, custom_objects: Mapping[str, Any] | None = None, *, optimizer: bool = False) -> Any:
     """Return a clone of `model` in which every BatchNormalization, Dropout and SpatialDropout of Keras is ours.
 
     Names, weights, dtype policies, frozen layers, and the compile state with the optimizer's slots are those of `model`, which stays as it
@@ -24,8 +25,10 @@ def upgrade(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
     Args:
         model: Sequential or functional, built or not.
         custom_objects: names and objects that Keras needs to make the model's parts from their configs, such as an unregistered metric.
+        optimizer: also exchange the optimizer that the model is compiled with (`keras_ext.optimizers.from_keras`).
 
     Raises:
+        TypeError: `optimizer=True`, and there is no optimizer of ours for the model's.
         ValueError: `model`, or a model or layer inside it, makes such layers in code of its own, which a clone repeats. Put the layers of
             `keras_ext.layers` into that code instead; their weights are those of Keras's.
 
@@ -34,10 +37,10 @@ def upgrade(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
         >>> type(upgrade(model).get_layer("norm")).__module__
         'keras_ext.layers.batch_normalization'
     """
-    return _swapped(model, _OURS, "upgrade", lambda config: config, custom_objects)
+    return _swapped(model, _OURS, "upgrade", lambda config: config, custom_objects, from_keras if optimizer else None)
 
 
-def downgrade(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+def downgrade(model: Any, custom_objects: Mapping[str, Any] | None = None, *, optimizer: bool = False) -> Any:
     """Return a clone of `model` in which every BatchNormalization, Dropout and SpatialDropout of ours is Keras's; undoes `upgrade`.
 
     What only training knows is left behind with a warning: `virtual_batch_size` and `debias`.
@@ -45,6 +48,7 @@ def downgrade(model: Any, custom_objects: Mapping[str, Any] | None = None) -> An
     Args:
         model: Sequential or functional, built or not.
         custom_objects: see `upgrade`.
+        optimizer: also exchange the optimizer (`keras_ext.optimizers.to_keras`).
 
     Raises:
         ValueError: as `upgrade`; or a layer does at inference what Keras's cannot: several channel axes, `monte_carlo`.
@@ -54,7 +58,7 @@ def downgrade(model: Any, custom_objects: Mapping[str, Any] | None = None) -> An
         >>> type(downgrade(model).get_layer("norm")) is keras.layers.BatchNormalization
         True
     """
-    return _swapped(model, _KERAS, "downgrade", _without_ours, custom_objects)
+    return _swapped(model, _KERAS, "downgrade", _without_ours, custom_objects, to_keras if optimizer else None)
 
 
 def _without_ours(config: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +79,12 @@ def _without_ours(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _swapped(
-    model: Any, classes: Mapping[type, type], verb: str, adapt: Callable[[dict[str, Any]], dict[str, Any]], custom_objects: Any
+    model: Any,
+    classes: Mapping[type, type],
+    verb: str,
+    adapt: Callable[[dict[str, Any]], dict[str, Any]],
+    custom_objects: Any,
+    convert: Callable[[Any], Any] | None,
 ) -> Any:
     if not keras_private.is_functional_or_sequential(model):
         raise ValueError(
@@ -83,6 +92,8 @@ def _swapped(
             + (", a model with a `call` of its own" if isinstance(model, keras.Model) else "")
             + f". To {verb} it, exchange the layers where its code makes them; `load_weights` and `set_weights` take the old weights."
         )
+    if convert and getattr(model, "optimizer", None) is None:
+        raise ValueError(f"`optimizer=True` needs a compiled model. Compile it first, or {verb} the layers alone.")
     inside = list(keras_private.flatten_layers(model))
     known = {type(layer).__name__: type(layer) for layer in inside if type(layer) not in classes}
     losses = {loss.__name__: loss for loss in _leaves(getattr(model, "loss", None)) if callable(loss) and hasattr(loss, "__name__")}
@@ -102,7 +113,7 @@ def _swapped(
         for old, new in zip([model, *inside], [clone, *keras_private.flatten_layers(clone)], strict=True):
             new.trainable = old.trainable
         if model.compiled:
-            _compile_like(clone, model)
+            _compile_like(clone, model, convert)
     return clone
 
 
@@ -172,13 +183,20 @@ def _owner(model: Any, layer: Any) -> str:
     return f"{type(holders[-1]).__name__} {holders[-1].name!r}" if holders else repr(model.name)
 
 
-def _compile_like(clone: Any, model: Any) -> None:
-    """Compile `clone` as `model` is, and give its optimizer what `model`'s holds."""
+def _compile_like(clone: Any, model: Any, convert: Callable[[Any], Any] | None) -> None:
+    """Compile `clone` as `model` is, with what `convert` makes of the optimizer, and give that what the old one holds."""
     config = keras.saving.deserialize_keras_object(model.get_compile_config())
+    source = model.optimizer
+    if convert:
+        source = convert(source)
+        config["optimizer"] = type(source).from_config(source.get_config())
     # The loss itself: a lambda's config does not hold the names that it uses.
     clone.compile(**{**config, "loss": model.loss})
     old, new = model.optimizer, clone.optimizer
-    if old is None or not old.built:
+    if old is None:
+        return
+    _exclude_like(clone, model, source)
+    if not old.built:
         return
     new.build(clone.trainable_variables)
     if [tuple(v.shape) for v in old.variables] != [tuple(v.shape) for v in new.variables]:
@@ -187,6 +205,18 @@ def _compile_like(clone: Any, model: Any) -> None:
     for mine, theirs in zip(new.variables, old.variables, strict=True):
         # Through NumPy: on JAX two variables would hold one buffer, which the first step gives away.
         mine.assign(ops.convert_to_numpy(theirs))
+
+
+def _exclude_like(clone: Any, model: Any, old: Any) -> None:
+    """Exclude from weight decay what `old`, an optimizer on the weights of `model`, excludes: in Keras its config does not tell."""
+    new = clone.optimizer
+    while hasattr(old, "inner_optimizer"):
+        new, old = new.inner_optimizer, old.inner_optimizer
+    weights, pattern = keras_private.excluded_from_weight_decay(old)
+    if weights or pattern:
+        places = {id(v): i for i, v in enumerate(model.trainable_variables)}
+        same = [clone.trainable_variables[places[id(v)]] for v in weights if id(v) in places]
+        new.exclude_from_weight_decay(var_list=same, var_names=[pattern] if pattern else None)
 
 
 def _leaves(tree: Any) -> list[Any]:

@@ -25,37 +25,53 @@ else:
     )
 
 centred_sum = _room.centred_sum
+choose = _room.choose
 compile_probe = _room.compile_probe
+dense = _room.dense
 device_name = _room.device_name
 drop = _room.drop
 few_axes = _room.few_axes
 framework_version = _room.framework_version
 fused_batch_norm = _room.fused_batch_norm
+has_sparse_gradients = _room.has_sparse_gradients
 prepare_devices = _room.prepare_devices
+put_rows = _room.put_rows
 random_bytes = _room.random_bytes
 replica_count = _room.replica_count
+row_sums = _room.row_sums
 sparse_values = _room.sparse_values
 sum_over_replicas = _room.sum_over_replicas
 sum_repeated_rows = _room.sum_repeated_rows
+take_rows = _room.take_rows
+updates_every_weight_at_once = _room.updates_every_weight_at_once
 updates_of_lists = _room.updates_of_lists
 wait = _room.wait
+with_rows = _room.with_rows
 with_sparse_values = _room.with_sparse_values
 
 __all__ = [
     "centred_sum",
+    "choose",
     "compile_probe",
+    "dense",
     "device_name",
     "drop",
     "few_axes",
     "framework_version",
     "fused_batch_norm",
+    "has_sparse_gradients",
     "prepare_devices",
+    "put_rows",
     "random_bytes",
     "replica_count",
+    "row_sums",
     "sparse_values",
     "sum_over_replicas",
     "sum_repeated_rows",
+    "take_rows",
+    "updates_every_weight_at_once",
     "updates_of_lists",
     "wait",
+    "with_rows",
     "with_sparse_values",
 ]

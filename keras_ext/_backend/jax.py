@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental import sparse
+from keras import ops
 
 
 def framework_version() -> str:
@@ -82,12 +83,50 @@ def centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: Sequence[i
 
 
 def updates_of_lists() -> None:
-    """Return None: the steps of the weights are compiled together."""
+    """Return None: XLA compiles the steps of all weights together."""
+
+
+def updates_every_weight_at_once() -> bool:
+    """Return False: XLA does."""
+    return False
+
+
+def has_sparse_gradients() -> bool:
+    """Return False: the gradient of an embedding is a whole table, zero in the rows that were not used, unless a user asks for BCOO."""
+    return False
 
 
 def sum_repeated_rows(gradient: Any) -> Any:
     """Gather the rows of a sparse gradient that carry the same id into one; the rows' number stays as it was."""
     return gradient.sum_duplicates(nse=gradient.nse) if isinstance(gradient, sparse.BCOO) else gradient
+
+
+def row_sums(gradient: Any) -> tuple[Any, Any] | None:
+    """Return the ids of a sparse gradient and for each the sum of its rows; None if it is dense. Ids beyond the last fill up."""
+    if not isinstance(gradient, sparse.BCOO):
+        return None
+    summed = gradient.sum_duplicates(nse=gradient.nse)
+    return summed.indices[:, 0], summed.data
+
+
+def take_rows(variable: Any, ids: Any) -> Any:
+    """Return the rows `ids` of a variable; for ids beyond the last, the last."""
+    return jnp.take(ops.convert_to_tensor(variable), ids, axis=0, mode="clip")
+
+
+def put_rows(optimizer: Any, variable: Any, ids: Any, old: Any, new: Any) -> None:
+    """Move the rows `ids` of a variable from `old` to `new`; ids beyond the last are left out."""
+    optimizer.assign_add(variable, sparse.BCOO((new - old, ids[:, None]), shape=variable.shape))
+
+
+def with_rows(tensor: Any, ids: Any, rows: Any) -> Any:
+    """Return `tensor` with other rows at `ids`; ids beyond the last are left out."""
+    return tensor.at[ids].set(rows, mode="drop")
+
+
+def dense(gradient: Any) -> Any:
+    """Return a gradient as a whole array, the rows of one id summed."""
+    return gradient.todense() if isinstance(gradient, sparse.BCOO) else gradient
 
 
 def sparse_values(gradient: Any) -> Any:
@@ -110,6 +149,21 @@ def replica_count() -> int:
 def sum_over_replicas(tree: Any) -> Any:
     """Return `tree`: see `replica_count`."""
     return tree
+
+
+def choose(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
+    """Do to `variables` what one of two functions does, by a condition; each is called with `arguments`.
+
+    Both are traced, and the values picked after: XLA fuses that into the steps, where a condition around them would cost copies.
+    """
+    before = [v.value for v in variables]
+    if_true(*arguments)
+    true = [v.value for v in variables]
+    for v, value in zip(variables, before, strict=True):
+        v.assign(value)
+    if_false(*arguments)
+    for v, value in zip(variables, true, strict=True):
+        v.assign(jnp.where(condition, value, v.value))
 
 
 def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:

@@ -27,6 +27,32 @@ def variable_index(optimizer: Any, variable: Any) -> int:
     return optimizer._get_variable_index(variable)
 
 
+def trainable_variables(optimizer: Any) -> list[Any]:
+    """Return the weights that `optimizer` was built on, which has no public name for them."""
+    return list(optimizer._trainable_variables)
+
+
+def rate_function(optimizer: Any) -> dict[str, Any]:
+    """Return `learning_rate` as an argument where it is a function: its config is a text that not every process can read."""
+    rate = getattr(optimizer, "_learning_rate", None)
+    is_function = callable(rate) and not isinstance(rate, (keras.Variable, keras.optimizers.schedules.LearningRateSchedule))
+    return {"learning_rate": rate} if is_function else {}
+
+
+def excluded_from_weight_decay(optimizer: Any) -> tuple[list[Any], str | None]:
+    """Return the weights and the pattern of names that a Keras optimizer excludes from weight decay; its config does not tell them.
+
+    Raises:
+        ValueError: weights are excluded, and the optimizer is not built, so that nothing tells which they are.
+    """
+    keys = getattr(optimizer, "_exclude_from_weight_decay", None) or set()
+    pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
+    if keys and not optimizer.built:
+        raise ValueError("The optimizer excludes single weights from weight decay. Build it first, so that it knows them.")
+    weights = [v for v in trainable_variables(optimizer) if optimizer._var_key(v) in keys] if keys else []
+    return weights, pattern.pattern if pattern else None
+
+
 def is_functional_or_sequential(model: Any) -> bool:
     """Return whether Keras knows how `model` is put together, so that it can be cloned with other layers.
 

@@ -4,7 +4,10 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
+
+from keras_ext._backend import tensorflow_updates
 
 
 def framework_version() -> str:
@@ -152,8 +155,19 @@ def centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: Sequence[i
     return tf.reduce_sum((x - mean) * weights, axes)
 
 
-def updates_of_lists() -> None:
-    """Return None: the steps of the weights are compiled together."""
+def updates_of_lists() -> Any:
+    """Return the optimizers' steps in TensorFlow's own kernels, or None where XLA compiles the formulas better."""
+    return None if _compiles_with_xla() else tensorflow_updates
+
+
+def updates_every_weight_at_once() -> bool:
+    """Return False: a distribution strategy hands an optimizer one variable of one device after the other."""
+    return False
+
+
+def has_sparse_gradients() -> bool:
+    """Return True: an embedding's gradient names the rows that it is not zero in."""
+    return True
 
 
 def sum_repeated_rows(gradient: Any) -> Any:
@@ -163,15 +177,45 @@ def sum_repeated_rows(gradient: Any) -> Any:
     """
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
+    ids, sums, first = _sums_of_ids(gradient)
+    shape = tf.concat([tf.shape(ids), tf.ones(tf.rank(sums) - 1, tf.int32)], axis=0)
+    return tf.IndexedSlices(tf.where(tf.reshape(first, shape), sums, tf.zeros_like(sums)), ids, gradient.dense_shape)
+
+
+def row_sums(gradient: Any) -> tuple[Any, Any] | None:
+    """Return the ids of a sparse gradient, sorted, and for each of them the sum of all rows of that id; None if it is dense."""
+    return _sums_of_ids(gradient)[:2] if isinstance(gradient, tf.IndexedSlices) else None
+
+
+def _sums_of_ids(gradient: Any) -> tuple[Any, Any, Any]:
+    """Return the sorted ids, the sum of the rows of each, and where an id stands for the first time."""
     order = tf.argsort(gradient.indices, stable=True)
     ids = tf.gather(gradient.indices, order)
     rows = tf.gather(gradient.values, order)
     first = tf.concat([tf.ones_like(ids[:1], dtype=tf.bool), ids[1:] != ids[:-1]], axis=0)
     group = tf.cumsum(tf.cast(first, tf.int32)) - 1
     sums = tf.math.unsorted_segment_sum(rows, group, tf.shape(ids)[0])
-    shape = tf.concat([tf.shape(ids), tf.ones(tf.rank(rows) - 1, tf.int32)], axis=0)
-    rows = tf.where(tf.reshape(first, shape), tf.gather(sums, group), tf.zeros_like(rows))
-    return tf.IndexedSlices(rows, ids, gradient.dense_shape)
+    return ids, tf.gather(sums, group), first
+
+
+def take_rows(variable: Any, ids: Any) -> Any:
+    """Return the rows `ids` of a variable; the others are not read."""
+    return tf.gather(variable.value if isinstance(variable, keras.Variable) else variable, ids)
+
+
+def put_rows(optimizer: Any, variable: Any, ids: Any, old: Any, new: Any) -> None:
+    """Set the rows `ids` of a variable from `old` to `new`; where an id repeats, so do its rows. The others are not written."""
+    optimizer.assign(variable, tf.IndexedSlices(new, ids))
+
+
+def with_rows(tensor: Any, ids: Any, rows: Any) -> Any:
+    """Return `tensor` with other rows at `ids`; where an id repeats, so does its row."""
+    return tf.tensor_scatter_nd_update(tensor, ids[:, None], rows)
+
+
+def dense(gradient: Any) -> Any:
+    """Return a gradient as a whole tensor, the rows of one id summed."""
+    return tf.convert_to_tensor(gradient)
 
 
 def sparse_values(gradient: Any) -> Any:
@@ -187,8 +231,8 @@ def with_sparse_values(gradient: Any, values: Any) -> Any:
 
 
 def replica_count() -> int:
-    """Return how many replicas of a distribution strategy run this step."""
-    return tf.distribute.get_strategy().num_replicas_in_sync
+    """Return how many replicas of a distribution strategy run this step; 1 outside of them."""
+    return 1 if tf.distribute.in_cross_replica_context() else tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def sum_over_replicas(tree: Any) -> Any:
@@ -196,6 +240,25 @@ def sum_over_replicas(tree: Any) -> Any:
     if replica_count() == 1:
         return tree
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tree)
+
+
+def choose(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
+    """Call one of two functions with `arguments`, by a condition that is the same on every replica.
+
+    The functions may change `variables`, and sum over replicas: a condition inside a replica cannot hold such a sum, so that it stands
+    outside, and each replica calls the function by itself.
+    """
+    if replica_count() == 1:
+        keras.ops.cond(condition, lambda: if_true(*arguments), lambda: if_false(*arguments))
+        return
+
+    def outside(strategy: Any, condition: Any, *arguments: Any) -> None:
+        def run(function: Callable[..., None]) -> Callable[[], None]:
+            return lambda: strategy.extended.call_for_each_replica(function, args=arguments)
+
+        keras.ops.cond(strategy.experimental_local_results(condition)[0], run(if_true), run(if_false))
+
+    tf.distribute.get_replica_context().merge_call(outside, args=(condition, *arguments))
 
 
 def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from keras import ops
 
 from keras_ext._backend import torch_updates
 
@@ -126,8 +127,42 @@ def updates_of_lists() -> Any:
     return torch_updates
 
 
+def updates_every_weight_at_once() -> bool:
+    """Return True: one kernel goes over a list of weights."""
+    return True
+
+
+def has_sparse_gradients() -> bool:
+    """Return False: the gradient of an embedding is a whole table, zero in the rows that were not used."""
+    return False
+
+
 def sum_repeated_rows(gradient: Any) -> Any:
     """Return `gradient`: Keras's embedding gradients are dense on PyTorch."""
+    return gradient
+
+
+def row_sums(gradient: Any) -> None:
+    """Return None: see `has_sparse_gradients`."""
+
+
+def take_rows(variable: Any, ids: Any) -> Any:
+    """Return the rows `ids` of a variable."""
+    return ops.take(variable, ids, axis=0)
+
+
+def put_rows(optimizer: Any, variable: Any, ids: Any, old: Any, new: Any) -> None:
+    """Set the rows `ids` of a variable from `old` to `new`."""
+    optimizer.assign(variable, ops.scatter_update(variable, ops.expand_dims(ids, -1), new))
+
+
+def with_rows(tensor: Any, ids: Any, rows: Any) -> Any:
+    """Return `tensor` with other rows at `ids`; where an id repeats, so does its row."""
+    return ops.scatter_update(tensor, ops.expand_dims(ids, -1), rows)
+
+
+def dense(gradient: Any) -> Any:
+    """Return `gradient`: see `sum_repeated_rows`."""
     return gradient
 
 
@@ -149,6 +184,11 @@ def replica_count() -> int:
 def sum_over_replicas(tree: Any) -> Any:
     """Return `tree`: see `replica_count`."""
     return tree
+
+
+def choose(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
+    """Call one of two functions with `arguments`, by a condition; `variables` are those that they change."""
+    (if_true if bool(condition) else if_false)(*arguments)
 
 
 def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,7 @@
 """The optimizers' steps on PyTorch, for all weights at once and in place.
 
 PyTorch runs each line here as few kernels over the whole list, where one weight after the other costs a dozen small ones each. The formulas
-are those of the optimizers; every list has one tensor a weight, `rate` is a tensor of no axes.
+are those of the optimizers; every list has one tensor a weight, `rate` is a tensor of no axes. The functions return True: all is done.
 """
 
 # torch.optim is made of these functions, and Keras's optimizers too; the type stubs call them private all the same.
@@ -15,28 +15,34 @@ Tensors = list[torch.Tensor]
 
 
 @torch.no_grad()
-def sgd(weights: Tensors, gradients: Tensors, velocities: Tensors, *, rate: Any, momentum: float, nesterov: bool) -> None:
+def decay(weights: Tensors, *, rate: Any) -> None:
+    """Take the share `rate` off the weights."""
+    torch._foreach_mul_(weights, (1 - rate).to(weights[0].device))
+
+
+@torch.no_grad()
+def sgd(weights: Tensors, gradients: Tensors, velocities: Tensors, *, rate: Any, momentum: float, dampening: float, nesterov: bool) -> bool:
     """Step as `keras_ext.optimizers.SGD` does; without momentum `velocities` is empty."""
     step = -float(rate)
     if not velocities:
         torch._foreach_add_(weights, gradients, alpha=step)
-        return
+        return True
     torch._foreach_mul_(velocities, momentum)
-    torch._foreach_add_(velocities, gradients, alpha=step)
+    torch._foreach_add_(velocities, gradients, alpha=step * (1.0 - dampening))
     if nesterov:
         torch._foreach_add_(weights, velocities, alpha=momentum)
         torch._foreach_add_(weights, gradients, alpha=step)
     else:
         torch._foreach_add_(weights, velocities)
+    return True
 
 
 @torch.no_grad()
-def adagrad(weights: Tensors, gradients: Tensors, accumulators: Tensors, *, rate: Any, epsilon: float) -> None:
+def adagrad(weights: Tensors, gradients: Tensors, accumulators: Tensors, *, rate: Any, epsilon: float, epsilon_outside: bool) -> bool:
     """Step as `keras_ext.optimizers.Adagrad` does."""
     torch._foreach_addcmul_(accumulators, gradients, gradients)
-    roots = torch._foreach_add(accumulators, epsilon)
-    torch._foreach_sqrt_(roots)
-    _add_quotients(weights, gradients, roots, -rate)
+    _add_quotients(weights, gradients, _roots(accumulators, epsilon, epsilon_outside), -rate)
+    return True
 
 
 @torch.no_grad()
@@ -51,20 +57,24 @@ def rmsprop(
     rho: float,
     momentum: float,
     epsilon: float,
-) -> None:
+    epsilon_outside: bool,
+) -> bool:
     """Step as `keras_ext.optimizers.RMSprop` does; `means` is empty unless centered, `velocities` without momentum."""
     torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - rho)
-    roots = torch._foreach_add(squares, epsilon)
     if means:
         torch._foreach_lerp_(means, gradients, 1 - rho)
-        torch._foreach_addcmul_(roots, means, means, value=-1)
-    torch._foreach_sqrt_(roots)
+        variances = torch._foreach_addcmul(squares, means, means, value=-1)
+        torch._foreach_clamp_min_(variances, 0.0)
+        roots = _roots(variances, epsilon, epsilon_outside)
+    else:
+        roots = _roots(squares, epsilon, epsilon_outside)
     if not velocities:
         _add_quotients(weights, gradients, roots, -rate)
-        return
+        return True
     torch._foreach_mul_(velocities, momentum)
     _add_quotients(velocities, gradients, roots, rate)
     torch._foreach_add_(weights, velocities, alpha=-1)
+    return True
 
 
 @torch.no_grad()
@@ -75,19 +85,38 @@ def adam(
     squares: Tensors,
     largest: Tensors,
     *,
-    step_size: Any,
+    rate: Any,
+    t: Any,
     beta_1: float,
     beta_2: float,
     epsilon: float,
-) -> None:
-    """Step as `keras_ext.optimizers.Adam` does; `largest` is empty but for AMSGrad."""
+    epsilon_root: float,
+) -> bool:
+    """Step as `keras_ext.optimizers.Adam` does; `largest` is empty but for AMSGrad, `t` counts the steps, or is None."""
     torch._foreach_lerp_(means, gradients, 1 - beta_1)
     torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - beta_2)
     if largest:
         torch._foreach_maximum_(largest, squares)
-    roots = torch._foreach_sqrt(largest or squares)
+    mean_share, square_share = (1.0, 1.0) if t is None else (1 - torch.pow(beta, t) for beta in (beta_1, beta_2))
+    if epsilon_root:
+        roots = torch._foreach_add(largest or squares, float(epsilon_root * square_share))
+        torch._foreach_sqrt_(roots)
+    else:
+        roots = torch._foreach_sqrt(largest or squares)
     torch._foreach_add_(roots, epsilon)
-    _add_quotients(weights, means, roots, -step_size)
+    _add_quotients(weights, means, roots, -rate * square_share**0.5 / mean_share)
+    return True
+
+
+def _roots(squares: Any, epsilon: float, epsilon_outside: bool) -> Any:
+    """Return the roots with epsilon inside or outside, of new tensors."""
+    if epsilon_outside:
+        roots = torch._foreach_sqrt(squares)
+        torch._foreach_add_(roots, epsilon)
+    else:
+        roots = torch._foreach_add(squares, epsilon)
+        torch._foreach_sqrt_(roots)
+    return roots
 
 
 def _add_quotients(sums: Tensors, numerators: Tensors, denominators: Any, factor: Any) -> None:

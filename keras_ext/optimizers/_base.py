@@ -1,5 +1,7 @@
-"""What the optimizers of the package share."""
+"""What the optimizers of the package share: everything but the rule by which one weight moves."""
 
+import re
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -8,43 +10,257 @@ from keras import ops
 
 from keras_ext import _backend
 from keras_ext._backend import keras_private
+from keras_ext._checks import flag, in_range, whole
+from keras_ext.optimizers import _per_weight, clipping_rules
+from keras_ext.optimizers._copies import KeepsState
+
+HALF = ("float16", "bfloat16")
 
 
-class ExactOptimizer(keras.optimizers.Optimizer):
-    """A Keras optimizer that sums the rows of a repeated id before anything squares or clips them.
+class ExactOptimizer(KeepsState, keras.optimizers.Optimizer):
+    """A Keras optimizer that is exact on repeated rows, and whose clipping, decay and copies do what they say.
 
     The gradient of an embedding names a row once for each time the batch used it. Keras's optimizers square those parts one by one, which
-    is another number than the square of their sum.
+    is another number than the square of their sum. A subclass gives `_build_slots`, `_slots`, `_rule` and `_update_list`.
     """
 
-    # What `update_step` does for each weight, for all at once by a function of `updates_of_lists`: each subclass has its own.
-    _update_list: Callable[[Any, list[Any], list[Any], list[Any], Any], None]
+    # Creates the slots of the variables, with Keras's names and in Keras's order.
+    _build_slots: Callable[[list[Any]], None]
+    # Returns the lists of slots that are in use, each with one slot a weight.
+    _slots: Callable[[], list[list[Any]]]
+    # From a gradient, the values of its slots and the rate: what is taken off the weight, and the slots' next values. Pure, and by number.
+    _rule: Callable[[Any, list[Any], Any], tuple[Any, list[Any]]]
+    # Lets `updates`, the backend's own kernels, do that for weights, gradients, slots and a rate; returns whether they did.
+    _update_list: Callable[[Any, list[Any], list[Any], list[list[Any]], Any], bool]
+    # Whether a row whose gradient is 0 stays where it is by the rule itself.
+    _exact_by_rows: Any = False
 
-    def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
-        """Update the variables by one step along `grads`."""
-        super().apply([_backend.sum_repeated_rows(g) for g in grads], trainable_variables)
+    def __init__(
+        self,
+        learning_rate: Any,
+        *,
+        lazy: bool = False,
+        master_weights: bool = False,
+        learning_rate_multipliers: Any = None,
+        exclude_from_weight_decay: Any = None,
+        exclude_norms_and_biases: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        _check(learning_rate, kwargs)
+        multipliers = _per_weight.checked_multipliers("learning_rate_multipliers", learning_rate_multipliers)
+        excluded = _per_weight.checked_patterns("exclude_from_weight_decay", exclude_from_weight_decay)
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        self.lazy = flag("lazy", lazy)
+        self.master_weights = flag("master_weights", master_weights)
+        self.exclude_norms_and_biases = flag("exclude_norms_and_biases", exclude_norms_and_biases)
+        self.learning_rate_multipliers = multipliers
+        self._excluded = excluded
+        self._masters: list[Any] = []
+        self._multipliers: list[float] = []
+        self._decays: list[bool] = []
+
+    def build(self, variables: Any) -> None:
+        """Create the slots of `variables`."""
+        if self.built:
+            return
+        variables = list(variables)
+        super().build(variables)
+        self._build_slots(variables)
+        # Zeros: an update takes a master that does not round to its weight from the weight.
+        self._masters = [self.add_variable_from_reference(v, "master") if self._has_master(v) else None for v in variables]
+        self._multipliers = [_per_weight.multiplier(_per_weight.path_of(v), self.learning_rate_multipliers) for v in variables]
+        self._decays = [self._decays_weight(v) for v in variables]
+        _per_weight.warn_of_idle("learning_rate_multipliers", self.learning_rate_multipliers, variables)
+        self._restore_state()
+
+    def _has_master(self, variable: Any) -> bool:
+        return self.master_weights and keras.backend.standardize_dtype(variable.dtype) in HALF
+
+    def add_variable_from_reference(self, reference_variable: Any, name: Any = None, initializer: Any = "zeros") -> Any:
+        """Create a slot like `reference_variable`; in float32 where that has a master weight."""
+        self._slot_dtype = "float32" if self._has_master(reference_variable) else None
+        try:
+            return super().add_variable_from_reference(reference_variable, name=name, initializer=initializer)
+        finally:
+            self._slot_dtype = None
+
+    def add_variable(self, shape: Any, initializer: Any = "zeros", dtype: Any = None, **kwargs: Any) -> Any:
+        """Create a variable of the optimizer."""
+        return super().add_variable(shape, initializer=initializer, dtype=getattr(self, "_slot_dtype", None) or dtype, **kwargs)
+
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """Exclude weights from weight decay, instead of those excluded so far. A step that is compiled already stays as it is.
+
+        Args:
+            var_list: variables.
+            var_names: regular expressions; weights whose name has one in it are excluded.
+        """
+        names = [_per_weight.pattern_of_name(p) for p in _per_weight.checked_patterns("var_names", var_names)]
+        self._excluded = [f"^{re.escape(_per_weight.path_of(v))}$" for v in var_list or []] + names
+        if self.built:
+            self._decays = [self._decays_weight(v) for v in self._trainable_variables]
+
+    def _decays_weight(self, variable: Any) -> bool:
+        excluded = _per_weight.matches(_per_weight.path_of(variable), self._excluded)
+        return (
+            self.weight_decay is not None and not excluded and not (self.exclude_norms_and_biases and _per_weight.is_norm_or_bias(variable))
+        )
+
+    def without_weight_decay(self) -> list[Any]:
+        """Return the weights that are excluded from weight decay; there is nothing to tell before the optimizer is built."""
+        return [v for v, decays in zip(self._trainable_variables, self._decays, strict=True) if not decays]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Move `variable` by one step."""
+        i = keras_private.variable_index(self, variable)
+        target = variable if self._masters[i] is None else self._masters[i]
+        wide = keras.backend.result_type(keras.backend.standardize_dtype(target.dtype), "float32")
+        rate = ops.cast(learning_rate, wide) * self._multipliers[i]
+        slots = [slots[i] for slots in self._slots()]
+        rows = _backend.row_sums(gradient)
+        if rows is not None and (self.lazy or self._exact_by_rows):
+            if self._decays[i] and not self.lazy:
+                self._assign_weight(variable, target, self._decayed(i, self._weight(variable, target, wide), rate))
+            self._update_rows(i, variable, target, rows, slots, rate)
+            return
+        gradient = ops.cast(_backend.dense(gradient), wide)
+        updates = _backend.updates_of_lists()
+        by_kernel = updates is not None and target is variable and keras.backend.standardize_dtype(variable.dtype) == wide
+        if by_kernel and not self._sees_rows(gradient):
+            weights = [variable.value if isinstance(variable, keras.Variable) else variable]
+            if self._decays[i]:
+                updates.decay(weights, rate=rate * self.weight_decay)
+            if self._update_list(updates, weights, [gradient], [[s.value] for s in slots], rate):
+                return
+            old = weights[0]
+        else:
+            old = self._decayed(i, self._weight(variable, target, wide), rate)
+        self._update_by_rule(i, variable, target, gradient, slots, rate, old)
+
+    def _update_by_rule(self, i: int, variable: Any, target: Any, gradient: Any, slots: list[Any], rate: Any, old: Any) -> None:
+        before = [ops.cast(s, gradient.dtype) for s in slots]
+        step, after = self._rule(gradient, before, rate)
+        if self._sees_rows(gradient):
+            touched = ops.any(ops.not_equal(gradient, 0), axis=tuple(range(1, len(gradient.shape))), keepdims=True)
+            after = [ops.where(touched, a, b) for a, b in zip(after, before, strict=True)]
+            new = ops.where(touched, ops.subtract(old, step), self._weight(variable, target, gradient.dtype))
+        else:
+            new = ops.subtract(old, step)
+        for slot, value in zip(slots, after, strict=True):
+            self.assign(slot, value)
+        self._assign_weight(variable, target, new)
+
+    def _update_rows(self, i: int, variable: Any, target: Any, rows: tuple[Any, Any], slots: list[Any], rate: Any) -> None:
+        ids, gradient = rows
+        gradient = ops.cast(gradient, rate.dtype)
+        before = [ops.cast(_backend.take_rows(s, ids), rate.dtype) for s in slots]
+        step, after = self._rule(gradient, before, rate)
+        weight = _backend.take_rows(variable, ids)
+        master = weight if target is variable else _current_master(_backend.take_rows(target, ids), weight)
+        old = ops.cast(master, rate.dtype)
+        new = ops.subtract(self._decayed(i, old, rate) if self.lazy else old, step)
+        for slot, past, value in zip(slots, before, after, strict=True):
+            idle = None if self.lazy else self._idle(ops.cast(slot, rate.dtype))
+            if idle is None:
+                _backend.put_rows(self, slot, ids, past, value)
+            else:
+                self.assign(slot, _backend.with_rows(idle, ids, value))
+        if target is not variable:
+            _backend.put_rows(self, target, ids, ops.cast(_backend.take_rows(target, ids), rate.dtype), new)
+        dtype = keras.backend.standardize_dtype(variable.dtype)
+        _backend.put_rows(self, variable, ids, weight, ops.cast(new, dtype))
+
+    def _idle(self, _slot: Any) -> Any:
+        """Return a slot after a step without a gradient; None if it stays as it is."""
+        return None
+
+    def _sees_rows(self, gradient: Any) -> bool:
+        """Return whether rows of zeros in a dense gradient count as untouched: where the backend has no sparse ones."""
+        return self.lazy and not _backend.has_sparse_gradients() and len(gradient.shape) > 1
+
+    def _weight(self, variable: Any, target: Any, dtype: Any) -> Any:
+        return ops.cast(variable if target is variable else _current_master(target, variable), dtype)
+
+    def _assign_weight(self, variable: Any, target: Any, value: Any) -> None:
+        if target is not variable:
+            self.assign(target, value)
+        self.assign(variable, ops.cast(value, keras.backend.standardize_dtype(variable.dtype)))
+
+    def _decayed(self, i: int, w: Any, rate: Any) -> Any:
+        return ops.multiply(w, 1 - rate * self.weight_decay) if self._decays[i] else w
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "lazy": self.lazy,
+            "master_weights": self.master_weights,
+            "learning_rate_multipliers": dict(self.learning_rate_multipliers),
+            "exclude_from_weight_decay": list(self._excluded),
+            "exclude_norms_and_biases": self.exclude_norms_and_biases,
+        }
+
+    # From here on Keras's places without a public name; each is watched by tests/test_keras_private.py.
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
-        # Keras's place, without a public name, for the update of all weights at once; its own optimizers use it on PyTorch.
-        updates = _backend.updates_of_lists()
-        if updates is None:
+        # The update of all weights; Keras's own optimizers too use it on PyTorch to move them at once.
+        if not _backend.updates_every_weight_at_once() or self.lazy:
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
-        variables = list(trainable_variables)
-        weights = [v.value for v in variables]
-        gradients = [g if g.dtype == w.dtype else self._as(g, w) for g, w in zip(grads, weights, strict=True)]
-        self._update_list(updates, variables, weights, gradients, ops.convert_to_tensor(learning_rate))
+        groups: dict[Any, list[int]] = defaultdict(list)
+        places = [keras_private.variable_index(self, v) for v in trainable_variables]
+        for k, (i, v) in enumerate(zip(places, trainable_variables, strict=True)):
+            groups[v.value.device, v.value.dtype, self._masters[i] is None, self._multipliers[i], self._decays[i]].append(k)
+        for (*_, has_no_master, factor, decays), members in groups.items():
+            self._update_group(
+                [trainable_variables[k] for k in members], [grads[k] for k in members], [places[k] for k in members],
+                ops.convert_to_tensor(learning_rate) * factor, has_no_master, decays,
+            )  # fmt: skip
 
-    def _values(self, slots: list[Any], variables: list[Any]) -> list[Any]:
-        """Return the tensors of the slots of `variables`; an empty list if there are no such slots."""
-        return [self._slot(slots, v).value for v in variables] if slots else []
+    def _update_group(
+        self, variables: list[Any], grads: list[Any], places: list[int], rate: Any, has_no_master: bool, decays: bool
+    ) -> None:
+        updates = _backend.updates_of_lists()
+        targets = variables if has_no_master else [self._masters[i] for i in places]
+        if not has_no_master:
+            for v, m in zip(variables, targets, strict=True):
+                m.assign(_current_master(m, v))
+        weights = [t.value for t in targets]
+        gradients = [g if g.dtype == w.dtype else ops.cast(g, w.dtype) for g, w in zip(grads, weights, strict=True)]
+        if decays:
+            updates.decay(weights, rate=rate * self.weight_decay)
+        self._update_list(updates, weights, gradients, [[slots[i].value for i in places] for slots in self._slots()], rate)
+        if not has_no_master:
+            for v, m in zip(variables, targets, strict=True):
+                v.assign(m)
 
-    def _slot(self, slots: list[Any], variable: Any) -> Any:
-        return slots[keras_private.variable_index(self, variable)]
+    def _apply_weight_decay(self, variables: Any) -> None:
+        """Do nothing: the update decays a weight by its own rate, and with `lazy` those rows alone that it touches."""
 
-    def _gradient(self, gradient: Any, variable: Any) -> Any:
-        # The sum over replicas puts their rows side by side, so that ids may repeat again.
-        return self._as(_backend.sum_repeated_rows(gradient) if _backend.replica_count() > 1 else gradient, variable)
+    def _clip_gradients(self, grads: Any) -> Any:
+        # Keras lets `clipnorm=0` pass, takes norms in the gradients' own dtype, and clips what one replica has.
+        for argument, rule in (("clipnorm", "norm"), ("global_clipnorm", "global_norm"), ("clipvalue", "value")):
+            threshold = getattr(self, argument)
+            if threshold is not None:
+                return clipping_rules.over_replicas(clipping_rules.RULES[rule], grads, threshold)
+        return grads
 
-    def _as(self, value: Any, variable: Any) -> Any:
-        return ops.cast(value, variable.dtype)
+
+def _current_master(master: Any, variable: Any) -> Any:
+    """Return the master weights; where they do not round to the weights, those were set from outside, and count."""
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    wide = keras.backend.standardize_dtype(master.dtype)
+    return ops.where(ops.equal(ops.cast(master, dtype), variable), master, ops.cast(variable, wide))
+
+
+def _check(learning_rate: Any, arguments: dict[str, Any]) -> None:
+    """Raise where a number is outside its range; Keras checks some of the rest."""
+    if isinstance(learning_rate, float):
+        in_range("learning_rate", learning_rate, 0.0)
+    if arguments.get("weight_decay") is not None:
+        in_range("weight_decay", arguments["weight_decay"], 0.0)
+    for name in ("clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor"):
+        if arguments.get(name) is not None:
+            in_range(name, arguments[name], 0.0, closed="neither", mend="None switches it off.")
+    if arguments.get("gradient_accumulation_steps"):
+        whole("gradient_accumulation_steps", arguments["gradient_accumulation_steps"], 2)

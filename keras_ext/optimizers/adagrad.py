@@ -5,13 +5,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext._checks import in_range
+from keras_ext._checks import flag, in_range
 from keras_ext.optimizers._base import ExactOptimizer
 
 
-def adagrad(g: Any, a: Any, *, learning_rate: Any, epsilon: float) -> Any:
+def adagrad(g: Any, a: Any, *, learning_rate: Any, epsilon: float, epsilon_outside: bool = False) -> Any:
     """Return the step to take off the weights; `a` is the sum of the squared gradients, this one included."""
-    return ops.divide(ops.multiply(learning_rate, g), ops.sqrt(ops.add(a, epsilon)))
+    root = ops.add(ops.sqrt(a), epsilon) if epsilon_outside else ops.sqrt(ops.add(a, epsilon))
+    return ops.divide(ops.multiply(learning_rate, g), root)
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
@@ -19,16 +20,21 @@ class Adagrad(ExactOptimizer):
     """Step along the gradient over the root of the sum of its squares so far.
 
     `a <- a + g^2` and `w <- w - learning_rate * g / sqrt(a + epsilon)`: epsilon stands inside the root, as in Keras. Drop-in for
-    `keras.optimizers.Adagrad`: same arguments, defaults and slots.
+    `keras.optimizers.Adagrad`: same arguments, defaults and slots. Rows of an embedding without a gradient stay where they are by the rule
+    itself; on TensorFlow they are neither read nor written.
 
     Args:
-        learning_rate: positive float, schedule, or function without arguments. The paper's examples use about 1.
+        learning_rate: float of at least 0, schedule, or function without arguments. The paper's examples use about 1.
         initial_accumulator_value: first `a`, at least 0.
-        epsilon: added inside the root, at least 0.
-        **kwargs: as in `SGD`.
+        epsilon: added to `a`, at least 0.
+        weight_decay: as in `SGD`; so are clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
+            loss_scale_factor, gradient_accumulation_steps and name.
+        epsilon_outside: add epsilon to the root instead, `w <- w - learning_rate * g / (sqrt(a) + epsilon)`, as PyTorch and the equation
+            before figure 1 of the paper do (its delta).
+        **kwargs: `master_weights`, `learning_rate_multipliers`, `exclude_from_weight_decay` and `exclude_norms_and_biases`, as in `SGD`.
 
     Raises:
-        ValueError: `initial_accumulator_value` or `epsilon` is negative.
+        ValueError: a number is outside its range.
 
     Example:
         >>> w = keras.Variable([1.0])
@@ -40,40 +46,69 @@ class Adagrad(ExactOptimizer):
         Duchi, Hazan and Singer (2011), Adaptive subgradient methods, JMLR 12, figure 1 (diagonal matrices).
     """
 
+    _exact_by_rows = True
+
     def __init__(
         self,
         learning_rate: Any = 0.001,
         initial_accumulator_value: float = 0.1,
         epsilon: float = 1e-7,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+        *,
+        epsilon_outside: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(learning_rate=learning_rate, **kwargs)
+        if "lazy" in kwargs:
+            raise TypeError("Adagrad takes no `lazy`: by its rule a row without a gradient stays as it is.")
+        super().__init__(
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            use_ema=use_ema,
+            ema_momentum=ema_momentum,
+            ema_overwrite_frequency=ema_overwrite_frequency,
+            loss_scale_factor=loss_scale_factor,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            name=name,
+            **kwargs,
+        )
         self.initial_accumulator_value = in_range("initial_accumulator_value", initial_accumulator_value, 0.0)
         self.epsilon = in_range("epsilon", epsilon, 0.0)
+        self.epsilon_outside = flag("epsilon_outside", epsilon_outside)
         self._accumulators: list[Any] = []
 
-    def build(self, variables: Any) -> None:
-        """Create one accumulator a variable."""
-        if self.built:
-            return
-        super().build(variables)
+    def _build_slots(self, variables: list[Any]) -> None:
         first = keras.initializers.Constant(self.initial_accumulator_value)
         self._accumulators = self.add_optimizer_variables(variables, "accumulator", initializer=first)
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Move `variable` by one step."""
-        rate, g = self._as(learning_rate, variable), self._gradient(gradient, variable)
-        a = self._slot(self._accumulators, variable)
-        self.assign_add(a, ops.square(g))
-        self.assign_sub(variable, adagrad(g, a, learning_rate=rate, epsilon=self.epsilon))
+    def _slots(self) -> list[list[Any]]:
+        return [self._accumulators]
 
-    def _update_list(self, updates: Any, variables: list[Any], weights: list[Any], gradients: list[Any], rate: Any) -> None:
-        updates.adagrad(weights, gradients, self._values(self._accumulators, variables), rate=rate, epsilon=self.epsilon)
+    def _rule(self, g: Any, slots: list[Any], rate: Any) -> tuple[Any, list[Any]]:
+        a = ops.add(slots[0], ops.square(g))
+        return adagrad(g, a, learning_rate=rate, epsilon=self.epsilon, epsilon_outside=self.epsilon_outside), [a]
+
+    def _update_list(self, updates: Any, weights: list[Any], gradients: list[Any], slots: list[list[Any]], rate: Any) -> bool:
+        return updates.adagrad(weights, gradients, *slots, rate=rate, epsilon=self.epsilon, epsilon_outside=self.epsilon_outside)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
+        own = {
             "initial_accumulator_value": self.initial_accumulator_value,
             "epsilon": self.epsilon,
+            "epsilon_outside": self.epsilon_outside,
         }
+        config = {**super().get_config(), **own}
+        del config["lazy"]
+        return config

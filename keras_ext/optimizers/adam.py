@@ -14,14 +14,11 @@ def moved(average: Any, new: Any, *, beta: float) -> Any:
     return ops.add(average, ops.multiply(ops.subtract(new, average), 1 - beta))
 
 
-def adam(m: Any, v: Any, *, step_size: Any, epsilon: float) -> Any:
-    """Return the step to take off the weights, from both moments."""
-    return ops.divide(ops.multiply(m, step_size), ops.add(ops.sqrt(v), epsilon))
-
-
-def bias_corrected(learning_rate: Any, t: Any, *, beta_1: Any, beta_2: Any) -> Any:
-    """Return the step size of step `t` = 1, 2, ... that makes up for moments that began at zero."""
-    return learning_rate * ops.sqrt(1 - ops.power(beta_2, t)) / (1 - ops.power(beta_1, t))
+def adam(m: Any, v: Any, *, learning_rate: Any, powers: tuple[Any, Any], epsilon: float, epsilon_root: float = 0.0) -> Any:
+    """Return the step to take off the weights, from both moments and the powers `beta_1^t` and `beta_2^t`, or zeros."""
+    size = learning_rate * ops.sqrt(1 - powers[1]) / (1 - powers[0])
+    inside = ops.add(v, epsilon_root * (1 - powers[1])) if epsilon_root else v
+    return ops.divide(ops.multiply(m, size), ops.add(ops.sqrt(inside), epsilon))
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
@@ -33,15 +30,21 @@ class Adam(ExactOptimizer):
     arguments, defaults and slots.
 
     Args:
-        learning_rate: positive float, schedule, or function without arguments.
+        learning_rate: float of at least 0, schedule, or function without arguments.
         beta_1: share of `m` that each step keeps, in [0, 1).
         beta_2: share of `v` that each step keeps, in [0, 1).
         epsilon: added outside the root, at least 0: the "epsilon hat" before section 2.1 of the paper. Keras 1e-7, the paper 1e-8.
         amsgrad: divide by the largest `v` so far instead of the last.
-        **kwargs: as in `SGD`.
+        weight_decay: as in `SGD`; so are clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
+            loss_scale_factor, gradient_accumulation_steps and name.
+        epsilon_root: added inside the root, to `v / (1 - beta_2^t)`, at least 0. With `epsilon=0` the step is
+            `learning_rate * m' / sqrt(v' + epsilon_root)` for the corrected moments m' and v'; it has a slope where v' is 0.
+        bias_correction: make up for moments that began at zero; False takes m and v as they are, `learning_rate * m / (sqrt(v) + epsilon)`.
+        **kwargs: `lazy`, `master_weights`, `learning_rate_multipliers`, `exclude_from_weight_decay` and `exclude_norms_and_biases`, as in
+            `SGD`.
 
     Raises:
-        ValueError: `beta_1`, `beta_2` or `epsilon` is outside its range.
+        ValueError: a number is outside its range.
 
     Example:
         >>> w = keras.Variable([1.0])
@@ -61,65 +64,81 @@ class Adam(ExactOptimizer):
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
         amsgrad: bool = False,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+        *,
+        epsilon_root: float = 0.0,
+        bias_correction: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(learning_rate=learning_rate, **kwargs)
+        super().__init__(
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            use_ema=use_ema,
+            ema_momentum=ema_momentum,
+            ema_overwrite_frequency=ema_overwrite_frequency,
+            loss_scale_factor=loss_scale_factor,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            name=name,
+            **kwargs,
+        )
         self.beta_1 = in_range("beta_1", beta_1, 0.0, 1.0, closed="left")
         self.beta_2 = in_range("beta_2", beta_2, 0.0, 1.0, closed="left")
         self.epsilon = in_range("epsilon", epsilon, 0.0)
         self.amsgrad = flag("amsgrad", amsgrad)
+        self.epsilon_root = in_range("epsilon_root", epsilon_root, 0.0)
+        self.bias_correction = flag("bias_correction", bias_correction)
         self._momentums: list[Any] = []
         self._velocities: list[Any] = []
         self._velocity_hats: list[Any] = []
 
-    def build(self, variables: Any) -> None:
-        """Create both moments of every variable, and the largest second moment for AMSGrad."""
-        if self.built:
-            return
-        super().build(variables)
+    def _build_slots(self, variables: list[Any]) -> None:
         self._momentums, self._velocities = self.add_optimizer_variables(variables, ["momentum", "velocity"])
         if self.amsgrad:
             self._velocity_hats = self.add_optimizer_variables(variables, "velocity_hat")
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Move `variable` by one step."""
-        g = self._gradient(gradient, variable)
-        # In float32 at least: .999 is 1 in bfloat16, and the step would be 0.
-        wide = keras.backend.result_type(variable.dtype, "float32")
-        rate, t = ops.cast(learning_rate, wide), ops.cast(self.iterations + 1, wide)
-        step_size = self._as(bias_corrected(rate, t, beta_1=self.beta_1, beta_2=self.beta_2), variable)
-        m_slot, v_slot = self._slot(self._momentums, variable), self._slot(self._velocities, variable)
-        m = moved(m_slot, g, beta=self.beta_1)
-        v = moved(v_slot, ops.square(g), beta=self.beta_2)
-        self.assign(m_slot, m)
-        self.assign(v_slot, v)
-        if self.amsgrad:
-            largest = self._slot(self._velocity_hats, variable)
-            v = ops.maximum(largest, v)
-            self.assign(largest, v)
-        self.assign_sub(variable, adam(m, v, step_size=step_size, epsilon=self.epsilon))
+    def _slots(self) -> list[list[Any]]:
+        return [self._momentums, self._velocities, *([self._velocity_hats] if self.amsgrad else [])]
 
-    def _update_list(self, updates: Any, variables: list[Any], weights: list[Any], gradients: list[Any], rate: Any) -> None:
-        wide = ops.cast(rate, keras.backend.result_type(rate.dtype, "float32"))
-        t = ops.cast(self.iterations + 1, wide.dtype)
-        updates.adam(
+    def _powers(self, dtype: str) -> tuple[Any, Any]:
+        if not self.bias_correction:
+            return ops.zeros((), dtype), ops.zeros((), dtype)
+        t = ops.cast(self.iterations + 1, dtype)
+        return ops.power(ops.cast(self.beta_1, dtype), t), ops.power(ops.cast(self.beta_2, dtype), t)
+
+    def _rule(self, g: Any, slots: list[Any], rate: Any) -> tuple[Any, list[Any]]:
+        m, v = moved(slots[0], g, beta=self.beta_1), moved(slots[1], ops.square(g), beta=self.beta_2)
+        after = [m, v, *(ops.maximum(high, v) for high in slots[2:])]
+        powers = self._powers(keras.backend.standardize_dtype(g.dtype))
+        return adam(m, after[-1], learning_rate=rate, powers=powers, epsilon=self.epsilon, epsilon_root=self.epsilon_root), after
+
+    def _update_list(self, updates: Any, weights: list[Any], gradients: list[Any], slots: list[list[Any]], rate: Any) -> bool:
+        return updates.adam(
             weights,
             gradients,
-            self._values(self._momentums, variables),
-            self._values(self._velocities, variables),
-            self._values(self._velocity_hats, variables),
-            step_size=bias_corrected(wide, t, beta_1=self.beta_1, beta_2=self.beta_2),
+            slots[0],
+            slots[1],
+            slots[2] if self.amsgrad else [],
+            rate=rate,
+            t=ops.cast(self.iterations + 1, rate.dtype) if self.bias_correction else None,
             beta_1=self.beta_1,
             beta_2=self.beta_2,
             epsilon=self.epsilon,
+            epsilon_root=self.epsilon_root,
         )
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "beta_1": self.beta_1,
-            "beta_2": self.beta_2,
-            "epsilon": self.epsilon,
-            "amsgrad": self.amsgrad,
-        }
+        names = ("beta_1", "beta_2", "epsilon", "amsgrad", "epsilon_root", "bias_correction")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -72,3 +72,12 @@ def _scaled(gradient: Any, factor: Any) -> Any:
 
 def _with(gradient: Any, values: Any) -> Any:
     return _backend.with_sparse_values(gradient, values)
+
+
+def over_replicas(rule: Callable[[Sequence[Any], float], list[Any]], gradients: Sequence[Any], threshold: float) -> list[Any]:
+    """Clip the sum of the replicas' gradients, the rows of one id summed, and return each replica's share of what is left."""
+    replicas = _backend.replica_count()
+    # Rows of one id are summed last: the replicas' sum puts the parts of each side by side.
+    whole = [_backend.sum_repeated_rows(g) for g in _backend.sum_over_replicas(list(gradients))]
+    clipped = rule(whole, threshold)
+    return clipped if replicas == 1 else [_with(g, _backend.sparse_values(g) / replicas) for g in clipped]

@@ -14,9 +14,10 @@ def decayed(old: Any, new: Any, *, rho: float) -> Any:
     return ops.add(ops.multiply(rho, old), ops.multiply(1 - rho, new))
 
 
-def rmsprop(g: Any, v: Any, *, learning_rate: Any, epsilon: float) -> Any:
+def rmsprop(g: Any, v: Any, *, learning_rate: Any, epsilon: float, epsilon_outside: bool = False) -> Any:
     """Return the step to take off the weights; `v` is the mean square of the gradients, or their variance."""
-    return ops.divide(ops.multiply(learning_rate, g), ops.sqrt(ops.add(v, epsilon)))
+    root = ops.add(ops.sqrt(v), epsilon) if epsilon_outside else ops.sqrt(ops.add(v, epsilon))
+    return ops.divide(ops.multiply(learning_rate, g), root)
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
@@ -25,18 +26,23 @@ class RMSprop(ExactOptimizer):
 
     `v <- rho * v + (1 - rho) * g^2` and `w <- w - learning_rate * g / sqrt(v + epsilon)`; epsilon stands inside the root, as in Keras. With
     momentum the step is `m <- momentum * m + learning_rate * g / sqrt(v + epsilon)`. Centered, the average gradient's square is taken off
-    `v`. Drop-in for `keras.optimizers.RMSprop`: same arguments, defaults and slots.
+    `v`, and what rounding makes negative is 0 (in Keras the root of it is NaN). Drop-in for `keras.optimizers.RMSprop`: same arguments,
+    defaults and slots.
 
     Args:
-        learning_rate: positive float, schedule, or function without arguments.
+        learning_rate: float of at least 0, schedule, or function without arguments.
         rho: share of the old average that is kept, in [0, 1].
         momentum: share of the last step that is kept, in [0, 1].
-        epsilon: added inside the root, at least 0.
+        epsilon: added to `v`, at least 0.
         centered: divide by the standard deviation of the gradients instead of their root mean square.
-        **kwargs: as in `SGD`.
+        weight_decay: as in `SGD`; so are clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency,
+            loss_scale_factor, gradient_accumulation_steps and name.
+        epsilon_outside: add epsilon to the root instead, `g / (sqrt(v) + epsilon)`, as PyTorch does.
+        **kwargs: `lazy`, `master_weights`, `learning_rate_multipliers`, `exclude_from_weight_decay` and `exclude_norms_and_biases`, as in
+            `SGD`.
 
     Raises:
-        ValueError: `rho`, `momentum` or `epsilon` is outside its range.
+        ValueError: a number is outside its range.
 
     Example:
         >>> w = keras.Variable([1.0])
@@ -56,65 +62,89 @@ class RMSprop(ExactOptimizer):
         momentum: float = 0.0,
         epsilon: float = 1e-7,
         centered: bool = False,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+        *,
+        epsilon_outside: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(learning_rate=learning_rate, **kwargs)
+        super().__init__(
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            use_ema=use_ema,
+            ema_momentum=ema_momentum,
+            ema_overwrite_frequency=ema_overwrite_frequency,
+            loss_scale_factor=loss_scale_factor,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            name=name,
+            **kwargs,
+        )
         self.rho = in_range("rho", rho, 0.0, 1.0)
         self.momentum = in_range("momentum", momentum, 0.0, 1.0)
         self.epsilon = in_range("epsilon", epsilon, 0.0)
         self.centered = flag("centered", centered)
+        self.epsilon_outside = flag("epsilon_outside", epsilon_outside)
         self._velocities: list[Any] = []
         self._momentums: list[Any] = []
         self._average_gradients: list[Any] = []
 
-    def build(self, variables: Any) -> None:
-        """Create the averages, and what momentum and centering need."""
-        if self.built:
-            return
-        super().build(variables)
+    @property
+    def _exact_by_rows(self) -> bool:
+        return self.momentum == 0
+
+    def _idle(self, slot: Any) -> Any:
+        return ops.multiply(slot, self.rho)
+
+    def _build_slots(self, variables: list[Any]) -> None:
         self._velocities = self.add_optimizer_variables(variables, "velocity")
         if self.momentum > 0:
             self._momentums = self.add_optimizer_variables(variables, "momentum")
         if self.centered:
             self._average_gradients = self.add_optimizer_variables(variables, "average_gradient")
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Move `variable` by one step."""
-        rate, g = self._as(learning_rate, variable), self._gradient(gradient, variable)
-        slot = self._slot(self._velocities, variable)
-        v = decayed(slot, ops.square(g), rho=self.rho)
-        self.assign(slot, v)
-        if self.centered:
-            average = self._slot(self._average_gradients, variable)
-            mean = decayed(average, g, rho=self.rho)
-            self.assign(average, mean)
-            v = ops.subtract(v, ops.square(mean))
-        step = rmsprop(g, v, learning_rate=rate, epsilon=self.epsilon)
-        if self.momentum > 0:
-            m = self._slot(self._momentums, variable)
-            step = ops.add(ops.multiply(self.momentum, m), step)
-            self.assign(m, step)
-        self.assign_sub(variable, step)
+    def _slots(self) -> list[list[Any]]:
+        return [slots for slots in (self._velocities, self._average_gradients, self._momentums) if slots]
 
-    def _update_list(self, updates: Any, variables: list[Any], weights: list[Any], gradients: list[Any], rate: Any) -> None:
-        updates.rmsprop(
+    def _rule(self, g: Any, slots: list[Any], rate: Any) -> tuple[Any, list[Any]]:
+        square, *rest = slots
+        after = [decayed(square, ops.square(g), rho=self.rho)]
+        v = after[0]
+        if self.centered:
+            after.append(decayed(rest[0], g, rho=self.rho))
+            v = ops.maximum(ops.subtract(v, ops.square(after[1])), 0)
+        step = rmsprop(g, v, learning_rate=rate, epsilon=self.epsilon, epsilon_outside=self.epsilon_outside)
+        if self.momentum > 0:
+            step = ops.add(ops.multiply(self.momentum, rest[-1]), step)
+            after.append(step)
+        return step, after
+
+    def _update_list(self, updates: Any, weights: list[Any], gradients: list[Any], slots: list[list[Any]], rate: Any) -> bool:
+        squares, *rest = slots
+        return updates.rmsprop(
             weights,
             gradients,
-            self._values(self._velocities, variables),
-            self._values(self._average_gradients, variables),
-            self._values(self._momentums, variables),
+            squares,
+            rest[0] if self.centered else [],
+            rest[-1] if self.momentum > 0 else [],
             rate=rate,
             rho=self.rho,
             momentum=self.momentum,
             epsilon=self.epsilon,
+            epsilon_outside=self.epsilon_outside,
         )
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "rho": self.rho,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "centered": self.centered,
-        }
+        names = ("rho", "momentum", "epsilon", "centered", "epsilon_outside")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -5,36 +5,52 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext._checks import flag, is_number
+from keras_ext._checks import bad_argument, flag, in_range, is_number
 from keras_ext.optimizers._base import ExactOptimizer
 
 
-def descent(g: Any, *, learning_rate: Any) -> Any:
-    """Return what plain descent adds to the weights: `-learning_rate * g`."""
-    return ops.multiply(g, ops.negative(learning_rate))
-
-
-def velocity(g: Any, m: Any, *, learning_rate: Any, momentum: Any) -> Any:
-    """Return the next velocity: `momentum * m - learning_rate * g`."""
-    return ops.subtract(ops.multiply(m, momentum), ops.multiply(g, learning_rate))
+def velocity(g: Any, m: Any, *, learning_rate: Any, momentum: Any, dampening: float = 0.0) -> Any:
+    """Return the next velocity: `momentum * m - learning_rate * (1 - dampening) * g`."""
+    return ops.subtract(ops.multiply(m, momentum), ops.multiply(g, learning_rate * (1 - dampening)))
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
 class SGD(ExactOptimizer):
     """Step against the gradient, with a velocity that keeps a share of the last step.
 
-    Without momentum `w <- w - learning_rate * g`. With momentum `m <- momentum * m - learning_rate * g` and `w <- w + m`, or with
-    `nesterov=True` `w <- w + momentum * m - learning_rate * g`. Drop-in for `keras.optimizers.SGD`: same arguments, defaults and slots.
+    Without momentum `w <- w - learning_rate * g`. With momentum `m <- momentum * m - learning_rate * (1 - dampening) * g` and
+    `w <- w + m`, or with `nesterov=True` `w <- w + momentum * m - learning_rate * g`. Drop-in for `keras.optimizers.SGD`: same arguments,
+    defaults and slots.
 
     Args:
-        learning_rate: positive float, schedule, or function without arguments.
+        learning_rate: float of at least 0, schedule, or function without arguments.
         momentum: share of the last velocity that is kept, in [0, 1].
         nesterov: use the gradient at the place where the velocity leads.
-        **kwargs: `weight_decay`, `clipnorm`, `clipvalue`, `global_clipnorm`, `use_ema`, `ema_momentum`, `ema_overwrite_frequency`,
-            `loss_scale_factor`, `gradient_accumulation_steps` and `name`, as in `keras.optimizers.Optimizer`.
+        weight_decay: share of a weight that a step at rate 1 takes off it, before the step (decoupled; Loshchilov and Hutter 2019).
+        clipnorm: largest L2 norm of a weight's gradient, above 0. Taken in float32 and after the sum over replicas, for all three.
+        clipvalue: largest absolute value in a gradient, above 0.
+        global_clipnorm: largest L2 norm of all gradients as one vector, above 0.
+        use_ema: keep a moving average of the weights.
+        ema_momentum: share of the average that each step keeps, in [0, 1].
+        ema_overwrite_frequency: set the weights to their average after every so many steps.
+        loss_scale_factor: factor of the loss, taken off the gradients again.
+        gradient_accumulation_steps: take one step for the mean gradient of so many batches, at least 2.
+        name: name of the optimizer.
+        dampening: share of the gradient that the velocity does not take up, in [0, 1]. `dampening=momentum` makes the velocity the
+            exponentially weighted mean of the steps, `v <- b v + (1 - b) g` and `w <- w - learning_rate * v`.
+        lazy: leave slots and weights alone in rows without a gradient, and read and write the other rows only; weight decay too. Another rule
+            than the dense one, where momentum goes on without a gradient. TensorFlow: the rows that a sparse gradient (of an embedding) does
+            not name. JAX and PyTorch, where those gradients are dense: rows of zeros in the gradient of any weight of two axes or more; no
+            faster.
+        master_weights: keep a float32 copy of weights in bfloat16 or float16, and float32 slots for them: a step that is smaller than
+            the weight's last bit adds up there.
+        learning_rate_multipliers: factors of the learning rate by regular expressions, searched for in the weight's path, such as
+            `{"encoder/": 0.1}`; the first that is found counts. Weight decay follows, as it does the rate.
+        exclude_from_weight_decay: regular expressions, searched for in the weight's path; the method of that name sets them too.
+        exclude_norms_and_biases: exclude from weight decay what has fewer than two axes, or a name that ends in bias, gamma or beta.
 
     Raises:
-        ValueError: `momentum` is outside [0, 1].
+        ValueError: a number is outside its range, or `nesterov` goes with `dampening`.
 
     Example:
         >>> w = keras.Variable([1.0, 2.0])
@@ -47,37 +63,73 @@ class SGD(ExactOptimizer):
         (2013), On the importance of initialization and momentum in deep learning, equations 1 to 4.
     """
 
-    def __init__(self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **kwargs: Any) -> None:
-        super().__init__(learning_rate=learning_rate, **kwargs)
+    def __init__(
+        self,
+        learning_rate: Any = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+        *,
+        dampening: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         if not is_number(momentum) or not 0 <= momentum <= 1:
             raise ValueError(f"`momentum` must be a float between [0, 1]. Received: momentum={momentum!r}.")
+        in_range("dampening", dampening, 0.0, 1.0)
+        if flag("nesterov", nesterov) and dampening:
+            raise bad_argument("dampening", "0 with nesterov=True", dampening, "There is no published rule for both.")
+        super().__init__(
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            use_ema=use_ema,
+            ema_momentum=ema_momentum,
+            ema_overwrite_frequency=ema_overwrite_frequency,
+            loss_scale_factor=loss_scale_factor,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            name=name,
+            **kwargs,
+        )
         self.momentum = momentum
-        self.nesterov = flag("nesterov", nesterov)
+        self.nesterov = nesterov
+        self.dampening = dampening
         self.momentums: list[Any] = []
 
-    def build(self, variables: Any) -> None:
-        """Create one velocity a variable, if there is momentum."""
-        if self.built:
-            return
-        super().build(variables)
+    @property
+    def _exact_by_rows(self) -> bool:
+        return self.momentum == 0
+
+    def _build_slots(self, variables: list[Any]) -> None:
         if self.momentum != 0:
             self.momentums = self.add_optimizer_variables(variables, "momentum")
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Move `variable` by one step."""
-        rate, g = self._as(learning_rate, variable), self._gradient(gradient, variable)
-        if self.momentum == 0:
-            self.assign_add(variable, descent(g, learning_rate=rate))
-            return
-        slot, momentum = self._slot(self.momentums, variable), self._as(self.momentum, variable)
-        m = velocity(g, slot, learning_rate=rate, momentum=momentum)
-        self.assign(slot, m)
-        self.assign_add(variable, velocity(g, m, learning_rate=rate, momentum=momentum) if self.nesterov else m)
+    def _slots(self) -> list[list[Any]]:
+        return [self.momentums] if self.momentums else []
 
-    def _update_list(self, updates: Any, variables: list[Any], weights: list[Any], gradients: list[Any], rate: Any) -> None:
-        velocities = self._values(self.momentums, variables)
-        updates.sgd(weights, gradients, velocities, rate=rate, momentum=self.momentum, nesterov=self.nesterov)
+    def _rule(self, g: Any, slots: list[Any], rate: Any) -> tuple[Any, list[Any]]:
+        if not slots:
+            return ops.multiply(g, rate), []
+        m = velocity(g, slots[0], learning_rate=rate, momentum=self.momentum, dampening=self.dampening)
+        ahead = velocity(g, m, learning_rate=rate, momentum=self.momentum) if self.nesterov else m
+        return ops.negative(ahead), [m]
+
+    def _update_list(self, updates: Any, weights: list[Any], gradients: list[Any], slots: list[list[Any]], rate: Any) -> bool:
+        velocities = slots[0] if slots else []
+        numbers = {"momentum": self.momentum, "dampening": self.dampening, "nesterov": self.nesterov}
+        return updates.sgd(weights, gradients, velocities, rate=rate, **numbers)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {**super().get_config(), "momentum": self.momentum, "nesterov": self.nesterov}
+        own = {"momentum": self.momentum, "nesterov": self.nesterov, "dampening": self.dampening}
+        return {**super().get_config(), **own}

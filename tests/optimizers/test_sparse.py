@@ -100,7 +100,7 @@ for name in ("SGD", "Adagrad", "RMSprop", "Adam"):
         @tf.function
         def step():
             replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32)
-            rows = tf.IndexedSlices([[1.0], [2.0], [3.0 + replica]], [0, 0, 3], tf.constant([4, 1]))
+            rows = tf.IndexedSlices(tf.reshape(tf.stack([1.0, 2.0, 3.0 + replica]), [3, 1]), tf.constant([0, 0, 3]), tf.constant([4, 1]))
             optimizer.apply([rows if kind == "sparse" else tf.convert_to_tensor(rows)], [table])
 
         for _ in range(3):
