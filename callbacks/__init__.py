@@ -1,6 +1,7 @@
 """Callbacks, imported as `keras_ext.callbacks`."""
 
+from keras_ext.callbacks.clipping_log import ClippingLog
 from keras_ext.callbacks.findings import Finding, Limits
 from keras_ext.callbacks.saturation_monitor import SaturationMonitor
 
-__all__ = ["Finding", "Limits", "SaturationMonitor"]
+__all__ = ["ClippingLog", "Finding", "Limits", "SaturationMonitor"]

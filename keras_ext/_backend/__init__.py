@@ -30,14 +30,19 @@ compile_probe = _room.compile_probe
 dense = _room.dense
 device_name = _room.device_name
 drop = _room.drop
+fail_in_graph = _room.fail_in_graph
 few_axes = _room.few_axes
 framework_version = _room.framework_version
 fused_batch_norm = _room.fused_batch_norm
 has_sparse_gradients = _room.has_sparse_gradients
+in_replica = _room.in_replica
+known = _room.known
+norms = _room.norms
 prepare_devices = _room.prepare_devices
 put_rows = _room.put_rows
 random_bytes = _room.random_bytes
 replica_count = _room.replica_count
+row_ids = _room.row_ids
 row_sums = _room.row_sums
 sparse_values = _room.sparse_values
 sum_over_replicas = _room.sum_over_replicas
@@ -56,14 +61,19 @@ __all__ = [
     "dense",
     "device_name",
     "drop",
+    "fail_in_graph",
     "few_axes",
     "framework_version",
     "fused_batch_norm",
     "has_sparse_gradients",
+    "in_replica",
+    "known",
+    "norms",
     "prepare_devices",
     "put_rows",
     "random_bytes",
     "replica_count",
+    "row_ids",
     "row_sums",
     "sparse_values",
     "sum_over_replicas",

@@ -129,6 +129,16 @@ def dense(gradient: Any) -> Any:
     return gradient.todense() if isinstance(gradient, sparse.BCOO) else gradient
 
 
+def norms(tensors: Sequence[Any]) -> list[Any]:
+    """Return the L2 norm of each array, in float32 at least."""
+    return [jnp.sqrt(jnp.sum(jnp.square(t.astype(jnp.promote_types(t.dtype, jnp.float32))))) for t in tensors]
+
+
+def row_ids(gradient: Any) -> Any:
+    """Return the ids of the rows that a sparse gradient stores; None if it is dense."""
+    return gradient.indices[:, 0] if isinstance(gradient, sparse.BCOO) else None
+
+
 def sparse_values(gradient: Any) -> Any:
     """Return the numbers that a gradient stores, without those that are zero because it is sparse."""
     return gradient.data if isinstance(gradient, sparse.BCOO) else gradient
@@ -144,6 +154,11 @@ def with_sparse_values(gradient: Any, values: Any) -> Any:
 def replica_count() -> int:
     """Return 1: on JAX one program spans the devices, and its sums are over all of them."""
     return 1
+
+
+def in_replica() -> bool:
+    """Return False: see `replica_count`."""
+    return False
 
 
 def sum_over_replicas(tree: Any) -> Any:
@@ -164,6 +179,15 @@ def choose(condition: Any, if_true: Callable[..., None], if_false: Callable[...,
     if_false(*arguments)
     for v, value in zip(variables, true, strict=True):
         v.assign(jnp.where(condition, value, v.value))
+
+
+def known(condition: Any) -> bool | None:
+    """Return a condition's value; None while it is traced."""
+    return None if isinstance(condition, jax.core.Tracer) else bool(condition)
+
+
+def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Sequence[Any]) -> None:
+    """Do nothing: what is compiled cannot fail."""
 
 
 def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:

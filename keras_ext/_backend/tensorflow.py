@@ -218,6 +218,21 @@ def dense(gradient: Any) -> Any:
     return tf.convert_to_tensor(gradient)
 
 
+def norms(tensors: Sequence[Any]) -> list[Any]:
+    """Return the L2 norm of each tensor, in float32 at least."""
+
+    def norm(tensor: Any) -> Any:
+        # One operation, and no squares in memory.
+        return tf.sqrt(2.0 * tf.nn.l2_loss(tensor if tensor.dtype == tf.float64 else tf.cast(tensor, tf.float32)))
+
+    return [norm(t) for t in tensors]
+
+
+def row_ids(gradient: Any) -> Any:
+    """Return the ids of the rows that a sparse gradient stores; None if it is dense."""
+    return gradient.indices if isinstance(gradient, tf.IndexedSlices) else None
+
+
 def sparse_values(gradient: Any) -> Any:
     """Return the numbers that a gradient stores, without those that are zero because it is sparse."""
     return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
@@ -235,6 +250,11 @@ def replica_count() -> int:
     return 1 if tf.distribute.in_cross_replica_context() else tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def in_replica() -> bool:
+    """Return whether this step runs in a replica of a distribution strategy, be it the only one."""
+    return tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context()
+
+
 def sum_over_replicas(tree: Any) -> Any:
     """Return each tensor of `tree` summed over the replicas of a distribution strategy."""
     if replica_count() == 1:
@@ -248,17 +268,40 @@ def choose(condition: Any, if_true: Callable[..., None], if_false: Callable[...,
     The functions may change `variables`, and sum over replicas: a condition inside a replica cannot hold such a sum, so that it stands
     outside, and each replica calls the function by itself.
     """
-    if replica_count() == 1:
-        keras.ops.cond(condition, lambda: if_true(*arguments), lambda: if_false(*arguments))
+
+    def inside(function: Callable[..., None]) -> Callable[..., None]:
+        def run(*arguments: Any) -> None:
+            # Tensors of the branch: Keras's sum over replicas takes no list of those inside and outside of it.
+            function(*tf.nest.map_structure(lambda x: x if x is None else tf.identity(x), arguments))
+
+        return run
+
+    if not in_replica():
+        keras.ops.cond(condition, lambda: inside(if_true)(*arguments), lambda: inside(if_false)(*arguments))
         return
 
     def outside(strategy: Any, condition: Any, *arguments: Any) -> None:
         def run(function: Callable[..., None]) -> Callable[[], None]:
-            return lambda: strategy.extended.call_for_each_replica(function, args=arguments)
+            return lambda: strategy.extended.call_for_each_replica(inside(function), args=arguments)
 
         keras.ops.cond(strategy.experimental_local_results(condition)[0], run(if_true), run(if_false))
 
     tf.distribute.get_replica_context().merge_call(outside, args=(condition, *arguments))
+
+
+def known(condition: Any) -> bool | None:
+    """Return a condition's value; None while a graph is traced."""
+    return bool(condition) if hasattr(condition, "numpy") and tf.executing_eagerly() else None
+
+
+def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Sequence[Any]) -> None:
+    """Let the graph that is traced fail where `condition` holds, with `message` about the marked names; XLA cannot, and does not."""
+    if tf.executing_eagerly() or _compiles_with_xla():
+        return
+    marked = tf.strings.reduce_join(tf.boolean_mask(tf.constant(list(names)), tf.stack(list(marks))), separator=", ")
+    before, after = message.split("{}")
+    text = tf.strings.join([before, marked, after])
+    tf.debugging.Assert(tf.logical_not(condition), [text])
 
 
 def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:

@@ -166,6 +166,16 @@ def dense(gradient: Any) -> Any:
     return gradient
 
 
+def norms(tensors: Sequence[Any]) -> list[Any]:
+    """Return the L2 norm of each tensor, in float32 at least."""
+    wide = [t.detach() if t.dtype in (torch.float32, torch.float64) else t.detach().float() for t in tensors]
+    return list(torch._foreach_norm(wide))
+
+
+def row_ids(gradient: Any) -> None:
+    """Return None: see `sum_repeated_rows`."""
+
+
 def sparse_values(gradient: Any) -> Any:
     """Return `gradient`: see `sum_repeated_rows`."""
     return gradient
@@ -181,6 +191,11 @@ def replica_count() -> int:
     return 1
 
 
+def in_replica() -> bool:
+    """Return False: see `replica_count`."""
+    return False
+
+
 def sum_over_replicas(tree: Any) -> Any:
     """Return `tree`: see `replica_count`."""
     return tree
@@ -189,6 +204,15 @@ def sum_over_replicas(tree: Any) -> Any:
 def choose(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
     """Call one of two functions with `arguments`, by a condition; `variables` are those that they change."""
     (if_true if bool(condition) else if_false)(*arguments)
+
+
+def known(condition: Any) -> bool | None:
+    """Return a condition's value."""
+    return bool(condition)
+
+
+def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Sequence[Any]) -> None:
+    """Do nothing: there is no graph."""
 
 
 def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:

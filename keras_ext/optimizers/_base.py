@@ -234,6 +234,46 @@ class ExactOptimizer(KeepsState, keras.optimizers.Optimizer):
             for v, m in zip(variables, targets, strict=True):
                 v.assign(m)
 
+    def _backend_apply_gradients(self, grads: Any, trainable_variables: Any) -> None:
+        # Keras puts a condition around sums over replicas, which TensorFlow refuses inside a replica: accumulation and
+        # `ema_overwrite_frequency` raise under MirroredStrategy.
+        if not _backend.in_replica() or not (self.gradient_accumulation_steps or (self.use_ema and self.ema_overwrite_frequency)):
+            super()._backend_apply_gradients(grads, trainable_variables)
+            return
+        variables = list(trainable_variables)
+        if self.gradient_accumulation_steps:
+            # The replicas' sum, so that every replica keeps the same, and a checkpoint of the first has all.
+            whole = [_backend.dense(g) for g in _backend.sum_over_replicas(list(grads))]
+            last = ops.equal((self._iterations + 1) % self.gradient_accumulation_steps, 0)
+            _backend.choose(last, self._step_with_accumulated, self._accumulate, [], whole, variables)
+        else:
+            self._step(grads, variables)
+        if self.use_ema:
+            self._update_model_variables_moving_average(self._trainable_variables)
+            if self.ema_overwrite_frequency:
+                due = ops.equal((self.iterations + 1) % self.ema_overwrite_frequency, 0)
+                _backend.choose(due, self._overwrite_with_average, _nothing, [])
+
+    def _accumulators_of(self, variables: list[Any]) -> list[Any]:
+        return [self._accumulated_gradients[keras_private.variable_index(self, v)] for v in variables]
+
+    def _accumulate(self, whole: list[Any], variables: list[Any]) -> None:
+        self._backend_increment_gradient_accumulators(whole, self._accumulators_of(variables))
+
+    def _step_with_accumulated(self, whole: list[Any], variables: list[Any]) -> None:
+        share = self.gradient_accumulation_steps * _backend.replica_count()
+        accumulated = self._accumulators_of(variables)
+        self._step([(g + a) / share for g, a in zip(whole, accumulated, strict=True)], variables)
+        self._backend_increment_gradient_accumulators([-ops.convert_to_tensor(a) for a in accumulated], accumulated)
+
+    def _step(self, grads: Any, variables: list[Any]) -> None:
+        self._backend_update_step(self._clip_gradients(grads), variables, self.learning_rate)
+
+    def _overwrite_with_average(self) -> None:
+        for v, average in zip(self._trainable_variables, self._model_variables_moving_average, strict=True):
+            if average is not None:
+                v.assign(average)
+
     def _apply_weight_decay(self, variables: Any) -> None:
         """Do nothing: the update decays a weight by its own rate, and with `lazy` those rows alone that it touches."""
 
@@ -242,15 +282,21 @@ class ExactOptimizer(KeepsState, keras.optimizers.Optimizer):
         for argument, rule in (("clipnorm", "norm"), ("global_clipnorm", "global_norm"), ("clipvalue", "value")):
             threshold = getattr(self, argument)
             if threshold is not None:
-                return clipping_rules.over_replicas(clipping_rules.RULES[rule], grads, threshold)
+                whole = clipping_rules.over_replicas(grads)
+                norm = clipping_rules.joint(clipping_rules.norms(whole), whole) if rule == "global_norm" else None
+                return clipping_rules.share_of_replica(clipping_rules.RULES[rule](threshold).clip(whole, [], norm, {}).gradients)
         return grads
+
+
+def _nothing() -> None:
+    pass
 
 
 def _current_master(master: Any, variable: Any) -> Any:
     """Return the master weights; where they do not round to the weights, those were set from outside, and count."""
     dtype = keras.backend.standardize_dtype(variable.dtype)
-    wide = keras.backend.standardize_dtype(master.dtype)
-    return ops.where(ops.equal(ops.cast(master, dtype), variable), master, ops.cast(variable, wide))
+    master, variable = ops.convert_to_tensor(master), ops.convert_to_tensor(variable)
+    return ops.where(ops.equal(ops.cast(master, dtype), variable), master, ops.cast(variable, master.dtype))
 
 
 def _check(learning_rate: Any, arguments: dict[str, Any]) -> None:

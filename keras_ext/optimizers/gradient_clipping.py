@@ -1,110 +1,327 @@
 """Gradient clipping around any Keras optimizer."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
 from keras_ext import _backend
 from keras_ext._backend import keras_private
-from keras_ext._checks import bad_argument, in_range, one_of
-from keras_ext.optimizers.clipping_rules import RULES
+from keras_ext._checks import bad_argument, one_of, whole
+from keras_ext.optimizers import _per_weight
+from keras_ext.optimizers._copies import KeepsState
+from keras_ext.optimizers.clipping_rules import RULES, ClippingRule, joint, norms, over_replicas, share_of_replica
+
+_POLICIES = ("skip", "zero", "raise", "propagate")
+# Names of the counters and their dtypes.
+_COUNTERS = {
+    "steps": "int",
+    "clipped_steps": "int",
+    "skipped_steps": "int",
+    "nonfinite_steps": "int",
+    "skips_in_a_row": "int",
+    "halted": "int",
+    "gradient_norm": "float32",
+    "norm_total": "float32",
+    "norm_rest": "float32",
+}
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
-class GradientClipping(keras.optimizers.Optimizer):
-    """Bound the gradients by a rule, then let another optimizer take the step.
+class GradientClipping(KeepsState, keras.optimizers.Optimizer):
+    """Bound the gradients by a rule, leave out steps that are not finite, then let another optimizer take the step.
 
-    Works around every Keras optimizer, Keras's own and those of this package. Its state is the inner optimizer's; `learning_rate`,
-    `iterations`, schedules and moving averages of the weights are the inner optimizer's too. Under `tf.distribute.MirroredStrategy` the
-    gradients are summed over the replicas before they are clipped (Keras clips each replica's part, so that two replicas with
-    `global_clipnorm=1` leave a norm of up to 2). Rows of one embedding id are summed before a norm is taken. NaN stays where
-    it is; so does infinity, as NaN, under the rules that scale, and `"value"` cuts it to the threshold.
+    Works around every Keras optimizer, Keras's own, `MultiOptimizer` and those of this package. `learning_rate`, `iterations`, schedules,
+    moving averages of the weights and gradient accumulation are the inner optimizer's; what it accumulates is clipped as a whole, and kept
+    once more here. Under `tf.distribute.MirroredStrategy` the gradients are summed over the replicas before they are clipped (Keras clips
+    each replica's part, so that two replicas with `global_clipnorm=1` leave a norm of up to 2), and the inner optimizer sums a second time.
+    Rows of one embedding id are summed before a norm is taken, norms are taken in float32.
 
     Args:
         optimizer: the optimizer that takes the step.
-        rule: `"global_norm"` scales all gradients by one factor, so that their direction stays, `"norm"` each variable's by its own, and
-            `"value"` cuts off each number.
-        threshold: the largest norm or number that passes unchanged, above 0. It is in units of the gradient: for `"global_norm"`
-            1 is common for recurrent networks, for `"value"` the inner optimizer sees at most this in each weight.
+        rule: `"global_norm"` scales all gradients by one factor, so that their direction stays, `"norm"` each weight's by its own, and
+            `"value"` cuts off each number; `"adaptive"` bounds a unit's gradient by its weights' norm, `"percentile"` the joint norm by a
+            percentile of those so far, `"zscore"` those that stand out from their moving mean. Or a `ClippingRule`, such as
+            `clipping_rules.AdaptiveClipping(exclude=["logits"])`.
+        threshold: what the rule bounds, above 0; None for its default. In units of the gradient for `"global_norm"`, `"norm"` and
+            `"value"` (1), a ratio of gradient to weights for `"adaptive"` (.01), percent for `"percentile"` (10), standard deviations for
+            `"zscore"` (2.5).
+        nonfinite: what becomes of a step with NaN or infinity in its gradients. `"skip"`: weights, slots and `iterations` stay as they
+            are, on every replica. `"zero"`: those numbers count as 0. `"raise"`: as skip, and FloatingPointError names the weights: at once
+            where the step runs eagerly or in a TensorFlow graph; compiled by XLA (JAX, `jit_compile=True`) no further step is taken, and the
+            error comes from `ClippingLog` at the epoch's end, or else at the end of `fit`. `"propagate"`: they reach the inner optimizer.
+        max_skips: so many skipped steps in a row raise as `"raise"` does; None for no limit.
         name: name of the optimizer.
 
+    Attributes:
+        steps: steps so far, the skipped ones included. This and the following are readable at any time, and saved.
+        gradient_norm: joint norm of the last step's gradients before clipping; that of a skipped step does not count.
+        clipped_steps: steps that the rule changed.
+        skipped_steps: steps that were left out. A step that an outer `LossScaleOptimizer` leaves out is its own and counts nowhere here.
+        nonfinite_steps: steps with NaN or infinity, skipped or not.
+
     Raises:
-        ValueError: `rule` is unknown, `threshold` is not above 0, or `optimizer` clips, scales its loss or accumulates gradients itself.
-        TypeError: `optimizer` is no Keras optimizer.
+        ValueError: `rule` or `nonfinite` is unknown, `threshold` is not above 0, or `optimizer` clips or scales its loss itself.
+        TypeError: `optimizer` is no Keras optimizer, or `rule` no rule.
 
     Example:
         >>> from keras import ops
         >>> w = keras.Variable([0.0, 0.0])
         >>> clipped = GradientClipping(keras.optimizers.SGD(1.0), rule="global_norm", threshold=1.0)
         >>> clipped.apply([ops.convert_to_tensor([30.0, 40.0])], [w])
-        >>> [round(float(v), 6) for v in w.numpy()]
-        [-0.6, -0.8]
+        >>> [round(float(v), 6) for v in w.numpy()], clipped.gradient_norm
+        ([-0.6, -0.8], 50.0)
+        >>> clipped.apply([ops.convert_to_tensor([float("nan"), 1.0])], [w])
+        >>> [round(float(v), 6) for v in w.numpy()], clipped.skipped_steps
+        ([-0.6, -0.8], 1)
 
     References:
-        Pascanu, Mikolov and Bengio (2013), On the difficulty of training recurrent neural networks, algorithm 1.
+        Pascanu, Mikolov and Bengio (2013), On the difficulty of training recurrent neural networks, algorithm 1; for the other rules see
+        `keras_ext.optimizers.clipping_rules`.
     """
 
-    def __init__(self, optimizer: Any, rule: str = "global_norm", threshold: float = 1.0, name: str | None = None) -> None:
+    def __init__(
+        self,
+        optimizer: Any,
+        rule: Any = "global_norm",
+        threshold: float | None = None,
+        nonfinite: str = "skip",
+        max_skips: int | None = 100,
+        name: str | None = None,
+    ) -> None:
         inner = keras.optimizers.get(optimizer) if isinstance(optimizer, str) else optimizer
-        if not isinstance(inner, keras.optimizers.Optimizer):
-            raise bad_argument("optimizer", "a Keras optimizer", optimizer, "Give for instance keras_ext.optimizers.Adam().", TypeError)
-        if isinstance(inner, keras.optimizers.LossScaleOptimizer):
-            raise bad_argument(
-                "optimizer", "an optimizer that does not scale its loss", inner.name,
-                "Write LossScaleOptimizer(GradientClipping(inner)): gradients are clipped after they are unscaled.",
-            )  # fmt: skip
-        if inner.gradient_accumulation_steps:
-            raise bad_argument(
-                "optimizer", "an optimizer with gradient_accumulation_steps=None", inner.gradient_accumulation_steps,
-                "The parts that it accumulates would be clipped one by one, which does not bound their mean. Use a larger batch.",
-            )  # fmt: skip
-        if inner.loss_scale_factor is not None:
-            raise bad_argument(
-                "optimizer", "an optimizer with loss_scale_factor=None", inner.loss_scale_factor,
-                "Scaled gradients would be clipped. Write LossScaleOptimizer(GradientClipping(inner)).",
-            )  # fmt: skip
-        for argument in ("clipnorm", "clipvalue", "global_clipnorm"):
-            if getattr(inner, argument) is not None:
-                raise bad_argument(
-                    "optimizer", f"an optimizer with {argument}=None", getattr(inner, argument),
-                    "Gradients would be clipped twice. Leave it to GradientClipping.",
-                )  # fmt: skip
+        _check_inner(inner)
+        made = _rule(rule, threshold)
+        one_of("nonfinite", nonfinite, _POLICIES)
         super().__init__(learning_rate=0.0, name=name)
         self.inner_optimizer = inner
-        self.rule = one_of("rule", rule, RULES)
-        self.threshold = in_range("threshold", threshold, 0.0, closed="neither")
+        self.rule = rule
+        self.threshold = made.threshold
+        self.nonfinite = nonfinite
+        self.max_skips = max_skips if max_skips is None else whole("max_skips", max_skips)
+        self._rule = made
+        self._counters: list[Any] = []
+        self._rule_state: list[Any] = []
+        self._accumulated: list[Any] = []
+        self._flags: Any = None
 
     def build(self, variables: Any) -> None:
-        """Build the inner optimizer on `variables`."""
+        """Build the inner optimizer on `variables`, and the counters."""
         if self.built:
             return
+        variables = list(variables)
         super().build(variables)
         self.inner_optimizer.build(variables)
+        self._counters = [self._number(name, (), dtype) for name, dtype in _COUNTERS.items()]
+        # The weights that the last skipped step was not finite in.
+        self._flags = self._number("nonfinite_weights", (len(variables),), "int")
+        self._rule_state = []
+        for name, first in self._rule.first_state().items():
+            variable = self._number(f"rule_{name}", first.shape, first.dtype.name)
+            variable.assign(first)
+            self._rule_state.append(variable)
+        if self.inner_optimizer.gradient_accumulation_steps:
+            self._accumulated = [self.add_variable_from_reference(v, "gradient_accumulator") for v in variables]
+            self._rule_state.append(self._number("accumulated_batches", (), "int"))
+        self._restore_state()
 
-    @property
-    def variables(self) -> list[Any]:
-        """The inner optimizer's variables."""
-        return self.inner_optimizer.variables
+    def _number(self, name: str, shape: tuple[int, ...], dtype: str) -> Any:
+        return self.add_variable(shape, dtype=dtype, aggregation="only_first_replica", name=name)
+
+    def _own(self) -> list[Any]:
+        return [*self._counters, self._flags, *self._rule_state, *self._accumulated] if self.built else []
+
+    def _groups(self) -> list[list[Any]]:
+        return [self.inner_optimizer.variables, self._own()]
+
+    def _counter(self, name: str) -> Any:
+        return self._counters[list(_COUNTERS).index(name)]
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Clip `grads` and update the variables by one step along them."""
         if not self.built and trainable_variables is not None:
             self.build(list(trainable_variables))
-        variables = self._trainable_variables if trainable_variables is None else trainable_variables
-        clipped = list(grads)
+        variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
+        grads = list(grads)
         chosen = [
             i
-            for i, (g, v) in enumerate(zip(clipped, variables, strict=True))
+            for i, (g, v) in enumerate(zip(grads, variables, strict=True))
             if g is not None and not keras_private.overwrites_with_gradient(v)
         ]
-        if chosen:
-            replicas = _backend.replica_count()
-            # Rows of one id are summed last: the replicas' sum puts the parts of each side by side.
-            whole = [_backend.sum_repeated_rows(g) for g in _backend.sum_over_replicas([clipped[i] for i in chosen])]
-            for i, g in zip(chosen, RULES[self.rule](whole, self.threshold), strict=True):
-                # The inner optimizer sums over the replicas again.
-                clipped[i] = g if replicas == 1 else _backend.with_sparse_values(g, _backend.sparse_values(g) / replicas)
-        self.inner_optimizer.apply(clipped, trainable_variables)
+        if not chosen:
+            self.inner_optimizer.apply(grads, trainable_variables)
+            return
+
+        rest = [None if i in chosen else g for i, g in enumerate(grads)]
+        summed = over_replicas([grads[i] for i in chosen])
+        broken: Any = False
+        if self.nonfinite == "zero":
+            broken = ops.logical_not(_all_finite(summed))
+            summed = [_zeroed(g) for g in summed]
+        each = norms(summed)
+        norm = joint(each, summed)
+        if self.nonfinite != "zero":
+            broken = ops.logical_not(ops.isfinite(norm))
+        self._add("nonfinite_steps", broken)
+
+        places = [keras_private.variable_index(self, variables[i]) for i in chosen]
+        weights = [variables[i] for i in chosen]
+
+        def step(summed: list[Any], rest: list[Any], norm: Any, _broken_in: Any) -> None:
+            def hand_over(gradients: list[Any]) -> None:
+                given = list(rest)
+                for i, g in zip(chosen, share_of_replica(gradients), strict=True):
+                    given[i] = g
+                self.inner_optimizer.apply(given, trainable_variables)
+
+            self._step(summed, norm, weights, places, hand_over)
+
+        def skip(_summed: Any, _rest: Any, _norm: Any, broken_in: list[Any]) -> None:
+            self._skip(places, broken_in)
+
+        broken_in = [ops.logical_not(ops.isfinite(n)) for n in each]
+        if self.nonfinite in ("zero", "propagate"):
+            step(summed, rest, norm, broken_in)
+            return
+        good = ops.logical_not(ops.logical_or(broken, self._counter("halted") > 0))
+        _backend.choose(good, step, skip, self._changing(), summed, rest, norm, broken_in)
+        if _backend.known(good) is False:
+            self.check()
+
+    def _changing(self) -> list[Any]:
+        return [*self._trainable_variables, *self.variables]
+
+    def _step(self, summed: list[Any], norm: Any, weights: list[Any], places: list[int], hand_over: Callable[[list[Any]], None]) -> None:
+        """Take a step, or with accumulation a part of one; `hand_over` gives gradients to the inner optimizer."""
+        batches = self.inner_optimizer.gradient_accumulation_steps
+        if not batches:
+            hand_over(self._clip(summed, norm, weights))
+            return
+        count, sums = self._rule_state[-1], [self._accumulated[i] for i in places]
+
+        def last(summed: list[Any]) -> None:
+            means = [(_backend.dense(g) + a) / batches for g, a in zip(summed, sums, strict=True)]
+            clipped = self._clip(means, joint(norms(means), means), weights)
+            # The inner optimizer divides by the number of batches too.
+            hand_over([g * batches for g in clipped])
+            for a in sums:
+                a.assign(ops.zeros(a.shape, a.dtype))
+            count.assign(ops.zeros((), count.dtype))
+
+        def another(summed: list[Any]) -> None:
+            whole_gradients = [_backend.dense(g) for g in summed]
+            for a, g in zip(sums, whole_gradients, strict=True):
+                a.assign(ops.add(a, g))
+            count.assign(ops.add(count, 1))
+            # Zeros count as a batch for the inner optimizer, whose schedule and turn go by batches.
+            hand_over([ops.zeros_like(g) for g in whole_gradients])
+
+        _backend.choose(ops.equal(count, batches - 1), last, another, self._changing(), summed)
+
+    def _clip(self, gradients: list[Any], norm: Any, weights: list[Any]) -> list[Any]:
+        """Return what the rule makes of the gradients, and count."""
+        state = dict(zip(self._rule.first_state(), self._rule_state, strict=False))
+        before = {name: ops.convert_to_tensor(v) for name, v in state.items()}
+        clipped, changed, after = self._rule.clip(gradients, weights, norm, before)
+        finite = ops.isfinite(norm)
+        for name, variable in state.items():
+            variable.assign(ops.where(finite, after[name], before[name]))
+        self._add("steps", True)
+        self._add("clipped_steps", changed)
+        self._set("skips_in_a_row", 0)
+        self._set("gradient_norm", norm)
+        self._add_to_total(ops.where(finite, ops.cast(norm, "float32"), 0.0))
+        return clipped
+
+    def _skip(self, places: list[int], broken_in: list[Any]) -> None:
+        """Count a step that is left out; once halted nothing counts any more."""
+        halted = self._counter("halted")
+        going = ops.logical_not(halted > 0)
+        self._add("steps", going)
+        self._add("skipped_steps", going)
+        self._add("skips_in_a_row", going)
+        marks: list[Any] = [ops.zeros((), "bool")] * len(self._trainable_variables)
+        for i, mark in zip(places, broken_in, strict=True):
+            marks[i] = mark
+        old = ops.convert_to_tensor(self._flags)
+        self._flags.assign(ops.where(going, ops.cast(ops.stack(marks), old.dtype), old))
+        if self.nonfinite == "raise":
+            stop = ops.ones((), "bool")
+        elif self.max_skips is not None:
+            stop = self._counter("skips_in_a_row") >= self.max_skips
+        else:
+            return
+        self._set("halted", stop)
+        _backend.fail_in_graph(stop, self._reason("{}"), [_per_weight.path_of(v) for v in self._trainable_variables], marks)
+
+    def _add(self, name: str, more: Any) -> None:
+        counter = self._counter(name)
+        counter.assign(ops.add(counter, ops.cast(more, counter.dtype)))
+
+    def _set(self, name: str, value: Any) -> None:
+        counter = self._counter(name)
+        counter.assign(ops.cast(value, counter.dtype))
+
+    def _add_to_total(self, norm: Any) -> None:
+        # Compensated (Kahan 1965), so that the mean over an epoch is right after a million steps too.
+        total = ops.convert_to_tensor(self._counter("norm_total"))
+        more = norm - self._counter("norm_rest")
+        longer = total + more
+        self._set("norm_rest", (longer - total) - more)
+        self._set("norm_total", longer)
+
+    def _reason(self, names: str) -> str:
+        limit = "" if self.nonfinite == "raise" else f"{self.max_skips} steps in a row were skipped (max_skips={self.max_skips}): "
+        return (
+            f"GradientClipping: {limit}NaN or infinity in the gradients of {names}. The weights are those before it. "
+            "Look for NaN in the batch, lower the learning rate, or let SaturationMonitor look where it comes from."
+        )
+
+    def check(self) -> None:
+        """Raise FloatingPointError if a step has asked for it that was compiled and could not itself."""
+        if not self.built or not self._read("halted"):
+            return
+        flags = ops.convert_to_numpy(self._flags)
+        names = ", ".join(_per_weight.path_of(v) for v, flag in zip(self._trainable_variables, flags, strict=True) if flag)
+        # Whoever catches it can go on.
+        self._counter("halted").assign(0)
+        self._counter("skips_in_a_row").assign(0)
+        raise FloatingPointError(self._reason(names))
+
+    def _read(self, name: str) -> Any:
+        return ops.convert_to_numpy(self._counter(name)).item() if self.built else 0
+
+    @property
+    def steps(self) -> int:
+        """Steps so far, the skipped ones included."""
+        return self._read("steps")
+
+    @property
+    def clipped_steps(self) -> int:
+        """Steps that the rule changed."""
+        return self._read("clipped_steps")
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps that were left out because a gradient was not finite."""
+        return self._read("skipped_steps")
+
+    @property
+    def nonfinite_steps(self) -> int:
+        """Steps with NaN or infinity in a gradient."""
+        return self._read("nonfinite_steps")
+
+    @property
+    def gradient_norm(self) -> float:
+        """Joint norm of the last step's gradients before clipping."""
+        return float(self._read("gradient_norm"))
+
+    @property
+    def gradient_norm_total(self) -> float:
+        """Sum of the joint norms of all steps that were taken."""
+        return float(self._read("norm_total")) - float(self._read("norm_rest"))
 
     @property
     def iterations(self) -> Any:
@@ -126,6 +343,7 @@ class GradientClipping(keras.optimizers.Optimizer):
 
     def finalize_variable_values(self, var_list: Any) -> None:
         """Give the weights their final values, such as their moving averages."""
+        self.check()
         self.inner_optimizer.finalize_variable_values(var_list)
 
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
@@ -133,21 +351,34 @@ class GradientClipping(keras.optimizers.Optimizer):
         self.inner_optimizer.exclude_from_weight_decay(var_list=var_list, var_names=var_names)
 
     def save_own_variables(self, store: Any) -> None:
-        """Save nothing: the inner optimizer, saved as a part of this one, holds all variables."""
+        """Save the counters and the rule's state: the inner optimizer, saved as a part of this one, holds the rest."""
+        for variable in self._own():
+            store[variable.name] = ops.convert_to_numpy(variable)
 
     def load_own_variables(self, store: Any) -> None:
-        """Load nothing: see `save_own_variables`."""
+        """Load what `save_own_variables` saved; what is missing stays as it is."""
+        for variable in self._own():
+            if variable.name in store:
+                variable.assign(np.asarray(store[variable.name]))
 
     def set_weights(self, weights: Any) -> None:
-        """Set the inner optimizer's variables, in the order of `variables`; HDF5 files of whole models are loaded by it."""
-        self.inner_optimizer.set_weights(weights)
+        """Set all variables, in the order of `variables`; HDF5 files of whole models are loaded by it."""
+        inner = len(self.inner_optimizer.variables)
+        self.inner_optimizer.set_weights(weights[:inner])
+        # From an HDF5 file Keras builds the optimizer on no weights, and gives it those of all.
+        if len(weights) == inner + len(self._own()):
+            for variable, weight in zip(self._own(), weights[inner:], strict=True):
+                variable.assign(weight)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
+        is_name = isinstance(self.rule, str)
         return {
             "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
-            "rule": self.rule,
-            "threshold": self.threshold,
+            "rule": self.rule if is_name else keras.saving.serialize_keras_object(self.rule),
+            "threshold": self.threshold if is_name else None,
+            "nonfinite": self.nonfinite,
+            "max_skips": self.max_skips,
             "name": self.name,
         }
 
@@ -155,5 +386,57 @@ class GradientClipping(keras.optimizers.Optimizer):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "GradientClipping":
         """Build it from what `get_config` returned."""
         config = dict(config)
-        optimizer = keras.saving.deserialize_keras_object(config.pop("optimizer"), custom_objects=custom_objects)
-        return cls(optimizer, **config)
+        for key in ("optimizer", "rule"):
+            if isinstance(config[key], dict):
+                config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
+        return cls(**config)
+
+
+def _rule(rule: Any, threshold: float | None) -> ClippingRule:
+    if isinstance(rule, str):
+        one_of("rule", rule, RULES)
+        return RULES[rule](threshold)
+    if not (callable(getattr(rule, "clip", None)) and callable(getattr(rule, "first_state", None)) and hasattr(rule, "get_config")):
+        names = ", ".join(repr(name) for name in RULES)
+        raise bad_argument("rule", f"{names} or a ClippingRule", rule, "See keras_ext.optimizers.clipping_rules.", TypeError)
+    if threshold is not None:
+        raise bad_argument("threshold", "None with a rule that has its own", threshold)
+    return rule
+
+
+def _check_inner(inner: Any) -> None:
+    if not isinstance(inner, keras.optimizers.Optimizer):
+        raise bad_argument("optimizer", "a Keras optimizer", inner, "Give for instance keras_ext.optimizers.Adam().", TypeError)
+    if isinstance(inner, keras.optimizers.LossScaleOptimizer):
+        raise bad_argument(
+            "optimizer", "an optimizer that does not scale its loss", inner.name,
+            "Write LossScaleOptimizer(GradientClipping(inner)): gradients are clipped after they are unscaled.",
+        )  # fmt: skip
+    parts: Sequence[Any] = getattr(inner, "optimizers", [])
+    for part in parts:
+        if part.gradient_accumulation_steps:
+            raise bad_argument(
+                "optimizer", "a MultiOptimizer whose parts have gradient_accumulation_steps=None", part.gradient_accumulation_steps,
+                "The parts that they accumulate would be clipped one by one, which does not bound their mean. Use a larger batch.",
+            )  # fmt: skip
+    for part in [inner, *parts]:
+        if part.loss_scale_factor is not None:
+            raise bad_argument(
+                "optimizer", "an optimizer with loss_scale_factor=None", part.loss_scale_factor,
+                "Scaled gradients would be clipped. Write LossScaleOptimizer(GradientClipping(inner)).",
+            )  # fmt: skip
+        for argument in ("clipnorm", "clipvalue", "global_clipnorm"):
+            if getattr(part, argument) is not None:
+                raise bad_argument(
+                    "optimizer", f"an optimizer with {argument}=None", getattr(part, argument),
+                    "Gradients would be clipped twice. Leave it to GradientClipping.",
+                )  # fmt: skip
+
+
+def _all_finite(gradients: list[Any]) -> Any:
+    return ops.all(ops.stack([ops.all(ops.isfinite(_backend.sparse_values(g))) for g in gradients]))
+
+
+def _zeroed(gradient: Any) -> Any:
+    values = _backend.sparse_values(gradient)
+    return _backend.with_sparse_values(gradient, ops.where(ops.isfinite(values), values, ops.zeros((), values.dtype)))

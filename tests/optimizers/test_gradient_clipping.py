@@ -11,10 +11,10 @@ from keras_ext.optimizers import GradientClipping
 RULES = ["global_norm", "norm", "value"]
 
 
-def clip(gradients, rule, threshold, dtype="float32"):
+def clip(gradients, rule, threshold, dtype="float32", nonfinite="skip"):
     """What arrives at the inner optimizer: descent at rate 1 from zero ends at minus the gradient."""
     variables = [keras.Variable(np.zeros(np.shape(g)), dtype=dtype) for g in gradients]
-    optimizer = GradientClipping(keras.optimizers.SGD(1.0), rule, threshold)
+    optimizer = GradientClipping(keras.optimizers.SGD(1.0), rule, threshold, nonfinite)
     optimizer.apply([ops.convert_to_tensor(g, dtype=dtype) for g in gradients], variables)
     return [-ops.convert_to_numpy(ops.cast(v, "float32")) for v in variables]
 
@@ -91,14 +91,14 @@ def test_keras_loses_half_precision_gradients():
 
 @pytest.mark.parametrize("rule", RULES)
 def test_nan_stays_where_it_is(rule):
-    (clipped,) = clip([np.array([np.nan, 0.5])], rule, 1.0)
+    (clipped,) = clip([np.array([np.nan, 0.5])], rule, 1.0, nonfinite="propagate")
     assert np.isnan(clipped[0])
     assert clipped[1] == 0.5
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_infinity_passes_on_as_not_finite_unless_values_are_cut(rule):
-    (clipped,) = clip([np.array([np.inf, 0.5])], rule, 1.0)
+    (clipped,) = clip([np.array([np.inf, 0.5])], rule, 1.0, nonfinite="propagate")
     if rule == "value":
         assert clipped.tolist() == [1.0, 0.5]
     else:
@@ -181,7 +181,7 @@ def test_a_saved_model_trains_on_as_if_it_had_not_been_saved(tmp_path):
     assert isinstance(again.optimizer, GradientClipping)
     assert isinstance(again.optimizer.inner_optimizer, optimizers.Adam)
     assert (again.optimizer.rule, again.optimizer.threshold) == ("norm", 0.5)
-    assert len(again.optimizer.variables) == len(model.optimizer.variables) == 2 + 2 * 4
+    assert len(again.optimizer.variables) == len(model.optimizer.variables) == 10 + 2 + 2 * 4
     for mine, other in zip(again.optimizer.variables, model.optimizer.variables, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(mine), ops.convert_to_numpy(other))
     for m in (model, again):
@@ -276,12 +276,11 @@ def test_over_replicas_the_sum_is_clipped_where_keras_clips_the_parts(in_new_pro
     [
         ({"optimizer": 3}, TypeError, "`optimizer` must be a Keras optimizer, got 3. Give for instance keras_ext.optimizers.Adam()."),
         ({"optimizer": None}, TypeError, "`optimizer` must be a Keras optimizer, got None. Give for instance keras_ext.optimizers.Adam()."),
-        ({"rule": "l1"}, ValueError, "`rule` must be one of 'value', 'norm', 'global_norm', got 'l1'."),
+        ({"rule": "l1"}, ValueError, "`rule` must be one of 'global_norm', 'norm', 'value', 'adaptive', 'percentile', 'zscore', got 'l1'."),
         ({"threshold": 0}, ValueError, "`threshold` must be a finite number above 0, got 0."),
         ({"threshold": -1.0}, ValueError, "`threshold` must be a finite number above 0, got -1.0."),
         ({"threshold": float("nan")}, ValueError, "`threshold` must be a finite number above 0, got nan."),
         ({"threshold": float("inf")}, ValueError, "`threshold` must be a finite number above 0, got inf."),
-        ({"threshold": None}, ValueError, "`threshold` must be a finite number above 0, got None."),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(arguments, error, message):
@@ -300,11 +299,6 @@ TWICE = "Gradients would be clipped twice. Leave it to GradientClipping."
             lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(), name="scaled"),
             "`optimizer` must be an optimizer that does not scale its loss, got 'scaled'. "
             "Write LossScaleOptimizer(GradientClipping(inner)): gradients are clipped after they are unscaled.",
-        ),
-        (
-            lambda: keras.optimizers.SGD(gradient_accumulation_steps=4),
-            "`optimizer` must be an optimizer with gradient_accumulation_steps=None, got 4. "
-            "The parts that it accumulates would be clipped one by one, which does not bound their mean. Use a larger batch.",
         ),
         (lambda: optimizers.SGD(clipnorm=1.0), f"`optimizer` must be an optimizer with clipnorm=None, got 1.0. {TWICE}"),
         (lambda: optimizers.SGD(clipvalue=0.5), f"`optimizer` must be an optimizer with clipvalue=None, got 0.5. {TWICE}"),
@@ -338,7 +332,8 @@ def test_hdf5_files_of_whole_models_keep_what_keras_keeps(tmp_path):
         model.fit(*small_data(), batch_size=32, verbose=0)
         model.save(tmp_path / "model.h5")
         again = keras.models.load_model(tmp_path / "model.h5").optimizer
-        iterations.append((int(again.iterations), len(again.variables)))
+        inner = getattr(again, "inner_optimizer", again)
+        iterations.append((int(again.iterations), len(inner.variables)))
     assert iterations[0] == iterations[1]
     assert iterations[1][0] == 2
 
