@@ -1,4 +1,4 @@
 """How fast the package's parts are next to Keras's own: `python -m benchmarks --help`."""
 
 BACKENDS = ("tensorflow", "jax", "torch")
-GROUPS = ("layers", "memory", "initializers", "optimizers", "monitor")
+GROUPS = ("layers", "memory", "initializers", "optimizers", "clipping", "monitor")

@@ -245,7 +245,9 @@ class ExactOptimizer(KeepsState, keras.optimizers.Optimizer):
             # The replicas' sum, so that every replica keeps the same, and a checkpoint of the first has all.
             whole = [_backend.dense(g) for g in _backend.sum_over_replicas(list(grads))]
             last = ops.equal((self._iterations + 1) % self.gradient_accumulation_steps, 0)
-            _backend.choose(last, self._step_with_accumulated, self._accumulate, [], whole, variables)
+            _backend.choose(
+                last, lambda g: self._step_with_accumulated(g, variables), lambda g: self._accumulate(g, variables), [], whole
+            )
         else:
             self._step(grads, variables)
         if self.use_ema:
