@@ -29,4 +29,6 @@ def cases(effort: measure.Effort) -> Iterator[Case]:
         for weights in SMALL_WEIGHTS if effort.small else WEIGHTS:
             for mode, jit in modes().items():
                 title = f"GradientClipping {part} {weights} {mode}"
-                yield Case(title, partial(compare, f"GradientClipping {part}", *pair, weights, mode, jit, effort, base=keras.optimizers.Adam))
+                yield Case(
+                    title, partial(compare, f"GradientClipping {part}", *pair, weights, mode, jit, effort, base=keras.optimizers.Adam)
+                )

@@ -99,7 +99,9 @@ def cases(effort: measure.Effort) -> Iterator[Case]:
             yield Case(f"{part} {weights} {mode}", partial(compare, part, *pair, weights, mode, jit, effort))
 
 
-def compare(part: str, ours: Make, theirs: Make, weights: Weights, mode: str, jit: bool, effort: measure.Effort, base: Make = Idle) -> Figure:
+def compare(
+    part: str, ours: Make, theirs: Make, weights: Weights, mode: str, jit: bool, effort: measure.Effort, base: Make = Idle
+) -> Figure:
     """Return what the update of `ours` adds to the step of `base`, over what that of `theirs` adds."""
     keras.utils.clear_session()
     gc.collect()

@@ -212,11 +212,11 @@ def _exclude_like(clone: Any, model: Any, old: Any) -> None:
     new = clone.optimizer
     while hasattr(old, "inner_optimizer"):
         new, old = new.inner_optimizer, old.inner_optimizer
-    weights, pattern = keras_private.excluded_from_weight_decay(old)
-    if weights or pattern:
+    weights, names = keras_private.excluded_from_weight_decay(old)
+    if weights or names:
         places = {id(v): i for i, v in enumerate(model.trainable_variables)}
         same = [clone.trainable_variables[places[id(v)]] for v in weights if id(v) in places]
-        new.exclude_from_weight_decay(var_list=same, var_names=[pattern] if pattern else None)
+        new.exclude_from_weight_decay(var_list=same, var_names=names)
 
 
 def _leaves(tree: Any) -> list[Any]:

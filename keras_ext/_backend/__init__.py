@@ -36,14 +36,17 @@ framework_version = _room.framework_version
 fused_batch_norm = _room.fused_batch_norm
 has_sparse_gradients = _room.has_sparse_gradients
 in_replica = _room.in_replica
+joint_norm = _room.joint_norm
 known = _room.known
 norms = _room.norms
+outside_of_graphs = _room.outside_of_graphs
 prepare_devices = _room.prepare_devices
 put_rows = _room.put_rows
 random_bytes = _room.random_bytes
 replica_count = _room.replica_count
 row_ids = _room.row_ids
 row_sums = _room.row_sums
+same = _room.same
 sparse_values = _room.sparse_values
 sum_over_replicas = _room.sum_over_replicas
 sum_repeated_rows = _room.sum_repeated_rows
@@ -67,14 +70,17 @@ __all__ = [
     "fused_batch_norm",
     "has_sparse_gradients",
     "in_replica",
+    "joint_norm",
     "known",
     "norms",
+    "outside_of_graphs",
     "prepare_devices",
     "put_rows",
     "random_bytes",
     "replica_count",
     "row_ids",
     "row_sums",
+    "same",
     "sparse_values",
     "sum_over_replicas",
     "sum_repeated_rows",

@@ -1,5 +1,6 @@
 """What the package needs of JAX itself."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -131,7 +132,26 @@ def dense(gradient: Any) -> Any:
 
 def norms(tensors: Sequence[Any]) -> list[Any]:
     """Return the L2 norm of each array, in float32 at least."""
-    return [jnp.sqrt(jnp.sum(jnp.square(t.astype(jnp.promote_types(t.dtype, jnp.float32))))) for t in tensors]
+    return [jnp.sqrt(square) for square in _squares(tensors, 1.0)]
+
+
+def joint_norm(tensors: Sequence[Any]) -> Any:
+    """Return the L2 norm of all arrays taken as one vector, in float32 at least; NaN if one of their numbers is not finite.
+
+    Squares overflow at 1.8e19: where they did, the norm is that of arrays that are scaled down. Both are taken in one pass; a condition
+    around the second would cost copies.
+    """
+    norm, scaled = (jnp.sqrt(sum(_squares(tensors, factor))) for factor in (1.0, 2.0**-64))
+    return jnp.where(jnp.isfinite(norm), norm, jnp.where(jnp.isfinite(scaled), scaled * 2.0**64, jnp.nan))
+
+
+def _squares(tensors: Sequence[Any], factor: float) -> list[Any]:
+    return [jnp.sum(jnp.square(t.astype(jnp.promote_types(t.dtype, jnp.float32)) * factor)) for t in tensors]
+
+
+def same(tensor: Any) -> Any:
+    """Return `tensor`."""
+    return tensor
 
 
 def row_ids(gradient: Any) -> Any:
@@ -149,6 +169,11 @@ def with_sparse_values(gradient: Any, values: Any) -> Any:
     if isinstance(gradient, sparse.BCOO):
         return sparse.BCOO((values, gradient.indices), shape=gradient.shape)
     return values
+
+
+def outside_of_graphs() -> Any:
+    """Return a context that does nothing."""
+    return contextlib.nullcontext()
 
 
 def replica_count() -> int:

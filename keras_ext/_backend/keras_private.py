@@ -39,18 +39,23 @@ def rate_function(optimizer: Any) -> dict[str, Any]:
     return {"learning_rate": rate} if is_function else {}
 
 
-def excluded_from_weight_decay(optimizer: Any) -> tuple[list[Any], str | None]:
-    """Return the weights and the pattern of names that a Keras optimizer excludes from weight decay; its config does not tell them.
+def excluded_from_weight_decay(optimizer: Any) -> tuple[list[Any], list[str]]:
+    """Return the weights that a Keras optimizer excludes from weight decay, or patterns of names; its config does not tell them.
 
     Raises:
         ValueError: weights are excluded, and the optimizer is not built, so that nothing tells which they are.
     """
-    keys = getattr(optimizer, "_exclude_from_weight_decay", None) or set()
+    keys = getattr(optimizer, "_exclude_from_weight_decay", None)
     pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
-    if keys and not optimizer.built:
+    if not keys and not pattern:
+        return [], []
+    if optimizer.built:
+        # On TensorFlow it is asked about the framework's variables, whose names have the path in them.
+        ask = (lambda v: v.value) if keras.backend.backend() == "tensorflow" else (lambda v: v)
+        return [v for v in trainable_variables(optimizer) if not optimizer._use_weight_decay(ask(v))], []
+    if keys:
         raise ValueError("The optimizer excludes single weights from weight decay. Build it first, so that it knows them.")
-    weights = [v for v in trainable_variables(optimizer) if optimizer._var_key(v) in keys] if keys else []
-    return weights, pattern.pattern if pattern else None
+    return [], [pattern.pattern] if pattern else []
 
 
 def is_functional_or_sequential(model: Any) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_ext._backend import tensorflow_updates
@@ -161,8 +162,8 @@ def updates_of_lists() -> Any:
 
 
 def updates_every_weight_at_once() -> bool:
-    """Return False: a distribution strategy hands an optimizer one variable of one device after the other."""
-    return False
+    """Return whether the kernels may take all weights in one go: a strategy hands over one variable of one device after the other."""
+    return not tf.distribute.has_strategy() and not _compiles_with_xla()
 
 
 def has_sparse_gradients() -> bool:
@@ -220,12 +221,36 @@ def dense(gradient: Any) -> Any:
 
 def norms(tensors: Sequence[Any]) -> list[Any]:
     """Return the L2 norm of each tensor, in float32 at least."""
+    return [tf.sqrt(2.0 * half) for half in _half_squares(tensors)]
 
-    def norm(tensor: Any) -> Any:
-        # One operation, and no squares in memory.
-        return tf.sqrt(2.0 * tf.nn.l2_loss(tensor if tensor.dtype == tf.float64 else tf.cast(tensor, tf.float32)))
 
-    return [norm(t) for t in tensors]
+def joint_norm(tensors: Sequence[Any]) -> Any:
+    """Return the L2 norm of all tensors taken as one vector, in float32 at least; NaN if one of their numbers is not finite.
+
+    Squares overflow at 1.8e19: where they did, the norm is taken again of tensors that are scaled down.
+    """
+    norm = tf.sqrt(2.0 * tf.add_n(_half_squares(tensors)))
+
+    def again() -> Any:
+        down = [tf.cast(t, norm.dtype) * 2.0**-64 for t in tensors]
+        scaled = tf.sqrt(2.0 * tf.add_n(_half_squares(down)))
+        return tf.where(tf.math.is_finite(scaled), scaled * 2.0**64, np.nan)
+
+    if _compiles_with_xla():
+        # Both in one pass over the memory, where a condition costs copies.
+        return tf.where(tf.math.is_finite(norm), norm, again())
+    return tf.cond(tf.math.is_finite(norm), lambda: norm, again)
+
+
+def _half_squares(tensors: Sequence[Any]) -> list[Any]:
+    # One operation, and no squares in memory.
+    wide = tf.float64 if any(t.dtype == tf.float64 for t in tensors) else tf.float32
+    return [tf.nn.l2_loss(tf.cast(t, wide)) for t in tensors]
+
+
+def same(tensor: Any) -> Any:
+    """Return a tensor that stands in the branch of a condition that is traced now; Keras's sum over replicas takes no other beside such."""
+    return tf.nest.map_structure(tf.identity, tensor)
 
 
 def row_ids(gradient: Any) -> Any:
@@ -243,6 +268,11 @@ def with_sparse_values(gradient: Any, values: Any) -> Any:
     if isinstance(gradient, tf.IndexedSlices):
         return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
     return values
+
+
+def outside_of_graphs() -> Any:
+    """Return a context in which values are assigned at once, even where a graph is traced."""
+    return tf.init_scope()
 
 
 def replica_count() -> int:
@@ -269,24 +299,33 @@ def choose(condition: Any, if_true: Callable[..., None], if_false: Callable[...,
     outside, and each replica calls the function by itself.
     """
 
-    def inside(function: Callable[..., None]) -> Callable[..., None]:
-        def run(*arguments: Any) -> None:
-            # Tensors of the branch: Keras's sum over replicas takes no list of those inside and outside of it.
-            function(*tf.nest.map_structure(lambda x: x if x is None else tf.identity(x), arguments))
-
-        return run
-
     if not in_replica():
-        keras.ops.cond(condition, lambda: inside(if_true)(*arguments), lambda: inside(if_false)(*arguments))
+        if _compiles_with_xla():
+            _choose_values(condition, if_true, if_false, variables, *arguments)
+        else:
+            tf.cond(condition, lambda: if_true(*arguments), lambda: if_false(*arguments))
         return
 
     def outside(strategy: Any, condition: Any, *arguments: Any) -> None:
         def run(function: Callable[..., None]) -> Callable[[], None]:
-            return lambda: strategy.extended.call_for_each_replica(inside(function), args=arguments)
+            return lambda: strategy.extended.call_for_each_replica(function, args=arguments)
 
         keras.ops.cond(strategy.experimental_local_results(condition)[0], run(if_true), run(if_false))
 
     tf.distribute.get_replica_context().merge_call(outside, args=(condition, *arguments))
+
+
+def _choose_values(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Any, *arguments: Any) -> None:
+    """Do both and pick: XLA fuses that into the steps, where a condition around them costs copies."""
+    natives = [v.value if isinstance(v, keras.Variable) else v for v in variables]
+    before = [v.read_value() for v in natives]
+    if_true(*arguments)
+    true = [v.read_value() for v in natives]
+    for v, value in zip(natives, before, strict=True):
+        v.assign(value)
+    if_false(*arguments)
+    for v, value in zip(natives, true, strict=True):
+        v.assign(tf.where(condition, value, v.read_value()))
 
 
 def known(condition: Any) -> bool | None:

@@ -14,6 +14,8 @@ import tensorflow as tf
 raw = tf.raw_ops
 # Above so many values the memory that is gone through counts, below it the number of operations.
 _LARGE = 2**16
+# The kernels move an average by its difference to the new value: below this share of the old that loses digits.
+_LEAST = 0.1
 # TensorFlow's own name for a resource without a name (ResourceHandle::ANONYMOUS_NAME).
 _ANONYMOUS = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
 
@@ -42,14 +44,18 @@ def sgd(weights: Tensors, gradients: Tensors, velocities: Tensors, *, rate: Any,
 
 def adagrad(weights: Tensors, gradients: Tensors, accumulators: Tensors, *, rate: Any, epsilon: float, epsilon_outside: bool) -> bool:
     """Step as `keras_ext.optimizers.Adagrad` does."""
+    zero, one, double = tf.zeros_like(rate), tf.ones_like(rate), 2.0 * rate
     for w, g, a in zip(weights, gradients, accumulators, strict=True):
         if epsilon_outside:
             raw.ResourceApplyAdagradV2(var=w.handle, accum=a.handle, lr=rate, epsilon=tf.cast(epsilon, g.dtype), grad=g)
             continue
-        a.assign_add(tf.square(g), read_value=False)
         if g.shape.num_elements() < _LARGE:
-            w.assign_sub(g * rate * tf.math.rsqrt(a + epsilon), read_value=False)
+            # Adds the square, and 0 to the weight. Then `g / (2 * root)`, by twice the rate: each in one operation.
+            raw.ResourceApplyAdagradV2(var=w.handle, accum=a.handle, lr=zero, epsilon=one, grad=g)
+            step = raw.SqrtGrad(y=tf.sqrt(a + epsilon), dy=g)
+            raw.ResourceApplyGradientDescent(var=w.handle, alpha=double, delta=step)
         else:
+            a.assign_add(tf.square(g), read_value=False)
             # This kernel knows no epsilon: it gets the sum with epsilon, and leaves it alone.
             _on_scratch(a + epsilon, _adagrad_kernel(w, g, rate))
     return True
@@ -74,7 +80,7 @@ def rmsprop(
 ) -> bool:
     """Step as `keras_ext.optimizers.RMSprop` does; `means` is empty unless centered, `velocities` without momentum."""
     # The centered kernel takes the root of a variance that rounding may have made negative.
-    if means or epsilon_outside or abs(_new_share(rho, weights[0].dtype) / (1 - rho) - 1) > 1e-6:
+    if means or epsilon_outside or not _is_exact(rho, weights[0].dtype):
         return False
     for i, (w, g, v) in enumerate(zip(weights, gradients, squares, strict=True)):
         kernel = _rmsprop_kernel(w, g, v, rate, rho, momentum, epsilon)
@@ -105,7 +111,7 @@ def adam(
     epsilon_root: float,
 ) -> bool:
     """Step as `keras_ext.optimizers.Adam` does; `largest` is empty but for AMSGrad, `t` counts the steps, or is None."""
-    if epsilon_root or t is None:
+    if epsilon_root or t is None or min(beta_1, beta_2) < _LEAST:
         return False
     powers = [tf.pow(tf.cast(beta, rate.dtype), t) for beta in (beta_1, beta_2)]
     rate = rate * tf.sqrt(_startup(powers[1], beta_2, t)) / _startup(powers[0], beta_1, t)
@@ -120,9 +126,9 @@ def adam(
     return True
 
 
-def _new_share(beta: float, dtype: Any) -> float:
-    """Return the share of the new value in a kernel's moving average, 1 - beta in its dtype: for .999 off by 1.3e-5."""
-    return float(1 - np.asarray(beta, dtype.as_numpy_dtype))
+def _is_exact(rho: float, dtype: Any) -> bool:
+    """Return whether a kernel's moving average is that of `rho`: it rounds rho before it takes it from 1, for .999 off by 1.3e-5."""
+    return _LEAST <= rho < 1 and abs(float(1 - np.asarray(rho, dtype.as_numpy_dtype)) / (1 - rho) - 1) < 1e-6
 
 
 def _startup(power: Any, beta: float, t: Any) -> Any:

@@ -1,5 +1,6 @@
 """What the package needs of PyTorch itself."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -168,8 +169,28 @@ def dense(gradient: Any) -> Any:
 
 def norms(tensors: Sequence[Any]) -> list[Any]:
     """Return the L2 norm of each tensor, in float32 at least."""
-    wide = [t.detach() if t.dtype in (torch.float32, torch.float64) else t.detach().float() for t in tensors]
-    return list(torch._foreach_norm(wide))
+    return list(torch._foreach_norm(_wide(tensors)))
+
+
+def joint_norm(tensors: Sequence[Any]) -> Any:
+    """Return the L2 norm of all tensors taken as one vector, in float32 at least; NaN if one of their numbers is not finite.
+
+    Squares overflow at 1.8e19: where they did, the norm is taken again of tensors that are scaled down.
+    """
+    norm = torch.linalg.vector_norm(torch.stack(norms(tensors)))
+    if bool(torch.isfinite(norm)):
+        return norm
+    scaled = torch.linalg.vector_norm(torch.stack(norms(torch._foreach_mul(_wide(tensors), 2.0**-64))))
+    return torch.where(torch.isfinite(scaled), scaled * 2.0**64, torch.nan)
+
+
+def _wide(tensors: Sequence[Any]) -> list[Any]:
+    return [t.detach() if t.dtype in (torch.float32, torch.float64) else t.detach().float() for t in tensors]
+
+
+def same(tensor: Any) -> Any:
+    """Return `tensor`."""
+    return tensor
 
 
 def row_ids(gradient: Any) -> None:
@@ -184,6 +205,11 @@ def sparse_values(gradient: Any) -> Any:
 def with_sparse_values(gradient: Any, values: Any) -> Any:
     """Return `values`: see `sum_repeated_rows`."""
     return values
+
+
+def outside_of_graphs() -> Any:
+    """Return a context that does nothing."""
+    return contextlib.nullcontext()
 
 
 def replica_count() -> int:

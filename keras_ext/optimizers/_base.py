@@ -1,6 +1,5 @@
 """What the optimizers of the package share: everything but the rule by which one weight moves."""
 
-import re
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -48,13 +47,16 @@ class ExactOptimizer(KeepsState, keras.optimizers.Optimizer):
     ) -> None:
         _check(learning_rate, kwargs)
         multipliers = _per_weight.checked_multipliers("learning_rate_multipliers", learning_rate_multipliers)
-        excluded = _per_weight.checked_patterns("exclude_from_weight_decay", exclude_from_weight_decay)
+        excluded = _per_weight.checked_entries("exclude_from_weight_decay", exclude_from_weight_decay)
         super().__init__(learning_rate=learning_rate, **kwargs)
         self.lazy = flag("lazy", lazy)
         self.master_weights = flag("master_weights", master_weights)
         self.exclude_norms_and_biases = flag("exclude_norms_and_biases", exclude_norms_and_biases)
         self.learning_rate_multipliers = multipliers
         self._excluded = excluded
+        # Weights that `exclude_from_weight_decay` was given.
+        self._excluded_ids: set[Any] = set()
+        self._excluded_paths: list[str] = []
         self._masters: list[Any] = []
         self._multipliers: list[float] = []
         self._decays: list[bool] = []
@@ -71,6 +73,8 @@ class ExactOptimizer(KeepsState, keras.optimizers.Optimizer):
         self._multipliers = [_per_weight.multiplier(_per_weight.path_of(v), self.learning_rate_multipliers) for v in variables]
         self._decays = [self._decays_weight(v) for v in variables]
         _per_weight.warn_of_idle("learning_rate_multipliers", self.learning_rate_multipliers, variables)
+        if self.weight_decay is not None:
+            _per_weight.warn_of_idle("exclude_from_weight_decay", self._excluded, variables)
         self._restore_state()
 
     def _has_master(self, variable: Any) -> bool:
@@ -95,27 +99,36 @@ class ExactOptimizer(KeepsState, keras.optimizers.Optimizer):
             var_list: variables.
             var_names: regular expressions; weights whose name has one in it are excluded.
         """
-        names = [_per_weight.pattern_of_name(p) for p in _per_weight.checked_patterns("var_names", var_names)]
-        self._excluded = [f"^{re.escape(_per_weight.path_of(v))}$" for v in var_list or []] + names
+        self._excluded = [f"@{entry}" for entry in _per_weight.checked_entries("var_names", var_names)]
+        self._excluded_ids = {self._var_key(v) for v in var_list or []}
+        self._excluded_paths = [_per_weight.path_of(v) for v in var_list or []]
         if self.built:
             self._decays = [self._decays_weight(v) for v in self._trainable_variables]
 
     def _decays_weight(self, variable: Any) -> bool:
-        excluded = _per_weight.matches(_per_weight.path_of(variable), self._excluded)
-        return (
-            self.weight_decay is not None and not excluded and not (self.exclude_norms_and_biases and _per_weight.is_norm_or_bias(variable))
-        )
+        if self.weight_decay is None or (self.exclude_norms_and_biases and _per_weight.is_norm_or_bias(variable)):
+            return False
+        return self._var_key(variable) not in self._excluded_ids and not _per_weight.matches(_per_weight.path_of(variable), self._excluded)
 
     def without_weight_decay(self) -> list[Any]:
         """Return the weights that are excluded from weight decay; there is nothing to tell before the optimizer is built."""
         return [v for v, decays in zip(self._trainable_variables, self._decays, strict=True) if not decays]
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
+        """Update the variables by one step along `grads`."""
+        if self.loss_scale_factor is not None:
+            # Keras divides by it what it cannot divide.
+            grads = [None if g is None else _backend.dense(g) for g in grads]
+        return super().apply(grads, trainable_variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Move `variable` by one step."""
         i = keras_private.variable_index(self, variable)
         target = variable if self._masters[i] is None else self._masters[i]
         wide = keras.backend.result_type(keras.backend.standardize_dtype(target.dtype), "float32")
-        rate = ops.cast(learning_rate, wide) * self._multipliers[i]
+        rate = ops.cast(learning_rate, wide)
+        if self._multipliers[i] != 1:
+            rate = rate * self._multipliers[i]
         slots = [slots[i] for slots in self._slots()]
         rows = _backend.row_sums(gradient)
         if rows is not None and (self.lazy or self._exact_by_rows):
@@ -127,12 +140,12 @@ class ExactOptimizer(KeepsState, keras.optimizers.Optimizer):
         updates = _backend.updates_of_lists()
         by_kernel = updates is not None and target is variable and keras.backend.standardize_dtype(variable.dtype) == wide
         if by_kernel and not self._sees_rows(gradient):
-            weights = [variable.value if isinstance(variable, keras.Variable) else variable]
+            weights = [_native(variable)]
             if self._decays[i]:
                 updates.decay(weights, rate=rate * self.weight_decay)
             if self._update_list(updates, weights, [gradient], [[s.value] for s in slots], rate):
                 return
-            old = weights[0]
+            old = ops.convert_to_tensor(weights[0])
         else:
             old = self._decayed(i, self._weight(variable, target, wide), rate)
         self._update_by_rule(i, variable, target, gradient, slots, rate, old)
@@ -176,7 +189,8 @@ class ExactOptimizer(KeepsState, keras.optimizers.Optimizer):
 
     def _sees_rows(self, gradient: Any) -> bool:
         """Return whether rows of zeros in a dense gradient count as untouched: where the backend has no sparse ones."""
-        return self.lazy and not _backend.has_sparse_gradients() and len(gradient.shape) > 1
+        comes_dense = not _backend.has_sparse_gradients() or self.gradient_accumulation_steps or self.loss_scale_factor
+        return self.lazy and bool(comes_dense) and len(gradient.shape) > 1
 
     def _weight(self, variable: Any, target: Any, dtype: Any) -> Any:
         return ops.cast(variable if target is variable else _current_master(target, variable), dtype)
@@ -195,10 +209,23 @@ class ExactOptimizer(KeepsState, keras.optimizers.Optimizer):
             **super().get_config(),
             "lazy": self.lazy,
             "master_weights": self.master_weights,
-            "learning_rate_multipliers": dict(self.learning_rate_multipliers),
-            "exclude_from_weight_decay": list(self._excluded),
+            "learning_rate_multipliers": self._saved_multipliers(),
+            "exclude_from_weight_decay": self._saved_exclusions(),
             "exclude_norms_and_biases": self.exclude_norms_and_biases,
         }
+
+    # Once the weights are known they stand in the config too, as a file or a clone may change the paths that an expression is found in.
+
+    def _saved_multipliers(self) -> dict[str, float]:
+        known = zip(self._trainable_variables, self._multipliers, strict=True) if self.built else ()
+        return {**self.learning_rate_multipliers, **{f"={_per_weight.path_of(v)}": factor for v, factor in known if factor != 1}}
+
+    def _saved_exclusions(self) -> list[str]:
+        entries = [*self._excluded, *(f"={path}" for path in self._excluded_paths)]
+        if self.built and entries:
+            paths = [_per_weight.path_of(v) for v in self._trainable_variables]
+            entries += [f"={path}" for path in paths if _per_weight.matches(path, self._excluded)]
+        return list(dict.fromkeys(entries))
 
     # From here on Keras's places without a public name; each is watched by tests/test_keras_private.py.
 
@@ -207,15 +234,19 @@ class ExactOptimizer(KeepsState, keras.optimizers.Optimizer):
         if not _backend.updates_every_weight_at_once() or self.lazy:
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
-        groups: dict[Any, list[int]] = defaultdict(list)
-        places = [keras_private.variable_index(self, v) for v in trainable_variables]
-        for k, (i, v) in enumerate(zip(places, trainable_variables, strict=True)):
-            groups[v.value.device, v.value.dtype, self._masters[i] is None, self._multipliers[i], self._decays[i]].append(k)
-        for (*_, has_no_master, factor, decays), members in groups.items():
-            self._update_group(
-                [trainable_variables[k] for k in members], [grads[k] for k in members], [places[k] for k in members],
-                ops.convert_to_tensor(learning_rate) * factor, has_no_master, decays,
-            )  # fmt: skip
+        groups: dict[Any, list[tuple[Any, Any, int]]] = defaultdict(list)
+        for v, g in zip(trainable_variables, grads, strict=True):
+            i = keras_private.variable_index(self, v)
+            target = v if self._masters[i] is None else self._masters[i]
+            dtype = keras.backend.standardize_dtype(target.dtype)
+            if dtype in HALF or (self._exact_by_rows and _backend.row_ids(g) is not None):
+                self.update_step(g, v, learning_rate)
+            else:
+                groups[dtype, _native(v).device, target is v, self._multipliers[i], self._decays[i]].append((v, g, i))
+        for (dtype, _, has_no_master, factor, decays), members in groups.items():
+            variables, gradients, places = (list(column) for column in zip(*members, strict=True))
+            rate = ops.cast(learning_rate, dtype)
+            self._update_group(variables, gradients, places, rate if factor == 1 else rate * factor, has_no_master, decays)
 
     def _update_group(
         self, variables: list[Any], grads: list[Any], places: list[int], rate: Any, has_no_master: bool, decays: bool
@@ -225,18 +256,26 @@ class ExactOptimizer(KeepsState, keras.optimizers.Optimizer):
         if not has_no_master:
             for v, m in zip(variables, targets, strict=True):
                 m.assign(_current_master(m, v))
-        weights = [t.value for t in targets]
-        gradients = [g if g.dtype == w.dtype else ops.cast(g, w.dtype) for g, w in zip(grads, weights, strict=True)]
+        weights = [_native(t) for t in targets]
+        gradients = [g if g.dtype == w.dtype else ops.cast(g, rate.dtype) for g, w in zip(map(_backend.dense, grads), weights, strict=True)]
         if decays:
             updates.decay(weights, rate=rate * self.weight_decay)
-        self._update_list(updates, weights, gradients, [[slots[i].value for i in places] for slots in self._slots()], rate)
-        if not has_no_master:
-            for v, m in zip(variables, targets, strict=True):
-                v.assign(m)
+        slots = [[slots[i] for i in places] for slots in self._slots()]
+        if self._update_list(updates, weights, gradients, [[s.value for s in each] for each in slots], rate):
+            if not has_no_master:
+                for v, m in zip(variables, targets, strict=True):
+                    v.assign(ops.cast(m, v.dtype))
+            return
+        for k, (i, v, t) in enumerate(zip(places, variables, targets, strict=True)):
+            self._update_by_rule(i, v, t, gradients[k], [each[k] for each in slots], rate, ops.convert_to_tensor(t))
 
     def _backend_apply_gradients(self, grads: Any, trainable_variables: Any) -> None:
         # Keras puts a condition around sums over replicas, which TensorFlow refuses inside a replica: accumulation and
         # `ema_overwrite_frequency` raise under MirroredStrategy.
+        if self.gradient_accumulation_steps and self.master_weights:
+            # Their accumulators are float32.
+            masters = [self._masters[keras_private.variable_index(self, v)] for v in trainable_variables]
+            grads = [g if m is None else ops.cast(_backend.dense(g), m.dtype) for g, m in zip(grads, masters, strict=True)]
         if not _backend.in_replica() or not (self.gradient_accumulation_steps or (self.use_ema and self.ema_overwrite_frequency)):
             super()._backend_apply_gradients(grads, trainable_variables)
             return
@@ -245,9 +284,7 @@ class ExactOptimizer(KeepsState, keras.optimizers.Optimizer):
             # The replicas' sum, so that every replica keeps the same, and a checkpoint of the first has all.
             whole = [_backend.dense(g) for g in _backend.sum_over_replicas(list(grads))]
             last = ops.equal((self._iterations + 1) % self.gradient_accumulation_steps, 0)
-            _backend.choose(
-                last, lambda g: self._step_with_accumulated(g, variables), lambda g: self._accumulate(g, variables), [], whole
-            )
+            _backend.choose(last, lambda g: self._step_with_accumulated(g, variables), lambda g: self._accumulate(g, variables), [], whole)
         else:
             self._step(grads, variables)
         if self.use_ema:
@@ -272,9 +309,13 @@ class ExactOptimizer(KeepsState, keras.optimizers.Optimizer):
         self._backend_update_step(self._clip_gradients(grads), variables, self.learning_rate)
 
     def _overwrite_with_average(self) -> None:
-        for v, average in zip(self._trainable_variables, self._model_variables_moving_average, strict=True):
+        self._overwrite_model_variables_with_average_value(self._trainable_variables)
+
+    def _overwrite_model_variables_with_average_value(self, trainable_variables: Any) -> None:
+        # Averages are float32 where there are master weights; Keras's way on TensorFlow does not stand that, nor a replica.
+        for v, average in zip(trainable_variables, self._model_variables_moving_average, strict=True):
             if average is not None:
-                v.assign(average)
+                v.assign(ops.cast(average, v.dtype))
 
     def _apply_weight_decay(self, variables: Any) -> None:
         """Do nothing: the update decays a weight by its own rate, and with `lazy` those rows alone that it touches."""
@@ -285,9 +326,13 @@ class ExactOptimizer(KeepsState, keras.optimizers.Optimizer):
             threshold = getattr(self, argument)
             if threshold is not None:
                 whole = clipping_rules.over_replicas(grads)
-                norm = clipping_rules.joint(clipping_rules.norms(whole), whole) if rule == "global_norm" else None
+                norm = clipping_rules.joint(whole) if rule == "global_norm" else None
                 return clipping_rules.share_of_replica(clipping_rules.RULES[rule](threshold).clip(whole, [], norm, {}).gradients)
         return grads
+
+
+def _native(variable: Any) -> Any:
+    return variable.value if isinstance(variable, keras.Variable) else variable
 
 
 def _nothing() -> None:
@@ -310,5 +355,5 @@ def _check(learning_rate: Any, arguments: dict[str, Any]) -> None:
     for name in ("clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor"):
         if arguments.get(name) is not None:
             in_range(name, arguments[name], 0.0, closed="neither", mend="None switches it off.")
-    if arguments.get("gradient_accumulation_steps"):
+    if arguments.get("gradient_accumulation_steps") is not None:
         whole("gradient_accumulation_steps", arguments["gradient_accumulation_steps"], 2)

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_ext import _backend
 from keras_ext._backend import keras_private
 from keras_ext._checks import BadInput
 
@@ -18,6 +19,8 @@ class KeepsState:
 
     # Held until `build`: the values of the variables, by group.
     _saved_state: tuple[tuple[Any, ...], ...] | None = None
+    # How many of each group have them already.
+    _restored: list[int] | None = None
 
     @property
     def variables(self) -> list[Any]:
@@ -51,22 +54,41 @@ class KeepsState:
         return {**self.get_config(), **keras_private.rate_function(self)}
 
     def _restore_state(self) -> None:
-        """Give the variables the values that were saved, as far as there are variables."""
+        """Give the variables the values that were saved: first those that there are without weights, in `build` the rest."""
         if self._saved_state is None:
             return
         groups = self._groups()
         for group, values in zip(groups, self._saved_state, strict=True):
             same = all(tuple(v.shape) == value.shape for v, value in zip(group, values, strict=False))
             if not same or (self.built and len(group) != len(values)):
-                raise BadInput(
+                error = BadInput(
                     f"The optimizer {self.name!r} was copied with {_described(values)}, and has {_described(group)} on these weights. "
                     "Build it on the weights, in their order, that it had."
                 )
-        for group, values in zip(groups, self._saved_state, strict=True):
-            for variable, value in zip(group, values, strict=False):
-                variable.assign(value)
+                self._unbuild()
+                raise error
+        with _backend.outside_of_graphs():
+            for group, values, done in zip(groups, self._saved_state, self._restored or [0] * len(groups), strict=True):
+                # What was set since, such as the rate, stays.
+                for variable, value in list(zip(group, values, strict=False))[done:]:
+                    variable.assign(value)
+        self._restored = [len(group) for group in groups]
         if all(len(group) == len(values) for group, values in zip(groups, self._saved_state, strict=True)):
             self._saved_state = None
+
+    def _unbuild(self) -> None:
+        """Become again what it was before `build`, so that it can be built on the right weights."""
+        kept, early = (
+            self._saved_state,
+            [[ops.convert_to_numpy(v) for v in g[:n]] for g, n in zip(self._groups(), self._restored or [], strict=False)],
+        )
+        fresh = type(self).from_config(self._arguments())
+        self.__dict__.update(fresh.__dict__)
+        for group, values in zip(self._groups(), early, strict=False):
+            for variable, value in zip(group, values, strict=False):
+                variable.assign(value)
+        self._saved_state = kept
+        self._restored = [len(values) for values in early]
 
 
 def _described(variables: Any) -> str:

@@ -1,4 +1,9 @@
-"""Which weights an argument is about: patterns are searched for in the weights' paths, such as `encoder/dense_2/kernel`."""
+"""Which weights an argument is about.
+
+An entry is a regular expression that is searched for in the weight's path, such as `encoder/dense_2/kernel`; with `@` before it, in the
+weight's own name, the last part of that. `=` and a path mean that weight alone. A file or a clone may shorten paths (`encoder/` is lost where
+the encoder was a model of its own), so that `=` also finds a path that is the end of the other.
+"""
 
 import re
 import warnings
@@ -20,58 +25,66 @@ def is_norm_or_bias(variable: Any) -> bool:
     return len(variable.shape) < 2 or path_of(variable).endswith(_NORMS_AND_BIASES)
 
 
-def matches(path: str, patterns: Iterable[str]) -> bool:
-    """Return whether one of the patterns is found in `path`."""
-    return any(re.search(pattern, path) for pattern in patterns)
+def matches(path: str, entries: Iterable[str]) -> bool:
+    """Return whether one of the entries is about the weight of that path.
+
+    >>> matches("bias_net/kernel", ["@^bias"]), matches("net/bias", ["@^bias"]), matches("dense/bias", ["=net/dense/bias"])
+    (False, True, True)
+    """
+    return any(_matches(path, entry) for entry in entries)
+
+
+def _matches(path: str, entry: str) -> bool:
+    if entry.startswith("="):
+        return f"/{path}".endswith(f"/{entry[1:]}") or f"/{entry[1:]}".endswith(f"/{path}")
+    if entry.startswith("@"):
+        return re.search(entry[1:], path.rsplit("/", 1)[-1]) is not None
+    return re.search(entry, path) is not None
 
 
 def multiplier(path: str, multipliers: Mapping[str, float]) -> float:
-    """Return the factor of the first pattern that is found in `path`, or 1.
+    """Return the factor of the first entry that is about the weight of that path, or 1.
 
     >>> multiplier("encoder/dense/kernel", {"encoder/.*kernel": 0.1, "encoder": 0.5})
     0.1
     """
-    return next((factor for pattern, factor in multipliers.items() if re.search(pattern, path)), 1.0)
+    return next((factor for entry, factor in multipliers.items() if _matches(path, entry)), 1.0)
 
 
-def warn_of_idle(name: str, patterns: Iterable[str], variables: Sequence[Any]) -> None:
-    """Warn of a pattern that is found in no path: it is likely to be misspelt."""
-    paths = [path_of(v) for v in variables]
-    for pattern in patterns:
-        if not any(re.search(pattern, path) for path in paths):
+def warn_of_idle(name: str, entries: Iterable[str], variables: Sequence[Any]) -> None:
+    """Warn of an expression that is found in no path: it is likely to be misspelt."""
+    entries, paths = list(entries), [path_of(v) for v in variables]
+    if any(entry.startswith("=") for entry in entries):
+        # Of a model that was saved: these hold what the expressions found then.
+        return
+    for entry in entries:
+        if not any(_matches(path, entry) for path in paths):
             shown = ", ".join(paths[:4]) + (", ..." if len(paths) > 4 else "")
-            warnings.warn(f"`{name}`: {pattern!r} is found in no weight's path; there are {shown}.", stacklevel=4)
+            warnings.warn(f"`{name}`: {entry!r} is found in no weight's path; there are {shown}.", stacklevel=4)
 
 
-def checked_patterns(name: str, patterns: Any) -> list[str]:
-    """Return `patterns` as a list if each is a regular expression."""
-    if patterns is None:
+def checked_entries(name: str, entries: Any, rule: str = "a list of regular expressions") -> list[str]:
+    """Return `entries` as a list if each is a regular expression."""
+    if entries is None:
         return []
-    if isinstance(patterns, str) or not all(isinstance(p, str) for p in patterns):
-        raise bad_argument(name, "a list of regular expressions", patterns, 'For instance ["bias", "norm/"].', TypeError)
-    for pattern in patterns:
+    if isinstance(entries, str) or not all(isinstance(p, str) for p in entries):
+        raise bad_argument(name, rule, entries, 'For instance ["bias", "norm/"].', TypeError)
+    for entry in entries:
+        if entry.startswith("="):
+            continue
         try:
-            re.compile(pattern)
+            re.compile(entry.removeprefix("@"))
         except re.error as error:
-            raise bad_argument(name, f"a list of regular expressions ({error})", pattern) from None
-    return list(patterns)
+            raise bad_argument(name, f"{rule} ({error})", entry) from None
+    return list(entries)
 
 
 def checked_multipliers(name: str, multipliers: Any) -> dict[str, float]:
     """Return `multipliers` as a dict if its keys are regular expressions and its values at least 0."""
+    rule = "a dict of regular expressions and factors"
     if multipliers is None:
         return {}
     if not isinstance(multipliers, Mapping):
-        raise bad_argument(name, "a dict of regular expressions and factors", multipliers, 'For instance {"encoder/": 0.1}.', TypeError)
-    checked_patterns(name, list(multipliers))
-    return {pattern: in_range(f"{name}[{pattern!r}]", factor, 0.0) for pattern, factor in multipliers.items()}
-
-
-def pattern_of_name(pattern: str) -> str:
-    """Return the pattern of paths whose last part, the variable's own name, has `pattern` in it.
-
-    >>> bool(re.search(pattern_of_name("^bias"), "bias_net/kernel")), bool(re.search(pattern_of_name("^bias"), "net/bias"))
-    (False, True)
-    """
-    start, rest = (r"(?:^|/)", pattern[1:]) if pattern.startswith("^") else ("", pattern)
-    return f"{start}(?:{rest})[^/]*$"
+        raise bad_argument(name, rule, multipliers, 'For instance {"encoder/": 0.1}.', TypeError)
+    checked_entries(name, list(multipliers), rule)
+    return {entry: in_range(f"{name}[{entry!r}]", factor, 0.0) for entry, factor in multipliers.items()}

@@ -57,10 +57,12 @@ def from_keras(optimizer: Any) -> Any:
     for name in ("clipnorm", "clipvalue", "global_clipnorm"):
         if config.get(name) is not None and not config[name] > 0:
             config[name] = None
+    variables, names = keras_private.excluded_from_weight_decay(optimizer)
+    # Keras searches a variable's own name; on TensorFlow that has the path in it.
+    config["exclude_from_weight_decay"] = names if keras.backend.backend() == "tensorflow" else [f"@{name}" for name in names]
     new = _OURS[cls.__name__].from_config(config)
-    variables, pattern = keras_private.excluded_from_weight_decay(optimizer)
-    if variables or pattern:
-        new.exclude_from_weight_decay(var_list=variables, var_names=[pattern] if pattern else None)
+    if variables:
+        new.exclude_from_weight_decay(var_list=variables)
     return _with_state(new, optimizer)
 
 

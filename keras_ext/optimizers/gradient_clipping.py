@@ -160,8 +160,7 @@ class GradientClipping(KeepsState, keras.optimizers.Optimizer):
         if self.nonfinite == "zero":
             broken = ops.logical_not(_all_finite(summed))
             summed = [_zeroed(g) for g in summed]
-        each = norms(summed)
-        norm = joint(each, summed)
+        norm = joint(summed)
         if self.nonfinite != "zero":
             broken = ops.logical_not(ops.isfinite(norm))
         self._add("nonfinite_steps", broken)
@@ -169,24 +168,23 @@ class GradientClipping(KeepsState, keras.optimizers.Optimizer):
         places = [keras_private.variable_index(self, variables[i]) for i in chosen]
         weights = [variables[i] for i in chosen]
 
-        def step(summed: list[Any], rest: list[Any], norm: Any, _broken_in: Any) -> None:
+        def step(summed: list[Any], rest: list[Any], norm: Any) -> None:
             def hand_over(gradients: list[Any]) -> None:
                 given = list(rest)
-                for i, g in zip(chosen, share_of_replica(gradients), strict=True):
-                    given[i] = g
+                for i, g, original in zip(chosen, share_of_replica(gradients), summed, strict=True):
+                    given[i] = _backend.same(g) if g is original else g
                 self.inner_optimizer.apply(given, trainable_variables)
 
             self._step(summed, norm, weights, places, hand_over)
 
-        def skip(_summed: Any, _rest: Any, _norm: Any, broken_in: list[Any]) -> None:
-            self._skip(places, broken_in)
+        def skip(summed: list[Any], _rest: Any, _norm: Any) -> None:
+            self._skip(places, summed)
 
-        broken_in = [ops.logical_not(ops.isfinite(n)) for n in each]
         if self.nonfinite in ("zero", "propagate"):
-            step(summed, rest, norm, broken_in)
+            step(summed, rest, norm)
             return
         good = ops.logical_not(ops.logical_or(broken, self._counter("halted") > 0))
-        _backend.choose(good, step, skip, self._changing(), summed, rest, norm, broken_in)
+        _backend.choose(good, step, skip, self._changing(), summed, rest, norm)
         if _backend.known(good) is False:
             self.check()
 
@@ -203,7 +201,7 @@ class GradientClipping(KeepsState, keras.optimizers.Optimizer):
 
         def last(summed: list[Any]) -> None:
             means = [(_backend.dense(g) + a) / batches for g, a in zip(summed, sums, strict=True)]
-            clipped = self._clip(means, joint(norms(means), means), weights)
+            clipped = self._clip(means, joint(means), weights)
             # The inner optimizer divides by the number of batches too.
             hand_over([g * batches for g in clipped])
             for a in sums:
@@ -235,7 +233,7 @@ class GradientClipping(KeepsState, keras.optimizers.Optimizer):
         self._add_to_total(ops.where(finite, ops.cast(norm, "float32"), 0.0))
         return clipped
 
-    def _skip(self, places: list[int], broken_in: list[Any]) -> None:
+    def _skip(self, places: list[int], gradients: list[Any]) -> None:
         """Count a step that is left out; once halted nothing counts any more."""
         halted = self._counter("halted")
         going = ops.logical_not(halted > 0)
@@ -243,8 +241,8 @@ class GradientClipping(KeepsState, keras.optimizers.Optimizer):
         self._add("skipped_steps", going)
         self._add("skips_in_a_row", going)
         marks: list[Any] = [ops.zeros((), "bool")] * len(self._trainable_variables)
-        for i, mark in zip(places, broken_in, strict=True):
-            marks[i] = mark
+        for i, size in zip(places, norms(gradients), strict=True):
+            marks[i] = ops.logical_not(ops.isfinite(size))
         old = ops.convert_to_tensor(self._flags)
         self._flags.assign(ops.where(going, ops.cast(ops.stack(marks), old.dtype), old))
         if self.nonfinite == "raise":

@@ -126,9 +126,7 @@ def unit_axes(shape, name):
 def test_adaptive_follows_agc(threshold, mode):
     rng = np.random.default_rng(0)
     names = ["kernel", "bias", "filters", "embeddings", "logits"]
-    weights = [
-        rng.normal(size=s).astype("float32") * k for s, k in (((5, 4), 1), ((4,), 0), ((3, 3, 2, 4), 0.1), ((6, 3), 2), ((4, 2), 1))
-    ]
+    weights = [rng.normal(size=s).astype("float32") * k for s, k in (((5, 4), 1), ((4,), 0), ((3, 3, 2, 4), 0.1), ((6, 3), 2), ((4, 2), 1))]
     weights[0][:, 1] = 0
     gradients = [(rng.normal(size=w.shape) * 10.0 ** rng.uniform(-4, 1, w.shape[-1])).astype("float32") for w in weights]
     (got,), optimizer = clipped_by(AdaptiveClipping(threshold, exclude=["logits$"]), [gradients], mode, weights, names)

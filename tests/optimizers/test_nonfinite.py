@@ -112,7 +112,9 @@ def test_raise_ends_fit_with_the_weights_of_before(jit_compile, with_log):
     epochs = []
     ended = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: epochs.append(epoch))
     with pytest.raises(Exception, match="first/kernel, .*first/bias|first/kernel, first/bias") as caught:
-        model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0, callbacks=[callbacks.ClippingLog(), ended] if with_log else [ended])
+        model.fit(
+            x, y, batch_size=8, epochs=3, shuffle=False, verbose=0, callbacks=[callbacks.ClippingLog(), ended] if with_log else [ended]
+        )
     if keras.backend.backend() != "tensorflow" or jit_compile is True:
         assert isinstance(caught.value, FloatingPointError)
     at_once = keras.backend.backend() == "torch" or jit_compile is False
@@ -170,7 +172,9 @@ def test_the_counters_tell_what_happened_and_are_saved(tmp_path):
 @pytest.mark.parametrize("jit_compile", JIT)
 def test_clipping_log_logs_the_epoch(jit_compile):
     norms = []
-    model, x, y = model_and_data(GradientClipping(keras.optimizers.SGD(0.0), threshold=1e-6), bad_rows=range(24, 32), jit_compile=jit_compile)
+    model, x, y = model_and_data(
+        GradientClipping(keras.optimizers.SGD(0.0), threshold=1e-6), bad_rows=range(24, 32), jit_compile=jit_compile
+    )
     for i in range(3):
         twin, _, _ = model_and_data(GradientClipping("sgd"))
         twin.set_weights(model.get_weights())
@@ -242,7 +246,11 @@ def test_accumulated_gradients_are_clipped_as_a_whole(module, jit_compile):
         ({"nonfinite": "ignore"}, ValueError, "`nonfinite` must be one of 'skip', 'zero', 'raise', 'propagate', got 'ignore'."),
         ({"max_skips": 0}, ValueError, "`max_skips` must be a whole number of at least 1, got 0."),
         ({"rule": "percentile", "threshold": 101}, ValueError, "`threshold` must be a number in (0, 100], got 101."),
-        ({"rule": 3}, TypeError, "`rule` must be 'global_norm', 'norm', 'value', 'adaptive', 'percentile', 'zscore' or a ClippingRule, got 3."),
+        (
+            {"rule": 3},
+            TypeError,
+            "`rule` must be 'global_norm', 'norm', 'value', 'adaptive', 'percentile', 'zscore' or a ClippingRule, got 3.",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, error, message):
