@@ -106,7 +106,9 @@ def compare(
     keras.utils.clear_session()
     gc.collect()
     steps = {name: _step(make, weights, jit) for name, make in (("none", base), ("ours", ours), ("keras", theirs))}
-    seconds = measure.interleave(measure.samples(steps, wait, effort), effort)
+    # A step that does nothing takes microseconds: as many of the others would take minutes.
+    idle = measure.samples({"none": steps.pop("none")}, wait, effort)
+    seconds = measure.interleave({**idle, **measure.samples(steps, wait, effort)}, effort)
     own = {name: measure.added(seconds[name], seconds["none"]) for name in ("ours", "keras")}
     return Figure(
         part=part,

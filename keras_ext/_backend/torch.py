@@ -1,5 +1,8 @@
 """What the package needs of PyTorch itself."""
 
+# torch.optim and Keras use `torch._foreach_...` too; the type stubs call them private all the same.
+# pyright: reportPrivateImportUsage=false
+
 import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -16,7 +16,7 @@ from keras_ext.optimizers._copies import KeepsState
 HALF = ("float16", "bfloat16")
 
 
-class ExactOptimizer(KeepsState, keras.optimizers.Optimizer):
+class ExactOptimizer(KeepsState):
     """A Keras optimizer that is exact on repeated rows, and whose clipping, decay and copies do what they say.
 
     The gradient of an embedding names a row once for each time the batch used it. Keras's optimizers square those parts one by one, which
@@ -138,8 +138,8 @@ class ExactOptimizer(KeepsState, keras.optimizers.Optimizer):
             return
         gradient = ops.cast(_backend.dense(gradient), wide)
         updates = _backend.updates_of_lists()
-        by_kernel = updates is not None and target is variable and keras.backend.standardize_dtype(variable.dtype) == wide
-        if by_kernel and not self._sees_rows(gradient):
+        by_kernel = target is variable and keras.backend.standardize_dtype(variable.dtype) == wide
+        if updates is not None and by_kernel and not self._sees_rows(gradient):
             weights = [_native(variable)]
             if self._decays[i]:
                 updates.decay(weights, rate=rate * self.weight_decay)

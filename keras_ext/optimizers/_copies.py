@@ -10,7 +10,7 @@ from keras_ext._backend import keras_private
 from keras_ext._checks import BadInput
 
 
-class KeepsState:
+class KeepsState(keras.optimizers.Optimizer):
     """For optimizers: a copy goes on where the original is. Keras's are copied by their config, and begin anew without a word.
 
     A deep copy moves the same weights. A pickled optimizer has left them behind: it takes the first weights that it is built on, which must
@@ -31,7 +31,7 @@ class KeepsState:
 
     def _groups(self) -> list[list[Any]]:
         """Return the variables by owner; each list may grow at its end when the optimizer is built."""
-        return [super().variables]  # type: ignore[misc]
+        return [super().variables]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         copy = type(self).from_config(self._arguments())

@@ -1,8 +1,8 @@
 """Which weights an argument is about.
 
 An entry is a regular expression that is searched for in the weight's path, such as `encoder/dense_2/kernel`; with `@` before it, in the
-weight's own name, the last part of that. `=` and a path mean that weight alone. A file or a clone may shorten paths (`encoder/` is lost where
-the encoder was a model of its own), so that `=` also finds a path that is the end of the other.
+weight's own name, the last part of that. `=` and a path mean that weight alone. A file or a clone may shorten paths (`encoder/` is lost
+where the encoder was a model of its own), so that `=` also finds a path that is the end of the other.
 """
 
 import re

@@ -30,7 +30,7 @@ _COUNTERS = {
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
-class GradientClipping(KeepsState, keras.optimizers.Optimizer):
+class GradientClipping(KeepsState):
     """Bound the gradients by a rule, leave out steps that are not finite, then let another optimizer take the step.
 
     Works around every Keras optimizer, Keras's own, `MultiOptimizer` and those of this package. `learning_rate`, `iterations`, schedules,
@@ -49,9 +49,10 @@ class GradientClipping(KeepsState, keras.optimizers.Optimizer):
             `"value"` (1), a ratio of gradient to weights for `"adaptive"` (.01), percent for `"percentile"` (10), standard deviations for
             `"zscore"` (2.5).
         nonfinite: what becomes of a step with NaN or infinity in its gradients. `"skip"`: weights, slots and `iterations` stay as they
-            are, on every replica. `"zero"`: those numbers count as 0. `"raise"`: as skip, and FloatingPointError names the weights: at once
-            where the step runs eagerly or in a TensorFlow graph; compiled by XLA (JAX, `jit_compile=True`) no further step is taken, and the
-            error comes from `ClippingLog` at the epoch's end, or else at the end of `fit`. `"propagate"`: they reach the inner optimizer.
+            are, on every replica. `"zero"`: those numbers count as 0. `"raise"`: as skip, and FloatingPointError names the weights: at
+            once where the step runs eagerly (in a TensorFlow graph as TensorFlow's own InvalidArgumentError); compiled by XLA (JAX,
+            `jit_compile=True`) no further step is taken, and the error comes from `ClippingLog` at the epoch's end, or else at the end of
+            `fit`. `"propagate"`: they reach the inner optimizer.
         max_skips: so many skipped steps in a row raise as `"raise"` does; None for no limit.
         name: name of the optimizer.
 

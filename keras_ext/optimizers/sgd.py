@@ -38,15 +38,16 @@ class SGD(ExactOptimizer):
         name: name of the optimizer.
         dampening: share of the gradient that the velocity does not take up, in [0, 1]. `dampening=momentum` makes the velocity the
             exponentially weighted mean of the steps, `v <- b v + (1 - b) g` and `w <- w - learning_rate * v`.
-        lazy: leave slots and weights alone in rows without a gradient, and read and write the other rows only; weight decay too. Another rule
-            than the dense one, where momentum goes on without a gradient. TensorFlow: the rows that a sparse gradient (of an embedding) does
-            not name. JAX and PyTorch, where those gradients are dense: rows of zeros in the gradient of any weight of two axes or more; no
-            faster.
+        lazy: leave slots and weights alone in rows without a gradient, and read and write the other rows only; weight decay too. This is
+            another rule than the dense one, where momentum goes on without a gradient. TensorFlow: the rows that a sparse gradient (of an
+            embedding) does not name. JAX and PyTorch, where those gradients are dense: rows of zeros in the gradient of any weight of two
+            axes or more; no faster. The same on TensorFlow with `gradient_accumulation_steps` or `loss_scale_factor`.
         master_weights: keep a float32 copy of weights in bfloat16 or float16, and float32 slots for them: a step that is smaller than
             the weight's last bit adds up there.
         learning_rate_multipliers: factors of the learning rate by regular expressions, searched for in the weight's path, such as
             `{"encoder/": 0.1}`; the first that is found counts. Weight decay follows, as it does the rate.
-        exclude_from_weight_decay: regular expressions, searched for in the weight's path; the method of that name sets them too.
+        exclude_from_weight_decay: regular expressions, searched for in the weight's path; the method of that name excludes by the
+            weight's own name, or weights themselves.
         exclude_norms_and_biases: exclude from weight decay what has fewer than two axes, or a name that ends in bias, gamma or beta.
 
     Raises:

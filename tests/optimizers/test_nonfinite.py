@@ -94,7 +94,7 @@ def test_propagate_hands_them_on():
 def test_raise_names_the_weights_and_keeps_them():
     optimizer = GradientClipping(keras.optimizers.SGD(1.0), nonfinite="raise")
     variables = [keras.Variable([1.0], name="left"), keras.Variable([1.0], name="right"), keras.Variable([1.0], name="top")]
-    with pytest.raises(FloatingPointError, match="in the gradients of left, top. The weights are those before it"):
+    with pytest.raises(FloatingPointError, match=r"in the gradients of left, top. The weights are those before it"):
         apply(optimizer, [[np.nan], [1.0], [np.inf]], variables)
     assert values(variables) == [[1.0], [1.0], [1.0]]
     # Whoever catches it goes on.
@@ -111,7 +111,7 @@ def test_raise_ends_fit_with_the_weights_of_before(jit_compile, with_log):
     reference.fit(x[:8], y[:8], batch_size=8, verbose=0)
     epochs = []
     ended = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: epochs.append(epoch))
-    with pytest.raises(Exception, match="first/kernel, .*first/bias|first/kernel, first/bias") as caught:
+    with pytest.raises(Exception, match=r"first/kernel, .*first/bias|first/kernel, first/bias") as caught:
         model.fit(
             x, y, batch_size=8, epochs=3, shuffle=False, verbose=0, callbacks=[callbacks.ClippingLog(), ended] if with_log else [ended]
         )
