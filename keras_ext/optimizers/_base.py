@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -14,6 +15,15 @@ from keras_ext.optimizers import _per_weight, clipping_rules
 from keras_ext.optimizers._copies import KeepsState
 
 HALF = ("float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which of the weights that `key` stands for move one by one, and which in groups."""
+
+    key: tuple[int, ...]
+    singly: list[int]
+    groups: dict[Any, tuple[list[int], list[int]]]
 
 
 class ExactOptimizer(KeepsState):
@@ -60,6 +70,7 @@ class ExactOptimizer(KeepsState):
         self._masters: list[Any] = []
         self._multipliers: list[float] = []
         self._decays: list[bool] = []
+        self._plan: _Plan | None = None
 
     def build(self, variables: Any) -> None:
         """Create the slots of `variables`."""
@@ -104,6 +115,7 @@ class ExactOptimizer(KeepsState):
         self._excluded_paths = [_per_weight.path_of(v) for v in var_list or []]
         if self.built:
             self._decays = [self._decays_weight(v) for v in self._trainable_variables]
+            self._plan = None
 
     def _decays_weight(self, variable: Any) -> bool:
         if self.weight_decay is None or (self.exclude_norms_and_biases and _per_weight.is_norm_or_bias(variable)):
@@ -234,19 +246,33 @@ class ExactOptimizer(KeepsState):
         if not _backend.updates_every_weight_at_once() or self.lazy:
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
-        groups: dict[Any, list[tuple[Any, Any, int]]] = defaultdict(list)
-        for v, g in zip(trainable_variables, grads, strict=True):
-            i = keras_private.variable_index(self, v)
-            target = v if self._masters[i] is None else self._masters[i]
-            dtype = keras.backend.standardize_dtype(target.dtype)
-            if dtype in HALF or (self._exact_by_rows and _backend.row_ids(g) is not None):
-                self.update_step(g, v, learning_rate)
-            else:
-                groups[dtype, _native(v).device, target is v, self._multipliers[i], self._decays[i]].append((v, g, i))
-        for (dtype, _, has_no_master, factor, decays), members in groups.items():
-            variables, gradients, places = (list(column) for column in zip(*members, strict=True))
+        singly, groups = self._grouped(list(trainable_variables), list(grads))
+        for k in singly:
+            self.update_step(grads[k], trainable_variables[k], learning_rate)
+        for (dtype, _, has_no_master, factor, decays), (members, places) in groups.items():
+            variables, gradients = [trainable_variables[k] for k in members], [grads[k] for k in members]
             rate = ops.cast(learning_rate, dtype)
             self._update_group(variables, gradients, places, rate if factor == 1 else rate * factor, has_no_master, decays)
+
+    def _grouped(self, variables: list[Any], grads: list[Any]) -> tuple[list[int], dict[Any, tuple[list[int], list[int]]]]:
+        """Return which weights are updated one by one, and groups of the others, each with their places here and in the slots."""
+        key = tuple(map(id, variables))
+        if self._plan is None or self._plan.key != key:
+            singly: list[int] = []
+            groups: dict[Any, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+            for k, (v, g) in enumerate(zip(variables, grads, strict=True)):
+                i = keras_private.variable_index(self, v)
+                target = v if self._masters[i] is None else self._masters[i]
+                dtype = keras.backend.standardize_dtype(target.dtype)
+                if dtype in HALF or (self._exact_by_rows and _backend.row_ids(g) is not None):
+                    singly.append(k)
+                else:
+                    members, places = groups[dtype, _native(v).device, target is v, self._multipliers[i], self._decays[i]]
+                    members.append(k)
+                    places.append(i)
+            # Run eagerly, this costs more than the update of small weights. A sparse gradient stays one.
+            self._plan = _Plan(key, singly, dict(groups))
+        return self._plan.singly, self._plan.groups
 
     def _update_group(
         self, variables: list[Any], grads: list[Any], places: list[int], rate: Any, has_no_master: bool, decays: bool
