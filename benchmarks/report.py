@@ -23,7 +23,8 @@ is the median of the rounds' ratios, with its quartiles in brackets. Below 1 our
 - A layer's memory is its own too: the peak of a train step of such a network, less the peak without the layer. Without a compiler it is the
   process's resident set, each variant in a process of its own; on JAX it is what the compiled step says it needs for intermediate values.
 - An initializer's time is that of making it and drawing one weight, without a compiler.
-- An optimizer's time is that of a compiled step that only applies given gradients.
+- An optimizer's time is that of a compiled step that only applies given gradients, less that of the step that leaves them alone. Clipping's
+  is that of such a step of Keras's Adam with it, less the step without.
 - The monitor's rows compare the first fit of a new model, compiling included, with the monitor ("Ours") and without ("Keras's"): the last
   figure is what the monitor adds. Its start compiles the look and looks once; a further look comes after each epoch.
 

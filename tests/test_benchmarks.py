@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 
 from benchmarks import measure, report
@@ -103,7 +104,8 @@ def test_the_command_writes_json_and_markdown(tmp_path):
     groups = {
         "layers": {"BatchNormalization", "Dropout"},
         "memory": {"BatchNormalization", "Dropout"},
-        "optimizers": {"Adam"},
+        "optimizers": {"SGD, momentum", "Adagrad", "RMSprop", "Adam", *(["Adam, lazy"] if keras.backend.backend() == "tensorflow" else [])},
+        "clipping": {f"GradientClipping {rule}" for rule in ("global_norm", "norm", "value")},
         "monitor": {"SaturationMonitor"},
     }
     words = ["--quick", "--only", ",".join(groups), "--output", str(tmp_path)]
@@ -124,4 +126,4 @@ def test_the_command_writes_json_and_markdown(tmp_path):
 def test_an_unknown_group_is_refused():
     done = subprocess.run([sys.executable, "-m", "benchmarks", "--only", "layer"], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 2
-    assert "must be some of layers, memory, initializers, optimizers, monitor, with commas, got 'layer'." in done.stderr
+    assert "must be some of layers, memory, initializers, optimizers, clipping, monitor, with commas, got 'layer'." in done.stderr

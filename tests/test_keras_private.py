@@ -156,3 +156,48 @@ def test_the_update_of_all_weights_at_once_is_one_method():
     Watched(0.5).apply([ops.convert_to_tensor([1.0]), ops.convert_to_tensor([2.0])], weights)
     assert seen == [(2, 2)]
     assert [float(ops.convert_to_numpy(w)[0]) for w in weights] == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_backend_update_step",
+        "_backend_apply_gradients",
+        "_apply_weight_decay",
+        "_clip_gradients",
+        "_overwrite_model_variables_with_average_value",
+    ],
+)
+def test_keras_calls_the_places_that_our_optimizers_fill(name):
+    called = []
+
+    class Watched(keras.optimizers.SGD):
+        pass
+
+    def place(self, *arguments):
+        called.append(name)
+        return getattr(super(Watched, self), name)(*arguments)
+
+    setattr(Watched, name, place)
+    optimizer = Watched(0.1, weight_decay=0.1, clipnorm=1.0, use_ema=True)
+    variable = keras.Variable([1.0, 2.0])
+    optimizer.apply([ops.convert_to_tensor([1.0, 1.0])], [variable])
+    optimizer.finalize_variable_values([variable])
+    assert called == [name]
+
+
+def test_what_an_optimizer_knows_without_a_public_name():
+    kernel, bias = keras.Variable([[1.0]], name="kernel"), keras.Variable([1.0], name="bias")
+    optimizer = keras.optimizers.Adam(lambda: 0.5, weight_decay=0.1, gradient_accumulation_steps=2)
+    optimizer.exclude_from_weight_decay(var_list=[bias])
+    assert keras_private.rate_function(optimizer)["learning_rate"]() == 0.5
+    with pytest.raises(ValueError, match="Build it first"):
+        keras_private.excluded_from_weight_decay(optimizer)
+    optimizer.build([kernel, bias])
+    assert keras_private.trainable_variables(optimizer) == [kernel, bias]
+    assert [v.path for v in keras_private.excluded_from_weight_decay(optimizer)[0]] == [bias.path]
+    assert [tuple(v.shape) for v in optimizer._accumulated_gradients] == [(1, 1), (1,)]
+    other = keras.optimizers.Adam(0.5)
+    assert keras_private.rate_function(other) == {}
+    other.exclude_from_weight_decay(var_names=["bias"])
+    assert keras_private.excluded_from_weight_decay(other) == ([], ["bias"])

@@ -79,7 +79,7 @@ def to_keras(optimizer: Any) -> Any:
         TypeError: `optimizer` is no optimizer.
 
     Example:
-        >>> type(to_keras(SGD(0.1, momentum=0.9))) is keras.optimizers.SGD
+        >>> isinstance(to_keras(SGD(0.1, momentum=0.9)), keras.optimizers.SGD)
         True
     """
     if type(optimizer) in (keras.optimizers.LossScaleOptimizer, GradientClipping):

@@ -265,7 +265,7 @@ def densely(name, arguments, common, rate):
     return table
 
 
-@pytest.mark.parametrize("path", ["graph", "xla"] if BACKEND == "tensorflow" else PATHS[-1:])
+@pytest.mark.parametrize("path", [pytest.param("graph", marks=pytest.mark.slow), "xla"] if BACKEND == "tensorflow" else PATHS[-1:])
 @pytest.mark.parametrize("common", COMMON, ids=lambda common: "-".join(common) or "plain")
 @pytest.mark.parametrize(("name", "arguments"), DENSE)
 def test_without_lazy_named_rows_step_as_the_whole_gradient_does(name, arguments, common, path):
