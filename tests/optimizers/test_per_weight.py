@@ -236,3 +236,9 @@ def test_a_pattern_that_is_found_nowhere_warns():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         optimizers.SGD(0.1, learning_rate_multipliers={"head": 0.5}).build(model.trainable_weights)
+
+
+def test_keras_config_forgets_what_is_excluded_from_weight_decay():
+    theirs = keras.optimizers.SGD(0.1, weight_decay=0.1)
+    theirs.exclude_from_weight_decay(var_names=["bias"])
+    assert theirs.get_config() == keras.optimizers.SGD(0.1, weight_decay=0.1, name=theirs.name).get_config()
