@@ -93,7 +93,7 @@ def test_keras_takes_a_threshold_of_zero_for_none():
     variable = keras.Variable([0.0])
     keras.optimizers.SGD(1.0, clipnorm=0.0).apply([ops.convert_to_tensor([100.0])], [variable])
     assert float(ops.convert_to_numpy(variable)[0]) == -100.0
-    with pytest.raises(ValueError, match="`clipnorm` must be a finite number above 0, got 0.0"):
+    with pytest.raises(ValueError, match="`clipnorm` must be a finite number above 0"):
         optimizers.SGD(1.0, clipnorm=0.0)
 
 
