@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.core
 import jax.numpy as jnp
+import keras
 import numpy as np
 from jax import lax
 from jax.experimental import sparse
@@ -133,21 +134,28 @@ def dense(gradient: Any) -> Any:
 
 def norms(tensors: Sequence[Any]) -> list[Any]:
     """Return the L2 norm of each array, in float32 at least."""
-    return [jnp.sqrt(square) for square in _squares(tensors, 1.0)]
+    return [jnp.sqrt(jnp.sum(jnp.square(t))) for t in map(_wide, tensors)]
 
 
 def joint_norm(tensors: Sequence[Any]) -> Any:
     """Return the L2 norm of all arrays taken as one vector, in float32 at least; NaN if one of their numbers is not finite.
 
-    Squares overflow at 1.8e19: where they did, the norm is that of arrays that are scaled down. Both are taken in one pass; a condition
-    around the second would cost copies.
+    Squares overflow at 1.8e19: where they did, the norm is taken again of arrays that are scaled down.
     """
-    norm, scaled = (jnp.sqrt(sum(_squares(tensors, factor))) for factor in (1.0, 2.0**-64))
-    return jnp.where(jnp.isfinite(norm), norm, jnp.where(jnp.isfinite(scaled), scaled * 2.0**64, jnp.nan))
+    wide = [_wide(t) for t in tensors]
+    norm = jnp.sqrt(sum(jnp.sum(jnp.square(t)) for t in wide))
+
+    def again() -> Any:
+        # By what is known only then: XLA moves a constant factor out of the square of a single number.
+        largest = jnp.max(jnp.stack([jnp.max(jnp.abs(t), initial=0.0) for t in wide]))
+        scaled = jnp.sqrt(sum(jnp.sum(jnp.square(t / largest)) for t in wide))
+        return jnp.where(jnp.isfinite(largest), scaled * largest, jnp.nan)
+
+    return lax.cond(jnp.isfinite(norm), lambda: norm, again)
 
 
-def _squares(tensors: Sequence[Any], factor: float) -> list[Any]:
-    return [jnp.sum(jnp.square(t.astype(jnp.promote_types(t.dtype, jnp.float32)) * factor)) for t in tensors]
+def _wide(tensor: Any) -> Any:
+    return tensor.astype(jnp.promote_types(tensor.dtype, jnp.float32))
 
 
 def same(tensor: Any) -> Any:
@@ -195,16 +203,30 @@ def sum_over_replicas(tree: Any) -> Any:
 def choose(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
     """Do to `variables` what one of two functions does, by a condition; each is called with `arguments`.
 
-    Both are traced, and the values picked after: XLA fuses that into the steps, where a condition around them would cost copies.
+    Traced, both are done, and each value is picked as it is assigned: XLA fuses that into the steps. A condition around them costs copies,
+    and so do values that are picked at the end, as those before them are then written too.
     """
-    before = [v.value for v in variables]
-    if_true(*arguments)
-    true = [v.value for v in variables]
-    for v, value in zip(variables, before, strict=True):
-        v.assign(value)
-    if_false(*arguments)
-    for v, value in zip(variables, true, strict=True):
-        v.assign(jnp.where(condition, value, v.value))
+    value = known(condition)
+    if value is not None:
+        (if_true if value else if_false)(*arguments)
+        return
+    for holds, function in ((condition, if_true), (jnp.logical_not(condition), if_false)):
+        with _AssigningWhere(holds, variables) as scope:
+            function(*arguments)
+        for v in variables:
+            v.assign(scope.get_current_value(v))
+
+
+class _AssigningWhere(keras.StatelessScope):
+    """Lets variables keep their values where `condition` is False, whatever is assigned to them."""
+
+    def __init__(self, condition: Any, variables: Sequence[Any]) -> None:
+        super().__init__(state_mapping=[(v, v.value) for v in variables])
+        self._condition = condition
+
+    def add_update(self, update: Any) -> None:
+        variable, value = update
+        super().add_update((variable, jnp.where(self._condition, value, self.get_current_value(variable))))
 
 
 def known(condition: Any) -> bool | None:

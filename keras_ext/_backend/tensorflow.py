@@ -1,7 +1,7 @@
 """What the package needs of TensorFlow itself."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -232,13 +232,12 @@ def joint_norm(tensors: Sequence[Any]) -> Any:
     norm = tf.sqrt(2.0 * tf.add_n(_half_squares(tensors)))
 
     def again() -> Any:
-        down = [tf.cast(t, norm.dtype) * 2.0**-64 for t in tensors]
-        scaled = tf.sqrt(2.0 * tf.add_n(_half_squares(down)))
-        return tf.where(tf.math.is_finite(scaled), scaled * 2.0**64, np.nan)
+        # By what is known only then: XLA moves a constant factor out of the square of a single number.
+        wide = [tf.cast(t, norm.dtype) for t in tensors]
+        largest = tf.reduce_max(tf.stack([tf.reduce_max(tf.abs(t)) for t in wide]))
+        scaled = tf.sqrt(2.0 * tf.add_n(_half_squares([t / largest for t in wide])))
+        return tf.where(tf.math.is_finite(largest), scaled * largest, np.nan)
 
-    if _compiles_with_xla():
-        # Both in one pass over the memory, where a condition costs copies.
-        return tf.where(tf.math.is_finite(norm), norm, again())
     return tf.cond(tf.math.is_finite(norm), lambda: norm, again)
 
 
@@ -316,16 +315,44 @@ def choose(condition: Any, if_true: Callable[..., None], if_false: Callable[...,
 
 
 def _choose_values(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Any, *arguments: Any) -> None:
-    """Do both and pick: XLA fuses that into the steps, where a condition around them costs copies."""
-    natives = [v.value if isinstance(v, keras.Variable) else v for v in variables]
-    before = [v.read_value() for v in natives]
-    if_true(*arguments)
-    true = [v.read_value() for v in natives]
-    for v, value in zip(natives, before, strict=True):
-        v.assign(value)
-    if_false(*arguments)
-    for v, value in zip(natives, true, strict=True):
-        v.assign(tf.where(condition, value, v.read_value()))
+    """Do both, and pick each value as it is assigned: XLA fuses that into the steps.
+
+    A condition around them costs copies, and so do values that are picked at the end, as those before them are then written too.
+    """
+    for holds, function in ((condition, if_true), (tf.logical_not(condition), if_false)):
+        with contextlib.ExitStack() as stack:
+            for v in variables:
+                stack.enter_context(_assigning_where(holds, v.value if isinstance(v, keras.Variable) else v))
+            function(*arguments)
+
+
+@contextlib.contextmanager
+def _assigning_where(condition: Any, variable: Any) -> Iterator[None]:
+    """Let a variable keep its value where `condition` is False, whatever is assigned to it."""
+    assign, update, add, subtract = (getattr(variable, name) for name in ("assign", "scatter_update", "scatter_add", "scatter_sub"))
+
+    def rows(values: Any, old: Any) -> Any:
+        return tf.IndexedSlices(tf.where(condition, values.values, old), values.indices, values.dense_shape)
+
+    replaced = {
+        "assign": lambda value, **how: assign(tf.where(condition, value, variable), **how),
+        "assign_add": lambda value, **how: assign(tf.where(condition, variable + value, variable), **how),
+        "assign_sub": lambda value, **how: assign(tf.where(condition, variable - value, variable), **how),
+        "scatter_update": lambda value, **how: update(rows(value, tf.gather(variable, value.indices)), **how),
+        "scatter_add": lambda value, **how: add(rows(value, tf.zeros_like(value.values)), **how),
+        "scatter_sub": lambda value, **how: subtract(rows(value, tf.zeros_like(value.values)), **how),
+    }
+    # On the instance, whose own functions or those of its class show again afterwards.
+    kept = {name: vars(variable).get(name) for name in replaced}
+    vars(variable).update(replaced)
+    try:
+        yield
+    finally:
+        for name, function in kept.items():
+            if function is None:
+                del vars(variable)[name]
+            else:
+                vars(variable)[name] = function
 
 
 def known(condition: Any) -> bool | None:
