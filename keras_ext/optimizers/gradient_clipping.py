@@ -15,18 +15,9 @@ from keras_ext.optimizers._copies import KeepsState
 from keras_ext.optimizers.clipping_rules import RULES, ClippingRule, joint, norms, over_replicas, share_of_replica
 
 _POLICIES = ("skip", "zero", "raise", "propagate")
-# Names of the counters and their dtypes.
-_COUNTERS = {
-    "steps": "int",
-    "clipped_steps": "int",
-    "skipped_steps": "int",
-    "nonfinite_steps": "int",
-    "skips_in_a_row": "int",
-    "halted": "int",
-    "gradient_norm": "float32",
-    "norm_total": "float32",
-    "norm_rest": "float32",
-}
+# What is counted stands in one variable, and what is measured in another: at small weights each variable costs as much as its update.
+_COUNTS = ("steps", "clipped_steps", "skipped_steps", "nonfinite_steps", "skips_in_a_row", "halted")
+_MEASURES = ("gradient_norm", "norm_total", "norm_rest")
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
@@ -103,7 +94,8 @@ class GradientClipping(KeepsState):
         self.nonfinite = nonfinite
         self.max_skips = max_skips if max_skips is None else whole("max_skips", max_skips)
         self._rule = made
-        self._counters: list[Any] = []
+        self._counts: Any = None
+        self._measures: Any = None
         self._rule_state: list[Any] = []
         self._accumulated: list[Any] = []
         self._flags: Any = None
@@ -115,7 +107,8 @@ class GradientClipping(KeepsState):
         variables = list(variables)
         super().build(variables)
         self.inner_optimizer.build(variables)
-        self._counters = [self._number(name, (), dtype) for name, dtype in _COUNTERS.items()]
+        self._counts = self._number("counts", (len(_COUNTS),), "int")
+        self._measures = self._number("measures", (len(_MEASURES),), "float32")
         # The weights that the last skipped step was not finite in.
         self._flags = self._number("nonfinite_weights", (len(variables),), "int")
         self._rule_state = []
@@ -132,13 +125,17 @@ class GradientClipping(KeepsState):
         return self.add_variable(shape, dtype=dtype, aggregation="only_first_replica", name=name)
 
     def _own(self) -> list[Any]:
-        return [*self._counters, self._flags, *self._rule_state, *self._accumulated] if self.built else []
+        return [self._counts, self._measures, self._flags, *self._rule_state, *self._accumulated] if self.built else []
 
     def _groups(self) -> list[list[Any]]:
         return [self.inner_optimizer.variables, self._own()]
 
-    def _counter(self, name: str) -> Any:
-        return self._counters[list(_COUNTERS).index(name)]
+    def _count(self, name: str) -> Any:
+        return ops.convert_to_tensor(self._counts)[_COUNTS.index(name)]
+
+    def _add(self, **more: Any) -> None:
+        counts = ops.convert_to_tensor(self._counts)
+        self._counts.assign(counts + ops.stack([ops.cast(more.get(name, 0), counts.dtype) for name in _COUNTS]))
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Clip `grads` and update the variables by one step along them."""
@@ -164,8 +161,6 @@ class GradientClipping(KeepsState):
         norm = joint(summed)
         if self.nonfinite != "zero":
             broken = ops.logical_not(ops.isfinite(norm))
-        self._add("nonfinite_steps", broken)
-
         places = [keras_private.variable_index(self, variables[i]) for i in chosen]
         weights = [variables[i] for i in chosen]
 
@@ -182,9 +177,10 @@ class GradientClipping(KeepsState):
             self._skip(places, summed)
 
         if self.nonfinite in ("zero", "propagate"):
+            self._add(nonfinite_steps=broken)
             step(summed, rest, norm)
             return
-        good = ops.logical_not(ops.logical_or(broken, self._counter("halted") > 0))
+        good = ops.logical_not(ops.logical_or(broken, self._count("halted") > 0))
         _backend.choose(good, step, skip, self._changing(), summed, rest, norm)
         if _backend.known(good) is False:
             self.check()
@@ -227,49 +223,36 @@ class GradientClipping(KeepsState):
         finite = ops.isfinite(norm)
         for name, variable in state.items():
             variable.assign(ops.where(finite, after[name], before[name]))
-        self._add("steps", True)
-        self._add("clipped_steps", changed)
-        self._set("skips_in_a_row", 0)
-        self._set("gradient_norm", norm)
-        self._add_to_total(ops.where(finite, ops.cast(norm, "float32"), 0.0))
+        self._add(steps=1, clipped_steps=changed, skips_in_a_row=-self._count("skips_in_a_row"))
+        self._measure(ops.cast(norm, "float32"))
         return clipped
+
+    def _measure(self, norm: Any) -> None:
+        # Compensated (Kahan 1965), so that the mean over an epoch is right after a million steps too.
+        _, total, rest = (ops.convert_to_tensor(self._measures)[i] for i in range(3))
+        more = ops.where(ops.isfinite(norm), norm, 0.0) - rest
+        longer = total + more
+        self._measures.assign(ops.stack([norm, longer, (longer - total) - more]))
 
     def _skip(self, places: list[int], gradients: list[Any]) -> None:
         """Count a step that is left out; once halted nothing counts any more."""
-        halted = self._counter("halted")
-        going = ops.logical_not(halted > 0)
-        self._add("steps", going)
-        self._add("skipped_steps", going)
-        self._add("skips_in_a_row", going)
+        in_a_row = self._count("skips_in_a_row") + 1
+        if self.nonfinite == "raise":
+            stop = ops.ones((), "bool")
+        elif self.max_skips is not None:
+            stop = in_a_row >= self.max_skips
+        else:
+            stop = None
+        going = ops.equal(self._count("halted"), 0)
+        halted = 0 if stop is None else ops.logical_and(going, stop)
+        self._add(steps=going, skipped_steps=going, nonfinite_steps=going, skips_in_a_row=going, halted=halted)
         marks: list[Any] = [ops.zeros((), "bool")] * len(self._trainable_variables)
         for i, size in zip(places, norms(gradients), strict=True):
             marks[i] = ops.logical_not(ops.isfinite(size))
         old = ops.convert_to_tensor(self._flags)
         self._flags.assign(ops.where(going, ops.cast(ops.stack(marks), old.dtype), old))
-        if self.nonfinite == "raise":
-            stop = ops.ones((), "bool")
-        elif self.max_skips is not None:
-            stop = self._counter("skips_in_a_row") >= self.max_skips
-        else:
-            return
-        self._set("halted", stop)
-        _backend.fail_in_graph(stop, self._reason("{}"), [_per_weight.path_of(v) for v in self._trainable_variables], marks)
-
-    def _add(self, name: str, more: Any) -> None:
-        counter = self._counter(name)
-        counter.assign(ops.add(counter, ops.cast(more, counter.dtype)))
-
-    def _set(self, name: str, value: Any) -> None:
-        counter = self._counter(name)
-        counter.assign(ops.cast(value, counter.dtype))
-
-    def _add_to_total(self, norm: Any) -> None:
-        # Compensated (Kahan 1965), so that the mean over an epoch is right after a million steps too.
-        total = ops.convert_to_tensor(self._counter("norm_total"))
-        more = norm - self._counter("norm_rest")
-        longer = total + more
-        self._set("norm_rest", (longer - total) - more)
-        self._set("norm_total", longer)
+        if stop is not None:
+            _backend.fail_in_graph(stop, self._reason("{}"), [_per_weight.path_of(v) for v in self._trainable_variables], marks)
 
     def _reason(self, names: str) -> str:
         limit = "" if self.nonfinite == "raise" else f"{self.max_skips} steps in a row were skipped (max_skips={self.max_skips}): "
@@ -285,12 +268,14 @@ class GradientClipping(KeepsState):
         flags = ops.convert_to_numpy(self._flags)
         names = ", ".join(_per_weight.path_of(v) for v, flag in zip(self._trainable_variables, flags, strict=True) if flag)
         # Whoever catches it can go on.
-        self._counter("halted").assign(0)
-        self._counter("skips_in_a_row").assign(0)
+        self._add(halted=-self._count("halted"), skips_in_a_row=-self._count("skips_in_a_row"))
         raise FloatingPointError(self._reason(names))
 
     def _read(self, name: str) -> Any:
-        return ops.convert_to_numpy(self._counter(name)).item() if self.built else 0
+        if not self.built:
+            return 0
+        names, numbers = (_COUNTS, self._counts) if name in _COUNTS else (_MEASURES, self._measures)
+        return ops.convert_to_numpy(numbers)[names.index(name)].item()
 
     @property
     def steps(self) -> int:
