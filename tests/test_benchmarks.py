@@ -100,14 +100,18 @@ def test_the_page_holds_every_backend_that_was_saved(tmp_path):
     assert json.loads((tmp_path / "results-jax-layers.json").read_text())["figures"][0]["keras"] == 2.0
 
 
-def test_the_command_writes_json_and_markdown(tmp_path):
-    groups = {
-        "layers": {"BatchNormalization", "Dropout"},
-        "memory": {"BatchNormalization", "Dropout"},
-        "optimizers": {"SGD, momentum", "Adagrad", "RMSprop", "Adam", *(["Adam, lazy"] if keras.backend.backend() == "tensorflow" else [])},
-        "clipping": {f"GradientClipping {rule}" for rule in ("global_norm", "norm", "value")},
-        "monitor": {"SaturationMonitor"},
-    }
+GROUPS = {
+    "layers": {"BatchNormalization", "Dropout"},
+    "memory": {"BatchNormalization", "Dropout"},
+    "optimizers": {"SGD, momentum", "Adagrad", "RMSprop", "Adam", *(["Adam, lazy"] if keras.backend.backend() == "tensorflow" else [])},
+    "clipping": {f"GradientClipping {rule}" for rule in ("global_norm", "norm", "value")},
+    "monitor": {"SaturationMonitor"},
+}
+
+
+@pytest.mark.parametrize("names", [["memory", "clipping"], pytest.param(["layers", "optimizers", "monitor"], marks=pytest.mark.slow)], ids=",".join)
+def test_the_command_writes_json_and_markdown(names, tmp_path):
+    groups = {name: GROUPS[name] for name in names}
     words = ["--quick", "--only", ",".join(groups), "--output", str(tmp_path)]
     done = subprocess.run([sys.executable, "-m", "benchmarks", *words], cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
