@@ -4,6 +4,10 @@ import os
 import subprocess
 import sys
 
+# Several workers with PyTorch threads for every core each wait for one another most of the time. Read when PyTorch is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import keras
 import numpy as np
 import pytest
