@@ -109,10 +109,10 @@ GROUPS = {
 }
 
 
-SLOW_GROUPS = pytest.param(["layers", "optimizers", "monitor"], marks=pytest.mark.slow)
+SLOW_GROUPS = pytest.param(["layers", "memory", "optimizers", "monitor"], marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("names", [["memory", "clipping"], SLOW_GROUPS], ids=",".join)
+@pytest.mark.parametrize("names", [["clipping"], SLOW_GROUPS], ids=",".join)
 def test_the_command_writes_json_and_markdown(names, tmp_path):
     groups = {name: GROUPS[name] for name in names}
     words = ["--quick", "--only", ",".join(groups), "--output", str(tmp_path)]
