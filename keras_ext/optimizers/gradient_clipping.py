@@ -105,8 +105,10 @@ class GradientClipping(KeepsState):
         if self.built:
             return
         variables = list(variables)
-        super().build(variables)
         self.inner_optimizer.build(variables)
+        # A MultiOptimizer may learn of its parts only now.
+        _check_inner(self.inner_optimizer)
+        super().build(variables)
         self._counts = self._number("counts", (len(_COUNTS),), "int")
         self._measures = self._number("measures", (len(_MEASURES),), "float32")
         # The weights that the last skipped step was not finite in.
@@ -126,6 +128,12 @@ class GradientClipping(KeepsState):
 
     def _own(self) -> list[Any]:
         return [self._counts, self._measures, self._flags, *self._rule_state, *self._accumulated] if self.built else []
+
+    def _own_by_name(self) -> dict[str, Any]:
+        # The names of accumulators have their weights' paths in them, which a file may shorten.
+        accumulators = {f"gradient_accumulator_{i}": a for i, a in enumerate(self._accumulated)} if self.built else {}
+        known = set(map(id, accumulators.values()))
+        return {**{v.name: v for v in self._own() if id(v) not in known}, **accumulators}
 
     def _groups(self) -> list[list[Any]]:
         return [self.inner_optimizer.variables, self._own()]
@@ -336,14 +344,14 @@ class GradientClipping(KeepsState):
 
     def save_own_variables(self, store: Any) -> None:
         """Save the counters and the rule's state: the inner optimizer, saved as a part of this one, holds the rest."""
-        for variable in self._own():
-            store[variable.name] = ops.convert_to_numpy(variable)
+        for name, variable in self._own_by_name().items():
+            store[name] = ops.convert_to_numpy(variable)
 
     def load_own_variables(self, store: Any) -> None:
         """Load what `save_own_variables` saved; what is missing stays as it is."""
-        for variable in self._own():
-            if variable.name in store:
-                variable.assign(np.asarray(store[variable.name]))
+        for name, variable in self._own_by_name().items():
+            if name in store:
+                variable.assign(np.asarray(store[name]))
 
     def set_weights(self, weights: Any) -> None:
         """Set all variables, in the order of `variables`; HDF5 files of whole models are loaded by it."""

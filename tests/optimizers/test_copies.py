@@ -273,3 +273,21 @@ def test_a_model_trains_on_with_a_pickled_optimizer():
     assert int(again.optimizer.iterations) == 7
     for mine, wanted in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(mine, wanted, rtol=0, atol=1e-6)
+
+
+@every_way
+@pytest.mark.parametrize("inner", [lambda: keras.optimizers.SGD(0.1), lambda: optimizers.Adam(0.1)], ids=["without slots", "with slots"])
+def test_a_copy_of_gradient_clipping_goes_on_and_refuses_other_weights(inner, copied):
+    variables = start()
+    optimizer = optimizers.GradientClipping(inner(), "zscore")
+    steps(optimizer, variables, 0, 3)
+    again, unbuilt = copied(optimizer), pickle.loads(pickle.dumps(optimizer))
+    with pytest.raises(ValueError, match="Build it on the weights, in their order, that it had"):
+        unbuilt.build(variables[:1])
+    kept = arrays(variables)
+    wanted = steps(optimizer, variables, 3, 6)
+    for each in (again, unbuilt):
+        set_to(variables, kept)
+        assert_equal(steps(each, variables, 3, 6), wanted)
+        assert_equal(arrays(each.variables), arrays(optimizer.variables))
+        assert each.steps == 6

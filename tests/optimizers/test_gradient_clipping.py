@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_ext import optimizers
 from keras_ext.optimizers import GradientClipping
+from keras_ext.optimizers.clipping_rules import AdaptiveClipping
 
 RULES = ["global_norm", "norm", "value"]
 
@@ -358,3 +359,120 @@ def test_set_weights_sets_the_inner_optimizer():
     second.set_weights([ops.convert_to_numpy(v) for v in first.variables])
     for mine, other in zip(first.variables, second.variables, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(mine), ops.convert_to_numpy(other))
+
+
+@pytest.mark.parametrize("rule", ["global_norm", "norm", AdaptiveClipping(1e-3, epsilon=1.0)])
+def test_a_factor_that_half_precision_rounds_to_zero_scales(rule):
+    given = [np.array([3.0, -4.0, 0.0, 12.0]) * 5400]
+    (got,) = clip(given, rule, 1e-3 if isinstance(rule, str) else None, "float16")
+    np.testing.assert_allclose(got, given[0] / 70200 * 1e-3, rtol=2 * 2.0**-11)
+
+
+@pytest.mark.parametrize("rule", [*RULES, "adaptive"])
+@pytest.mark.parametrize(("given", "clipped"), [([1.0, 0.0], 0), ([2.0, 0.0], 1), ([0.0, 2.0], 1)])
+def test_a_step_counts_as_clipped_where_one_gradient_was_changed(rule, given, clipped):
+    variables = [keras.Variable([1.0]), keras.Variable([1.0])]
+    optimizer = GradientClipping(keras.optimizers.SGD(1.0), rule, 1.0)
+    optimizer.apply([ops.convert_to_tensor([g]) for g in given], variables)
+    assert optimizer.clipped_steps == clipped
+
+
+def overwritten(dtype="float32"):
+    """As the scales of float8 training: their gradient is their next value."""
+    variable = keras.Variable(1.0, dtype=dtype)
+    variable.overwrite_with_gradient = True
+    return variable
+
+
+def test_what_overwrites_its_weight_is_not_clipped_nor_measured():
+    scale, weight = overwritten(), keras.Variable([0.0])
+    optimizer = GradientClipping(keras.optimizers.SGD(1.0))
+    optimizer.apply([ops.convert_to_tensor(700.0), ops.convert_to_tensor([2.0])], [scale, weight])
+    assert float(ops.convert_to_numpy(scale)) == 700
+    assert float(ops.convert_to_numpy(weight)[0]) == -1
+    assert optimizer.gradient_norm == 2
+    optimizer.apply([ops.convert_to_tensor(500.0), None], [scale, weight])
+    assert float(ops.convert_to_numpy(scale)) == 500
+
+
+def test_without_any_gradient_keras_error_is_raised():
+    with pytest.raises(ValueError, match="No gradients provided for any variable"):
+        GradientClipping(keras.optimizers.SGD(1.0)).apply([None], [keras.Variable([0.0])])
+
+
+def by_name(**more):
+    """A MultiOptimizer that takes `a` by a rate of 1 and the rest by 0.1."""
+    return keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.1, **more), {"a": keras.optimizers.SGD(1.0, momentum=0.5)})
+    )
+
+
+def test_the_parts_of_a_multi_optimizer_are_clipped_together(stepper):
+    variables = [keras.Variable([0.0], name="a"), keras.Variable([0.0], name="b")]
+    optimizer = GradientClipping(by_name(), threshold=1.0)
+    step = stepper(optimizer, variables)
+    step([np.array([g], "float32") for g in (30.0, 40.0)])
+    step([np.array([g], "float32") for g in (np.nan, 1.0)])
+    np.testing.assert_allclose([float(ops.convert_to_numpy(v)[0]) for v in variables], [-0.6, -0.08], rtol=1e-6)
+    step([np.array([g], "float32") for g in (0.5, 0.0)])
+    np.testing.assert_allclose([float(ops.convert_to_numpy(v)[0]) for v in variables], [-0.6 - 0.3 - 0.5, -0.08], rtol=1e-6)
+    assert (optimizer.steps, optimizer.skipped_steps, optimizer.gradient_norm) == (3, 1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("inner", "message"),
+    [
+        (lambda: by_name(clipnorm=1.0), "`optimizer` must be an optimizer with clipnorm=None, got 1.0."),
+        (
+            lambda: by_name(gradient_accumulation_steps=2),
+            "`optimizer` must be a MultiOptimizer whose parts have gradient_accumulation_steps=None, got 2.",
+        ),
+        (
+            lambda: keras.optimizers.SGD(loss_scale_factor=8.0),
+            "`optimizer` must be an optimizer with loss_scale_factor=None, got 8.0.",
+        ),
+    ],
+)
+def test_parts_that_would_undo_it_are_refused(inner, message):
+    with pytest.raises(ValueError) as caught:
+        GradientClipping(inner())
+    assert str(caught.value).startswith(message)
+
+
+def test_parts_that_are_known_only_when_built_are_refused_then_and_again():
+    part = keras.optimizers.SGD(1.0, clipnorm=0.1)
+    optimizer = GradientClipping(keras.optimizers.MultiOptimizer(lambda variable: part))
+    variables = [keras.Variable([0.0])]
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"`optimizer` must be an optimizer with clipnorm=None, got 0\.1\."):
+            optimizer.apply([ops.convert_to_tensor([50.0])], variables)
+    assert float(ops.convert_to_numpy(variables[0])[0]) == 0.0
+
+
+def test_a_file_without_one_of_the_counters_is_loaded():
+    variables = [keras.Variable([0.0])]
+    first, second = GradientClipping(keras.optimizers.SGD(0.0)), GradientClipping(keras.optimizers.SGD(0.0))
+    first.apply([ops.convert_to_tensor([3.0])], variables)
+    store = {}
+    first.save_own_variables(store)
+    del store[first._measures.name]
+    second.build(variables)
+    second.load_own_variables(store)
+    assert (second.steps, second.gradient_norm) == (1, 0.0)
+
+
+def test_infinity_that_is_handed_on_leaves_the_others_as_they_are():
+    variables = [keras.Variable([0.0, 0.0]), keras.Variable([0.0])]
+    optimizer = GradientClipping(keras.optimizers.SGD(1.0), nonfinite="propagate")
+    optimizer.apply([ops.convert_to_tensor([np.inf, 50.0]), ops.convert_to_tensor([7.0])], variables)
+    assert [ops.convert_to_numpy(v).tolist() for v in variables] == [[-np.inf, -50.0], [-7.0]]
+    assert np.isnan(optimizer.gradient_norm)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX has no float64 unless it is asked for")
+@pytest.mark.parametrize("rule", ["global_norm", "norm"])
+def test_norms_of_double_precision_are_taken_in_it(rule):
+    given = np.array([1.0, 2.0, 3.0]) / 0.7
+    variable = keras.Variable(np.zeros(3), dtype="float64")
+    GradientClipping(keras.optimizers.SGD(1.0), rule).apply([ops.convert_to_tensor(given, dtype="float64")], [variable])
+    np.testing.assert_allclose(ops.convert_to_numpy(variable), -given / np.linalg.norm(given), rtol=1e-14)

@@ -57,6 +57,7 @@ def test_a_skipped_step_leaves_weights_slots_and_iterations_as_they_are(module, 
     assert (optimizer.steps, optimizer.skipped_steps, optimizer.nonfinite_steps) == (2, 1, 1)
     step(arrays([[1.0, 1.0], [[0.5]]]))
     assert int(ops.convert_to_numpy(optimizer.iterations)) == 2
+    assert (optimizer.steps, optimizer.skipped_steps, optimizer.nonfinite_steps) == (3, 1, 1)
 
 
 def test_keras_lets_one_nan_into_every_weight():
@@ -263,3 +264,106 @@ def test_wrong_arguments_are_refused(arguments, error, message):
     with pytest.raises(error) as caught:
         GradientClipping("sgd", **arguments)
     assert str(caught.value).startswith(message)
+
+
+def test_whoever_catches_too_many_skips_has_as_many_left():
+    optimizer = GradientClipping(keras.optimizers.SGD(1.0), max_skips=2)
+    variables = [keras.Variable([1.0])]
+    for _ in range(2):
+        apply(optimizer, [[np.nan]], variables)
+        with pytest.raises(FloatingPointError, match="2 steps in a row"):
+            apply(optimizer, [[np.nan]], variables)
+    assert optimizer.skipped_steps == 4
+
+
+def test_weights_in_another_order_than_they_were_built_in_are_named_and_kept_apart():
+    left, right = keras.Variable([0.0], name="left"), keras.Variable([0.0], name="right")
+    optimizer = GradientClipping(keras.optimizers.SGD(1.0, gradient_accumulation_steps=2), threshold=100.0, nonfinite="raise")
+    optimizer.build([left, right])
+    with pytest.raises(FloatingPointError, match=r"in the gradients of right\. The"):
+        apply(optimizer, [[np.nan], [1.0]], [right, left])
+    apply(optimizer, [[1.0], [20.0]], [left, right])
+    apply(optimizer, [[40.0], [3.0]], [right, left])
+    assert values([left, right]) == [[-2.0], [-30.0]]
+
+
+def test_the_total_of_the_norms_keeps_what_float32_rounds_off(stepper):
+    optimizer = GradientClipping(keras.optimizers.SGD(0.0))
+    step = stepper(optimizer, [keras.Variable([0.0])])
+    for size in (2.0**24, 1.0, 1.0, 1.0):
+        step(arrays([[size]]))
+    assert optimizer.gradient_norm_total == 2**24 + 3
+
+
+@pytest.mark.parametrize("rule", ["percentile", "zscore"])
+def test_nan_that_is_handed_on_stays_out_of_the_rule_and_of_the_total(rule, stepper):
+    optimizer = GradientClipping(keras.optimizers.SGD(0.0), rule, nonfinite="propagate")
+    step = stepper(optimizer, [keras.Variable([0.0])])
+    step(arrays([[2.0]]))
+    before = values(optimizer._rule_state)
+    step(arrays([[np.nan]]))
+    for old, new in zip(before, values(optimizer._rule_state), strict=True):
+        np.testing.assert_array_equal(new, old)
+    assert np.isnan(optimizer.gradient_norm)
+    assert (optimizer.steps, optimizer.gradient_norm_total) == (2, 2.0)
+
+
+# The mean of the two batches is (1.5, 2), of norm 2.5; the sum has twice that.
+@pytest.mark.parametrize(("threshold", "moved"), [(2.0, [-1.2, -1.6]), (3.0, [-1.5, -2.0])])
+@pytest.mark.parametrize("module", [optimizers, keras.optimizers])
+def test_it_is_the_mean_of_accumulated_gradients_that_is_bounded(module, threshold, moved, stepper):
+    optimizer = GradientClipping(module.SGD(1.0, gradient_accumulation_steps=2), threshold=threshold)
+    variables = [keras.Variable([0.0]), keras.Variable([0.0])]
+    step = stepper(optimizer, variables)
+    step(arrays([[3.0], [0.0]]))
+    assert values(variables) == [[0.0], [0.0]]
+    step(arrays([[0.0], [4.0]]))
+    np.testing.assert_allclose(np.concatenate(values(variables)), moved, rtol=1e-6)
+    assert (optimizer.gradient_norm, optimizer.clipped_steps) == (2.5, threshold < 2.5)
+
+
+def test_what_was_accumulated_is_saved(tmp_path):
+    model, x, y = model_and_data(GradientClipping(optimizers.SGD(0.1, gradient_accumulation_steps=2)))
+    start = model.get_weights()
+    model.train_on_batch(x[:8], y[:8])
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    for each in (model, again):
+        each.train_on_batch(x[8:16], y[8:16])
+    assert np.abs(model.get_weights()[0] - start[0]).max() > 1e-3
+    for mine, other in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-6, atol=1e-7)
+
+
+def test_clipping_log_of_an_epoch_without_a_step():
+    model, x, y = model_and_data(GradientClipping("sgd"), bad_rows=range(32))
+    history = model.fit(x, y, batch_size=8, verbose=0, callbacks=[callbacks.ClippingLog()]).history
+    assert np.isnan(history["gradient_norm"]).all()
+    assert (history["clipped_share"], history["skipped_steps"]) == ([0.0], [4])
+
+
+def test_clipping_log_finds_it_in_a_loss_scale_optimizer():
+    clipping = GradientClipping(keras.optimizers.SGD(0.0), threshold=1e-6)
+    model, x, y = model_and_data(keras.optimizers.LossScaleOptimizer(clipping, initial_scale=64.0))
+    history = model.fit(x, y, batch_size=8, verbose=0, callbacks=[callbacks.ClippingLog()]).history
+    np.testing.assert_allclose(history["gradient_norm"], [clipping.gradient_norm_total / 4], rtol=1e-6)
+    assert history["clipped_share"] == [1.0]
+
+
+def test_an_empty_weight_beside_gradients_whose_squares_overflow(stepper):
+    optimizer = GradientClipping(keras.optimizers.SGD(1.0), threshold=1.0)
+    variables = [keras.Variable(np.zeros((0, 2), "float32")), keras.Variable([0.0, 0.0])]
+    stepper(optimizer, variables)(arrays([np.zeros((0, 2)), [3e25, 4e25]]))
+    np.testing.assert_allclose(values(variables)[1], [-0.6, -0.8], rtol=1e-6)
+
+
+@pytest.mark.needs_tensorflow
+def test_a_graph_fails_with_the_names_of_the_bad_weights_alone():
+    import tensorflow as tf
+
+    optimizer = GradientClipping(keras.optimizers.SGD(1.0), nonfinite="raise")
+    variables = [keras.Variable([1.0], name="left"), keras.Variable([1.0], name="right"), keras.Variable([1.0], name="top")]
+    optimizer.build(variables)
+    step = tf.function(lambda gradients: optimizer.apply(gradients, variables))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"in the gradients of left, top\. The weights are those before it"):
+        step([tf.constant([g]) for g in (np.nan, 1.0, np.inf)])
