@@ -35,15 +35,16 @@ class ClippingLog(keras.callbacks.Callback):
         """Log what was added, or raise."""
         clipping = _clipping(self.model)
         clipping.check()
-        taken, clipped, skipped, total = (after - before for after, before in zip(_counts(clipping), self._start, strict=True))
+        taken, measured, clipped, skipped, total = (after - before for after, before in zip(_counts(clipping), self._start, strict=True))
         if logs is not None:
-            logs["gradient_norm"] = total / taken if taken else float("nan")
+            logs["gradient_norm"] = total / measured if measured else float("nan")
             logs["clipped_share"] = clipped / taken if taken else 0.0
             logs["skipped_steps"] = skipped
 
 
-def _counts(clipping: GradientClipping) -> tuple[int, int, int, float]:
-    return clipping.steps - clipping.skipped_steps, clipping.clipped_steps, clipping.skipped_steps, clipping.gradient_norm_total
+def _counts(clipping: GradientClipping) -> tuple[int, int, int, int, float]:
+    taken = clipping.steps - clipping.skipped_steps
+    return taken, clipping.measured_steps, clipping.clipped_steps, clipping.skipped_steps, clipping.gradient_norm_total
 
 
 def _clipping(model: Any) -> GradientClipping:

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_ext import layers
 from keras_ext._backend import keras_private
+from keras_ext._checks import bad_argument
 from keras_ext.optimizers import from_keras, to_keras
 
 _NAMES = ("BatchNormalization", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
@@ -86,6 +87,10 @@ def _swapped(
     custom_objects: Any,
     convert: Callable[[Any], Any] | None,
 ) -> Any:
+    if custom_objects is not None and not isinstance(custom_objects, Mapping):
+        raise bad_argument(
+            "custom_objects", "a dict of names and classes, or None", custom_objects, "For the optimizer write optimizer=True.", TypeError
+        )
     if not keras_private.is_functional_or_sequential(model):
         raise ValueError(
             f"`model` must be Sequential or functional, got {type(model).__name__}"

@@ -374,7 +374,7 @@ def _current_master(master: Any, variable: Any) -> Any:
 
 def _check(learning_rate: Any, arguments: dict[str, Any]) -> None:
     """Raise where a number is outside its range; Keras checks some of the rest."""
-    if isinstance(learning_rate, float):
+    if isinstance(learning_rate, int | float):
         in_range("learning_rate", learning_rate, 0.0)
     if arguments.get("weight_decay") is not None:
         in_range("weight_decay", arguments["weight_decay"], 0.0)

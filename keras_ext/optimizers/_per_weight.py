@@ -63,28 +63,28 @@ def warn_of_idle(name: str, entries: Iterable[str], variables: Sequence[Any]) ->
             warnings.warn(f"`{name}`: {entry!r} is found in no weight's path; there are {shown}.", stacklevel=4)
 
 
-def checked_entries(name: str, entries: Any, rule: str = "a list of regular expressions") -> list[str]:
+def checked_entries(name: str, entries: Any, rule: str = "a list of regular expressions", example: str = '["bias", "norm/"]') -> list[str]:
     """Return `entries` as a list if each is a regular expression."""
     if entries is None:
         return []
     if isinstance(entries, str) or not all(isinstance(p, str) for p in entries):
-        raise bad_argument(name, rule, entries, 'For instance ["bias", "norm/"].', TypeError)
+        raise bad_argument(name, rule, entries, f"For instance {example}.", TypeError)
     for entry in entries:
         if entry.startswith("="):
             continue
         try:
             re.compile(entry.removeprefix("@"))
         except re.error as error:
-            raise bad_argument(name, f"{rule} ({error})", entry) from None
+            raise bad_argument(name, f"{rule} ({error})", entry, f"For instance {example}.") from None
     return list(entries)
 
 
 def checked_multipliers(name: str, multipliers: Any) -> dict[str, float]:
     """Return `multipliers` as a dict if its keys are regular expressions and its values at least 0."""
-    rule = "a dict of regular expressions and factors"
+    rule, example = "a dict of regular expressions and factors", '{"encoder/": 0.1}'
     if multipliers is None:
         return {}
     if not isinstance(multipliers, Mapping):
-        raise bad_argument(name, rule, multipliers, 'For instance {"encoder/": 0.1}.', TypeError)
-    checked_entries(name, list(multipliers), rule)
+        raise bad_argument(name, rule, multipliers, f"For instance {example}.", TypeError)
+    checked_entries(name, list(multipliers), rule, example)
     return {entry: in_range(f"{name}[{entry!r}]", factor, 0.0) for entry, factor in multipliers.items()}

@@ -50,9 +50,7 @@ def from_keras(optimizer: Any) -> Any:
     # By name, as Keras's are of other classes on PyTorch; a user's subclass may do what ours does not.
     cls = type(optimizer)
     if cls.__module__.split(".")[0] != "keras" or cls.__name__ not in _OURS:
-        raise bad_argument(
-            "optimizer", "SGD, Adagrad, RMSprop, Adam or AdamW of Keras", optimizer, "There is no other of ours; keep Keras's.", TypeError
-        )
+        raise _not_one("SGD, Adagrad, RMSprop, Adam or AdamW of Keras", optimizer, "There is no other of ours; keep Keras's.")
     config = {**optimizer.get_config(), **keras_private.rate_function(optimizer)}
     for name in ("clipnorm", "clipvalue", "global_clipnorm"):
         if config.get(name) is not None and not config[name] > 0:
@@ -87,7 +85,7 @@ def to_keras(optimizer: Any) -> Any:
     if type(optimizer) not in _KERAS:
         if isinstance(optimizer, keras.optimizers.Optimizer) and not isinstance(optimizer, ExactOptimizer):
             return optimizer
-        raise bad_argument("optimizer", "SGD, Adagrad, RMSprop or Adam of keras_ext", optimizer, error=TypeError)
+        raise _not_one("SGD, Adagrad, RMSprop or Adam of keras_ext", optimizer, "There is none of Keras for it; keep it.")
     config = optimizer.get_config()
     excluded = config.pop("exclude_from_weight_decay")
     norms_and_biases = config.pop("exclude_norms_and_biases")
@@ -106,6 +104,12 @@ def to_keras(optimizer: Any) -> Any:
             raise ValueError("Weights are excluded from weight decay by their path, which Keras's cannot. Build the optimizer first.")
         new.exclude_from_weight_decay(var_list=optimizer.without_weight_decay())
     return _with_state(new, optimizer)
+
+
+def _not_one(rule: str, optimizer: Any, mend: str) -> Exception:
+    if isinstance(optimizer, str | type):
+        return bad_argument("optimizer", rule, optimizer, "Give an optimizer, such as Adam().", TypeError)
+    return TypeError(f"`optimizer` must be {rule}, got {type(optimizer).__name__}. {mend}")
 
 
 def _with_state(new: Any, old: Any) -> Any:

@@ -14,9 +14,11 @@ from keras_ext.optimizers import _per_weight
 from keras_ext.optimizers._copies import KeepsState
 from keras_ext.optimizers.clipping_rules import RULES, ClippingRule, joint, norms, over_replicas, share_of_replica
 
+# Keras's argument and the rule that does the same.
+_RULE_OF = {"clipnorm": "norm", "clipvalue": "value", "global_clipnorm": "global_norm"}
 _POLICIES = ("skip", "zero", "raise", "propagate")
 # What is counted stands in one variable, and what is measured in another: at small weights each variable costs as much as its update.
-_COUNTS = ("steps", "clipped_steps", "skipped_steps", "nonfinite_steps", "skips_in_a_row", "halted")
+_COUNTS = ("steps", "clipped_steps", "skipped_steps", "nonfinite_steps", "measured_steps", "skips_in_a_row", "halted")
 _MEASURES = ("gradient_norm", "norm_total", "norm_rest")
 
 
@@ -31,7 +33,7 @@ class GradientClipping(KeepsState):
     Rows of one embedding id are summed before a norm is taken, norms are taken in float32.
 
     Args:
-        optimizer: the optimizer that takes the step.
+        optimizer: the optimizer that takes the step; `inner_optimizer` afterwards.
         rule: `"global_norm"` scales all gradients by one factor, so that their direction stays, `"norm"` each weight's by its own, and
             `"value"` cuts off each number; `"adaptive"` bounds a unit's gradient by its weights' norm, `"percentile"` the joint norm by a
             percentile of those so far, `"zscore"` those that stand out from their moving mean. Or a `ClippingRule`, such as
@@ -231,7 +233,7 @@ class GradientClipping(KeepsState):
         finite = ops.isfinite(norm)
         for name, variable in state.items():
             variable.assign(ops.where(finite, after[name], before[name]))
-        self._add(steps=1, clipped_steps=changed, skips_in_a_row=-self._count("skips_in_a_row"))
+        self._add(steps=1, clipped_steps=changed, measured_steps=ops.isfinite(norm), skips_in_a_row=-self._count("skips_in_a_row"))
         self._measure(ops.cast(norm, "float32"))
         return clipped
 
@@ -311,8 +313,13 @@ class GradientClipping(KeepsState):
         return float(self._read("gradient_norm"))
 
     @property
+    def measured_steps(self) -> int:
+        """Steps that were taken with a finite norm, which `gradient_norm_total` is the sum of."""
+        return self._read("measured_steps")
+
+    @property
     def gradient_norm_total(self) -> float:
-        """Sum of the joint norms of all steps that were taken."""
+        """Sum of the joint norms of the steps that were taken, but for norms that are not finite."""
         return float(self._read("norm_total")) - float(self._read("norm_rest"))
 
     @property
@@ -388,9 +395,16 @@ def _rule(rule: Any, threshold: float | None) -> ClippingRule:
     if isinstance(rule, str):
         one_of("rule", rule, RULES)
         return RULES[rule](threshold)
-    if not (callable(getattr(rule, "clip", None)) and callable(getattr(rule, "first_state", None)) and hasattr(rule, "get_config")):
+    if isinstance(rule, type) or not (
+        callable(getattr(rule, "clip", None)) and callable(getattr(rule, "first_state", None)) and hasattr(rule, "get_config")
+    ):
         names = ", ".join(repr(name) for name in RULES)
-        raise bad_argument("rule", f"{names} or a ClippingRule", rule, "See keras_ext.optimizers.clipping_rules.", TypeError)
+        mend = "See keras_ext.optimizers.clipping_rules."
+        if isinstance(rule, type):
+            mend = f"Give {rule.__name__}()."
+        elif isinstance(rule, int | float):
+            mend = f"For a bound write threshold={rule!r}."
+        raise bad_argument("rule", f"{names} or a ClippingRule", rule, mend, TypeError)
     if threshold is not None:
         raise bad_argument("threshold", "None with a rule that has its own", threshold)
     return rule
@@ -404,6 +418,13 @@ def _check_inner(inner: Any) -> None:
             "optimizer", "an optimizer that does not scale its loss", inner.name,
             "Write LossScaleOptimizer(GradientClipping(inner)): gradients are clipped after they are unscaled.",
         )  # fmt: skip
+    if isinstance(inner, GradientClipping):
+        raise bad_argument(
+            "optimizer",
+            "an optimizer that does not clip",
+            inner.name,
+            "Gradients would be clipped twice. Write a ClippingRule that does both.",
+        )
     parts: Sequence[Any] = getattr(inner, "optimizers", [])
     for part in parts:
         if part.gradient_accumulation_steps:
@@ -417,11 +438,11 @@ def _check_inner(inner: Any) -> None:
                 "optimizer", "an optimizer with loss_scale_factor=None", part.loss_scale_factor,
                 "Scaled gradients would be clipped. Write LossScaleOptimizer(GradientClipping(inner)).",
             )  # fmt: skip
-        for argument in ("clipnorm", "clipvalue", "global_clipnorm"):
+        for argument in _RULE_OF:
             if getattr(part, argument) is not None:
                 raise bad_argument(
                     "optimizer", f"an optimizer with {argument}=None", getattr(part, argument),
-                    "Gradients would be clipped twice. Leave it to GradientClipping.",
+                    f'Gradients would be clipped twice. Write rule="{_RULE_OF[argument]}" and the threshold here.',
                 )  # fmt: skip
 
 

@@ -88,6 +88,8 @@ class SGD(ExactOptimizer):
         in_range("dampening", dampening, 0.0, 1.0)
         if flag("nesterov", nesterov) and dampening:
             raise bad_argument("dampening", "0 with nesterov=True", dampening, "There is no published rule for both.")
+        if dampening and not momentum:
+            raise bad_argument("dampening", "0 without momentum", dampening, "There is no velocity that it could dampen.")
         super().__init__(
             learning_rate=learning_rate,
             weight_decay=weight_decay,

@@ -217,7 +217,7 @@ class Mine(keras.optimizers.Adam):
     pass
 
 
-@pytest.mark.parametrize("make", [keras.optimizers.Lion, Mine, lambda: "adam", lambda: keras.optimizers.LossScaleOptimizer(Mine())])
+@pytest.mark.parametrize("make", [keras.optimizers.Lion, Mine, lambda: keras.optimizers.LossScaleOptimizer(Mine())])
 def test_what_has_no_counterpart_of_ours_is_refused(make):
     with pytest.raises(
         TypeError, match=r"`optimizer` must be SGD, Adagrad, RMSprop, Adam or AdamW of Keras, got .*There is no other of ours"
@@ -362,3 +362,15 @@ def test_upgrade_says_what_it_cannot_exchange():
     with pytest.raises(ValueError, match="`optimizer` must be one that does what Keras's can, got 'lazy=True'"):
         keras_ext.downgrade(model, optimizer=True)
     assert type(keras_ext.downgrade(model).optimizer) is optimizers.SGD
+
+
+@pytest.mark.parametrize("wrong", ["adam", keras.optimizers.Adam])
+@pytest.mark.parametrize("convert", [optimizers.from_keras, optimizers.to_keras])
+def test_a_name_or_a_class_is_no_optimizer(convert, wrong):
+    with pytest.raises(TypeError, match=r"Give an optimizer, such as Adam\(\)\."):
+        convert(wrong)
+
+
+def test_what_there_is_no_other_of_is_told_by_its_name():
+    with pytest.raises(TypeError, match=r"AdamW of Keras, got Lion\. There is no other of ours; keep Keras's\."):
+        optimizers.from_keras(keras.optimizers.Lion())

@@ -298,7 +298,7 @@ def test_wrong_arguments_are_refused_by_name(arguments, error, message):
     assert str(caught.value) == message
 
 
-TWICE = "Gradients would be clipped twice. Leave it to GradientClipping."
+TWICE = 'Gradients would be clipped twice. Write rule="{}" and the threshold here.'
 
 
 @pytest.mark.parametrize(
@@ -309,9 +309,12 @@ TWICE = "Gradients would be clipped twice. Leave it to GradientClipping."
             "`optimizer` must be an optimizer that does not scale its loss, got 'scaled'. "
             "Write LossScaleOptimizer(GradientClipping(inner)): gradients are clipped after they are unscaled.",
         ),
-        (lambda: optimizers.SGD(clipnorm=1.0), f"`optimizer` must be an optimizer with clipnorm=None, got 1.0. {TWICE}"),
-        (lambda: optimizers.SGD(clipvalue=0.5), f"`optimizer` must be an optimizer with clipvalue=None, got 0.5. {TWICE}"),
-        (lambda: optimizers.SGD(global_clipnorm=2.0), f"`optimizer` must be an optimizer with global_clipnorm=None, got 2.0. {TWICE}"),
+        (lambda: optimizers.SGD(clipnorm=1.0), f"`optimizer` must be an optimizer with clipnorm=None, got 1.0. {TWICE.format('norm')}"),
+        (lambda: optimizers.SGD(clipvalue=0.5), f"`optimizer` must be an optimizer with clipvalue=None, got 0.5. {TWICE.format('value')}"),
+        (
+            lambda: optimizers.SGD(global_clipnorm=2.0),
+            f"`optimizer` must be an optimizer with global_clipnorm=None, got 2.0. {TWICE.format('global_norm')}",
+        ),
     ],
 )
 def test_inner_optimizers_that_would_undo_it_are_refused(inner, message):
@@ -476,3 +479,18 @@ def test_norms_of_double_precision_are_taken_in_it(rule):
     variable = keras.Variable(np.zeros(3), dtype="float64")
     GradientClipping(keras.optimizers.SGD(1.0), rule).apply([ops.convert_to_tensor(given, dtype="float64")], [variable])
     np.testing.assert_allclose(ops.convert_to_numpy(variable), -given / np.linalg.norm(given), rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "mend"),
+    [
+        (("adam", AdaptiveClipping), TypeError, "Give AdaptiveClipping()."),
+        (("adam", 1.0), TypeError, "For a bound write threshold=1.0."),
+        ((keras.optimizers.Adam(clipnorm=2.0),), ValueError, 'Write rule="norm" and the threshold here.'),
+        ((GradientClipping("adam"),), ValueError, "Gradients would be clipped twice. Write a ClippingRule that does both."),
+    ],
+)
+def test_a_likely_slip_is_told_with_its_mend(arguments, error, mend):
+    with pytest.raises(error) as caught:
+        GradientClipping(*arguments)
+    assert str(caught.value).endswith(mend)

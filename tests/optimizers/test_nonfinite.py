@@ -367,3 +367,16 @@ def test_a_graph_fails_with_the_names_of_the_bad_weights_alone():
     step = tf.function(lambda gradients: optimizer.apply(gradients, variables))
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"in the gradients of left, top\. The weights are those before it"):
         step([tf.constant([g]) for g in (np.nan, 1.0, np.inf)])
+
+
+def test_the_mean_norm_is_that_of_the_finite_steps_where_others_are_handed_on():
+    logged = {}
+    for nonfinite in ("propagate", "skip"):
+        keras.utils.set_random_seed(0)
+        optimizer = GradientClipping(keras.optimizers.SGD(0.1), nonfinite=nonfinite)
+        model, x, y = model_and_data(optimizer, bad_rows=range(24, 32))
+        history = model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[callbacks.ClippingLog()]).history
+        logged[nonfinite] = history["gradient_norm"]
+    assert logged["propagate"][0] == pytest.approx(logged["skip"][0], rel=1e-6)
+    assert logged["skip"][0] > 0.1
+    assert np.isnan(logged["propagate"][1])

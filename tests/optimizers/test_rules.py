@@ -337,12 +337,13 @@ ABOVE_0 = "`{}` must be a finite number above 0, got {}. None switches it off."
             "Adam",
             {"learning_rate_multipliers": {"(": 1.0}},
             "`learning_rate_multipliers` must be a dict of regular expressions and factors "
-            "(missing ), unterminated subpattern at position 0), got '('.",
+            "(missing ), unterminated subpattern at position 0), got '('. For instance {\"encoder/\": 0.1}.",
         ),
         (
             "SGD",
             {"exclude_from_weight_decay": ["bias", "["]},
-            "`exclude_from_weight_decay` must be a list of regular expressions (unterminated character set at position 0), got '['.",
+            "`exclude_from_weight_decay` must be a list of regular expressions (unterminated character set at position 0), got '['. "
+            'For instance ["bias", "norm/"].',
         ),
     ],
 )
