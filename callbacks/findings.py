@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from keras_ext._checks import in_range, whole
-from keras_ext.callbacks.probe import Look
+from keras_ext._checks import in_range
+from keras_ext.callbacks.look import Look
+from keras_ext.callbacks.statistics import RECTIFYING, SATURATING
 
 SYMPTOMS = (
     "non_finite",
@@ -60,9 +61,8 @@ class Limits:
         exploding_weight: largest absolute weight; initial weights of unit-scale networks are under 10.
         constant: spread of the predictions over the samples (standard deviation over root mean square) below which they do not depend on
             the input.
-        falling: share by which the loss must have fallen below its best value before the last `patience` looks to count as falling.
+        falling: share by which the loss must have fallen below its best value before the last looks to count as falling.
         learned: share of the first loss below which the network has learned something, if its output is not constant.
-        patience: looks in a row for which a state must last, while the loss does not fall, to be critical.
     """
 
     saturated: float = 0.5
@@ -75,7 +75,6 @@ class Limits:
     constant: float = 1e-3
     falling: float = 0.01
     learned: float = 0.5
-    patience: int = 2
 
     def __post_init__(self) -> None:
         for name in ("saturated", "dead", "learned"):
@@ -84,7 +83,6 @@ class Limits:
             in_range(name, getattr(self, name), 0.0, 1.0, closed="neither")
         for name in ("exploding_gradient", "exploding_activation", "exploding_weight"):
             in_range(name, getattr(self, name), 0.0, closed="neither")
-        whole("patience", self.patience)
 
 
 @dataclass(frozen=True)
@@ -100,15 +98,16 @@ class State:
     fatal: bool = False
 
 
-def examine(looks: Sequence[Look], limits: Limits, known: Sequence[Finding] = ()) -> list[Finding]:
+def examine(looks: Sequence[Look], limits: Limits, known: Sequence[Finding] = (), patience: int = 2) -> list[Finding]:
     """Return what the last look adds to the `known` findings.
 
-    A state that a rule sees is a warning. It is critical once it has lasted for `limits.patience` looks in which the network did not learn;
-    values that are not finite are critical at once.
+    A state that a rule sees is a warning. It is critical once it has lasted for `patience` regular looks in which the network did not
+    learn; values that are not finite are critical at once.
     """
     last = looks[-1]
-    recent = [{(s.symptom, s.layer) for s in states(look, limits)} for look in looks[-limits.patience :]]
-    stuck = len(looks) > limits.patience and not learning(looks, limits)
+    regular = [look for look in looks if look.is_regular]
+    recent = [{(s.symptom, s.layer) for s in states(look, limits)} for look in regular[-patience:]]
+    stuck = last.is_regular and len(regular) > patience and not learning(regular, limits, patience)
     told = {(f.symptom, f.layer, f.severity) for f in known}
     new = []
     for state in states(last, limits):
@@ -122,13 +121,13 @@ def examine(looks: Sequence[Look], limits: Limits, known: Sequence[Finding] = ()
     return new
 
 
-def learning(looks: Sequence[Look], limits: Limits) -> bool:
+def learning(looks: Sequence[Look], limits: Limits, patience: int = 2) -> bool:
     """True where the probe's loss has lately fallen, or has fallen far from the start and the output depends on the input."""
     last = looks[-1]
     losses = [look.loss if math.isfinite(look.loss) else math.inf for look in looks]
     if math.isinf(losses[-1]):
         return False
-    before, lately = losses[: -limits.patience] or losses[:1], losses[-limits.patience :]
+    before, lately = losses[:-patience] or losses[:1], losses[-patience:]
     if min(lately) < (1 - limits.falling) * min(before) and last.spread > limits.constant:
         return True
     return last.spread > limits.constant and losses[-1] <= limits.learned * losses[0]
@@ -229,4 +228,16 @@ def worst(looks: Sequence[Look]) -> dict[str, Any]:
         numbers[f"{key}_worst"] = max(peak(look, field) for look in looks)
     numbers["gradient_ratio"] = ratio(looks[-1])
     numbers["gradient_ratio_worst"] = min(ratio(look) for look in looks)
+    return numbers
+
+
+def by_layer(look: Look) -> dict[str, float]:
+    """Return the saturation of each layer that can saturate, and the dead share of each that can die, as keys for `logs`."""
+    numbers: dict[str, float] = {}
+    for a in look.hidden:
+        for key, kinds, value in (("saturation", SATURATING, a.saturated), ("dead", RECTIFYING, a.dead)):
+            if a.kind in kinds:
+                name = f"{key}/{a.layer}"
+                # A recurrent layer has several gates; its worst counts.
+                numbers[name] = max(numbers.get(name, 0.0), value if look.finite else 1.0)
     return numbers

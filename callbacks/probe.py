@@ -1,8 +1,7 @@
 """A look at a model: one batch forward and backward, compiled, of which only numbers come back."""
 
-import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,94 +11,15 @@ from keras import ops, tree
 from keras_ext import _backend
 from keras_ext._backend import keras_private
 from keras_ext.callbacks import statistics
-from keras_ext.layers import Dropout
+from keras_ext.callbacks.look import Activation, Look, Weight
+from keras_ext.callbacks.recording import Recording, watched_layers
 
-# Layers whose inner layers run once a time step, inside a loop of the framework: their outputs cannot be read from outside it.
-_LOOPS = (keras.layers.RNN, keras.layers.TimeDistributed, keras.layers.Bidirectional)
-# Layers that do nothing but change their input at random in training.
-_RANDOM = (
-    Dropout,
-    keras.layers.Dropout,
-    keras.layers.SpatialDropout1D,
-    keras.layers.SpatialDropout2D,
-    keras.layers.SpatialDropout3D,
-    keras.layers.GaussianDropout,
-    keras.layers.GaussianNoise,
-    keras.layers.AlphaDropout,
-)
-# Rates of dropout inside recurrent layers and their cells.
-_RATES = ("dropout", "recurrent_dropout")
-# Activations that are layers of their own, without an `activation` attribute.
-_ACTIVATION_LAYERS = {keras.layers.ReLU: "relu"}
 # float16 gradients are zero under 6e-8 and infinite over 65504; `fit` looks for a scale between, and so does a look.
 _SCALES = {"float16": (2.0**10, 1.0, 2.0**-10)}
 
 
-@dataclass(frozen=True)
-class Activation:
-    """One layer's output on the probe; `statistics.activation_statistics` says what the numbers are."""
-
-    layer: str
-    kind: str
-    is_output: bool
-    saturated: float
-    saturated_units: float
-    dead: float
-    zeros: float
-    rms: float
-    finite: bool
-
-
-@dataclass(frozen=True)
-class Weight:
-    """One weight and its gradient on the probe; `statistics.weight_statistics` says what the numbers are."""
-
-    layer: str
-    path: str
-    is_kernel: bool
-    gradient_norm: float
-    weight_norm: float
-    largest: float
-    zero_gradients: float
-    finite: bool
-
-
-@dataclass(frozen=True)
-class Look:
-    """A model at one moment of its training, seen on the probe batch.
-
-    `step` counts the batches of this fit, `epoch` its epochs; both are 0 before the first step. `spread` is 0 where the model predicts the
-    same whatever its input.
-    """
-
-    step: int
-    epoch: int
-    loss: float
-    spread: float
-    activations: tuple[Activation, ...]
-    weights: tuple[Weight, ...]
-
-    @property
-    def hidden(self) -> tuple[Activation, ...]:
-        """The activations that are no output of the model."""
-        return tuple(a for a in self.activations if not a.is_output)
-
-    @property
-    def kernels(self) -> tuple[Weight, ...]:
-        """The weights with two axes or more, in the order of the layers."""
-        return tuple(w for w in self.weights if w.is_kernel)
-
-    @property
-    def finite(self) -> bool:
-        """False where the loss, an activation, a weight or a gradient is NaN or infinite."""
-        return bool(np.isfinite(self.loss)) and all(p.finite for p in (*self.activations, *self.weights))
-
-    @property
-    def gradient_ratio(self) -> float:
-        """Gradient norm of the first kernel over the largest of any kernel; 1 where all are zero or there is none."""
-        norms = [w.gradient_norm for w in self.kernels]
-        largest = max(norms, default=0.0)
-        return norms[0] / largest if largest > 0 else 1.0
+class UnknownLayer(ValueError):
+    """The model has no layer of a name that it was asked about."""
 
 
 class Probe:
@@ -112,12 +32,19 @@ class Probe:
     Args:
         model: a built and compiled Keras model.
         data: `(x, y, sample_weight)`, structures of arrays as `fit` takes them; the last two may be None.
+        rank: whether to measure effective ranks.
+        layers: names of the layers to tell about; None for all.
+
+    Raises:
+        UnknownLayer: the model has no layer of that name.
     """
 
-    def __init__(self, model: Any, data: tuple[Any, Any, Any]) -> None:
+    def __init__(self, model: Any, data: tuple[Any, Any, Any], rank: bool = False, layers: Sequence[str] | None = None) -> None:
         self._model = model
+        self._layers = layers if layers is None else _known(layers, model)
         self._data = tree.map_structure(_as_fit_does, data)
-        self._watched = list(_watched_layers(model))
+        self._rank = rank
+        self._watched = list(watched_layers(model))
         # On PyTorch a wrapped module computes with its own parameters, of which a stateless scope does not know.
         foreign = {
             id(v)
@@ -131,53 +58,90 @@ class Probe:
         self._owner = {id(v): layer.name for layer in keras_private.flatten_layers(model) for v in layer.trainable_variables}
         half = any(layer.compute_dtype == "float16" for layer in keras_private.flatten_layers(model))
         self._scales = _SCALES["float16"] if half else (1.0,)
-        self._seen: list[tuple[str, str, bool]] = []
+        self._seen: list[tuple[str, str, str, bool]] = []
+        self._kept: Any = None
         self._run = _backend.compile_probe(self._forward, self._reduce)
 
-    def look(self, step: int, epoch: int) -> Look:
+    def look(self, step: int, epoch: int, is_regular: bool = True) -> Look:
         """Return the model's state now."""
-        for scale in self._scales[:-1]:
-            look = self._look(step, epoch, scale)
+        for scale in self._scales:
+            look, kept = self._look(step, epoch, scale, is_regular)
             if look.finite:
-                return look
-        return self._look(step, epoch, self._scales[-1])
+                break
+        self._kept = kept
+        return look
 
-    def _look(self, step: int, epoch: int, scale: float) -> Look:
-        data = (*self._data, ops.convert_to_tensor(scale, "float32"))
-        vector = [float(v) for v in self._run(self._trainable, self._other, data)]
-        loss, spread, rest = vector[0], vector[1], vector[2:]
-        activations, width = [], len(statistics.ACTIVATION_FIELDS)
-        for i, (layer, kind, is_output) in enumerate(self._seen):
-            values = dict(zip(statistics.ACTIVATION_FIELDS, rest[i * width : (i + 1) * width], strict=True))
-            activations.append(Activation(layer, kind, is_output, **{**values, "finite": values["finite"] == 1.0}))
-        rest, width = rest[len(activations) * width :], len(statistics.WEIGHT_FIELDS)
+    def _look(self, step: int, epoch: int, scale: float, is_regular: bool) -> tuple[Look, Any]:
+        is_first = self._kept is None
+        before = self._zeros() if is_first else self._kept
+        data = (*self._data, ops.convert_to_tensor(scale, "float32"), before)
+        vector, kept = self._run(self._trainable, self._other, data)
+        loss, spread, rest = float(vector[0]), float(vector[1]), vector[2:].astype("float64")
+        width = len(statistics.ACTIVATION_FIELDS)
+        activations = []
+        for i, seen in enumerate(self._seen):
+            values: dict[str, float] = dict(zip(statistics.ACTIVATION_FIELDS, map(float, rest[i * width : (i + 1) * width]), strict=True))
+            activations.append(_activation(*seen, values, self._rank))
+        rows = rest[len(activations) * width :].reshape(len(self._trainable), len(statistics.WEIGHT_FIELDS))
         weights = []
-        for i, variable in enumerate(self._trainable):
-            values = dict(zip(statistics.WEIGHT_FIELDS, rest[i * width : (i + 1) * width], strict=True))
+        for variable, row in zip(self._trainable, rows, strict=True):
+            told: dict[str, float] = dict(zip(statistics.WEIGHT_FIELDS, map(float, row), strict=True))
+            if is_first:
+                told["update"] = math.nan
             owner = self._owner.get(id(variable), self._model.name)
-            weights.append(Weight(owner, variable.path, len(variable.shape) >= 2, **{**values, "finite": values["finite"] == 1.0}))
-        return Look(step, epoch, loss, spread, tuple(activations), tuple(weights))
+            if self._layers is None or owner in self._layers:
+                weights.append(_weight(variable, owner, told))
+        return Look(step, epoch, loss, spread, tuple(activations), tuple(weights), is_regular), kept
+
+    def _zeros(self) -> Any:
+        sizes = [math.prod(v.shape) for v in self._trainable]
+        return ops.zeros((sum(len(range(0, n, -(-n // statistics.KEPT) or 1)) for n in sizes),), "float32")
 
     def _forward(self, trainable: list[Any], other: list[Any], data: Any) -> tuple[Any, Any]:
-        x, y, sample_weight, scale = data
-        outputs: list[tuple[Any, Any, str, Any]] = []
+        x, y, sample_weight, scale, before = data
+        recording = Recording(self._model, self._watched)
         mapping = [*zip(self._trainable, trainable, strict=True), *zip(self._other, other, strict=True)]
-        with (
-            keras.StatelessScope(state_mapping=mapping, collect_losses=True),
-            _recording(self._model, self._watched, outputs),
-        ):
+        with keras.StatelessScope(state_mapping=mapping, collect_losses=True), recording:
             predictions = self._model(x, training=True)
             loss = self._model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=sample_weight, training=True)
-        ends = {id(p) for p in tree.flatten(predictions)}
-        self._seen = [(layer.name, kind, id(y) in ends) for layer, y, kind, _ in outputs]
-        numbers = [statistics.activation_statistics(ops.stop_gradient(y), kind, axis) for _, y, kind, axis in outputs]
+            seen = recording.values(predictions)
+        seen = [s for s in seen if self._layers is None or s.layer in self._layers]
+        self._seen = [(s.layer, s.kind, s.part, s.is_output) for s in seen]
+        numbers = [statistics.activation_statistics(ops.stop_gradient(s.values), s.kind, s.axis, self._rank) for s in seen]
         spreads = [statistics.spread(ops.stop_gradient(p)) for p in tree.flatten(predictions)]
-        return ops.cast(loss, "float32") * scale, (numbers, ops.max(ops.stack(spreads)), scale)
+        return ops.cast(loss, "float32") * scale, (numbers, ops.max(ops.stack(spreads)), scale, before)
 
-    def _reduce(self, loss: Any, gradients: list[Any], trainable: list[Any], outputs: Any) -> Any:
-        numbers, spread, scale = outputs
-        weights = [statistics.weight_statistics(w, ops.cast(g, "float32") / scale) for w, g in zip(trainable, gradients, strict=True)]
-        return ops.concatenate([ops.stack([loss / scale, spread]), *numbers, *weights])
+    def _reduce(self, loss: Any, gradients: list[Any], trainable: list[Any], outputs: Any) -> tuple[Any, Any]:
+        numbers, spread, scale, before = outputs
+        head = [ops.stack([loss / scale, spread]), *numbers]
+        if not trainable:
+            return ops.concatenate(head), before
+        unscaled = [ops.cast(g, "float32") / scale for g in gradients]
+        weights, kept = statistics.weight_statistics(trainable, unscaled, before)
+        return ops.concatenate([*head, ops.reshape(weights, (-1,))]), kept
+
+
+def _known(layers: Sequence[str], model: Any) -> tuple[str, ...]:
+    names = [layer.name for layer in keras_private.flatten_layers(model) if not isinstance(layer, keras.layers.InputLayer)]
+    for name in layers:
+        if name not in names:
+            raise UnknownLayer(f"`layers` must name layers of the model, got {name!r}. It has {', '.join(names)}.")
+    return tuple(layers)
+
+
+def _activation(layer: str, kind: str, part: str, is_output: bool, values: dict[str, float], rank: bool) -> Activation:
+    if not rank:
+        values["rank"] = math.nan
+    return Activation(layer, kind, part, is_output, **values, finite=math.isfinite(values["rms"]))
+
+
+def _weight(variable: Any, layer: str, values: dict[str, float]) -> Weight:
+    is_kernel = len(variable.shape) >= 2
+    finite = math.isfinite(values["gradient_norm"]) and math.isfinite(values["weight_norm"])
+    # The last axis of a kernel is that of the units, the others are summed.
+    fan_in = math.prod(variable.shape[:-1])
+    scale = values["weight_norm"] / math.sqrt(math.prod(variable.shape)) * math.sqrt(fan_in) if is_kernel else math.nan
+    return Weight(layer, variable.path, is_kernel, **values, finite=finite, scale=scale)
 
 
 def _as_fit_does(array: Any) -> Any:
@@ -188,69 +152,3 @@ def _as_fit_does(array: Any) -> Any:
     if np.issubdtype(array.dtype, np.floating):
         array = array.astype(keras.config.floatx())
     return ops.convert_to_tensor(array)
-
-
-def activation_of(layer: Any) -> str | None:
-    """Return the name of the activation that ends `layer`, or None if it has none that saturates or dies."""
-    kind = next((name for cls, name in _ACTIVATION_LAYERS.items() if isinstance(layer, cls)), None)
-    if kind is None:
-        kind = getattr(getattr(layer, "activation", None), "__name__", None)
-    return kind if kind in statistics.SATURATING + statistics.RECTIFYING else None
-
-
-def _watched_layers(model: Any) -> Iterator[tuple[Any, str]]:
-    hidden = {
-        id(inner)
-        for layer in keras_private.flatten_layers(model)
-        if isinstance(layer, _LOOPS)
-        for inner in keras_private.flatten_layers(layer)
-    }
-    for layer in keras_private.flatten_layers(model):
-        kind = activation_of(layer)
-        if kind is not None and id(layer) not in hidden and not isinstance(layer, _LOOPS):
-            yield layer, kind
-
-
-@contextlib.contextmanager
-def _recording(model: Any, watched: list[tuple[Any, str]], outputs: list[Any]) -> Iterator[None]:
-    """Note the outputs of the watched layers, and switch off what is random, until the block ends."""
-    kept: list[tuple[Any, str, bool, Any]] = []
-
-    def replace(layer: Any, name: str, value: Any) -> None:
-        # On the instance, whose own value or that of its class shows again afterwards.
-        kept.append((layer, name, name in vars(layer), vars(layer).get(name)))
-        setattr(layer, name, value)
-
-    try:
-        for layer, kind in watched:
-            axis = 1 if getattr(layer, "data_format", None) == "channels_first" else -1
-            replace(layer, "call", _noting(layer, kind, axis, outputs))
-        for layer in keras_private.flatten_layers(model):
-            if isinstance(layer, _RANDOM):
-                replace(layer, "call", _pass_through)
-            for rate in _RATES:
-                if isinstance(vars(layer).get(rate), float):
-                    replace(layer, rate, 0.0)
-        yield
-    finally:
-        for layer, name, was_own, value in reversed(kept):
-            if was_own:
-                setattr(layer, name, value)
-            else:
-                delattr(layer, name)
-
-
-def _pass_through(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-    return inputs
-
-
-def _noting(layer: Any, kind: str, axis: int, outputs: list[Any]) -> Callable[..., Any]:
-    call = layer.call
-
-    def noting(*args: Any, **kwargs: Any) -> Any:
-        y = call(*args, **kwargs)
-        if not isinstance(y, tuple | list | dict):
-            outputs.append((layer, y, kind, axis))
-        return y
-
-    return noting

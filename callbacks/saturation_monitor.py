@@ -1,41 +1,53 @@
 """The callback: when to look, and what to do with what was found. No arithmetic."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-from keras import tree
 
 from keras_ext._backend import keras_private
-from keras_ext._checks import bad_argument, one_of, whole
-from keras_ext.callbacks.findings import Finding, Limits, examine, worst
-from keras_ext.callbacks.probe import Look, Probe
+from keras_ext._checks import bad_argument, flag, one_of, whole
+from keras_ext.callbacks.findings import Finding, Limits, by_layer, examine, worst
+from keras_ext.callbacks.look import Look
+from keras_ext.callbacks.probe import Probe, UnknownLayer
+from keras_ext.callbacks.rhythm import Rhythm
+from keras_ext.callbacks.samples import probe_batch
 
 
 class SaturationMonitor(keras.callbacks.Callback):
     """Name the layers that saturate, die, vanish or explode while a model trains, and say what mends them.
 
-    Before the first step and at the end of each epoch it runs a probe of at most `probe_size` samples forward and backward, compiled, and
-    compares a few numbers a layer with `limits`. The model, its optimizer, metrics and random state stay as they are. The probe's gradient
-    is that of training without dropout; batch normalization uses the probe's own statistics. A model that has no weights before its first
-    step (a Sequential without `Input`, on TensorFlow) is first looked at after that step. A model that the probe cannot run is trained all
-    the same, with one warning.
+    Before the first step, after steps 1, 10, 100 and 1000 of the first epoch and at the end of each epoch it runs a probe of at most
+    `probe_size` samples forward and backward, compiled, and compares a few numbers a layer with `limits`. The model, its optimizer, metrics
+    and random state stay as they are. The probe's gradient is that of training without dropout; batch normalization uses the probe's own
+    statistics. A model that has no weights before its first step (a Sequential without `Input`, on TensorFlow) is first looked at after
+    that step. A model that the probe cannot run is trained all the same, with one warning. A fit that goes on at a later epoch
+    (`initial_epoch`, BackupAndRestore) goes on counting, without the looks of a first epoch.
 
     Into `logs` at each epoch's end, for History, CSVLogger, EarlyStopping and KerasTuner objectives: `saturation` (share of saturated
     outputs of the worst hidden layer), `dead` (share of dead units of the worst ReLU layer), `gradient_ratio` (first kernel's gradient norm
     over the largest), each also as `..._worst` of the run so far, and `critical` (number of critical findings so far).
 
     Args:
-        x: inputs as `fit` takes them: an array, or a list or dict of arrays.
-        y: targets likewise; None only for models that add their own losses.
+        x: inputs as `fit` takes them: an array, a list or dict of arrays, or a dataset of batches (tf.data, PyDataset, DataLoader), whose
+            first samples are copied now.
+        y: targets likewise; None with a dataset, and for models that add their own losses.
         sample_weight: weights likewise, or None.
+        every: `"epoch"`, or a number of steps after each of which it looks instead.
+        layers: names of the layers to look at; None for all.
         limits: the rules' limits.
         on_critical: at a critical finding `"warn"` warns (of warnings `findings` alone tells), `"stop"` ends the training as EarlyStopping
             does, `"raise"` raises RuntimeError, and None only records it.
+        patience: looks in a row, not counting those within the first epoch, for which a state must last while the loss does not fall,
+            to be critical. Values that are not finite are critical at once.
         probe_size: samples to look at; drawn from `x` with `seed`.
         seed: of that draw.
+        rank: whether to measure the effective rank of the activations, which costs a decomposition each.
+        per_layer: whether to put `saturation/<layer>` and `dead/<layer>` into `logs` too.
+        report: file that gets a page of findings, picture and table at the end of the fit (HTML that needs nothing else).
+        log_dir: folder that gets TensorBoard scalars of each look; needs the package tensorboard.
         on_finding: function that is called with each new Finding. A function survives the copies that KerasTuner makes of callbacks, so
             it is the way to hear of findings inside a search.
 
@@ -48,6 +60,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         TypeError: `x` holds no arrays.
 
     Example:
+        >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> x, y = rng.normal(size=(64, 8)), rng.integers(0, 2, 64)
         >>> model = keras.Sequential([keras.layers.Dense(8, "sigmoid"), keras.layers.Dense(1, "sigmoid")])
@@ -64,10 +77,17 @@ class SaturationMonitor(keras.callbacks.Callback):
         y: Any = None,
         *,
         sample_weight: Any = None,
+        every: str | int = "epoch",
+        layers: Sequence[str] | None = None,
         limits: Limits | None = None,
         on_critical: str | None = "warn",
+        patience: int = 2,
         probe_size: int = 256,
         seed: int = 0,
+        rank: bool = False,
+        per_layer: bool = False,
+        report: str | Path | None = None,
+        log_dir: str | Path | None = None,
         on_finding: Callable[[Finding], None] | None = None,
     ) -> None:
         super().__init__()
@@ -75,49 +95,118 @@ class SaturationMonitor(keras.callbacks.Callback):
             raise bad_argument("limits", "a keras_ext.callbacks.Limits or None", limits, error=TypeError)
         if on_finding is not None and not callable(on_finding):
             raise bad_argument("on_finding", "a function of one Finding, or None", on_finding, error=TypeError)
+        self.every = every
+        self.layers = layers if layers is None else _names(layers)
         self.limits = limits or Limits()
         self.on_critical = one_of("on_critical", on_critical, ("warn", "stop", "raise", None))
+        self.patience = whole("patience", patience)
         self.probe_size = whole("probe_size", probe_size)
         self.seed = whole("seed", seed, 0)
+        self.rank = flag("rank", rank)
+        self.per_layer = flag("per_layer", per_layer)
+        self.report = report if report is None else Path(report)
+        self.log_dir = log_dir if log_dir is None else Path(log_dir)
         self.on_finding = on_finding
         self.findings: list[Finding] = []
         self.looks: list[Look] = []
-        self._data = _sample((x, y, sample_weight), probe_size, seed)
+        self._rhythm = Rhythm(every)
+        self._data = probe_batch(x, y, sample_weight, size=probe_size, seed=seed)
         self._probe: Probe | None = None
-        self._step = self._epoch_began = 0
-        self._blind = False
+        self._step = self._epoch_began = self._epoch = 0
+        self._is_first_epoch = self._blind = False
+        self._scalars: Any = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Forget the last fit, and look at the first weights if they exist yet."""
+        """Forget the last fit."""
         self.findings, self.looks = [], []
-        self._step, self._epoch_began, self._probe, self._blind = 0, 0, None, False
+        self._probe, self._blind, self._is_first_epoch = None, False, True
+        if self.log_dir is not None:
+            from keras_ext.callbacks.scalars import Scalars
+
+            self._scalars = Scalars(self.log_dir)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Look at the first weights, if they exist yet. Only now is it known whether the fit goes on from an earlier one."""
+        self._epoch = epoch
+        if not self._is_first_epoch:
+            return
+        self._step = self._epoch_began = epoch * ((self.params or {}).get("steps") or 0)
+        self._rhythm.begin(self._step)
+        if epoch:
+            self._rhythm.end_early_looks()
         if _is_built(self.model):
-            self._look(0)
+            self._look(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Count the steps; take the first look once a model without input shape has been built by its first step."""
+        """Count the steps, and look where it is time to; what the last step left is seen here, before the next one begins."""
         self._step = self._epoch_began + batch
-        if self._probe is None and self._step > 0:
-            self._look(0)
+        if self._step == 0:
+            return
+        if self._probe is None and not self._blind:
+            # A model without input shape has been built by its first step.
+            self._look(self._epoch)
+            self._rhythm.is_due(self._step)
+        elif self._rhythm.is_due(self._step):
+            self._look(self._epoch, self._rhythm.is_regular)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Look, and put the numbers into `logs`."""
         self._step = self._epoch_began = self._epoch_began + ((self.params or {}).get("steps") or self._step - self._epoch_began + 1)
-        self._look(epoch + 1)
+        self._is_first_epoch = False
+        due = self._rhythm.is_due(self._step)
+        self._rhythm.end_early_looks()
+        if due or not self._rhythm.is_regular or not self.looks:
+            self._look(epoch + 1)
         if logs is not None and self.looks:
             logs.update(worst(self.looks), critical=sum(f.severity == "critical" for f in self.findings))
+            if self.per_layer:
+                logs.update(by_layer(self.looks[-1]))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Drop the compiled look, which holds the model."""
+        """Drop the compiled look, which holds the model, and write what is to be written."""
         self._probe = None
+        if self._scalars is not None:
+            self._scalars.close()
+            self._scalars = None
+        if self.report is not None:
+            from keras_ext.callbacks.page import write_page
 
-    def _look(self, epoch: int) -> None:
+            try:
+                write_page(self.report, self.looks, self.findings, title=f"{self.model.name}, as SaturationMonitor saw it")
+            except OSError as error:  # what was trained must not be lost
+                warnings.warn(f"SaturationMonitor could not write its report. {type(error).__name__}: {error}", stacklevel=2)
+
+    def table(self) -> Any:
+        """Return the last look as a table of layers, and the findings with their advice, for `rich.print`."""
+        from keras_ext.callbacks.table import table
+
+        return table(self.looks, self.findings)
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Return a matplotlib Figure of layers by looks, findings marked; with `path`, save it too."""
+        from keras_ext.callbacks.picture import picture
+
+        figure = picture(self.looks, self.findings)
+        if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path, dpi=150)
+        return figure
+
+    def to_json(self, path: str | Path) -> None:
+        """Write looks and findings to a file; `keras_ext.callbacks.json_report.from_json` reads it."""
+        from keras_ext.callbacks.json_report import to_json
+
+        to_json(path, self.looks, self.findings)
+
+    def _look(self, epoch: int, is_regular: bool = True) -> None:
         if self._blind:
             return
         model = self.model  # read once: on JAX each read brings the training state back into the variables
         try:
-            self._probe = self._probe or Probe(model, self._data)
-            self.looks.append(self._probe.look(self._step, epoch))
+            self._probe = self._probe or Probe(model, self._data, rank=self.rank, layers=self.layers)
+            self.looks.append(self._probe.look(self._step, epoch, is_regular))
+        except UnknownLayer:
+            raise
         except Exception as error:  # a monitor must not end a training that runs without it
             self._blind = True
             reason = " ".join(str(error).split())
@@ -126,7 +215,9 @@ class SaturationMonitor(keras.callbacks.Callback):
                 f"SaturationMonitor cannot look at this model; training goes on without it. {type(error).__name__}: {reason}", stacklevel=2
             )
             return
-        new = examine(self.looks, self.limits, self.findings)
+        if self._scalars is not None:
+            self._scalars.write(self.looks[-1])
+        new = examine(self.looks, self.limits, self.findings, self.patience)
         self.findings.extend(new)
         for finding in new:
             if self.on_finding is not None:
@@ -149,16 +240,8 @@ def _is_built(model: Any) -> bool:
     return model.built and all(layer.built for layer in keras_private.flatten_layers(model))
 
 
-def _sample(data: tuple[Any, Any, Any], size: int, seed: int) -> tuple[Any, Any, Any]:
-    """Return `size` samples, or all if there are fewer, drawn without repetition and copied."""
-    arrays = [np.asarray(a) for a in tree.flatten(data) if a is not None]
-    if not arrays or any(a.ndim == 0 or a.dtype == object for a in arrays):
-        raise bad_argument(
-            "x", "an array, or a list or dict of arrays", type(data[0]).__name__,
-            "Give the monitor a few hundred samples as arrays, whatever `fit` is given.", TypeError,
-        )  # fmt: skip
-    lengths = {len(a) for a in arrays}
-    if len(lengths) > 1 or lengths == {0}:
-        raise ValueError(f"`x`, `y` and `sample_weight` must have the same number of samples, at least 1, got {sorted(lengths)}.")
-    chosen = np.sort(np.random.default_rng(seed).permutation(lengths.pop())[:size])
-    return tree.map_structure(lambda a: None if a is None else np.asarray(a)[chosen], data)
+def _names(layers: Any) -> tuple[str, ...]:
+    names = tuple(layers) if isinstance(layers, list | tuple) else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise bad_argument("layers", "None or names of layers", layers, 'Write layers=["dense_1", "dense_2"].', TypeError)
+    return names

@@ -239,9 +239,10 @@ def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Seq
 
 
 def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector`.
+    """Compile `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector, rest`.
 
-    Returns a function of the lists of variables and the data; it differentiates the loss by `trainable` and returns the vector as NumPy.
+    Returns a function of the lists of variables and the data; it differentiates the loss by `trainable`, and returns the vector as NumPy
+    and the rest as it is.
     """
 
     @jax.jit
@@ -250,6 +251,7 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
         return reduce(loss, gradients, trainable, outputs)
 
     def probe(trainable: list[Any], other: list[Any], data: Any) -> Any:
-        return np.asarray(run([v.value for v in trainable], [v.value for v in other], data))
+        vector, rest = run([v.value for v in trainable], [v.value for v in other], data)
+        return np.asarray(vector), rest
 
     return probe

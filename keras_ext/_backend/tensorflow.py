@@ -371,9 +371,10 @@ def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Seq
 
 
 def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector`.
+    """Compile `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector, rest`.
 
-    Returns a function of the lists of variables and the data; it differentiates the loss by `trainable` and returns the vector as NumPy.
+    Returns a function of the lists of variables and the data; it differentiates the loss by `trainable`, and returns the vector as NumPy
+    and the rest as it is.
     """
 
     @tf.function
@@ -388,6 +389,7 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
         def read(variables: list[Any]) -> list[Any]:
             return [tf.convert_to_tensor(v.value) for v in variables]
 
-        return run(read(trainable), read(other), data).numpy()
+        vector, rest = run(read(trainable), read(other), data)
+        return vector.numpy(), rest
 
     return probe

@@ -245,10 +245,10 @@ def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Seq
 
 
 def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:
-    """Join `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector`.
+    """Join `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector, rest`.
 
-    Returns a function of the lists of variables and the data; it differentiates the loss by `trainable` and returns the vector as NumPy.
-    It runs eagerly, as Keras does on PyTorch by default.
+    Returns a function of the lists of variables and the data; it differentiates the loss by `trainable`, and returns the vector as NumPy
+    and the rest as it is. It runs eagerly, as Keras does on PyTorch by default.
     """
 
     def probe(trainable: list[Any], other: list[Any], data: Any) -> Any:
@@ -263,6 +263,7 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True) if loss.requires_grad else [None] * len(leaves)
         with torch.no_grad():
             gradients = [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, leaves, strict=True)]
-            return reduce(loss, gradients, leaves, outputs).detach().cpu().numpy()
+            vector, rest = reduce(loss, gradients, leaves, outputs)
+            return vector.detach().cpu().numpy(), rest.detach()
 
     return probe

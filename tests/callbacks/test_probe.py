@@ -1,5 +1,8 @@
 """The look: its gradient is the one that the optimizer would get, and it leaves no trace."""
 
+import math
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -132,8 +135,11 @@ def test_a_look_leaves_no_trace():
     state = [v.numpy() for v in (*model.variables, *model.optimizer.variables, *model.metrics_variables)]
     calls = [layer.call for layer in model.layers]
     probe = Probe(model, (x, y, None))
-    first, second = probe.look(0, 0), probe.look(0, 0)
-    assert first == second
+    first, second, third = (probe.look(0, 0) for _ in range(3))
+    assert second == third
+    assert replace(first, weights=second.weights) == second
+    assert [math.isnan(w.update) for w in first.weights] == [True] * len(first.weights)
+    assert [w.update for w in second.weights] == [0.0] * len(first.weights)
     for before, after in zip(state, (*model.variables, *model.optimizer.variables, *model.metrics_variables), strict=True):
         np.testing.assert_array_equal(before, after.numpy())
     assert calls == [layer.call for layer in model.layers]

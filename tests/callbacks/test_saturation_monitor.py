@@ -7,9 +7,12 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from keras import ops
+from rich.console import Console
 
 import keras_ext
 from keras_ext.callbacks import Limits, SaturationMonitor
+from keras_ext.callbacks.json_report import from_json
 
 
 def data(n=512):
@@ -131,8 +134,7 @@ def test_it_pickles_and_is_used_again():
     assert monitor.findings
     network().fit(x, y, epochs=2, verbose=0, callbacks=[monitor])
     assert monitor.findings == []
-    assert [look.epoch for look in monitor.looks] == [0, 1, 2]
-    assert [look.step for look in monitor.looks] == [0, 16, 32]
+    assert [(look.step, look.epoch) for look in monitor.looks if look.is_regular] == [(0, 0), (16, 1), (32, 2)]
     copy.deepcopy(monitor.findings)
 
 
@@ -155,8 +157,8 @@ def test_the_probe_is_a_seeded_sample():
         (
             {"x": iter([1])},
             TypeError,
-            "`x` must be an array, or a list or dict of arrays, got 'list_iterator'. "
-            "Give the monitor a few hundred samples as arrays, whatever `fit` is given.",
+            "`x` must be arrays, or a dataset that can be read again, got 'list_iterator'. A generator gives its samples once, and `fit` "
+            "needs them. Give the monitor a few hundred samples as arrays: `SaturationMonitor(x[:512], y[:512])`.",
         ),
         ({"x": np.ones((3, 2)), "probe_size": 0}, ValueError, "`probe_size` must be a whole number of at least 1, got 0."),
         (
@@ -198,7 +200,10 @@ def test_a_model_without_weights_before_its_first_step_is_watched(kind):
     model = keras.Sequential(layers) if kind == "sequential" else Subclassed()
     model.compile("sgd", "binary_crossentropy")
     monitor, history = fit(model, epochs=2)
-    assert [len(look.weights) for look in monitor.looks] == [4, 4, 4]
+    # Before the first step Keras builds it on JAX and PyTorch alone.
+    first = [(1, True)] if keras.backend.backend() == "tensorflow" else [(0, True), (1, False)]
+    assert [(look.step, look.is_regular) for look in monitor.looks] == [*first, (10, False), (16, True), (32, True)]
+    assert {len(look.weights) for look in monitor.looks} == {4}
     assert len(history["gradient_ratio"]) == 2
 
 
@@ -247,7 +252,7 @@ def test_steps_count_batches_also_where_several_run_at_once():
     model.compile("sgd", "binary_crossentropy", steps_per_execution=4)
     monitor = SaturationMonitor(x, y)
     model.fit(x, y, epochs=2, batch_size=32, verbose=0, callbacks=[monitor])
-    assert [look.step for look in monitor.looks] == [0, 8, 16]
+    assert [(look.step, look.is_regular) for look in monitor.looks] == [(0, True), (4, False), (8, True), (16, True)]
 
 
 def test_a_call_of_the_users_own_on_a_layer_stays():
@@ -262,3 +267,53 @@ def test_a_call_of_the_users_own_on_a_layer_stays():
 def test_numbers_of_a_network_that_is_not_finite_are_the_worst():
     _, history = fit(network(rate=1e30, loss="mse"), epochs=2)
     assert (history["saturation"][-1], history["dead"][-1], history["gradient_ratio"][-1]) == (1.0, 1.0, 0.0)
+
+
+def test_keys_of_single_layers():
+    _, history = fit(network("sigmoid", bias=keras.initializers.Constant(-30.0)), epochs=2, per_layer=True)
+    assert {key for key in history if "/" in key} == {"saturation/h0", "saturation/h1"}
+    assert history["saturation/h0"] == [1.0, 1.0]
+
+
+def test_the_update_is_the_way_since_the_last_look():
+    model = network()
+    start = [w.copy() for w in model.get_weights()]
+    monitor, _ = fit(model, epochs=1, every=16)
+    for weight, before, after in zip(monitor.looks[-1].weights, start, model.get_weights(), strict=True):
+        assert weight.update == pytest.approx(np.linalg.norm(after - before), rel=1e-4)
+        assert weight.update > 0
+
+
+def test_table_picture_file_and_report_are_written(tmp_path):
+    monitor, _ = fit(network(bias=keras.initializers.Constant(-30.0)), report=tmp_path / "a" / "report.html")
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert "dead relu" in page
+    assert "h0" in page
+    assert "h0" in "".join(str(segment.text) for segment in Console(width=120).render(monitor.table()))
+    monitor.plot(tmp_path / "b" / "looks.png")
+    assert (tmp_path / "b" / "looks.png").stat().st_size > 10_000
+    monitor.to_json(tmp_path / "looks.json")
+    looks, findings = from_json(tmp_path / "looks.json")
+    assert findings == monitor.findings
+    assert [look.loss for look in looks] == [look.loss for look in monitor.looks]
+
+
+def test_a_report_that_cannot_be_written_costs_no_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.warns(UserWarning, match="could not write its report"):
+        _, history = fit(network(), epochs=1, report=tmp_path / "file" / "report.html")
+    assert len(history["loss"]) == 1
+
+
+def test_scalars_are_written_while_it_trains(tmp_path):
+    pytest.importorskip("tensorboard")
+    monitor, _ = fit(network(), epochs=1, log_dir=tmp_path)
+    copy.deepcopy(monitor)
+    assert [path.stat().st_size > 100 for path in tmp_path.iterdir()] == [True]
+
+
+def test_a_wrong_layer_is_told_before_the_first_step():
+    model = network()
+    with pytest.raises(ValueError, match="`layers` must name layers of the model, got 'h9'"):
+        fit(model, layers=["h9"])
+    assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 0

@@ -18,6 +18,7 @@ def test_slope_share_is_the_slope_over_the_steepest(kind):
         "tanh": np.tanh,
         "softsign": lambda v: v / (1 + np.abs(v)),
         "hard_sigmoid": lambda v: np.clip(v / 6 + 0.5, 0, 1),
+        "sparse_sigmoid": lambda v: np.clip((v + 1) / 2, 0, 1),
         "hard_tanh": lambda v: np.clip(v, -1, 1),
     }[kind]
     np.testing.assert_allclose(ops.convert_to_numpy(activation(ops.convert_to_tensor(x, "float32"))), forward(x), atol=1e-6)
@@ -28,38 +29,91 @@ def test_slope_share_is_the_slope_over_the_steepest(kind):
     np.testing.assert_allclose(got, slope / slope.max(), atol=1e-5)
 
 
+def activation_numbers(y, kind, **arguments):
+    return dict(
+        zip(
+            statistics.ACTIVATION_FIELDS, ops.convert_to_numpy(statistics.activation_statistics(y, kind, **arguments)).tolist(), strict=True
+        )
+    )
+
+
+def weight_numbers(weight, gradient, before=None):
+    before = statistics.numbers_kept(ops.convert_to_tensor(weight, "float32")) * 0 if before is None else before
+    numbers, kept = statistics.weight_statistics([ops.convert_to_tensor(weight)], [ops.convert_to_tensor(gradient)], before)
+    return dict(zip(statistics.WEIGHT_FIELDS, ops.convert_to_numpy(numbers)[0].tolist(), strict=True)), kept
+
+
 def test_activation_statistics_count_pairs_units_and_zeros():
     y = np.array([[0.999, 0.5, 0.999], [0.999, 0.5, 0.5], [0.001, 0.5, 0.5], [0.999, 0.5, 0.5]])
-    saturated, units, dead, zeros, rms, finite = ops.convert_to_numpy(statistics.activation_statistics(y, "sigmoid"))
-    assert (saturated, units, dead, zeros, finite) == pytest.approx((5 / 12, 1 / 3, 0.0, 0.0, 1.0))
-    assert rms == pytest.approx(np.sqrt(np.mean(y**2)))
-    y = np.array([[0.0, 1.0], [0.0, 0.0]])
-    saturated, _, dead, zeros, _, _ = ops.convert_to_numpy(statistics.activation_statistics(y, "relu"))
-    assert (saturated, dead, zeros) == (0.0, 0.5, 0.75)
+    got = activation_numbers(y, "sigmoid")
+    assert got == pytest.approx(
+        {"saturated": 5 / 12, "saturated_units": 1 / 3, "dead": 0.0, "zeros": 0.0, "rms": np.sqrt(np.mean(y**2)), "rank": 0.0}
+    )
+    got = activation_numbers(np.array([[0.0, 1.0], [0.0, 0.0]]), "relu")
+    assert (got["saturated"], got["dead"], got["zeros"]) == (0.0, 0.5, 0.75)
+
+
+def test_a_softmax_is_saturated_where_one_choice_takes_all():
+    y = np.array([[0.99, 0.01, 0.0], [0.98, 0.01, 0.01], [1.0, 0.0, 0.0], [0.4, 0.3, 0.3]])
+    # 4 p (1 - p) is under .05 for p above .9873.
+    assert activation_numbers(y, "softmax")["saturated"] == 0.5
 
 
 def test_a_channel_is_dead_only_if_it_is_zero_everywhere():
     y = np.zeros((2, 3, 4, 4))
     y[1, 2, 3, 3] = 1.0  # channel 2 of three, on axis 1
-    assert ops.convert_to_numpy(statistics.activation_statistics(y, "relu", channel_axis=1))[2] == pytest.approx(2 / 3)
+    assert activation_numbers(y, "relu", channel_axis=1)["dead"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_told(bad):
-    assert ops.convert_to_numpy(statistics.activation_statistics(np.array([[1.0, bad]]), "relu"))[5] == 0.0
-    assert ops.convert_to_numpy(statistics.weight_statistics(np.array([1.0, 2.0]), np.array([bad, 1.0])))[4] == 0.0
-    assert ops.convert_to_numpy(statistics.weight_statistics(np.array([bad, 2.0]), np.array([0.0, 1.0])))[4] == 0.0
+    assert not np.isfinite(activation_numbers(np.array([[1.0, bad]]), "relu")["rms"])
+    assert not np.isfinite(weight_numbers(np.array([1.0, 2.0]), np.array([bad, 1.0]))[0]["gradient_norm"])
+    assert not np.isfinite(weight_numbers(np.array([bad, 2.0]), np.array([0.0, 1.0]))[0]["weight_norm"])
 
 
 def test_weight_statistics_are_norms_and_shares():
     w, g = np.array([[3.0, -4.0]]), np.array([[0.0, 5.0]])
-    np.testing.assert_allclose(ops.convert_to_numpy(statistics.weight_statistics(w, g)), [5.0, 5.0, 4.0, 0.5, 1.0], rtol=1e-6)
+    got, _ = weight_numbers(w, g, before=ops.convert_to_tensor([3.0, -1.0]))
+    assert got == pytest.approx({"gradient_norm": 5.0, "weight_norm": 5.0, "largest": 4.0, "zero_gradients": 0.5, "update": 3.0})
+
+
+def test_the_update_of_a_large_weight_is_estimated_from_some_of_its_numbers():
+    rng = np.random.default_rng(0)
+    old, way = rng.normal(size=(300, 200)), rng.normal(size=(300, 200))
+    _, kept = weight_numbers(old, old)
+    got, _ = weight_numbers(old + way, old, before=kept)
+    assert kept.shape[0] <= statistics.KEPT < old.size
+    # The mean of 4,000 squares of normal numbers scatters by 2 %, its root by 1 %.
+    assert got["update"] == pytest.approx(np.linalg.norm(way), rel=0.05)
+
+
+def test_several_weights_keep_their_places():
+    weights = [np.arange(3.0), np.arange(9000.0), np.ones((2, 2))]
+    tensors = [ops.convert_to_tensor(w, "float32") for w in weights]
+    kept = [ops.convert_to_numpy(statistics.numbers_kept(t)) for t in tensors]
+    moved = [ops.convert_to_tensor(w + d, "float32") for w, d in zip(weights, (0.0, 1.0, 2.0), strict=True)]
+    numbers, now = statistics.weight_statistics(moved, tensors, ops.convert_to_tensor(np.concatenate(kept)))
+    np.testing.assert_allclose(ops.convert_to_numpy(numbers)[:, 4], [0.0, 9000**0.5, 4.0], rtol=1e-6)
+    assert now.shape == (sum(len(k) for k in kept),)
 
 
 def test_norms_survive_numbers_whose_squares_overflow_and_underflow():
     big, small = np.full(4, 1e30), np.full(4, 1e-30)
-    assert ops.convert_to_numpy(statistics.weight_statistics(big, small))[1] == pytest.approx(2e30, rel=1e-6)
-    assert ops.convert_to_numpy(statistics.weight_statistics(big, small))[0] == pytest.approx(2e-30, rel=1e-6)
+    got, _ = weight_numbers(big, small)
+    assert got["weight_norm"] == pytest.approx(2e30, rel=1e-6)
+    assert got["gradient_norm"] == pytest.approx(2e-30, rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(20, 6), (20, 3, 3, 6)])
+def test_the_effective_rank_is_that_of_the_singular_values(shape):
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=shape) * np.array([8.0, 4.0, 2.0, 1.0, 0.5, 0.25])
+    flat = y.mean(axis=tuple(range(1, len(shape) - 1)))
+    share = np.linalg.svd(flat, compute_uv=False)
+    share = share / share.sum()
+    assert activation_numbers(y, "linear", rank=True)["rank"] == pytest.approx(np.exp(-np.sum(share * np.log(share))), rel=1e-5)
+    assert activation_numbers(np.outer(rng.normal(size=20), rng.normal(size=6)), "linear", rank=True)["rank"] == pytest.approx(1, abs=1e-4)
 
 
 def test_spread_is_zero_for_a_constant_prediction_only():

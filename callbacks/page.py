@@ -1,0 +1,145 @@
+"""Looks and findings as one HTML page that needs nothing else: no script, no style sheet, no file beside it."""
+
+import base64
+import io
+import math
+import os
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from keras_ext.callbacks.by_layer import layer_states
+from keras_ext.callbacks.findings import Finding
+from keras_ext.callbacks.look import Look
+from keras_ext.callbacks.picture import picture
+from keras_ext.callbacks.table import COLUMNS, cells
+from keras_ext.callbacks.wording import NO_LOOK, NOT_FINITE, SEVERITIES, grouped, moment, number, share, symptom, verdict, worst_of
+from keras_ext.callbacks.write import write_text
+
+TITLE = "Saturation monitor"
+_STYLE = """
+:root { color-scheme: light dark; --text: #1f2328; --quiet: #59636e; --page: #ffffff; --box: #f6f8fa; --line: #d1d9e0;
+  --critical: #b3121d; --warning: #7d5200; --good: #1a6b32; }
+@media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --quiet: #9da7b1; --page: #0d1117; --box: #161b22; --line: #3d444d;
+  --critical: #ff7b72; --warning: #e3b341; --good: #56d364; } }
+body { margin: 2rem auto; max-width: 75rem; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; color: var(--text);
+  background: var(--page); }
+h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; } h3 { font-size: 1rem; margin: 0; }
+.verdict { font-size: 1.2rem; font-weight: 600; margin: .2rem 0; }
+.critical { color: var(--critical); } .warning { color: var(--warning); } .good { color: var(--good); } .quiet { color: var(--quiet); }
+section.finding { background: var(--box); border-left: .3rem solid var(--line); padding: .6rem 1rem; margin: .6rem 0;
+  overflow-wrap: anywhere; }
+section.finding p { margin: .3rem 0; } section.critical { border-color: var(--critical); } section.warning { border-color: var(--warning); }
+section.finding p, section.finding ul { color: var(--text); } section.finding ul { margin: .3rem 0; padding-left: 1.2rem; }
+img { max-width: 100%; height: auto; background: #ffffff; border-radius: .3rem; }
+div.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th { color: var(--quiet); font-weight: 600; } .words { text-align: left; } td.name { white-space: normal; overflow-wrap: anywhere; }
+"""
+# A list longer than this is folded.
+_MOST = 8
+
+
+def page(looks: Sequence[Look], findings: Sequence[Finding], title: str = TITLE) -> str:
+    """Return a page with the verdict, the findings and their advice, the picture, and the numbers by layer and by look.
+
+    >>> page([], [], "digits").splitlines()[3]
+    '<title>digits: nothing looked at</title>'
+    """
+    told = verdict(findings) if looks else "nothing looked at"
+    severity = next((s for s in SEVERITIES if any(f.severity == s for f in findings)), "good" if looks else "quiet")
+    parts = [f"<h1>{escape(title)}</h1>", f'<p class="verdict {severity}">{escape(told[:1].upper() + told[1:])}</p>']
+    if looks:
+        last = looks[-1]
+        seen = f"{len(looks)} look{'s' if len(looks) > 1 else ''}, the last {moment(last.step, last.epoch)}, loss {number(last.loss)}"
+        parts += [f'<p class="quiet">{escape(seen)}</p>', *_findings(findings), *_picture(looks, findings), *_layers(last, findings)]
+        parts += _losses(looks)
+    else:
+        parts.append(f"<p>{escape(NO_LOOK)}</p>")
+    head = [
+        "<!DOCTYPE html>", '<html lang="en">', '<head><meta charset="utf-8">', f"<title>{escape(f'{title}: {told}')}</title>",
+        '<meta name="viewport" content="width=device-width, initial-scale=1">', f"<style>{_STYLE}</style>", "</head>", "<body>", "<main>",
+    ]  # fmt: skip
+    return "\n".join([*head, *parts, "</main>", "</body>", "</html>", ""])
+
+
+def write_page(path: str | os.PathLike[str], looks: Sequence[Look], findings: Sequence[Finding], title: str = TITLE) -> None:
+    """Write `page` to a file that is there whole or not at all; missing folders are made.
+
+    Raises:
+        OSError: the path cannot be written.
+    """
+    write_text(path, page(looks, findings, title))
+
+
+def _findings(findings: Sequence[Finding]) -> list[str]:
+    parts = ["<h2>What was found</h2>"]
+    if not findings:
+        parts.append("<p>No layer is outside the limits.</p>")
+    for group in grouped(findings):
+        first = group[0]
+        kind = first.severity if first.severity in SEVERITIES else "quiet"
+        items = [
+            f"<li>{_where(f)}, {escape(moment(f.step, f.epoch))}: {escape(number(f.value))} "
+            f'<span class="quiet">(limit {escape(number(f.limit))})</span></li>'
+            for f in group
+        ]
+        places = ["<ul>", *items, "</ul>"]
+        if len(items) > _MOST:
+            places = ["<details>", f"<summary>{len(items)} layers, the first {_where(first)}</summary>", *places, "</details>"]
+        parts += [
+            f'<section class="finding {kind}">', f"<h3>{escape(first.severity)}: {escape(symptom(first))}</h3>",
+            f"<p>{escape(first.advice)}</p>", *places, "</section>",
+        ]  # fmt: skip
+    return parts
+
+
+def _where(finding: Finding) -> str:
+    return f"<b>{escape(finding.layer)}</b>" if finding.layer else "the whole network"
+
+
+def _picture(looks: Sequence[Look], findings: Sequence[Finding]) -> list[str]:
+    file = io.BytesIO()
+    picture(looks, findings).savefig(file, format="png", dpi=130)
+    data = base64.b64encode(file.getvalue()).decode("ascii")
+    said = "Heat maps of saturated outputs, dead units and gradient norms, layers by looks, as far as the model has them: "
+    return ["<h2>Layer by layer, look by look</h2>", f'<img alt="{escape(said + verdict(findings))}." src="data:image/png;base64,{data}">']
+
+
+def _layers(last: Look, findings: Sequence[Finding]) -> list[str]:
+    rows = []
+    for state in layer_states(last):
+        worst = worst_of(findings, state.layer)
+        found = ("", "") if worst is None else (worst.severity, f"{worst.severity}: {symptom(worst)}")
+        if worst is None and not (state.values_finite and state.weights_finite):
+            found = ("critical", NOT_FINITE)
+        numbers = ((_class_of(text.plain, state.counts or i > 1), text.plain) for i, text in enumerate(cells(state)))
+        rows.append([("words name", state.layer), *numbers, (f"words {found[0]}".strip(), found[1])])
+    return [f"<h2>Layers, {escape(moment(last.step, last.epoch))}</h2>", *_table(COLUMNS, rows, {0, len(COLUMNS) - 1})]
+
+
+def _class_of(text: str, counts: bool) -> str:
+    return "critical" if text == NOT_FINITE else "" if counts else "quiet"
+
+
+def _losses(looks: Sequence[Look]) -> list[str]:
+    columns = {
+        "epoch": [str(look.epoch) for look in looks],
+        "step": [str(look.step) for look in looks],
+        "loss": [number(look.loss) for look in looks],
+        "spread of the predictions": [number(look.spread) for look in looks],
+    }
+    for heading, shares in (("clipped steps", [k.clipped for k in looks]), ("skipped steps", [k.skipped for k in looks])):
+        if not all(math.isnan(v) for v in shares):
+            columns[heading] = [share(v) for v in shares]
+    rows = ([("", cell) for cell in row] for row in zip(*columns.values(), strict=True))
+    return ["<h2>Loss by look</h2>", *_table(list(columns), rows, set())]
+
+
+def _table(headings: Sequence[str], rows: Iterable[Iterable[tuple[str, str]]], words: set[int]) -> list[str]:
+    head = "".join(f'<th scope="col"{_attribute("words" if i in words else "")}>{escape(h)}</th>' for i, h in enumerate(headings))
+    body = ["<tr>" + "".join(f"<td{_attribute(name)}>{escape(text)}</td>" for name, text in row) + "</tr>" for row in rows]
+    return ['<div class="wide"><table>', f"<thead><tr>{head}</tr></thead>", "<tbody>", *body, "</tbody>", "</table></div>"]
+
+
+def _attribute(name: str) -> str:
+    return f' class="{escape(name)}"' if name else ""

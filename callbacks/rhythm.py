@@ -1,0 +1,52 @@
+"""When the monitor looks."""
+
+from keras_ext._checks import bad_argument
+
+# An illness of the first steps shows long before the first epoch ends, and each look costs as much as a step.
+EARLY = (1, 10, 100, 1000)
+
+
+class Rhythm:
+    """Says after which steps a look is due: after 1, 10, 100 and 1000 of the first epoch, or after every n.
+
+    At the ends of epochs looks are due by themselves. Where several steps run at once, a look is due at the first moment at or after its
+    step.
+
+    Args:
+        every: `"epoch"`, or a number of steps.
+
+    Example:
+        >>> rhythm = Rhythm("epoch")
+        >>> [step for step in range(200) if rhythm.is_due(step)]
+        [1, 10, 100]
+    """
+
+    def __init__(self, every: str | int) -> None:
+        if every != "epoch" and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
+            raise bad_argument("every", '"epoch" or a whole number of steps of at least 1', every)
+        self.every = every
+        self._last = 0
+
+    def begin(self, step: int) -> None:
+        """Begin to count at `step`."""
+        self._last = step
+
+    def is_due(self, step: int) -> bool:
+        """Return whether a look is due now, and take it for taken."""
+        if isinstance(self.every, int):
+            due = step // self.every > self._last // self.every
+        else:
+            due = any(self._last < early <= step for early in EARLY)
+        if due:
+            self._last = step
+        return due
+
+    def end_early_looks(self) -> None:
+        """Ask for none of the first epoch's looks any more."""
+        if self.every == "epoch":
+            self._last = EARLY[-1]
+
+    @property
+    def is_regular(self) -> bool:
+        """True where looks in mid-epoch are the rhythm itself; those of the first epoch come beside it."""
+        return self.every != "epoch"

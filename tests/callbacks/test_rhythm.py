@@ -1,0 +1,48 @@
+"""When the monitor looks: on whole fits."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ext.callbacks import SaturationMonitor
+from keras_ext.callbacks.rhythm import Rhythm
+
+
+def looks_of(*, samples=64, epochs=2, steps_per_execution=1, initial_epoch=0, **arguments):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(samples, 4)).astype("float32")
+    y = x[:, :1]
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "tanh"), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", steps_per_execution=steps_per_execution)
+    monitor = SaturationMonitor(x, y, **arguments)
+    model.fit(x, y, batch_size=4, epochs=epochs, initial_epoch=initial_epoch, verbose=0, callbacks=[monitor])
+    return [(look.step, look.epoch, look.is_regular) for look in monitor.looks]
+
+
+def test_before_the_first_step_early_in_the_first_epoch_and_at_the_end_of_each():
+    assert looks_of() == [(0, 0, True), (1, 0, False), (10, 0, False), (16, 1, True), (32, 2, True)]
+
+
+def test_where_the_epoch_ends_one_look_is_enough():
+    assert looks_of(samples=40) == [(0, 0, True), (1, 0, False), (10, 1, True), (20, 2, True)]
+
+
+def test_every_so_many_steps():
+    assert looks_of(every=6) == [(0, 0, True), *((6 * i, 6 * i // 16, True) for i in range(1, 6))]
+    assert looks_of(every=16) == [(0, 0, True), (16, 1, True), (32, 2, True)]
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras runs one step at a time on PyTorch")
+def test_steps_that_run_at_once_are_rounded_up():
+    assert looks_of(steps_per_execution=8) == [(0, 0, True), (8, 0, False), (16, 1, True), (32, 2, True)]
+
+
+def test_a_fit_that_goes_on_goes_on_counting_without_early_looks():
+    assert looks_of(epochs=4, initial_epoch=2) == [(32, 2, True), (48, 3, True), (64, 4, True)]
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, True, "step"])
+def test_another_rhythm_is_refused(every):
+    with pytest.raises(ValueError) as caught:
+        Rhythm(every)
+    assert str(caught.value) == f'`every` must be "epoch" or a whole number of steps of at least 1, got {every!r}.'
