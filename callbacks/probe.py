@@ -14,6 +14,8 @@ from keras_ext.callbacks import statistics
 from keras_ext.callbacks.look import Activation, Look, Weight
 from keras_ext.callbacks.recording import Recording, watched_layers
 
+# So many numbers are a pass through the memory of their own.
+_LARGE = 2**18
 # float16 gradients are zero under 6e-8 and infinite over 65504; `fit` looks for a scale between, and so does a look.
 _SCALES = {"float16": (2.0**10, 1.0, 2.0**-10)}
 
@@ -59,6 +61,9 @@ class Probe:
         half = any(layer.compute_dtype == "float16" for layer in keras_private.flatten_layers(model))
         self._scales = _SCALES["float16"] if half else (1.0,)
         self._seen: list[tuple[str, str, str, bool]] = []
+        self._seen_groups: list[list[int]] = []
+        shapes = [tuple(v.shape) for v in self._trainable]
+        self._groups = _alike(shapes, shapes)
         self._kept: Any = None
         self._run = _backend.compile_probe(self._forward, self._reduce)
 
@@ -77,25 +82,20 @@ class Probe:
         data = (*self._data, ops.convert_to_tensor(scale, "float32"), before)
         vector, kept = self._run(self._trainable, self._other, data)
         loss, spread, rest = float(vector[0]), float(vector[1]), vector[2:].astype("float64")
-        width = len(statistics.ACTIVATION_FIELDS)
-        activations = []
-        for i, seen in enumerate(self._seen):
-            values: dict[str, float] = dict(zip(statistics.ACTIVATION_FIELDS, map(float, rest[i * width : (i + 1) * width]), strict=True))
-            activations.append(_activation(*seen, values, self._rank))
-        rows = rest[len(activations) * width :].reshape(len(self._trainable), len(statistics.WEIGHT_FIELDS))
+        numbers, rest = _rows(rest, statistics.ACTIVATION_FIELDS, self._seen_groups)
+        activations = [_activation(*seen, values, self._rank) for seen, values in zip(self._seen, numbers, strict=True)]
+        numbers, _ = _rows(rest, statistics.WEIGHT_FIELDS, self._groups)
         weights = []
-        for variable, row in zip(self._trainable, rows, strict=True):
-            told: dict[str, float] = dict(zip(statistics.WEIGHT_FIELDS, map(float, row), strict=True))
+        for variable, values in zip(self._trainable, numbers, strict=True):
             if is_first:
-                told["update"] = math.nan
+                values["update"] = math.nan
             owner = self._owner.get(id(variable), self._model.name)
             if self._layers is None or owner in self._layers:
-                weights.append(_weight(variable, owner, told))
+                weights.append(_weight(variable, owner, values))
         return Look(step, epoch, loss, spread, tuple(activations), tuple(weights), is_regular), kept
 
-    def _zeros(self) -> Any:
-        sizes = [math.prod(v.shape) for v in self._trainable]
-        return ops.zeros((sum(len(range(0, n, -(-n // statistics.KEPT) or 1)) for n in sizes),), "float32")
+    def _zeros(self) -> list[Any]:
+        return [ops.zeros((len(group), statistics.kept_of(self._trainable[group[0]].shape)), "float32") for group in self._groups]
 
     def _forward(self, trainable: list[Any], other: list[Any], data: Any) -> tuple[Any, Any]:
         x, y, sample_weight, scale, before = data
@@ -107,18 +107,40 @@ class Probe:
             seen = recording.values(predictions)
         seen = [s for s in seen if self._layers is None or s.layer in self._layers]
         self._seen = [(s.layer, s.kind, s.part, s.is_output) for s in seen]
-        numbers = [statistics.activation_statistics(ops.stop_gradient(s.values), s.kind, s.axis, self._rank) for s in seen]
+        self._seen_groups = _alike([(s.kind, s.axis, *s.values.shape) for s in seen], [s.values.shape for s in seen])
+        numbers = []
+        for group in self._seen_groups:
+            first, values = seen[group[0]], [ops.stop_gradient(seen[i].values) for i in group]
+            numbers.append(statistics.activation_statistics(values, first.kind, first.axis, self._rank))
         spreads = [statistics.spread(ops.stop_gradient(p)) for p in tree.flatten(predictions)]
         return ops.cast(loss, "float32") * scale, (numbers, ops.max(ops.stack(spreads)), scale, before)
 
     def _reduce(self, loss: Any, gradients: list[Any], trainable: list[Any], outputs: Any) -> tuple[Any, Any]:
         numbers, spread, scale, before = outputs
-        head = [ops.stack([loss / scale, spread]), *numbers]
-        if not trainable:
-            return ops.concatenate(head), before
-        unscaled = [ops.cast(g, "float32") / scale for g in gradients]
-        weights, kept = statistics.weight_statistics(trainable, unscaled, before)
-        return ops.concatenate([*head, ops.reshape(weights, (-1,))]), kept
+        kept = []
+        for group, old in zip(self._groups, before, strict=True):
+            unscaled = [ops.cast(gradients[i], "float32") / scale for i in group]
+            rows, new = statistics.weight_statistics([trainable[i] for i in group], unscaled, old)
+            numbers.append(rows)
+            kept.append(new)
+        return ops.concatenate([ops.stack([loss / scale, spread]), *(ops.reshape(rows, (-1,)) for rows in numbers)]), kept
+
+
+def _alike(kinds: Sequence[Any], shapes: Sequence[Any]) -> list[list[int]]:
+    """Return the places of what is of one kind, as groups; what is large stands alone, as a group is copied."""
+    groups: dict[Any, list[int]] = {}
+    for i, (kind, shape) in enumerate(zip(kinds, shapes, strict=True)):
+        is_large = None in shape or math.prod(shape) > _LARGE
+        groups.setdefault(("large", i) if is_large else kind, []).append(i)
+    return list(groups.values())
+
+
+def _rows(numbers: Any, fields: Sequence[str], groups: Sequence[Sequence[int]]) -> tuple[list[dict[str, float]], Any]:
+    """Return the fields of each of the groups' members, in the members' order, and the numbers behind them."""
+    order = [i for group in groups for i in group]
+    rows = numbers[: len(order) * len(fields)].reshape(len(order), len(fields))
+    found = {i: dict(zip(fields, map(float, row), strict=True)) for i, row in zip(order, rows, strict=True)}
+    return [found[i] for i in sorted(found)], numbers[rows.size :]
 
 
 def _known(layers: Sequence[str], model: Any) -> tuple[str, ...]:

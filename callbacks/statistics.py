@@ -1,6 +1,7 @@
 """Numbers that say how a layer is: pure functions from tensors to a few floats, traced into the compiled look."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras import ops
@@ -40,11 +41,11 @@ WEIGHT_FIELDS = ("gradient_norm", "weight_norm", "largest", "zero_gradients", "u
 KEPT = 4096
 
 
-def activation_statistics(y: Any, kind: str, channel_axis: int = -1, rank: bool = False) -> Any:
-    """Return `ACTIVATION_FIELDS` of one activation's values as a vector.
+def activation_statistics(values: Sequence[Any], kind: str, channel_axis: int = -1, rank: bool = False) -> Any:
+    """Return `ACTIVATION_FIELDS` of activations of one kind and shape, as a matrix of one row each.
 
     Args:
-        y: shape (samples, ..., units).
+        values: tensors of shape (samples, ..., units).
         kind: the activation's name; only `SATURATING` ones and softmax can be saturated, only `RECTIFYING` ones dead.
         channel_axis: the axis of the units.
         rank: whether to compute the effective rank.
@@ -54,22 +55,26 @@ def activation_statistics(y: Any, kind: str, channel_axis: int = -1, rank: bool 
         saturated_units: share of units saturated on all samples. dead: share of units that are zero on all samples. zeros: share of zeros.
         rms: root mean square, not finite if a value is not. rank: the effective rank, or 0.
     """
-    y = ops.cast(y, "float32")
-    channel_axis %= len(y.shape)
-    axes = [i for i in range(len(y.shape)) if i != channel_axis]
-    nothing = ops.zeros((), "float32")
+    # All at once: a compiler takes as long for one as for many.
+    y = ops.cast(ops.stack(list(values)), "float32")
+    axes = len(y.shape)
+    channel_axis = channel_axis % (axes - 1) + 1
+    others = [i for i in range(1, axes) if i != channel_axis]
+    nothing = ops.zeros((len(values),), "float32")
     zero = ops.cast(ops.equal(y, 0.0), "float32")
-    saturated = saturated_units = dead = nothing
+    saturated = saturated_units = dead = ranks = nothing
     if kind in CHOOSING:
-        saturated = ops.mean(ops.cast(slope_share(ops.max(y, axis=channel_axis), kind) < SLOPE_SHARE, "float32"))
+        saturated = _mean(ops.cast(slope_share(ops.max(y, axis=channel_axis), kind) < SLOPE_SHARE, "float32"))
     elif kind in SATURATING:
         flat = ops.cast(slope_share(y, kind) < SLOPE_SHARE, "float32")
-        saturated, saturated_units = ops.mean(flat), ops.mean(ops.min(flat, axis=axes))
+        saturated, saturated_units = _mean(flat), ops.mean(ops.min(flat, axis=others), axis=1)
     elif kind in RECTIFYING:
-        dead = ops.mean(ops.min(zero, axis=axes))
-    largest, squares = _scaled_squares(y)
-    rms = ops.sqrt(squares / ops.cast(ops.size(y), "float32")) * largest
-    return ops.stack([saturated, saturated_units, dead, ops.mean(zero), rms, effective_rank(y, channel_axis) if rank else nothing])
+        dead = ops.mean(ops.min(zero, axis=others), axis=1)
+    if rank:
+        ranks = ops.stack([effective_rank(v, channel_axis - 1) for v in values])
+    largest, squares = _scaled_squares(ops.reshape(y, (len(values), -1)), ops.mean)
+    rms = ops.sqrt(squares) * largest
+    return ops.stack([saturated, saturated_units, dead, _mean(zero), rms, ranks], axis=1)
 
 
 def effective_rank(y: Any, channel_axis: int = -1) -> Any:
@@ -97,57 +102,58 @@ def effective_rank(y: Any, channel_axis: int = -1) -> Any:
 
 
 def weight_statistics(weights: Sequence[Any], gradients: Sequence[Any], before: Any) -> tuple[Any, Any]:
-    """Return `WEIGHT_FIELDS` of each weight, and the numbers of each that the next look compares with, all in one vector.
+    """Return `WEIGHT_FIELDS` of weights of one shape, as a matrix of one row each, and the numbers that the next look compares with.
 
     Args:
         weights: tensors.
-        gradients: tensors of the same shapes.
-        before: the second result of the look before.
+        gradients: tensors of the same shape.
+        before: the second result of the look before, shape (weights, `kept_of(shape)`).
 
     Returns:
-        A matrix of one row a weight. gradient_norm and weight_norm: L2 norms, NaN if a number is not finite. largest: largest absolute
-        weight. zero_gradients: share of gradients that are exactly zero. update: L2 norm of the change since the look before, by
-        `KEPT` of its numbers, evenly spaced, where there are more.
+        gradient_norm and weight_norm: L2 norms, not finite if a number is not. largest: largest absolute weight. zero_gradients: share of
+        gradients that are exactly zero. update: L2 norm of the change since the look before, by `KEPT` of its numbers, evenly spaced,
+        where there are more.
     """
-    columns: list[list[Any]] = [[] for _ in range(6)]
-    kept, place = [], 0
-    for weight, gradient in zip(weights, gradients, strict=True):
-        w, g = ops.cast(weight, "float32"), ops.cast(gradient, "float32")
-        some = numbers_kept(w)
-        way = ops.sum(ops.square(some - before[place : place + some.shape[0]])) * (_size(w) / max(some.shape[0], 1))
-        place += some.shape[0]
-        kept.append(some)
-        for column, number in zip(
-            columns, [*_scaled_squares(g), *_scaled_squares(w), ops.mean(ops.cast(ops.equal(g, 0.0), "float32")), way], strict=True
-        ):
-            column.append(number)
-    largest_g, squares_g, largest_w, squares_w, zeros, way = (ops.stack(column) for column in columns)
-    fields = [ops.sqrt(squares_g) * largest_g, ops.sqrt(squares_w) * largest_w, largest_w, zeros, ops.sqrt(way)]
-    return ops.stack(fields, axis=1), ops.concatenate(kept)
+    w, g = (ops.reshape(ops.cast(ops.stack(list(each)), "float32"), (len(weights), -1)) for each in (weights, gradients))
+    kept = w[:, :: _stride(w.shape[1])]
+    largest, squares = _scaled_squares(w)
+    largest_g, squares_g = _scaled_squares(g)
+    update = ops.sqrt(ops.sum(ops.square(kept - before), axis=1) * (w.shape[1] / max(kept.shape[1], 1)))
+    zeros = ops.mean(ops.cast(ops.equal(g, 0.0), "float32"), axis=1)
+    return ops.stack([ops.sqrt(squares_g) * largest_g, ops.sqrt(squares) * largest, largest, zeros, update], axis=1), kept
 
 
-def numbers_kept(weight: Any) -> Any:
-    """Return at most `KEPT` numbers of a weight, evenly spaced, as a vector."""
-    flat = ops.reshape(weight, (-1,))
-    return flat[:: -(-_size(weight) // KEPT)] if _size(weight) > KEPT else flat
+def kept_of(shape: Sequence[int]) -> int:
+    """Return how many numbers of a weight of that shape are kept for the next look.
+
+    >>> kept_of((2, 3)), kept_of((100, 100))
+    (6, 3334)
+    """
+    return len(range(0, _size(shape), _stride(_size(shape))))
 
 
 def spread(predictions: Any) -> Any:
     """Return how much a prediction depends on the sample: the standard deviation over the samples, over the root mean square."""
     p = ops.cast(predictions, "float32")
-    largest, squares = _scaled_squares(p)
-    rms = ops.sqrt(squares / ops.cast(ops.size(p), "float32")) * largest
+    largest, squares = _scaled_squares(ops.reshape(p, (1, -1)), ops.mean)
+    rms = ops.sqrt(squares[0]) * largest[0]
     return ops.sqrt(ops.mean(ops.var(p, axis=0))) / (rms + 1e-30)
 
 
-def _size(tensor: Any) -> int:
-    size = 1
-    for n in tensor.shape:
-        size *= n
-    return size
+def _size(shape: Sequence[int]) -> int:
+    return math.prod(shape)
 
 
-def _scaled_squares(x: Any) -> tuple[Any, Any]:
+def _stride(size: int) -> int:
+    return max(-(-size // KEPT), 1)
+
+
+def _mean(x: Any) -> Any:
+    return ops.mean(ops.reshape(x, (x.shape[0], -1)), axis=1)
+
+
+def _scaled_squares(rows: Any, reduce: Callable[..., Any] = ops.sum) -> tuple[Any, Any]:
+    """Return the largest absolute value of each row, and the sum or mean of the squares of the row over it."""
     # Scaled first: a float32 sum of squares overflows at 1.8e19.
-    largest = ops.maximum(ops.max(ops.abs(x)), 1e-30)
-    return largest, ops.sum(ops.square(x / largest))
+    largest = ops.maximum(ops.max(ops.abs(rows), axis=1, initial=0.0), 1e-30)
+    return largest, reduce(ops.square(rows / largest[:, None]), axis=1)

@@ -239,10 +239,10 @@ def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Seq
 
 
 def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector, rest`.
+    """Compile `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector, tensors`.
 
     Returns a function of the lists of variables and the data; it differentiates the loss by `trainable`, and returns the vector as NumPy
-    and the rest as it is.
+    and the tensors as they are.
     """
 
     @jax.jit
@@ -251,7 +251,7 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
         return reduce(loss, gradients, trainable, outputs)
 
     def probe(trainable: list[Any], other: list[Any], data: Any) -> Any:
-        vector, rest = run([v.value for v in trainable], [v.value for v in other], data)
-        return np.asarray(vector), rest
+        vector, tensors = run([v.value for v in trainable], [v.value for v in other], data)
+        return np.asarray(vector), tensors
 
     return probe

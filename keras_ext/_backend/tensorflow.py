@@ -371,10 +371,10 @@ def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Seq
 
 
 def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector, rest`.
+    """Compile `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector, tensors`.
 
     Returns a function of the lists of variables and the data; it differentiates the loss by `trainable`, and returns the vector as NumPy
-    and the rest as it is.
+    and the tensors as they are.
     """
 
     @tf.function
@@ -389,7 +389,7 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
         def read(variables: list[Any]) -> list[Any]:
             return [tf.convert_to_tensor(v.value) for v in variables]
 
-        vector, rest = run(read(trainable), read(other), data)
-        return vector.numpy(), rest
+        vector, tensors = run(read(trainable), read(other), data)
+        return vector.numpy(), tensors
 
     return probe

@@ -245,10 +245,10 @@ def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Seq
 
 
 def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:
-    """Join `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector, rest`.
+    """Join `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector, tensors`.
 
     Returns a function of the lists of variables and the data; it differentiates the loss by `trainable`, and returns the vector as NumPy
-    and the rest as it is. It runs eagerly, as Keras does on PyTorch by default.
+    and the tensors as they are. It runs eagerly, as Keras does on PyTorch by default.
     """
 
     def probe(trainable: list[Any], other: list[Any], data: Any) -> Any:
@@ -263,7 +263,7 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True) if loss.requires_grad else [None] * len(leaves)
         with torch.no_grad():
             gradients = [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, leaves, strict=True)]
-            vector, rest = reduce(loss, gradients, leaves, outputs)
-            return vector.detach().cpu().numpy(), rest.detach()
+            vector, tensors = reduce(loss, gradients, leaves, outputs)
+            return vector.detach().cpu().numpy(), [t.detach() for t in tensors]
 
     return probe

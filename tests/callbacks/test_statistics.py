@@ -30,15 +30,12 @@ def test_slope_share_is_the_slope_over_the_steepest(kind):
 
 
 def activation_numbers(y, kind, **arguments):
-    return dict(
-        zip(
-            statistics.ACTIVATION_FIELDS, ops.convert_to_numpy(statistics.activation_statistics(y, kind, **arguments)).tolist(), strict=True
-        )
-    )
+    (numbers,) = ops.convert_to_numpy(statistics.activation_statistics([y], kind, **arguments))
+    return dict(zip(statistics.ACTIVATION_FIELDS, numbers.tolist(), strict=True))
 
 
 def weight_numbers(weight, gradient, before=None):
-    before = statistics.numbers_kept(ops.convert_to_tensor(weight, "float32")) * 0 if before is None else before
+    before = ops.zeros((1, statistics.kept_of(weight.shape))) if before is None else before
     numbers, kept = statistics.weight_statistics([ops.convert_to_tensor(weight)], [ops.convert_to_tensor(gradient)], before)
     return dict(zip(statistics.WEIGHT_FIELDS, ops.convert_to_numpy(numbers)[0].tolist(), strict=True)), kept
 
@@ -74,7 +71,7 @@ def test_values_that_are_not_finite_are_told(bad):
 
 def test_weight_statistics_are_norms_and_shares():
     w, g = np.array([[3.0, -4.0]]), np.array([[0.0, 5.0]])
-    got, _ = weight_numbers(w, g, before=ops.convert_to_tensor([3.0, -1.0]))
+    got, _ = weight_numbers(w, g, before=ops.convert_to_tensor([[3.0, -1.0]]))
     assert got == pytest.approx({"gradient_norm": 5.0, "weight_norm": 5.0, "largest": 4.0, "zero_gradients": 0.5, "update": 3.0})
 
 
@@ -83,19 +80,24 @@ def test_the_update_of_a_large_weight_is_estimated_from_some_of_its_numbers():
     old, way = rng.normal(size=(300, 200)), rng.normal(size=(300, 200))
     _, kept = weight_numbers(old, old)
     got, _ = weight_numbers(old + way, old, before=kept)
-    assert kept.shape[0] <= statistics.KEPT < old.size
+    assert kept.shape[1] <= statistics.KEPT < old.size
     # The mean of 4,000 squares of normal numbers scatters by 2 %, its root by 1 %.
     assert got["update"] == pytest.approx(np.linalg.norm(way), rel=0.05)
 
 
-def test_several_weights_keep_their_places():
-    weights = [np.arange(3.0), np.arange(9000.0), np.ones((2, 2))]
-    tensors = [ops.convert_to_tensor(w, "float32") for w in weights]
-    kept = [ops.convert_to_numpy(statistics.numbers_kept(t)) for t in tensors]
-    moved = [ops.convert_to_tensor(w + d, "float32") for w, d in zip(weights, (0.0, 1.0, 2.0), strict=True)]
-    numbers, now = statistics.weight_statistics(moved, tensors, ops.convert_to_tensor(np.concatenate(kept)))
-    np.testing.assert_allclose(ops.convert_to_numpy(numbers)[:, 4], [0.0, 9000**0.5, 4.0], rtol=1e-6)
-    assert now.shape == (sum(len(k) for k in kept),)
+def test_several_at_once_are_each_as_alone():
+    rng = np.random.default_rng(0)
+    values = [rng.uniform(-1, 1, size=(5, 3, 4)) * scale for scale in (0.1, 1.0, 1.01)]
+    together = ops.convert_to_numpy(statistics.activation_statistics(values, "tanh", rank=True))
+    for row, each in zip(together, values, strict=True):
+        assert row.tolist() == pytest.approx(list(activation_numbers(each, "tanh", rank=True).values()), rel=1e-5)
+    weights, gradients, kept = (ops.convert_to_tensor(rng.normal(size=(3, 2, 2)), "float32") for _ in range(3))
+    kept = ops.reshape(kept, (3, 4))
+    together, now = statistics.weight_statistics(list(weights), list(gradients), kept)
+    for i in range(3):
+        alone, _ = weight_numbers(weights[i], gradients[i], before=kept[i : i + 1])
+        assert ops.convert_to_numpy(together)[i].tolist() == pytest.approx(list(alone.values()), rel=1e-5)
+    np.testing.assert_allclose(ops.convert_to_numpy(now), ops.convert_to_numpy(weights).reshape(3, 4))
 
 
 def test_norms_survive_numbers_whose_squares_overflow_and_underflow():
