@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 import keras_ext
-from keras_ext.callbacks.findings import Finding
-from keras_ext.callbacks.look import Activation, Look, Weight
+from keras_ext.callbacks.finding import Finding
+from keras_ext.callbacks.look import Activation, Look, Output, Weight
 from keras_ext.callbacks.write import write_text
 
 
@@ -64,6 +64,7 @@ def from_json(path: str | os.PathLike[str]) -> tuple[list[Look], list[Finding]]:
                 {
                     **look,
                     "activations": tuple(_record(Activation, a) for a in look["activations"]),
+                    "outputs": tuple(_record(Output, o) for o in look.get("outputs", ())),
                     "weights": tuple(_record(Weight, w) for w in look["weights"]),
                 },
             )

@@ -63,11 +63,27 @@ class Weight:
 
 
 @dataclass(frozen=True)
+class Output:
+    """The predictions of one output on the probe.
+
+    `low` and `high` are the smallest and the largest, `sum_off` is how far the sums over `units`, its last axis, are from 1 at most, and
+    `spread` is 0 where the predictions do not depend on the sample.
+    """
+
+    units: int
+    low: float
+    high: float
+    sum_off: float
+    spread: float
+
+
+@dataclass(frozen=True)
 class Look:
     """A model at one moment of its training, seen on the probe batch.
 
     `step` counts the batches of this fit, `epoch` its epochs; both are 0 before the first step. `spread` is 0 where the model predicts the
-    same whatever its input. `clipped` and `skipped` are the shares of steps since the last look that a `GradientClipping` changed and left
+    same whatever its input. `input_rms` is the root mean square of what the first layer with a kernel is given, 0 if that is no array of
+    numbers. `clipped` and `skipped` are the shares of steps since the last look that a `GradientClipping` changed and left
     out; NaN without one.
     """
 
@@ -78,6 +94,8 @@ class Look:
     activations: tuple[Activation, ...]
     weights: tuple[Weight, ...]
     is_regular: bool = True
+    outputs: tuple[Output, ...] = ()
+    input_rms: float = 0.0
     clipped: float = math.nan
     skipped: float = math.nan
 

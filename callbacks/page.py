@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from keras_ext.callbacks.by_layer import layer_states
-from keras_ext.callbacks.findings import Finding
+from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.look import Look
 from keras_ext.callbacks.picture import picture
 from keras_ext.callbacks.table import COLUMNS, cells

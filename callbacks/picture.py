@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from keras_ext.callbacks.by_layer import LayerState, layer_states, layers_of
-from keras_ext.callbacks.findings import Finding
+from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.look import Look
 from keras_ext.callbacks.wording import NO_LOOK, NOT_FINITE, SEVERITIES, latest, number, share, short_names, verdict
 

@@ -11,7 +11,7 @@ from keras import ops, tree
 from keras_ext import _backend
 from keras_ext._backend import keras_private
 from keras_ext.callbacks import statistics
-from keras_ext.callbacks.look import Activation, Look, Weight
+from keras_ext.callbacks.look import Activation, Look, Output, Weight
 from keras_ext.callbacks.recording import Recording, watched_layers
 
 # So many numbers are a pass through the memory of their own.
@@ -61,6 +61,7 @@ class Probe:
         half = any(layer.compute_dtype == "float16" for layer in keras_private.flatten_layers(model))
         self._scales = _SCALES["float16"] if half else (1.0,)
         self._seen: list[tuple[str, str, str, bool]] = []
+        self._units: list[int] = []
         self._seen_groups: list[list[int]] = []
         shapes = [tuple(v.shape) for v in self._trainable]
         self._groups = _alike(shapes, shapes)
@@ -81,7 +82,9 @@ class Probe:
         before = self._zeros() if is_first else self._kept
         data = (*self._data, ops.convert_to_tensor(scale, "float32"), before)
         vector, kept = self._run(self._trainable, self._other, data)
-        loss, spread, rest = float(vector[0]), float(vector[1]), vector[2:].astype("float64")
+        loss, input_rms, rest = float(vector[0]), float(vector[1]), vector[2:].astype("float64")
+        numbers, rest = _rows(rest, statistics.OUTPUT_FIELDS, [range(len(self._units))])
+        outputs = tuple(Output(units, **values) for units, values in zip(self._units, numbers, strict=True))
         numbers, rest = _rows(rest, statistics.ACTIVATION_FIELDS, self._seen_groups)
         activations = [_activation(*seen, values, self._rank) for seen, values in zip(self._seen, numbers, strict=True)]
         numbers, _ = _rows(rest, statistics.WEIGHT_FIELDS, self._groups)
@@ -92,7 +95,11 @@ class Probe:
             owner = self._owner.get(id(variable), self._model.name)
             if self._layers is None or owner in self._layers:
                 weights.append(_weight(variable, owner, values))
-        return Look(step, epoch, loss, spread, tuple(activations), tuple(weights), is_regular), kept
+        spread = max(output.spread for output in outputs)
+        look = Look(
+            step, epoch, loss, spread, tuple(activations), tuple(weights), is_regular=is_regular, outputs=outputs, input_rms=input_rms
+        )
+        return look, kept
 
     def _zeros(self) -> list[Any]:
         return [ops.zeros((len(group), statistics.kept_of(self._trainable[group[0]].shape)), "float32") for group in self._groups]
@@ -112,18 +119,23 @@ class Probe:
         for group in self._seen_groups:
             first, values = seen[group[0]], [ops.stop_gradient(seen[i].values) for i in group]
             numbers.append(statistics.activation_statistics(values, first.kind, first.axis, self._rank))
-        spreads = [statistics.spread(ops.stop_gradient(p)) for p in tree.flatten(predictions)]
-        return ops.cast(loss, "float32") * scale, (numbers, ops.max(ops.stack(spreads)), scale, before)
+        ends = tree.flatten(predictions)
+        self._units = [p.shape[-1] if len(p.shape) > 1 else 1 for p in ends]
+        numbers = [*(statistics.output_statistics(ops.stop_gradient(p)) for p in ends), *numbers]
+        first = recording.first_input
+        has_scale = first is not None and hasattr(first, "dtype") and keras.backend.is_float_dtype(first.dtype)
+        input_rms = statistics.rms(ops.stop_gradient(first)) if has_scale else ops.zeros((), "float32")
+        return ops.cast(loss, "float32") * scale, (numbers, input_rms, scale, before)
 
     def _reduce(self, loss: Any, gradients: list[Any], trainable: list[Any], outputs: Any) -> tuple[Any, Any]:
-        numbers, spread, scale, before = outputs
+        numbers, input_rms, scale, before = outputs
         kept = []
         for group, old in zip(self._groups, before, strict=True):
             unscaled = [ops.cast(gradients[i], "float32") / scale for i in group]
             rows, new = statistics.weight_statistics([trainable[i] for i in group], unscaled, old)
             numbers.append(rows)
             kept.append(new)
-        return ops.concatenate([ops.stack([loss / scale, spread]), *(ops.reshape(rows, (-1,)) for rows in numbers)]), kept
+        return ops.concatenate([ops.stack([loss / scale, input_rms]), *(ops.reshape(rows, (-1,)) for rows in numbers)]), kept
 
 
 def _alike(kinds: Sequence[Any], shapes: Sequence[Any]) -> list[list[int]]:

@@ -44,6 +44,18 @@ _RANDOM = (
 _RATES = ("dropout", "recurrent_dropout")
 # Activations that are layers of their own, without an `activation` attribute.
 _ACTIVATION_LAYERS = {keras.layers.ReLU: "relu", keras.layers.Softmax: "softmax"}
+_WITH_KERNEL = (
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.RNN,
+)
 _KINDS = statistics.SATURATING + statistics.RECTIFYING + statistics.CHOOSING
 
 
@@ -98,6 +110,8 @@ class Recording:
         self._model, self._watched = model, watched
         self._outputs: list[tuple[Any, str, Any]] = []
         self._reshaped: list[tuple[Any, Any]] = []
+        # What the first layer with a kernel was given.
+        self.first_input: Any = None
         self._kept: list[tuple[Any, str, bool, Any]] = []
 
     def __enter__(self) -> "Recording":
@@ -106,6 +120,8 @@ class Recording:
             for layer, kind in self._watched:
                 self._replace(layer, "call", self._noting(layer, kind))
             for layer in keras_private.flatten_layers(self._model):
+                if isinstance(layer, _WITH_KERNEL):
+                    self._replace(layer, "call", self._noting_input(layer.call))
                 if isinstance(layer, _RANDOM):
                     self._replace(layer, "call", _pass_through)
                 for rate in _RATES:
@@ -161,6 +177,14 @@ class Recording:
             elif not isinstance(y, tuple | list | dict):
                 self._outputs.append((layer, kind, y))
             return y
+
+        return noting
+
+    def _noting_input(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            if self.first_input is None:
+                self.first_input = [*args, *kwargs.values()][0]
+            return call(*args, **kwargs)
 
         return noting
 

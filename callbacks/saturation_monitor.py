@@ -9,11 +9,14 @@ import keras
 
 from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument, flag, one_of, whole
-from keras_ext.callbacks.findings import Finding, Limits, by_layer, examine, worst
+from keras_ext.callbacks.finding import Finding
+from keras_ext.callbacks.findings import by_layer, examine, worst
+from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Look
 from keras_ext.callbacks.probe import Probe, UnknownLayer
 from keras_ext.callbacks.rhythm import Rhythm
 from keras_ext.callbacks.samples import probe_batch
+from keras_ext.callbacks.setting import Aim, aims
 
 
 class SaturationMonitor(keras.callbacks.Callback):
@@ -115,6 +118,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._step = self._epoch_began = self._epoch = 0
         self._is_first_epoch = self._blind = False
         self._scalars: Any = None
+        self._aims: tuple[Aim | None, ...] = ()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Forget the last fit."""
@@ -203,7 +207,9 @@ class SaturationMonitor(keras.callbacks.Callback):
             return
         model = self.model  # read once: on JAX each read brings the training state back into the variables
         try:
-            self._probe = self._probe or Probe(model, self._data, rank=self.rank, layers=self.layers)
+            if self._probe is None:
+                self._probe = Probe(model, self._data, rank=self.rank, layers=self.layers)
+                self._aims = aims(model, self._data[1])
             self.looks.append(self._probe.look(self._step, epoch, is_regular))
         except UnknownLayer:
             raise
@@ -217,7 +223,7 @@ class SaturationMonitor(keras.callbacks.Callback):
             return
         if self._scalars is not None:
             self._scalars.write(self.looks[-1])
-        new = examine(self.looks, self.limits, self.findings, self.patience)
+        new = examine(self.looks, self.limits, self.findings, self.patience, self._aims)
         self.findings.extend(new)
         for finding in new:
             if self.on_finding is not None:

@@ -37,6 +37,7 @@ CHOOSING = ("softmax",)
 
 ACTIVATION_FIELDS = ("saturated", "saturated_units", "dead", "zeros", "rms", "rank")
 WEIGHT_FIELDS = ("gradient_norm", "weight_norm", "largest", "zero_gradients", "update")
+OUTPUT_FIELDS = ("low", "high", "sum_off", "spread")
 # So many of a weight's numbers are kept until the next look, to tell how far it went.
 KEPT = 4096
 
@@ -132,12 +133,23 @@ def kept_of(shape: Sequence[int]) -> int:
     return len(range(0, _size(shape), _stride(_size(shape))))
 
 
-def spread(predictions: Any) -> Any:
-    """Return how much a prediction depends on the sample: the standard deviation over the samples, over the root mean square."""
+def output_statistics(predictions: Any) -> Any:
+    """Return `OUTPUT_FIELDS` of one output's predictions, shape (samples, ..., units), as a vector.
+
+    Returns:
+        low and high: the smallest and the largest. sum_off: how far sums over the units are from 1 at most. spread: the standard deviation
+        over the samples, over the root mean square.
+    """
     p = ops.cast(predictions, "float32")
-    largest, squares = _scaled_squares(ops.reshape(p, (1, -1)), ops.mean)
-    rms = ops.sqrt(squares[0]) * largest[0]
-    return ops.sqrt(ops.mean(ops.var(p, axis=0))) / (rms + 1e-30)
+    p = p if len(p.shape) > 1 else p[:, None]
+    spread = ops.sqrt(ops.mean(ops.var(p, axis=0))) / (rms(p) + 1e-30)
+    return ops.stack([ops.min(p), ops.max(p), ops.max(ops.abs(ops.sum(p, axis=-1) - 1.0)), spread])
+
+
+def rms(x: Any) -> Any:
+    """Return the root mean square of all numbers of `x`."""
+    largest, squares = _scaled_squares(ops.reshape(ops.cast(x, "float32"), (1, -1)), ops.mean)
+    return ops.sqrt(squares[0]) * largest[0]
 
 
 def _size(shape: Sequence[int]) -> int:

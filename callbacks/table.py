@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_ext.callbacks.by_layer import LayerState, layer_states
-from keras_ext.callbacks.findings import Finding
+from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.look import Look
 from keras_ext.callbacks.wording import NO_LOOK, NOT_FINITE, grouped, moment, number, share, short_names, symptom, verdict, worst_of
 

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from keras_ext.callbacks.findings import Finding
+from keras_ext.callbacks.finding import Finding
 
 NO_LOOK = "The monitor has not looked at the model yet."
 NOT_FINITE = "not finite"

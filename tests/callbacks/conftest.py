@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from keras_ext.callbacks.findings import Finding
+from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.look import Activation, Look, Weight
 
 

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from keras_ext.callbacks.findings import Limits, examine, learning, states, worst
+from keras_ext.callbacks.findings import examine, learning, worst
+from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Activation, Look, Weight
+from keras_ext.callbacks.rules import states
 
 HEALTHY = Activation("h1", "tanh", "", False, 0.1, 0.0, 0.0, 0.0, 0.5, True)
 FIRST = Weight("h1", "h1/kernel", True, 0.1, 5.0, 1.0, 0.0, True)

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from keras_ext.callbacks.findings import Finding
+from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.page import page, write_page
 
 EMPTY = {"meta", "img", "br", "hr", "link", "input"}

@@ -118,7 +118,18 @@ def test_the_effective_rank_is_that_of_the_singular_values(shape):
     assert activation_numbers(np.outer(rng.normal(size=20), rng.normal(size=6)), "linear", rank=True)["rank"] == pytest.approx(1, abs=1e-4)
 
 
+def output_numbers(p):
+    numbers = ops.convert_to_numpy(statistics.output_statistics(p)).tolist()
+    return dict(zip(statistics.OUTPUT_FIELDS, numbers, strict=True))
+
+
 def test_spread_is_zero_for_a_constant_prediction_only():
-    assert float(statistics.spread(np.full((10, 3), 0.3))) < 1e-6
+    assert output_numbers(np.full((10, 3), 0.3))["spread"] < 1e-6
     p = np.random.default_rng(0).normal(2.0, 0.5, (1000, 1))
-    assert float(statistics.spread(p)) == pytest.approx(p.std() / np.sqrt(np.mean(p**2)), rel=1e-5)
+    assert output_numbers(p)["spread"] == pytest.approx(p.std() / np.sqrt(np.mean(p**2)), rel=1e-5)
+
+
+def test_output_statistics_are_the_range_and_how_far_the_sums_are_from_one():
+    got = output_numbers(np.array([[0.2, 0.8], [-0.5, 1.25]]))
+    assert (got["low"], got["high"], got["sum_off"]) == pytest.approx((-0.5, 1.25, 0.25))
+    assert output_numbers(np.array([0.5, 3.0]))["sum_off"] == pytest.approx(2.0)

@@ -1,0 +1,50 @@
+"""The numbers that the rules compare with."""
+
+from dataclasses import dataclass
+
+from keras_ext._checks import in_range
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The numbers that the rules compare with.
+
+    Args:
+        saturated: share of a hidden layer's (sample, unit) pairs whose slope is under 5 % of the steepest. Half of them: the median unit no
+            longer passes a gradient back (Glorot and Bengio 2010, section 3, show such layers).
+        dead: share of a ReLU layer's units that are zero on every sample of the probe; half of the layer is lost.
+        vanishing_ratio: gradient norm of the first kernel over the largest, below which the first layer stands still while another learns.
+        vanishing_norm: gradient norm below which the first kernel stands still; a step of the usual rates .001 to .1 then moves it by less
+            than 1e-4 of a unit weight.
+        exploding_gradient: gradient norm that no rate in use survives: at .001 a step is as long as a weight vector of norm 1.
+        exploding_activation: root mean square of a layer's output; its square overflows float16's 65,504 a hundred times over.
+        exploding_weight: largest absolute weight; initial weights of unit-scale networks are under 10.
+        constant: spread of the predictions over the samples (standard deviation over root mean square) below which they do not depend on
+            the input.
+        unscaled_input: root mean square of what the first layer is given; ten times the unit variance that initializers and rates are made
+            for (LeCun et al. 1998, section 4.3).
+        unscaled_target: root mean square of the targets of a squared or absolute error; the gradient grows with it.
+        falling: share by which the loss must have fallen below its best value before the last looks to count as falling.
+        learned: share of the first loss below which the network has learned something, if its output is not constant.
+    """
+
+    saturated: float = 0.5
+    dead: float = 0.5
+    vanishing_ratio: float = 1e-3
+    vanishing_norm: float = 1e-3
+    exploding_gradient: float = 1e3
+    exploding_activation: float = 1e4
+    exploding_weight: float = 1e3
+    constant: float = 1e-3
+    unscaled_input: float = 10.0
+    unscaled_target: float = 100.0
+    falling: float = 0.01
+    learned: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("saturated", "dead", "learned"):
+            in_range(name, getattr(self, name), 0.0, 1.0, closed="right")
+        for name in ("vanishing_ratio", "vanishing_norm", "constant", "falling"):
+            in_range(name, getattr(self, name), 0.0, 1.0, closed="neither")
+        for name in ("exploding_gradient", "exploding_activation", "exploding_weight", "unscaled_input", "unscaled_target"):
+            in_range(name, getattr(self, name), 0.0, closed="neither")
