@@ -4,6 +4,7 @@ import math
 import sys
 from dataclasses import replace
 
+import keras
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util.tensor_util import make_ndarray
@@ -107,9 +108,10 @@ def test_a_folder_that_cannot_be_made_raises(tmp_path):
 
 
 def test_it_imports_no_tensorflow(in_new_process, tmp_path):
+    if keras.backend.backend() == "tensorflow":
+        pytest.skip("Keras has imported it")
     code = """
-import os, sys
-os.environ["KERAS_BACKEND"] = "jax"
+import sys
 import keras, keras_ext
 before = "tensorflow" in sys.modules
 from keras_ext.callbacks.scalars import Scalars
