@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from keras_ext.callbacks.by_layer import layer_states
 from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Look
 from keras_ext.callbacks.rules import states
 from keras_ext.callbacks.setting import Aim
-from keras_ext.callbacks.statistics import RECTIFYING, SATURATING
 
 
 def examine(
@@ -72,11 +72,10 @@ def worst(looks: Sequence[Look]) -> dict[str, Any]:
 
 def by_layer(look: Look) -> dict[str, float]:
     """Return the saturation of each layer that can saturate, and the dead share of each that can die, as keys for `logs`."""
-    numbers: dict[str, float] = {}
-    for a in look.hidden:
-        for key, kinds, value in (("saturation", SATURATING, a.saturated), ("dead", RECTIFYING, a.dead)):
-            if a.kind in kinds:
-                name = f"{key}/{a.layer}"
-                # A recurrent layer has several gates; its worst counts.
-                numbers[name] = max(numbers.get(name, 0.0), value if look.finite else 1.0)
-    return numbers
+    return {
+        f"{key}/{state.layer}": share if look.finite else 1.0
+        for state in layer_states(look)
+        if state.counts
+        for key, share in (("saturation", state.saturated), ("dead", state.dead))
+        if not math.isnan(share)
+    }

@@ -44,6 +44,7 @@ _RANDOM = (
 _RATES = ("dropout", "recurrent_dropout")
 # Activations that are layers of their own, without an `activation` attribute.
 _ACTIVATION_LAYERS = {keras.layers.ReLU: "relu", keras.layers.Softmax: "softmax"}
+# Layers that sum up what they are given: the first of them shows at what scale a model takes its inputs.
 _WITH_KERNEL = (
     keras.layers.Dense,
     keras.layers.EinsumDense,
@@ -76,7 +77,7 @@ def activation_of(layer: Any) -> str | None:
     kind = next((name for cls, name in _ACTIVATION_LAYERS.items() if isinstance(layer, cls)), None)
     if kind is None:
         kind = getattr(getattr(layer, "activation", None), "__name__", None)
-    return kind if kind in statistics.SATURATING + statistics.RECTIFYING + statistics.CHOOSING else None
+    return kind if kind in _KINDS else None
 
 
 def watched_layers(model: Any) -> Iterator[tuple[Any, str]]:

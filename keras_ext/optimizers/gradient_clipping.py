@@ -129,13 +129,14 @@ class GradientClipping(KeepsState):
         return self.add_variable(shape, dtype=dtype, aggregation="only_first_replica", name=name)
 
     def _own(self) -> list[Any]:
-        return [self._counts, self._measures, self._flags, *self._rule_state, *self._accumulated] if self.built else []
+        return list(self._own_by_name().values())
 
     def _own_by_name(self) -> dict[str, Any]:
+        if not self.built:
+            return {}
+        named = {v.name: v for v in (self._counts, self._measures, self._flags, *self._rule_state)}
         # The names of accumulators have their weights' paths in them, which a file may shorten.
-        accumulators = {f"gradient_accumulator_{i}": a for i, a in enumerate(self._accumulated)} if self.built else {}
-        known = set(map(id, accumulators.values()))
-        return {**{v.name: v for v in self._own() if id(v) not in known}, **accumulators}
+        return {**named, **{f"gradient_accumulator_{i}": a for i, a in enumerate(self._accumulated)}}
 
     def _groups(self) -> list[list[Any]]:
         return [self.inner_optimizer.variables, self._own()]
@@ -233,7 +234,7 @@ class GradientClipping(KeepsState):
         finite = ops.isfinite(norm)
         for name, variable in state.items():
             variable.assign(ops.where(finite, after[name], before[name]))
-        self._add(steps=1, clipped_steps=changed, measured_steps=ops.isfinite(norm), skips_in_a_row=-self._count("skips_in_a_row"))
+        self._add(steps=1, clipped_steps=changed, measured_steps=finite, skips_in_a_row=-self._count("skips_in_a_row"))
         self._measure(ops.cast(norm, "float32"))
         return clipped
 

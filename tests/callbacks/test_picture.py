@@ -135,7 +135,9 @@ def test_the_title_is_the_verdict(made_looks):
 @pytest.mark.parametrize("value", [0.0, math.nan, math.inf, 1e-38, 3e38, 1.0])
 def test_any_gradient_can_be_drawn(made_looks, value):
     look = made_looks(looks=1, layers=2)[0][0]
-    draw(picture([replace(look, weights=tuple(replace(w, gradient_norm=value) for w in look.weights))], []))
+    figure = picture([replace(look, weights=tuple(replace(w, gradient_norm=value) for w in look.weights))], [])
+    draw(figure)
+    assert panels(figure)["gradient norm"].images[0].get_array().shape[:2] == (2, 1)
 
 
 def test_without_data_it_says_so(made_looks):
