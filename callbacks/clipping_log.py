@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_ext.callbacks.clipping_shares import clipping_of
 from keras_ext.optimizers import GradientClipping
 
 
@@ -48,12 +49,10 @@ def _counts(clipping: GradientClipping) -> tuple[int, int, int, int, float]:
 
 
 def _clipping(model: Any) -> GradientClipping:
-    optimizer = model.optimizer
-    while not isinstance(optimizer, GradientClipping):
-        if not hasattr(optimizer, "inner_optimizer"):
-            raise ValueError(
-                f"ClippingLog needs a model that is compiled with GradientClipping, got {type(optimizer).__name__}. "
-                "Compile it with keras_ext.optimizers.GradientClipping(optimizer)."
-            )
-        optimizer = optimizer.inner_optimizer
-    return optimizer
+    clipping = clipping_of(model)
+    if clipping is None:
+        raise ValueError(
+            f"ClippingLog needs a model that is compiled with GradientClipping, got {type(model.optimizer).__name__}. "
+            "Compile it with keras_ext.optimizers.GradientClipping(optimizer)."
+        )
+    return clipping

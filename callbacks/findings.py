@@ -5,11 +5,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_ext.callbacks.by_layer import layer_states
-from keras_ext.callbacks.finding import Finding
+from keras_ext.callbacks.finding import Finding, State
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Look
+from keras_ext.callbacks.loss_course import course_states, has_learned, learning
 from keras_ext.callbacks.rules import states
-from keras_ext.callbacks.setting import Aim
+from keras_ext.callbacks.setting import Aim, baseline
+
+# What follows from an illness elsewhere: where a layer's own illness is named, these stay warnings.
+_CONSEQUENCES = ("vanishing_gradient", "zero_gradient", "constant_output", "unchanged_weights", "oscillating_loss")
+# What is no illness once the network has learned, as gradients end at a minimum, nor if it passes until the next look.
+_OF_LEARNING = ("vanishing_gradient", "zero_gradient")
 
 
 def examine(
@@ -18,18 +24,21 @@ def examine(
     """Return what the last look adds to the `known` findings.
 
     A state that a rule sees is a warning. It is critical once it has lasted for `patience` regular looks in which the network did not
-    learn; values that are not finite are critical at once.
+    learn, or for `limits.slow` times as many since the first look in which it learned too little. Of several such states those are
+    critical that the others may follow from: those of layers with poor first weights, else what a layer had before the first step, else a
+    layer's own state. Values that are not finite are critical at once, with the poor first weights that they may come from.
     """
-    last = looks[-1]
-    regular = [look for look in looks if look.is_regular]
-    recent = [{(s.symptom, s.layer) for s in states(look, limits, aims)} for look in regular[-patience:]]
-    stuck = last.is_regular and len(regular) > patience and not learning(regular, limits, patience)
+    last, cost = looks[-1], baseline(aims)
+    now = _states(looks, limits, aims, cost)
+    critical = [state for state in now if state.fatal]
+    if critical:
+        critical += _poor(_states(looks[:1], limits, aims, cost))
+    elif last.is_regular:
+        critical += _roots(*_lasting(looks, now, limits, patience, aims))
     told = {(f.symptom, f.layer, f.severity) for f in known}
     new = []
-    for state in states(last, limits, aims):
-        lasting = all((state.symptom, state.layer) in seen for seen in recent)
-        critical = state.fatal or (state.can_be_critical and stuck and lasting)
-        severity = "critical" if critical else "warning"
+    for state in [*(s for s in critical if s not in now), *now]:
+        severity = "critical" if state in critical else "warning"
         if (state.symptom, state.layer, severity) in told or (state.symptom, state.layer, "critical") in told:
             continue
         told.add((state.symptom, state.layer, severity))
@@ -37,16 +46,51 @@ def examine(
     return new
 
 
-def learning(looks: Sequence[Look], limits: Limits, patience: int = 2) -> bool:
-    """True where the probe's loss has lately fallen, or has fallen far from the start and the output depends on the input."""
-    last = looks[-1]
-    losses = [look.loss if math.isfinite(look.loss) else math.inf for look in looks]
-    if math.isinf(losses[-1]):
-        return False
-    before, lately = losses[:-patience] or losses[:1], losses[-patience:]
-    if min(lately) < (1 - limits.falling) * min(before) and last.spread > limits.constant:
-        return True
-    return last.spread > limits.constant and losses[-1] <= limits.learned * losses[0]
+def _states(looks: Sequence[Look], limits: Limits, aims: Sequence[Aim | None], cost: float) -> list[State]:
+    """Return what is outside the limits in the last of `looks`."""
+    found = list(states(looks[-1], limits, aims))
+    if looks[-1].is_regular:
+        found += course_states([look for look in looks if look.is_regular], limits, cost)
+    if has_learned(looks, limits, cost):
+        passing = set(_OF_LEARNING)
+    else:
+        # A step from a sure and wrong softmax has no gradient either.
+        passing = set(_OF_LEARNING) - {s.symptom for s in states(looks[-2], limits)} if len(looks) > 1 else set()
+    return [s for s in found if s.symptom not in passing]
+
+
+def _lasting(
+    looks: Sequence[Look], now: Sequence[State], limits: Limits, patience: int, aims: Sequence[Aim | None]
+) -> tuple[list[State], list[State]]:
+    """Return those of the states that have lasted while the network did not learn, and all that were there at the first look."""
+    cost = baseline(aims)
+    regular = [look for look in looks if look.is_regular]
+    if len(regular) <= patience:
+        return [], []
+    if not learning(regular, limits, patience, cost):
+        span, since_first = patience, False
+    elif len(regular) > limits.slow * patience and not has_learned(regular, limits, cost):
+        span, since_first = limits.slow * patience, True
+    else:
+        return [], []
+    first = _states(regular[:1], limits, aims, cost)
+    seen = [_states(regular[: len(regular) - back], limits, aims, cost) for back in range(1, span)] + ([first] if since_first else [])
+    names = [{(s.symptom, s.layer) for s in states} for states in seen]
+    lasting = [s for s in now if s.can_be_critical and all((s.symptom, s.layer) in each for each in names)]
+    # Poor first weights alone may only take time; where something else lasts, it follows from them.
+    return [*(_poor(first) if lasting else []), *lasting], first
+
+
+def _poor(states: Sequence[State]) -> list[State]:
+    return [s for s in states if s.symptom == "poor_initialization"]
+
+
+def _roots(lasting: Sequence[State], first: Sequence[State]) -> list[State]:
+    """Return those of the lasting states that the others may follow from; `first` are the states before the first step."""
+    born = {(s.symptom, s.layer) for s in first}
+    own = [s for s in lasting if s.layer is not None and s.symptom not in _CONSEQUENCES]
+    poor = {s.layer for s in _poor(own)}
+    return [s for s in own if s.layer in poor] or [s for s in own if (s.symptom, s.layer) in born] or own or list(lasting)
 
 
 def worst(looks: Sequence[Look]) -> dict[str, Any]:

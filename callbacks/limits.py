@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from keras_ext._checks import in_range
+from keras_ext._checks import in_range, whole
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,20 @@ class Limits:
         unscaled_input: root mean square of what the first layer is given; ten times the unit variance that initializers and rates are made
             for (LeCun et al. 1998, section 4.3).
         unscaled_target: root mean square of the targets of a squared or absolute error; the gradient grows with it.
+        initial_scale: how many times larger than He's or smaller than LeCun's and Glorot's a first kernel may be: what two such layers do
+            to a signal, normalisation apart, no usual rate undoes (He et al. 2015, section 2.2: a layer keeps its variance).
+        initial_bias: largest absolute first bias of a hidden layer: five standard deviations of what a kernel of the usual scale sums up
+            from inputs of unit variance.
+        alike: standard deviation over root mean square under which the numbers of a first kernel are all alike.
+        oscillating: mean change of the loss from look to look, over what the best constant prediction costs, above which it swings.
+        stalled: share of what the best constant prediction costs within which the loss stands still.
+        window: looks over which swinging and standing still are judged.
+        slow: how many times `patience` a state may last from the first look on while the loss falls, until it must have `learned`.
         falling: share by which the loss must have fallen below its best value before the last looks to count as falling.
-        learned: share of the first loss below which the network has learned something, if its output is not constant.
+        catching_up: the same while the loss is above what the best constant prediction costs: more slowly, it takes a dozen looks to come
+            from twice that to where learning begins.
+        learned: share of what the best constant prediction costs (the first loss where that is not known) below which the network has
+            learned something, if its output is not constant.
     """
 
     saturated: float = 0.5
@@ -38,13 +50,24 @@ class Limits:
     constant: float = 1e-3
     unscaled_input: float = 10.0
     unscaled_target: float = 100.0
+    initial_scale: float = 10.0
+    initial_bias: float = 5.0
+    alike: float = 1e-3
+    oscillating: float = 0.1
+    stalled: float = 0.01
+    window: int = 6
+    slow: int = 3
     falling: float = 0.01
+    catching_up: float = 0.1
     learned: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("saturated", "dead", "learned"):
             in_range(name, getattr(self, name), 0.0, 1.0, closed="right")
-        for name in ("vanishing_ratio", "vanishing_norm", "constant", "falling"):
+        for name in ("vanishing_ratio", "vanishing_norm", "constant", "falling", "catching_up", "alike", "oscillating", "stalled"):
             in_range(name, getattr(self, name), 0.0, 1.0, closed="neither")
-        for name in ("exploding_gradient", "exploding_activation", "exploding_weight", "unscaled_input", "unscaled_target"):
+        in_range("initial_scale", self.initial_scale, 1.0)
+        whole("window", self.window, 4)
+        whole("slow", self.slow)
+        for name in ("exploding_gradient", "exploding_activation", "exploding_weight", "unscaled_input", "unscaled_target", "initial_bias"):
             in_range(name, getattr(self, name), 0.0, closed="neither")

@@ -36,8 +36,11 @@ class Activation:
 class Weight:
     """One weight and its gradient on the probe; `statistics.weight_statistics` says what the numbers are.
 
-    `scale` is the root mean square times the root of the inputs that a unit sums up: about 1 where the layer keeps its signal's variance;
-    NaN for what is no kernel. `update` is the length of the way that the weight went since the look before, NaN at the first look.
+    `scale` is the root mean square times the root of the inputs that one output sums up, as the layer means its shape: about 1 where the
+    layer keeps its signal's variance. `least_scale` and `most_scale` are the smallest and the largest that the usual initializers would
+    give. NaN for what is no kernel of a known layer. `update` is the length of the way that the weight went since the look before, NaN at
+    the first look.
+    `deviation` is 0 where all its numbers are the same.
     """
 
     layer: str
@@ -50,6 +53,9 @@ class Weight:
     finite: bool
     scale: float = math.nan
     update: float = math.nan
+    deviation: float = math.nan
+    least_scale: float = math.nan
+    most_scale: float = math.nan
 
     @property
     def gradient_ratio(self) -> float:

@@ -112,7 +112,8 @@ def _layers(last: Look, findings: Sequence[Finding]) -> list[str]:
         found = ("", "") if worst is None else (worst.severity, f"{worst.severity}: {symptom(worst)}")
         if worst is None and not (state.values_finite and state.weights_finite):
             found = ("critical", NOT_FINITE)
-        numbers = ((_class_of(text.plain, state.counts or i > 1), text.plain) for i, text in enumerate(cells(state)))
+        texts = [cells(state, last)[column] for column in COLUMNS[1:-1]]
+        numbers = ((_class_of(text.plain, state.counts or i > 1), text.plain) for i, text in enumerate(texts))
         rows.append([("words name", state.layer), *numbers, (f"words {found[0]}".strip(), found[1])])
     return [f"<h2>Layers, {escape(moment(last.step, last.epoch))}</h2>", *_table(COLUMNS, rows, {0, len(COLUMNS) - 1})]
 

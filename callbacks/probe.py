@@ -12,7 +12,8 @@ from keras_ext import _backend
 from keras_ext._backend import keras_private
 from keras_ext.callbacks import statistics
 from keras_ext.callbacks.look import Activation, Look, Output, Weight
-from keras_ext.callbacks.recording import Recording, watched_layers
+from keras_ext.callbacks.recording import WHOLE, Recording, watched_layers
+from keras_ext.initializers.scales import Scales, scales_of
 
 # So many numbers are a pass through the memory of their own.
 _LARGE = 2**18
@@ -56,8 +57,12 @@ class Probe:
         }
         self._trainable = [v for v in model.trainable_variables if id(v) not in foreign]
         self._other = [v for v in model.non_trainable_variables if id(v) not in foreign]
-        # A block comes before its parts, so that the part, the owner of the weight, is named last.
+        # A block comes before its parts, so that the part, the owner of the weight, is named last; but cells and heads are no layers that
+        # a user named.
         self._owner = {id(v): layer.name for layer in keras_private.flatten_layers(model) for v in layer.trainable_variables}
+        wholes = [layer for layer in keras_private.flatten_layers(model) if isinstance(layer, WHOLE)]
+        self._owner |= {id(v): layer.name for layer in wholes for v in layer.trainable_variables}
+        self._scales_of = scales_of(model)
         half = any(layer.compute_dtype == "float16" for layer in keras_private.flatten_layers(model))
         self._scales = _SCALES["float16"] if half else (1.0,)
         self._seen: list[tuple[str, str, str, bool]] = []
@@ -94,7 +99,7 @@ class Probe:
                 values["update"] = math.nan
             owner = self._owner.get(id(variable), self._model.name)
             if self._layers is None or owner in self._layers:
-                weights.append(_weight(variable, owner, values))
+                weights.append(_weight(variable, owner, values, self._scales_of.get(id(variable))))
         spread = max(output.spread for output in outputs)
         look = Look(
             step, epoch, loss, spread, tuple(activations), tuple(weights), is_regular=is_regular, outputs=outputs, input_rms=input_rms
@@ -169,13 +174,14 @@ def _activation(layer: str, kind: str, part: str, is_output: bool, values: dict[
     return Activation(layer, kind, part, is_output, **values, finite=math.isfinite(values["rms"]))
 
 
-def _weight(variable: Any, layer: str, values: dict[str, float]) -> Weight:
+def _weight(variable: Any, layer: str, values: dict[str, float], scales: Scales | None) -> Weight:
     is_kernel = len(variable.shape) >= 2
     finite = math.isfinite(values["gradient_norm"]) and math.isfinite(values["weight_norm"])
-    # The last axis of a kernel is that of the units, the others are summed.
-    fan_in = math.prod(variable.shape[:-1])
-    scale = values["weight_norm"] / math.sqrt(math.prod(variable.shape)) * math.sqrt(fan_in) if is_kernel else math.nan
-    return Weight(layer, variable.path, is_kernel, **values, finite=finite, scale=scale)
+    known = {}
+    if scales is not None:
+        rms = values["weight_norm"] / math.sqrt(math.prod(variable.shape))
+        known = {"scale": rms * math.sqrt(scales.fan_in), "least_scale": scales.least, "most_scale": scales.most}
+    return Weight(layer, variable.path, is_kernel, **values, finite=finite, **known)
 
 
 def _as_fit_does(array: Any) -> Any:

@@ -17,6 +17,8 @@ _LOOPS = (keras.layers.RNN, keras.layers.TimeDistributed)
 # Layers whose gates are computed again; ConvLSTM's are not.
 _GATED = (keras.layers.LSTM, keras.layers.GRU)
 _ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+# Layers whose parts are told of under the layer's own name.
+WHOLE = (*_LOOPS, *_ATTENTION)
 # Layers that leave the values as they are, in another shape or scale: what stands before them at the model's end is its output too.
 _SHAPES = (
     keras.layers.Reshape,
@@ -83,7 +85,7 @@ def activation_of(layer: Any) -> str | None:
 def watched_layers(model: Any) -> Iterator[tuple[Any, str]]:
     """Yield the layers whose outputs are noted, and for each what is noted: an activation's name, `"gates"`, or `"shape"` for nothing."""
     layers = list(keras_private.flatten_layers(model))
-    inside = {id(inner) for layer in layers if isinstance(layer, (*_LOOPS, *_ATTENTION)) for inner in keras_private.flatten_layers(layer)}
+    inside = {id(inner) for layer in layers if isinstance(layer, WHOLE) for inner in keras_private.flatten_layers(layer)}
     for layer in layers:
         if id(layer) in inside:
             continue

@@ -4,10 +4,14 @@ import math
 from collections.abc import Iterator, Sequence
 
 from keras_ext.callbacks.finding import State
+from keras_ext.callbacks.first_weights import poor_initializations
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Look
 from keras_ext.callbacks.mismatch import mismatches
 from keras_ext.callbacks.setting import Aim
+
+# Share of zeros in a gradient from which on it belongs to a few rows only.
+_FEW = 0.5
 
 
 def states(look: Look, limits: Limits, aims: Sequence[Aim | None] = ()) -> Iterator[State]:
@@ -16,6 +20,7 @@ def states(look: Look, limits: Limits, aims: Sequence[Aim | None] = ()) -> Itera
         yield _non_finite(look)
         return
     yield from mismatches(look, aims, limits)
+    yield from poor_initializations(look, limits)
     yield from _activation_states(look, limits)
     yield from _gradient_states(look, limits)
     if look.spread < limits.constant and look.step > 0:
@@ -75,6 +80,13 @@ def _gradient_states(look: Look, limits: Limits) -> Iterator[State]:
             "between the layers, or fewer layers.",
         )  # fmt: skip
     for w in kernels:
+        # Of an embedding few rows change; and in mid-epoch the rate may still be warming up from zero.
+        if w.update == 0.0 and w.gradient_norm > 0.0 and w.zero_gradients < _FEW and look.is_regular:
+            yield State(
+                "unchanged_weights", w.layer, 0.0, 0.0,
+                "It has a gradient, and its kernel has not changed since the last look. Raise the learning rate, and see that the "
+                "optimizer does not leave it out; in half precision small steps are lost without master_weights=True.",
+            )  # fmt: skip
         if w.gradient_norm > limits.exploding_gradient:
             yield State(
                 "exploding_gradient", w.layer, w.gradient_norm, limits.exploding_gradient,

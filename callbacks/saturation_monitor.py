@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import keras
 
 from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument, flag, one_of, whole
+from keras_ext.callbacks.clipping_shares import ClippingShares
 from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.findings import by_layer, examine, worst
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Look
+from keras_ext.callbacks.order import missing_the_keys
 from keras_ext.callbacks.probe import Probe, UnknownLayer
 from keras_ext.callbacks.rhythm import Rhythm
 from keras_ext.callbacks.samples import probe_batch
@@ -31,7 +34,9 @@ class SaturationMonitor(keras.callbacks.Callback):
 
     Into `logs` at each epoch's end, for History, CSVLogger, EarlyStopping and KerasTuner objectives: `saturation` (share of saturated
     outputs of the worst hidden layer), `dead` (share of dead units of the worst ReLU layer), `gradient_ratio` (first kernel's gradient norm
-    over the largest), each also as `..._worst` of the run so far, and `critical` (number of critical findings so far).
+    over the largest), each also as `..._worst` of the run so far, and `critical` (number of critical findings so far). Callbacks that read
+    them stand behind the monitor in the list; a warning names those that stand before it. Each look also has the shares of steps that a
+    `GradientClipping` changed and left out since the one before.
 
     Args:
         x: inputs as `fit` takes them: an array, a list or dict of arrays, or a dataset of batches (tf.data, PyDataset, DataLoader), whose
@@ -42,7 +47,8 @@ class SaturationMonitor(keras.callbacks.Callback):
         layers: names of the layers to look at; None for all.
         limits: the rules' limits.
         on_critical: at a critical finding `"warn"` warns (of warnings `findings` alone tells), `"stop"` ends the training as EarlyStopping
-            does, `"raise"` raises RuntimeError, and None only records it.
+            does (within an epoch Keras takes one execution of steps more, then ends that epoch with its validation), `"raise"` raises
+            RuntimeError at once, after the report is written, and None only records it.
         patience: looks in a row, not counting those within the first epoch, for which a state must last while the loss does not fall,
             to be critical. Values that are not finite are critical at once.
         probe_size: samples to look at; drawn from `x` with `seed`.
@@ -115,15 +121,19 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._rhythm = Rhythm(every)
         self._data = probe_batch(x, y, sample_weight, size=probe_size, seed=seed)
         self._probe: Probe | None = None
+        self._shares = ClippingShares()
         self._step = self._epoch_began = self._epoch = 0
         self._is_first_epoch = self._blind = False
         self._scalars: Any = None
         self._aims: tuple[Aim | None, ...] = ()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Forget the last fit."""
+        """Forget the last fit, and name the callbacks that will not see the keys of `logs`."""
         self.findings, self.looks = [], []
         self._probe, self._blind, self._is_first_epoch = None, False, True
+        self._shares = ClippingShares()
+        self._warn_of_the_order()
+        self._close_scalars()
         if self.log_dir is not None:
             from keras_ext.callbacks.scalars import Scalars
 
@@ -144,7 +154,7 @@ class SaturationMonitor(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Count the steps, and look where it is time to; what the last step left is seen here, before the next one begins."""
         self._step = self._epoch_began + batch
-        if self._step == 0:
+        if batch == 0:
             return
         if self._probe is None and not self._blind:
             # A model without input shape has been built by its first step.
@@ -155,7 +165,7 @@ class SaturationMonitor(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Look, and put the numbers into `logs`."""
-        self._step = self._epoch_began = self._epoch_began + ((self.params or {}).get("steps") or self._step - self._epoch_began + 1)
+        self._step = self._epoch_began = self._epoch_began + self._steps_taken()
         self._is_first_epoch = False
         due = self._rhythm.is_due(self._step)
         self._rhythm.end_early_looks()
@@ -169,9 +179,7 @@ class SaturationMonitor(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Drop the compiled look, which holds the model, and write what is to be written."""
         self._probe = None
-        if self._scalars is not None:
-            self._scalars.close()
-            self._scalars = None
+        self._close_scalars()
         if self.report is not None:
             from keras_ext.callbacks.page import write_page
 
@@ -202,15 +210,49 @@ class SaturationMonitor(keras.callbacks.Callback):
 
         to_json(path, self.looks, self.findings)
 
+    def _steps_taken(self) -> int:
+        """Return the steps of the epoch that ends; `stop_training` and data that has run out end one early."""
+        begun, model, steps = self._step - self._epoch_began, self.model, (self.params or {}).get("steps")
+        if steps is None and not model.stop_training and keras_private.begins_without_data():
+            return begun
+        at_once = model.steps_per_execution if isinstance(model.steps_per_execution, int) else 1
+        return min(begun + at_once, steps or begun + at_once)
+
+    def _close_scalars(self) -> None:
+        if self._scalars is not None:
+            self._scalars.close()
+            self._scalars = None
+
+    def _warn_of_the_order(self) -> None:
+        beside = keras_private.callbacks_beside(self)
+        before = next((beside[:i] for i, callback in enumerate(beside) if callback is self), [])
+        told = missing_the_keys(before, self.per_layer)
+        if told:
+            verb = "stands" if len(told) == 1 else "stand"
+            warnings.warn(
+                f"{', '.join(told)} {verb} before SaturationMonitor in `callbacks`, and so cannot see what it puts into `logs` at an "
+                "epoch's end. Put SaturationMonitor first.",
+                stacklevel=2,
+            )
+
     def _look(self, epoch: int, is_regular: bool = True) -> None:
         if self._blind:
             return
+        try:
+            self._see(epoch, is_regular)
+        except BaseException:  # fit ends here, and calls no `on_train_end`
+            self.on_train_end()
+            raise
+
+    def _see(self, epoch: int, is_regular: bool) -> None:
         model = self.model  # read once: on JAX each read brings the training state back into the variables
         try:
             if self._probe is None:
                 self._probe = Probe(model, self._data, rank=self.rank, layers=self.layers)
-                self._aims = aims(model, self._data[1])
-            self.looks.append(self._probe.look(self._step, epoch, is_regular))
+                self._aims = aims(model, *self._data[1:])
+            look = self._probe.look(self._step, epoch, is_regular)
+            clipped, skipped = self._shares.since_last(model)
+            self.looks.append(replace(look, clipped=clipped, skipped=skipped))
         except UnknownLayer:
             raise
         except Exception as error:  # a monitor must not end a training that runs without it

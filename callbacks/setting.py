@@ -1,7 +1,9 @@
-"""What is known of a training before its first step: the losses, and the range of the targets."""
+"""What is known of a training before its first step: the losses, the range of the targets, and what a constant prediction would cost."""
 
+import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -15,34 +17,44 @@ DISTANCES = ("mean_squared_error", "mean_absolute_error", "huber", "log_cosh", "
 
 @dataclass(frozen=True)
 class Aim:
-    """What one output is trained for: the loss's name, whether it takes logits, and range and root mean square of the targets."""
+    """What one output is trained for: the loss's name, whether it takes logits, and range and root mean square of the targets.
+
+    `baseline` is the loss of the best prediction that does not depend on the input: the entropy of the classes, the variance of numbers,
+    or their mean distance from the median. NaN where it is not known.
+    """
 
     loss: str
     from_logits: bool
     low: float
     high: float
     rms: float
+    baseline: float = math.nan
 
 
-def aims(model: Any, y: Any) -> tuple[Aim | None, ...]:
+def aims(model: Any, y: Any, sample_weight: Any = None) -> tuple[Aim | None, ...]:
     """Return the aim of each output in the order of `keras.tree.flatten`, None for one that is not known.
 
     Args:
         model: a compiled model.
         y: targets, as arrays.
+        sample_weight: if there are weights, no baseline is known.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
         >>> model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
-        >>> aims(model, np.array([[0.0], [1.0]]))
-        (Aim(loss='binary_crossentropy', from_logits=True, low=0.0, high=1.0, rms=0.7071067811865476),)
+        >>> (aim,) = aims(model, np.array([[0.0], [1.0]]))
+        >>> aim.loss, aim.from_logits, aim.high, round(aim.baseline, 3)
+        ('binary_crossentropy', True, 1.0, 0.693)
     """
     targets = [np.asarray(a) for a in tree.flatten(y) if a is not None]
     given = getattr(model, "loss", None)
     losses = tree.flatten(given) if isinstance(given, list | tuple | dict) else [given] * len(targets)
     if len(losses) != len(targets):
         return (None,) * len(targets)
-    return tuple(_aim(loss, target) for loss, target in zip(losses, targets, strict=True))
+    found = [_aim(loss, target) for loss, target in zip(losses, targets, strict=True)]
+    if any(w is not None for w in tree.flatten(sample_weight)):
+        found = [aim and replace(aim, baseline=math.nan) for aim in found]
+    return tuple(found)
 
 
 def _aim(loss: Any, target: np.ndarray) -> Aim | None:
@@ -55,7 +67,37 @@ def _aim(loss: Any, target: np.ndarray) -> Aim | None:
     else:
         name, from_logits = getattr(loss, "__name__", ""), False
     values = target.astype("float64")
-    return Aim(name, from_logits, float(values.min()), float(values.max()), float(np.sqrt(np.mean(values**2))))
+    config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
+    is_plain = not config.get("label_smoothing") and config.get("ignore_class") is None and config.get("reduction") != "sum"
+    baseline = _baseline(name, values) if is_plain else math.nan
+    return Aim(name, from_logits, float(values.min()), float(values.max()), float(np.sqrt(np.mean(values**2))), baseline)
+
+
+def baseline(aims: Sequence[Aim | None]) -> float:
+    """Return the loss of the best prediction that does not depend on the input; NaN where it is not known, as with several outputs."""
+    return aims[0].baseline if len(aims) == 1 and aims[0] is not None else math.nan
+
+
+def _baseline(loss: str, target: np.ndarray) -> float:
+    if loss == "sparse_categorical_crossentropy":
+        return _entropy(np.unique(target, return_counts=True)[1] / target.size)
+    flat = target.reshape(-1, target.shape[-1] if target.ndim > 1 else 1)
+    mean = flat.mean(axis=0)
+    if loss == "categorical_crossentropy":
+        return _entropy(mean / mean.sum()) if mean.min() >= 0 and mean.sum() > 0 else math.nan
+    if loss == "binary_crossentropy":
+        inside = flat.min() >= 0 and flat.max() <= 1
+        return float(np.mean([_entropy(np.array([p, 1 - p])) for p in mean])) if inside else math.nan
+    if loss == "mean_squared_error":
+        return float(flat.var(axis=0).mean())
+    if loss == "mean_absolute_error":
+        return float(np.abs(flat - np.median(flat, axis=0)).mean())
+    return math.nan
+
+
+def _entropy(shares: np.ndarray) -> float:
+    shares = shares[shares > 0]
+    return float(-(shares * np.log(shares)).sum())
 
 
 def _snake_case(name: str) -> str:

@@ -36,7 +36,7 @@ RECTIFYING = ("relu", "relu6")
 CHOOSING = ("softmax",)
 
 ACTIVATION_FIELDS = ("saturated", "saturated_units", "dead", "zeros", "rms", "rank")
-WEIGHT_FIELDS = ("gradient_norm", "weight_norm", "largest", "zero_gradients", "update")
+WEIGHT_FIELDS = ("gradient_norm", "weight_norm", "largest", "zero_gradients", "update", "deviation")
 OUTPUT_FIELDS = ("low", "high", "sum_off", "spread")
 # So many of a weight's numbers are kept until the next look, to tell how far it went.
 KEPT = 4096
@@ -113,7 +113,7 @@ def weight_statistics(weights: Sequence[Any], gradients: Sequence[Any], before: 
     Returns:
         gradient_norm and weight_norm: L2 norms, not finite if a number is not. largest: largest absolute weight. zero_gradients: share of
         gradients that are exactly zero. update: L2 norm of the change since the look before, by `KEPT` of its numbers, evenly spaced,
-        where there are more.
+        where there are more. deviation: standard deviation of the numbers over their root mean square; 0 where all are the same.
     """
     w, g = (ops.reshape(ops.cast(ops.stack(list(each)), "float32"), (len(weights), -1)) for each in (weights, gradients))
     kept = w[:, :: _stride(w.shape[1])]
@@ -121,7 +121,8 @@ def weight_statistics(weights: Sequence[Any], gradients: Sequence[Any], before: 
     largest_g, squares_g = _scaled_squares(g)
     update = ops.sqrt(ops.sum(ops.square(kept - before), axis=1) * (w.shape[1] / max(kept.shape[1], 1)))
     zeros = ops.mean(ops.cast(ops.equal(g, 0.0), "float32"), axis=1)
-    return ops.stack([ops.sqrt(squares_g) * largest_g, ops.sqrt(squares) * largest, largest, zeros, update], axis=1), kept
+    deviation = ops.std(w / largest[:, None], axis=1) / ops.sqrt(squares / w.shape[1] + 1e-30)
+    return ops.stack([ops.sqrt(squares_g) * largest_g, ops.sqrt(squares) * largest, largest, zeros, update, deviation], axis=1), kept
 
 
 def kept_of(shape: Sequence[int]) -> int:

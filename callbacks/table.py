@@ -29,26 +29,51 @@ def table(looks: Sequence[Look], findings: Sequence[Finding]) -> Group:
     if not looks:
         return Group(Text(NO_LOOK))
     last = looks[-1]
-    title = Text.assemble((f"{moment(last.step, last.epoch)}, loss {number(last.loss)}: ", "bold"), (verdict(findings), _worst(findings)))
+    rows = layer_table(f"{moment(last.step, last.epoch)}, loss {number(last.loss)}", last, findings)
+    return Group(rows, *(told(group) for group in grouped(findings)))
+
+
+def layer_table(heading: str, look: Look, findings: Sequence[Finding], columns: Sequence[str] = COLUMNS) -> Table:
+    """Return a row for each layer of `look` under the heading and the verdict; `columns` are those of `COLUMNS` and `"weight scale"`."""
+    title = Text.assemble((f"{heading}: ", "bold"), (verdict(findings), _worst(findings)))
     rows = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, heading in enumerate(COLUMNS):
-        if i in (0, len(COLUMNS) - 1):
-            rows.add_column(heading, overflow="fold", min_width=12)
+    for i, column in enumerate(columns):
+        if i in (0, len(columns) - 1):
+            rows.add_column(column, overflow="fold", min_width=12)
         else:
-            rows.add_column(heading.replace(" ", "\n", 1), justify="right", no_wrap=True)
-    states = layer_states(last)
+            rows.add_column(column.replace(" ", "\n", 1), justify="right", no_wrap=True)
+    states = layer_states(look)
     for state, name in zip(states, short_names([s.layer for s in states]), strict=True):
-        rows.add_row(Text(name), *cells(state), _found(state, findings))
-    return Group(rows, *(_told(group) for group in grouped(findings)))
+        numbers = cells(state, look)
+        rows.add_row(Text(name), *(numbers[column] for column in columns[1:-1]), _found(state, findings))
+    return rows
 
 
-def cells(state: LayerState) -> list[Text]:
-    """Return the numbers of a row, from `saturated` to `update / weight`."""
-    shares = [share(v) if state.values_finite or math.isnan(v) else NOT_FINITE for v in (state.saturated, state.dead)]
+def told(group: Sequence[Finding], dated: bool = True) -> Text:
+    """Return findings of several layers that are alike but for numbers as one line; `dated` says since when."""
+    first = group[0]
+    names = [f'"{f.layer}"' for f in group[:_MOST_NAMES] if f.layer]
+    where = f"{'layers' if len(group) > 1 else 'layer'} {', '.join(names)}" if names else "the network"
+    more = f" and {len(group) - _MOST_NAMES} more" if len(group) > _MOST_NAMES else ""
+    when = f", {moment(first.step, first.epoch)}" if dated else ""
+    heading = f"{first.severity}: {symptom(first)} in {where}{more}{when}. "
+    return Text.assemble((heading, _COLOURS.get(first.severity, "")), first.advice)
+
+
+def cells(state: LayerState, look: Look) -> dict[str, Text]:
+    """Return the numbers of a layer in `look` by column."""
     gradient = number(state.gradient_norm) if state.weights_finite else NOT_FINITE
-    numbers = [gradient, number(state.gradient_ratio), number(state.update_ratio)]
-    styles = ["" if state.counts else "dim"] * 2 + [""] * 3
-    return [Text(text, "bold red" if text == NOT_FINITE else style) for text, style in zip([*shares, *numbers], styles, strict=True)]
+    scales = [w.scale for w in look.kernels if w.layer == state.layer and math.isfinite(w.scale)]
+    texts = {
+        "saturated": share(state.saturated) if state.values_finite or math.isnan(state.saturated) else NOT_FINITE,
+        "dead": share(state.dead) if state.values_finite or math.isnan(state.dead) else NOT_FINITE,
+        "gradient norm": gradient,
+        "gradient / weight": number(state.gradient_ratio),
+        "update / weight": number(state.update_ratio),
+        "weight scale": number(max(scales, default=math.nan)),
+    }
+    dim = () if state.counts else ("saturated", "dead")
+    return {column: Text(text, "bold red" if text == NOT_FINITE else "dim" if column in dim else "") for column, text in texts.items()}
 
 
 def _found(state: LayerState, findings: Sequence[Finding]) -> Text:
@@ -56,15 +81,6 @@ def _found(state: LayerState, findings: Sequence[Finding]) -> Text:
     if worst is None:
         return Text("" if state.values_finite and state.weights_finite else NOT_FINITE, "bold red")
     return Text(f"{worst.severity}: {symptom(worst)}", _COLOURS.get(worst.severity, ""))
-
-
-def _told(group: Sequence[Finding]) -> Text:
-    first = group[0]
-    names = [f'"{f.layer}"' for f in group[:_MOST_NAMES] if f.layer]
-    where = f"{'layers' if len(group) > 1 else 'layer'} {', '.join(names)}" if names else "the network"
-    more = f" and {len(group) - _MOST_NAMES} more" if len(group) > _MOST_NAMES else ""
-    heading = f"{first.severity}: {symptom(first)} in {where}{more}, {moment(first.step, first.epoch)}. "
-    return Text.assemble((heading, _COLOURS.get(first.severity, "")), first.advice)
 
 
 def _worst(findings: Sequence[Finding]) -> str:

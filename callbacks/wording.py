@@ -82,10 +82,12 @@ def symptom(finding: Finding) -> str:
 def moment(step: int, epoch: int) -> str:
     """Return when a look was taken.
 
-    >>> moment(0, 0), moment(90, 2)
-    ('before the first step', 'epoch 2, step 90')
+    >>> moment(0, 0), moment(10, 0), moment(90, 2)
+    ('before the first step', 'step 10', 'epoch 2, step 90')
     """
-    return f"epoch {epoch}, step {step}" if step else "before the first step"
+    if not step:
+        return "before the first step"
+    return f"epoch {epoch}, step {step}" if epoch else f"step {step}"
 
 
 def short_names(names: Sequence[str]) -> list[str]:

@@ -201,3 +201,25 @@ def test_what_an_optimizer_knows_without_a_public_name():
     assert keras_private.rate_function(other) == {}
     other.exclude_from_weight_decay(var_names=["bias"])
     assert keras_private.excluded_from_weight_decay(other) == ([], ["bias"])
+
+
+def test_a_callback_finds_the_others_of_its_fit_in_their_order():
+    class Asks(keras.callbacks.Callback):
+        seen = None
+
+        def on_train_begin(self, logs=None):
+            self.seen = keras_private.callbacks_beside(self)
+
+    class AsksFromBelow(Asks):
+        def on_train_begin(self, logs=None):
+            super().on_train_begin(logs)
+
+    for asks in (Asks(), AsksFromBelow()):
+        first, last = keras.callbacks.TerminateOnNaN(), keras.callbacks.TerminateOnNaN()
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        model.fit(np.ones((2, 1)), np.ones((2, 1)), verbose=0, callbacks=[first, asks, last])
+        assert asks.seen[:3] == [first, asks, last]
+        # What Keras adds comes behind, and so sees what callbacks put into `logs`.
+        assert [type(c).__name__ for c in asks.seen[3:]] == ["History"]
+        assert keras_private.callbacks_beside(asks) == []

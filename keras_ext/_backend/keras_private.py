@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -124,6 +125,23 @@ def overwrites_with_gradient(variable: Any) -> bool:
     return getattr(variable, "overwrite_with_gradient", False)
 
 
+def callbacks_beside(callback: Any) -> list[Any]:
+    """Return all callbacks of the fit that calls `callback` just now, in the order in which it calls them; none where they are not found.
+
+    `CallbackList` and its `callbacks` are public, but a callback is told its model and the fit's parameters alone. The list is the object
+    that calls it, so it stands among the callers.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, keras.callbacks.CallbackList):
+            beside = list(getattr(caller, "callbacks", ()))
+            if any(c is callback for c in beside):
+                return beside
+        frame = frame.f_back
+    return []
+
+
 @contextlib.contextmanager
 def keras_tuner_saves_json_with(save: Callable[[str, Any], str]) -> Iterator[None]:
     """Let KerasTuner write its state files with `save(path, content)`, which returns the JSON text, while the block runs.
@@ -138,3 +156,8 @@ def keras_tuner_saves_json_with(save: Callable[[str, Any], str]) -> Iterator[Non
         yield
     finally:
         utils.save_json = kept
+
+
+def begins_without_data() -> bool:
+    """Return True where `fit` begins a step before it asks for its data: of data of unknown length the last step is none."""
+    return keras.backend.backend() != "torch"

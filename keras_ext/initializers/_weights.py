@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_ext._backend import keras_private
+from keras_ext.initializers._reading import Axes, Reading
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 _TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
@@ -36,6 +37,11 @@ class Weight:
     heads: int | None = None
     recurrent: bool = False
     inner: bool = False
+
+    @property
+    def axes(self) -> Axes:
+        """The variable's shape as its layer means it."""
+        return Reading(self.kind, self.groups, self.strides, self.input_axes, self.output_axes).of(self.variable.shape)
 
 
 def weights_of(model: Any) -> list[Weight]:

@@ -12,7 +12,6 @@ from keras import ops
 from keras_ext._checks import bad_argument, whole
 from keras_ext.initializers import _lsuv, variance_scaling
 from keras_ext.initializers._following import Following
-from keras_ext.initializers._reading import Reading
 from keras_ext.initializers._weights import Weight, weights_of
 from keras_ext.initializers.gains import calculate_gain
 from keras_ext.initializers.orthogonal import Orthogonal
@@ -222,14 +221,14 @@ def _std(variable: Any) -> float:
 
 def _row(weight: Weight, chosen: Any) -> InitializedWeight:
     variable, knows = weight.variable, isinstance(chosen, VarianceScaling | Orthogonal)
-    reading = Reading(weight.kind, weight.groups, weight.strides, weight.input_axes, weight.output_axes).of(variable.shape)
+    axes = weight.axes
     return InitializedWeight(
         layer=_place(weight.layer, variable),
         weight=variable.name,
         shape=tuple(variable.shape),
         kind=weight.kind,
-        fan_in=reading.fan_in,
-        fan_out=reading.fan_out,
+        fan_in=axes.fan_in,
+        fan_out=axes.fan_out,
         initializer=getattr(chosen, "__name__", type(chosen).__name__),
         std_wanted=chosen.variance(variable.shape) ** 0.5 if knows else None,
         std_given=0.0,

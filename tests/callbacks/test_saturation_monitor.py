@@ -50,7 +50,7 @@ def test_a_sound_network_gets_no_finding(activation):
     [
         ({"activation": "sigmoid", "depth": 12}, "vanishing_gradient"),
         ({"activation": "relu", "bias": keras.initializers.Constant(-30.0)}, "dead_relu"),
-        ({"activation": "relu", "initializer": "zeros"}, "zero_gradient"),
+        ({"activation": "relu", "initializer": "zeros"}, "poor_initialization"),
         ({"activation": "relu", "rate": 1e30, "loss": "mse"}, "non_finite"),  # PyTorch's cross-entropy raises at NaN
         ({"activation": "tanh", "initializer": keras.initializers.RandomNormal(stddev=30.0, seed=1), "rate": 1e-6}, "saturated"),
     ],
@@ -107,13 +107,13 @@ def test_what_happens_at_a_critical_finding(on_critical):
     monitor = SaturationMonitor(x, y, on_critical=on_critical)
     model = network(bias=keras.initializers.Constant(-30.0))
     if on_critical == "raise":
-        with pytest.raises(RuntimeError, match="dead relu"):
+        with pytest.raises(RuntimeError, match=r"poor initialization in layer .h0.*bias starts at up to 30"):
             model.fit(x, y, epochs=9, verbose=0, callbacks=[monitor])
         return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         history = model.fit(x, y, epochs=9, verbose=0, callbacks=[monitor])
-    told = [w for w in caught if "dead relu" in str(w.message)]
+    told = [w for w in caught if "poor initialization" in str(w.message)]
     assert len(told) == (1 if on_critical == "warn" else 0)
     assert len(history.epoch) == (2 if on_critical == "stop" else 9)
 

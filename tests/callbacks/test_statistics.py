@@ -72,7 +72,10 @@ def test_values_that_are_not_finite_are_told(bad):
 def test_weight_statistics_are_norms_and_shares():
     w, g = np.array([[3.0, -4.0]]), np.array([[0.0, 5.0]])
     got, _ = weight_numbers(w, g, before=ops.convert_to_tensor([[3.0, -1.0]]))
-    assert got == pytest.approx({"gradient_norm": 5.0, "weight_norm": 5.0, "largest": 4.0, "zero_gradients": 0.5, "update": 3.0})
+    told = {"gradient_norm": 5.0, "weight_norm": 5.0, "largest": 4.0, "zero_gradients": 0.5, "update": 3.0}
+    # The mean is -1/2, so that both numbers are 7/2 from it; their root mean square is that of 25/2.
+    assert got == pytest.approx({**told, "deviation": 3.5 / 12.5**0.5})
+    assert weight_numbers(np.full((3, 2), 1e20), np.ones((3, 2)))[0]["deviation"] < 1e-6
 
 
 def test_the_update_of_a_large_weight_is_estimated_from_some_of_its_numbers():

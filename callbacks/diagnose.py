@@ -1,0 +1,236 @@
+"""A model as it stands: what SaturationMonitor would find in it, without training."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+from rich.console import Group
+from rich.text import Text
+
+from keras_ext._backend import keras_private
+from keras_ext._checks import bad_argument, flag, whole
+from keras_ext.callbacks.finding import Finding
+from keras_ext.callbacks.findings import examine
+from keras_ext.callbacks.limits import Limits
+from keras_ext.callbacks.look import Look
+from keras_ext.callbacks.probe import Probe, UnknownLayer
+from keras_ext.callbacks.samples import probe_batch
+from keras_ext.callbacks.setting import aims
+from keras_ext.callbacks.table import layer_table, told
+from keras_ext.callbacks.wording import grouped, number, verdict
+
+_COLUMNS = ("layer", "saturated", "dead", "gradient norm", "gradient / weight", "weight scale", "worst finding")
+# Keras prints parts of its errors bold.
+_COLOUR_CODE = re.compile(r"\x1b\[[\d;]*m")
+_NO_LOSS = "The model is not compiled: nothing is known of its gradients. Call model.compile(loss=...) first to know them."
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What one look at a model found; `print` says it in plain lines.
+
+    Args:
+        model: the model's name.
+        findings: what is outside the limits, the layers nearest to the input first. Whether a state lasts, one look cannot tell: it is a
+            warning. Only what is not finite is critical.
+        look: the numbers. Its `step` is the number of steps that the optimizer has made, 0 without one. Without a loss, the loss and the
+            gradients in it are NaN.
+        samples: how many samples were looked at.
+        has_loss: False for a model that is not compiled.
+
+    Example:
+        >>> print(Diagnosis("digits", [], Look(0, 0, 0.7, 1.0, (), ()), 64))
+        digits, 64 samples, loss 0.7: nothing found
+    """
+
+    model: str
+    findings: list[Finding]
+    look: Look
+    samples: int
+    has_loss: bool = True
+
+    def __str__(self) -> str:
+        """Return the verdict and each finding with its advice, a line each."""
+        lines = (told(group, dated=False).plain for group in grouped(self.findings))
+        return "\n".join([f"{self._heading}: {verdict(self.findings)}", *lines, *([] if self.has_loss else [_NO_LOSS])])
+
+    def table(self) -> Group:
+        """Return a row for each layer, and below it what was found and what mends it, for `rich.print`.
+
+        `weight scale` is about 1 where a layer keeps its signal's variance.
+        """
+        rows = layer_table(self._heading, self.look, self.findings, _COLUMNS)
+        lines = [told(group, dated=False) for group in grouped(self.findings)]
+        return Group(rows, *lines, *([] if self.has_loss else [Text(_NO_LOSS)]))
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Return a matplotlib Figure of the layers, findings marked; with `path`, save it too."""
+        from keras_ext.callbacks.picture import picture
+
+        figure = picture([self._shown], self.findings)
+        if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path, dpi=150)
+        return figure
+
+    def to_json(self, path: str | Path) -> None:
+        """Write look and findings to a file; `keras_ext.callbacks.json_report.from_json` reads it."""
+        from keras_ext.callbacks.json_report import to_json
+
+        to_json(path, [self.look], self.findings, model=self.model, samples=self.samples)
+
+    def report(self, path: str | Path) -> None:
+        """Write a page of findings, picture and table: HTML that needs nothing else."""
+        from keras_ext.callbacks.page import write_page
+
+        write_page(path, [self._shown], self.findings, title=f"{self.model}, as it stands")
+
+    @property
+    def _heading(self) -> str:
+        loss = f", loss {number(self.look.loss)}" if self.has_loss else ""
+        return f"{self.model}, {self.samples} sample{'s' if self.samples > 1 else ''}{loss}"
+
+    @property
+    def _shown(self) -> Look:
+        # A picture takes gradients of NaN for sick ones.
+        return self.look if self.has_loss else replace(self.look, weights=tuple(w for w in self.look.weights if not w.finite))
+
+
+def diagnose(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    sample_weight: Any = None,
+    layers: Sequence[str] | None = None,
+    limits: Limits | None = None,
+    probe_size: int = 256,
+    seed: int = 0,
+    rank: bool = False,
+) -> Diagnosis:
+    """Return what SaturationMonitor finds in `model` as it stands, without training it.
+
+    One batch runs forward and backward as in training, but for dropout and noise, which let their input through. The model stays as it is,
+    bit for bit; one that has no weights yet gets those that `fit` would begin with. A model that is not compiled is looked at without
+    gradients.
+
+    Args:
+        model: a Keras model, trained or not.
+        x: inputs as `fit` takes them: an array, a list or dict of arrays, or a dataset of batches, whose first samples are taken.
+        y: targets likewise; None with a dataset, for models that add their own losses, and for one that is not compiled.
+        sample_weight: weights likewise, or None.
+        layers: names of the layers to look at; None for all.
+        limits: the rules' limits.
+        probe_size: samples to look at, at least 1; drawn from `x` with `seed`.
+        seed: of that draw, at least 0.
+        rank: whether to measure the effective rank of the activations, which costs a decomposition each.
+
+    Raises:
+        ValueError: `x` is empty or the arrays differ in length, the model is compiled with a loss and there are no targets, a layer is
+            unknown, or the model cannot be built or run on this data.
+        TypeError: `model` is no Keras model, or `x` holds no arrays.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(64, 8))
+        >>> hidden = keras.layers.Dense(8, "relu", kernel_initializer="he_normal", name="hidden")
+        >>> model = keras.Sequential([keras.Input((8,)), hidden, keras.layers.Dense(8)])
+        >>> model.compile("sgd", "mse")
+        >>> diagnose(model, x, x).findings
+        []
+        >>> _ = hidden.bias.assign(np.full(8, -50.0))
+        >>> [(f.symptom, f.layer, f.severity) for f in diagnose(model, x, x).findings][:2]
+        [('poor_initialization', 'hidden', 'warning'), ('dead_relu', 'hidden', 'warning')]
+    """
+    if not isinstance(model, keras.Model):
+        raise bad_argument("model", "a keras.Model", type(model).__name__, error=TypeError)
+    if limits is not None and not isinstance(limits, Limits):
+        raise bad_argument("limits", "a keras_ext.callbacks.Limits or None", limits, error=TypeError)
+    if layers is not None and not (isinstance(layers, list | tuple) and layers and all(isinstance(name, str) for name in layers)):
+        raise bad_argument("layers", "None or names of layers", layers, 'Write layers=["dense_1", "dense_2"].', TypeError)
+    flag("rank", rank)
+    data = probe_batch(x, y, sample_weight, size=whole("probe_size", probe_size), seed=whole("seed", seed, 0))
+    has_loss = model.compiled
+    if has_loss and model.loss is not None and all(a is None for a in tree.flatten(data[1])):
+        raise bad_argument("y", "targets, as the model is compiled with a loss", None, "Give them as `fit` takes them.")
+    _build(model, data)
+    try:
+        look = Probe(model, data, rank, layers).look(_steps(model), 0) if has_loss else _without_loss(model, data, rank, layers)
+    except UnknownLayer:
+        raise
+    except Exception as error:
+        sick = _not_finite(model, data, rank, layers) if has_loss else None
+        if sick is None:
+            raise _cannot("run", model, data, error) from error
+        look = sick
+    findings = examine([look], limits or Limits(), aims=aims(model, *data[1:]) if has_loss else ())
+    samples = len(next(a for a in tree.flatten(data[0]) if a is not None))
+    return Diagnosis(model.name, findings, look if has_loss else replace(look, loss=math.nan), samples, has_loss)
+
+
+def _without_loss(model: keras.Model, data: tuple[Any, Any, Any], rank: bool, layers: Sequence[str] | None) -> Look:
+    """Return a look whose loss is 0 and whose gradients are NaN."""
+    look = Probe(_WithoutLoss(model), (data[0], None, None), rank, layers).look(_steps(model), 0)
+    return replace(look, weights=tuple(replace(w, gradient_norm=math.nan, zero_gradients=math.nan) for w in look.weights))
+
+
+def _not_finite(model: keras.Model, data: tuple[Any, Any, Any], rank: bool, layers: Sequence[str] | None) -> Look | None:
+    """Return a look if something in it is not finite: PyTorch's cross entropies raise for a prediction of NaN."""
+    try:
+        look = _without_loss(model, data, rank, layers)
+    except Exception:
+        return None
+    return None if look.finite else replace(look, loss=math.nan)
+
+
+class _WithoutLoss:
+    """Stands for a model whose loss is 0, whatever it puts out."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self._model = model
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._model(*args, **kwargs)
+
+    def compute_loss(self, **kwargs: Any) -> Any:
+        return ops.zeros(())
+
+
+def _build(model: keras.Model, data: tuple[Any, Any, Any]) -> None:
+    """Make the weights of a model that has none yet, by a symbolic call, which computes and changes nothing."""
+    if model.built and all(layer.built for layer in keras_private.flatten_layers(model)):
+        return
+    try:
+        model(tree.map_structure(lambda a: keras.Input(a.shape[1:], dtype=_dtype(a)), data[0]))
+    except Exception as error:
+        raise _cannot("built", model, data, error) from error
+
+
+def _dtype(a: np.ndarray) -> str:
+    return keras.config.floatx() if a.dtype.kind == "f" else "string" if a.dtype.kind in "US" else a.dtype.name
+
+
+def _steps(model: keras.Model) -> int:
+    iterations = getattr(getattr(model, "optimizer", None), "iterations", None)
+    return 0 if iterations is None else int(ops.convert_to_numpy(iterations))
+
+
+def _cannot(what: str, model: keras.Model, data: tuple[Any, Any, Any], error: Exception) -> ValueError:
+    shapes = [
+        f"`{name}` {', '.join(f'{a.dtype} {a.shape}' for a in tree.flatten(given) if a is not None)}"
+        for name, given in zip(("x", "y", "sample_weight"), data, strict=True)
+        if any(a is not None for a in tree.flatten(given))
+    ]
+    inputs = getattr(model, "inputs", None)
+    takes = f"; it takes {', '.join(str(tuple(i.shape)) for i in tree.flatten(inputs))}" if inputs else ""
+    reason = " ".join(_COLOUR_CODE.sub("", str(error)).split())
+    reason = reason if len(reason) <= 300 else f"{reason[:150]} ... {reason[-140:]}"
+    return ValueError(f"`model` cannot be {what} on this data: {', '.join(shapes)}{takes}. {type(error).__name__}: {reason}")

@@ -1,0 +1,49 @@
+"""Whether the first weights can start a training."""
+
+import math
+from collections.abc import Iterator
+
+from keras_ext.callbacks.finding import State
+from keras_ext.callbacks.limits import Limits
+from keras_ext.callbacks.look import Look, Weight
+
+_BIASES = ("bias", "beta")
+
+
+def poor_initializations(look: Look, limits: Limits) -> Iterator[State]:
+    """Yield each layer that starts with a kernel of zeros, of numbers all alike or of a scale far off, or with a bias that drowns it.
+
+    The last layer may start with a kernel of zeros, as it gets a gradient all the same, and with any bias, which may be the targets' mean.
+    """
+    if look.step > 0 or not look.kernels:
+        return
+    last = look.kernels[-1].layer
+    told = set()
+    for weight in look.weights:
+        poor = (_drowning if weight.path.endswith(_BIASES) else _poor)(weight, weight.layer == last, limits)
+        if poor is not None and weight.layer not in told:
+            told.add(weight.layer)
+            yield State("poor_initialization", weight.layer, *poor)
+
+
+def _poor(kernel: Weight, is_last: bool, limits: Limits) -> tuple[float, float, str] | None:
+    mend = "initializers.HeNormal suits relu, initializers.GlorotUniform tanh; initializers.initialize(model, 'auto') draws all anew."
+    if math.isnan(kernel.scale):  # no kernel, or one of a layer that is not known
+        return None
+    if kernel.scale == 0.0:
+        return None if is_last else (0.0, 0.0, f"Its kernel starts at zero. Draw it at random: {mend}")
+    if kernel.deviation < limits.alike:
+        return kernel.deviation, limits.alike, f"All numbers of its kernel start alike, so that its units stay alike. Draw them: {mend}"
+    over, under = kernel.scale / kernel.most_scale, kernel.least_scale / kernel.scale
+    if over > limits.initial_scale:
+        return over, limits.initial_scale, f"Its kernel starts {over:.3g} times as large as its fans ask for. {mend}"
+    if under > limits.initial_scale:
+        return under, limits.initial_scale, f"Its kernel starts {under:.3g} times smaller than its fans ask for. {mend}"
+    return None
+
+
+def _drowning(weight: Weight, is_last: bool, limits: Limits) -> tuple[float, float, str] | None:
+    if is_last or weight.largest <= limits.initial_bias:
+        return None
+    advice = f"Its bias starts at up to {weight.largest:.3g}, which leaves relu dead and sigmoid saturated. Start it at zero."
+    return weight.largest, limits.initial_bias, advice

@@ -1,0 +1,71 @@
+"""What the losses of the looks say together: whether the network learns, has learned, stands still or swings."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from keras_ext.callbacks.finding import State
+from keras_ext.callbacks.limits import Limits
+from keras_ext.callbacks.look import Look
+
+
+def learning(looks: Sequence[Look], limits: Limits, patience: int = 2, baseline: float = math.nan) -> bool:
+    """Return True where the probe's loss has lately fallen, or the network has learned; never where its output is constant.
+
+    A loss that is above that of a constant prediction must fall faster to count: by `limits.catching_up`.
+    """
+    losses = _losses(looks)
+    if math.isinf(losses[-1]):
+        return False
+    before, lately = losses[:-patience] or losses[:1], losses[-patience:]
+    least = limits.catching_up if min(lately) > baseline else limits.falling
+    if min(lately) < (1 - least) * min(before) and looks[-1].spread > limits.constant:
+        return True
+    return has_learned(looks, limits, baseline)
+
+
+def has_learned(looks: Sequence[Look], limits: Limits, baseline: float = math.nan) -> bool:
+    """Return True where the loss is well below that of the best constant prediction, and the output depends on the input.
+
+    Args:
+        looks: those so far.
+        limits: `learned` is the share.
+        baseline: what the best constant prediction costs; NaN if that is not known: the first loss takes its place.
+    """
+    reference = _losses(looks)[0] if math.isnan(baseline) else baseline
+    return looks[-1].spread > limits.constant and looks[-1].loss <= limits.learned * reference
+
+
+def course_states(looks: Sequence[Look], limits: Limits, baseline: float = math.nan) -> Iterator[State]:
+    """Yield what the last `limits.window` looks show of the loss: that it swings, or stands at what a constant prediction costs.
+
+    Args:
+        looks: those of the rhythm, the last of them now.
+        limits: `window`, `oscillating` and `stalled` are the numbers.
+        baseline: what the best constant prediction costs, or NaN; then the first loss takes its place.
+    """
+    losses = _losses(looks)[-limits.window :]
+    if len(looks) <= limits.window or any(map(math.isinf, losses)) or has_learned(looks, limits, baseline):
+        return
+    reference = _losses(looks)[0] if math.isnan(baseline) else baseline
+    steps = [b - a for a, b in pairwise(losses)]
+    turns = sum(a * b < 0 for a, b in pairwise(steps))
+    swing = sum(map(abs, steps)) / len(steps) / reference if reference > 0 else 0.0
+    if swing > limits.oscillating and turns > (len(steps) - 1) / 2:
+        yield State(
+            "oscillating_loss", None, swing, limits.oscillating,
+            f"From look to look its loss swings by {swing:.0%} of what the best constant prediction costs. Lower the learning rate, use "
+            "larger batches, or put GradientClipping around the optimizer.",
+            can_be_critical=min(losses) >= reference,
+        )  # fmt: skip
+    elif max(losses) - min(losses) <= limits.stalled * reference and min(losses) >= (1 - limits.stalled) * reference:
+        yield State(
+            "stalled_loss", None, min(losses) / reference, 1 - limits.stalled,
+            f"For {limits.window} looks its loss has stood where a constant prediction stands. Raise the learning rate, check that inputs "
+            "and targets belong together, and look at the first layers' gradients.",
+            can_be_critical=False,
+        )  # fmt: skip
+
+
+def _losses(looks: Sequence[Look]) -> list[float]:
+    return [look.loss if math.isfinite(look.loss) else math.inf for look in looks]

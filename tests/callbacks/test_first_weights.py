@@ -1,0 +1,91 @@
+"""First weights: real layers under Keras's own initializers, each scale at its limit, and what is left alone."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ext.callbacks.first_weights import poor_initializations
+from keras_ext.callbacks.limits import Limits
+from keras_ext.callbacks.probe import Probe
+from keras_ext.initializers.scales import scales_of
+
+L = keras.layers
+RNG = np.random.default_rng(0)
+
+
+def told(model, shape=(8,), targets=1):
+    model.compile("sgd", "mse")
+    x = RNG.normal(size=(16, *shape)).astype("float32")
+    look = Probe(model, (x, np.zeros((16, targets), "float32"), None)).look(0, 0)
+    return {s.layer: (s.value, s.advice) for s in poor_initializations(look, Limits())}
+
+
+def network(**first):
+    return keras.Sequential(
+        [keras.Input((8,)), L.Dense(32, "relu", name="h1"), L.Dense(64, "relu", name="h2", **first), L.Dense(1, name="out")]
+    )
+
+
+def scaled(by, **more):
+    return network(kernel_initializer=keras.initializers.VarianceScaling(2.0 * by**2, seed=1), **more)
+
+
+@pytest.mark.parametrize("by", [30, 10.5, 1 / 18.5, 1 / 30])
+def test_a_scale_far_off_is_told_with_the_layer(by):
+    ((layer, (value, advice)),) = told(scaled(by)).items()
+    assert layer == "h2"
+    # He's scale is the largest, Glorot's for 32 inputs and 64 units the smallest of the usual ones.
+    assert value == pytest.approx(by if by > 1 else 1 / by * (1 / 48) ** 0.5 / (2 / 32) ** 0.5, rel=0.05)
+    assert ("times as large" if by > 1 else "times smaller") in advice
+
+
+@pytest.mark.parametrize("by", [9.3, 1.0, 1 / 16])
+def test_a_scale_within_the_limit_is_not(by):
+    assert told(scaled(by)) == {}
+
+
+def test_zeros_constants_and_large_biases_are_told():
+    assert "starts at zero" in told(network(kernel_initializer="zeros"))["h2"][1]
+    assert "start alike" in told(network(kernel_initializer=keras.initializers.Constant(0.1)))["h2"][1]
+    assert "starts at up to 10" in told(network(bias_initializer=keras.initializers.Constant(-10.0)))["h2"][1]
+    assert told(network(bias_initializer=keras.initializers.Constant(-5.0))) == {}
+
+
+def test_the_last_layer_may_start_at_zero_and_with_any_bias():
+    last = L.Dense(1, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(200.0))
+    assert told(keras.Sequential([keras.Input((8,)), L.Dense(16, "relu"), last])) == {}
+
+
+def test_only_before_the_first_step():
+    model = scaled(30)
+    model.compile("sgd", "mse")
+    probe = Probe(model, (RNG.normal(size=(16, 8)).astype("float32"), np.zeros((16, 1), "float32"), None))
+    assert list(poor_initializations(probe.look(1, 0), Limits())) == []
+
+
+@pytest.mark.parametrize("initializer", ["glorot_uniform", "he_normal", "lecun_normal", "orthogonal"])
+def test_usual_initializers_are_at_home_in_every_kind_of_layer(initializer):
+    inputs = keras.Input((8, 8, 64))
+    x = L.DepthwiseConv2D(3, depthwise_initializer=initializer)(inputs)
+    x = L.Conv2D(512, 3, strides=2, kernel_initializer=initializer, activation="relu")(x)
+    x = L.Conv2DTranspose(4, 3, strides=2, kernel_initializer=initializer)(x)
+    x = L.Reshape((-1, 4))(x)
+    x = L.Dense(16, kernel_initializer=initializer)(x)
+    x = x + L.MultiHeadAttention(4, 16, kernel_initializer=initializer)(x, x)
+    x = L.Bidirectional(L.LSTM(16, kernel_initializer=initializer, recurrent_initializer=initializer))(x)
+    x = L.BatchNormalization()(x)
+    model = keras.Model(inputs, L.Dense(1, kernel_initializer=initializer)(x))
+    assert told(model, (8, 8, 64)) == {}
+
+
+def test_an_embedding_sums_up_nothing():
+    model = keras.Sequential([keras.Input((5,), dtype="int32"), L.Embedding(1000, 8), L.Flatten(), L.Dense(1)])
+    assert [scale.fan_in for scale in scales_of(model).values()] == [40]
+
+
+def test_parts_of_recurrent_and_attention_layers_are_told_under_the_layers_name():
+    wide = keras.initializers.RandomNormal(stddev=20.0, seed=1)
+    inputs = keras.Input((6, 8))
+    x = L.GRU(8, recurrent_initializer=wide, return_sequences=True, name="memory")(inputs)
+    x = L.MultiHeadAttention(2, 4, kernel_initializer=wide, name="attention")(x, x)
+    assert set(told(keras.Model(inputs, L.Dense(1)(L.Flatten()(x))), (6, 8))) == {"memory", "attention"}

@@ -1,0 +1,108 @@
+"""The losses of the looks: what counts as learning, swinging and standing still, shown at the limits."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ext.callbacks.limits import Limits
+from keras_ext.callbacks.look import Look
+from keras_ext.callbacks.loss_course import course_states, has_learned, learning
+from keras_ext.callbacks.setting import aims, baseline
+
+LIMITS = Limits()
+
+
+def looks(*losses, spread=0.5):
+    return [Look(10 * i, i, loss, spread, (), ()) for i, loss in enumerate(losses)]
+
+
+def test_learning_weighs_loss_and_spread():
+    assert learning(looks(1.0, 0.9, 0.8), LIMITS)
+    assert not learning(looks(1.0, 0.999, 0.998), LIMITS)
+    assert learning(looks(1.0, 0.4, 0.4, 0.4, 0.4), LIMITS)  # learned, and at rest
+    assert not learning(looks(1.0, 0.4, 0.4, 0.4, 0.4, spread=0.0), LIMITS)  # fell to a constant
+    assert not learning(looks(1.0, 0.5, math.nan), LIMITS)
+
+
+def test_a_loss_above_that_of_a_constant_prediction_must_fall_faster():
+    slow, fast = looks(3.0, 2.9, 2.8), looks(3.0, 2.8, 2.69)
+    assert learning(slow, LIMITS)
+    assert not learning(slow, LIMITS, baseline=2.0)
+    assert learning(fast, LIMITS, baseline=2.0)
+    assert learning(slow, LIMITS, baseline=2.8)
+
+
+def test_learned_is_half_of_what_a_constant_prediction_costs():
+    assert has_learned(looks(9.0, 1.0), LIMITS, baseline=2.0)
+    assert not has_learned(looks(9.0, 1.01), LIMITS, baseline=2.0)
+    assert has_learned(looks(2.02, 1.01), LIMITS)
+    assert not has_learned(looks(9.0, 1.0, spread=1e-4), LIMITS, baseline=2.0)
+
+
+def course(*losses, baseline=math.nan):
+    return [(s.symptom, s.can_be_critical) for s in course_states(looks(*losses), LIMITS, baseline)]
+
+
+def test_a_loss_that_swings_is_told_and_can_be_critical_where_it_never_beats_a_constant():
+    up_and_down = [2.0, 1.2, 1.5, 1.2, 1.5, 1.2, 1.5]
+    assert course(*up_and_down) == [("oscillating_loss", False)]
+    assert course(*up_and_down, baseline=1.0) == [("oscillating_loss", True)]
+    assert course(*up_and_down, baseline=3.1) == []  # learned: less than half
+    assert course(2.0, 1.9, 1.8, 1.7, 1.6, 1.5, 1.4) == []
+    assert course(2.0, 1.40, 1.45, 1.40, 1.45, 1.40, 1.45) == []
+    assert course(*up_and_down[:6]) == []
+    assert course(*up_and_down[:6], math.nan) == []
+
+
+def test_a_loss_that_stands_where_a_constant_prediction_stands_is_told():
+    assert course(1.2, *[1.0] * 6, baseline=1.0) == [("stalled_loss", False)]
+    assert course(*[1.0] * 7) == [("stalled_loss", False)]
+    assert course(*[1.0] * 6) == []
+    assert course(1.2, *[0.8] * 6, baseline=1.0) == []  # at rest, where the data's noise ends it
+    assert course(1.2, 1.0, 1.0, 1.0, 1.0, 1.0, 1.02, baseline=1.0) == []
+
+
+RNG = np.random.default_rng(0)
+CLASSES = RNG.integers(0, 3, 60)
+TARGETS = {
+    "sparse_categorical_crossentropy": CLASSES,
+    "categorical_crossentropy": np.eye(3)[CLASSES],
+    "binary_crossentropy": RNG.integers(0, 2, (60, 2)).astype("float32"),
+    "mean_squared_error": RNG.normal(size=(60, 2)).astype("float32"),
+    "mean_absolute_error": RNG.normal(size=(61, 2)).astype("float32"),
+}
+
+
+@pytest.mark.parametrize("loss", TARGETS)
+def test_the_baseline_is_the_least_that_a_constant_prediction_costs(loss):
+    y = TARGETS[loss]
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
+    model.compile(loss=loss)
+    told = baseline(aims(model, y))
+    best = np.median(y, axis=0) if "absolute" in loss else np.eye(3)[CLASSES].mean(axis=0) if "sparse" in loss else y.mean(axis=0)
+
+    def cost(constant):
+        return float(keras.losses.get(loss)(y, np.tile(constant, (len(y), 1)).astype("float32")).mean())
+
+    assert told == pytest.approx(cost(best), rel=2e-6)
+    for step in (0.05, -0.05):
+        other = best + step * np.eye(len(best))[0]
+        assert cost(other / other.sum() if "categorical" in loss else other) > told
+
+
+def test_the_baseline_is_not_told_where_it_is_not_known():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
+    for loss in (
+        "huber",
+        "poisson",
+        keras.losses.CategoricalCrossentropy(label_smoothing=0.1),
+        keras.losses.MeanSquaredError(reduction="sum"),
+    ):
+        model.compile(loss=loss)
+        assert math.isnan(baseline(aims(model, np.eye(2))))
+    model.compile(loss="mse")
+    assert baseline(aims(model, np.eye(2))) == pytest.approx(0.25)
+    assert math.isnan(baseline(aims(model, np.eye(2), sample_weight=np.ones(2))))
+    assert math.isnan(baseline(aims(model, [np.eye(2), np.eye(2)])))
