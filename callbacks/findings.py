@@ -42,7 +42,8 @@ def examine(
         if (state.symptom, state.layer, severity) in told or (state.symptom, state.layer, "critical") in told:
             continue
         told.add((state.symptom, state.layer, severity))
-        new.append(Finding(state.symptom, severity, state.layer, last.step, last.epoch, state.value, state.limit, state.advice))
+        since = _since(known, state) if severity == "critical" else ""
+        new.append(Finding(state.symptom, severity, state.layer, last.step, last.epoch, state.value, state.limit, state.advice + since))
     return new
 
 
@@ -57,6 +58,12 @@ def _states(looks: Sequence[Look], limits: Limits, aims: Sequence[Aim | None], c
         # A step from a sure and wrong softmax has no gradient either.
         passing = set(_OF_LEARNING) - {s.symptom for s in states(looks[-2], limits)} if len(looks) > 1 else set()
     return [s for s in found if s.symptom not in passing]
+
+
+def _since(known: Sequence[Finding], state: State) -> str:
+    """Return a sentence that says when the state was seen first, if that was before."""
+    first = next((f for f in known if (f.symptom, f.layer) == (state.symptom, state.layer)), None)
+    return f" First seen {f'after step {first.step}' if first.step else 'before the first step'}." if first else ""
 
 
 def _lasting(

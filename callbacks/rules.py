@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from keras_ext.callbacks.advice import advice_for
 from keras_ext.callbacks.finding import State
 from keras_ext.callbacks.first_weights import poor_initializations
 from keras_ext.callbacks.limits import Limits
@@ -12,6 +13,11 @@ from keras_ext.callbacks.setting import Aim
 
 # Share of zeros in a gradient from which on it belongs to a few rows only.
 _FEW = 0.5
+_OF_SATURATION = "Use relu with initializers.HeNormal, or layers.BatchNormalization before the activation."
+_OF_GATES = (
+    "Start its kernels with initializers.GlorotUniform and Orthogonal, put keras.layers.LayerNormalization before it, or clip gradients."
+)
+_OF_DEATH = "Lower the learning rate, use initializers.HeNormal, or use leaky_relu."
 
 
 def states(look: Look, limits: Limits, aims: Sequence[Aim | None] = ()) -> Iterator[State]:
@@ -45,14 +51,13 @@ def _activation_states(look: Look, limits: Limits) -> Iterator[State]:
         if a.saturated > limits.saturated:
             yield State(
                 "saturated", a.layer, a.saturated, limits.saturated,
-                f"{a.saturated:.0%} of its {a.kind} outputs are saturated. Use relu with initializers.HeNormal, or "
-                "layers.BatchNormalization before the activation; inputs of unit variance keep the first layer out of it.",
+                f"{a.saturated:.0%} of its {a.kind}{f' ({a.part})' if a.part else ''} outputs are saturated. "
+                + advice_for(look, a.layer, _OF_GATES if a.part else _OF_SATURATION, limits),
             )  # fmt: skip
         if a.dead >= limits.dead:
             yield State(
                 "dead_relu", a.layer, a.dead, limits.dead,
-                f"{a.dead:.0%} of its {a.kind} units are zero on every sample. Lower the learning rate, use initializers.HeNormal, or "
-                "use leaky_relu.",
+                f"{a.dead:.0%} of its {a.kind} units are zero on every sample. " + advice_for(look, a.layer, _OF_DEATH, limits),
             )  # fmt: skip
         if a.rms > limits.exploding_activation:
             yield State(

@@ -2,7 +2,8 @@
 
     python examples/sick_and_mended.py
 
-Trains on scikit-learn's digits, prints what the monitor found, and draws docs/pictures/sick_and_mended.png.
+Trains on scikit-learn's digits, prints what the monitor found, draws docs/pictures/sick_and_mended.png, and writes the monitor's reports,
+docs/reports/sick.html and docs/reports/mended.html.
 """
 
 from pathlib import Path
@@ -20,7 +21,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 DEPTH, EPOCHS = 12, 10
-PICTURE = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "sick_and_mended.png"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PICTURE = DOCS / "pictures" / "sick_and_mended.png"
 
 
 def network(activation: str, initializer: keras.initializers.Initializer) -> keras.Model:
@@ -33,10 +35,10 @@ def network(activation: str, initializer: keras.initializers.Initializer) -> ker
     return model
 
 
-def train(model: keras.Model) -> tuple[SaturationMonitor, list[float]]:
-    """Return the monitor of a training and the validation accuracy by epoch."""
+def train(model: keras.Model, report: Path) -> tuple[SaturationMonitor, list[float]]:
+    """Return the monitor of a training, whose page goes to `report`, and the validation accuracy by epoch."""
     data = load_digits().split()
-    monitor = SaturationMonitor(data.x / 16, data.y, on_critical=None)
+    monitor = SaturationMonitor(data.x / 16, data.y, on_critical=None, report=report)
     history = model.fit(
         data.x / 16, data.y, batch_size=32, epochs=EPOCHS, verbose=0,
         validation_data=(data.x_validation / 16, data.y_validation), callbacks=[monitor],
@@ -45,8 +47,8 @@ def train(model: keras.Model) -> tuple[SaturationMonitor, list[float]]:
 
 
 def gradients(monitor: SaturationMonitor) -> np.ndarray:
-    """Return the gradient norms of the kernels, layers by looks."""
-    return np.array([[w.gradient_norm for w in look.kernels] for look in monitor.looks]).T
+    """Return the gradient norms of the kernels, layers by epochs."""
+    return np.array([[w.gradient_norm for w in look.kernels] for look in monitor.looks if look.is_regular]).T
 
 
 def main() -> None:
@@ -59,7 +61,7 @@ def main() -> None:
     }
     for axis, (title, parts) in zip(axes, networks.items(), strict=True):
         keras.utils.set_random_seed(0)
-        monitor, accuracy = train(network(*parts))
+        monitor, accuracy = train(network(*parts), DOCS / "reports" / f"{title.split(':')[0]}.html")
         worst = next((f for f in monitor.findings if f.severity == "critical"), None)
         told = f"critical: {worst.symptom.replace('_', ' ')}" if worst else "no finding"
         print(f"{title}: validation accuracy {accuracy[-1]:.3f}")
@@ -75,7 +77,7 @@ def main() -> None:
         bar.set_ticks([-9, -6, -3, 0], labels=["0.000000001", "0.000001", "0.001", "1"])
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(PICTURE, dpi=110)
-    print(f"picture in {PICTURE.relative_to(Path.cwd()) if PICTURE.is_relative_to(Path.cwd()) else PICTURE}")
+    print(f"picture in {PICTURE}, reports in {DOCS / 'reports'}")
 
 
 if __name__ == "__main__":

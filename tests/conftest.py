@@ -38,6 +38,16 @@ def _same_start():
     keras.config.set_dtype_policy("float32")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _no_programs_of_other_files():
+    """Let JAX forget what it compiled for a file of tests: two workers would grow to 4 GB each."""
+    yield
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()
+
+
 @pytest.fixture
 def differentiate():
     """A function that returns a layer's training output and the gradients of `sum(weight * output)`.

@@ -194,6 +194,28 @@ def test_a_finding_reads_as_a_sentence():
     assert text.startswith('warning: saturated in layer "h1", epoch 1. 90% of its tanh outputs are saturated. Use relu')
 
 
+def test_a_critical_finding_says_since_when():
+    found = run(look(step=0), look(activations=[SICK], step=7), look(activations=[SICK], step=9), look(activations=[SICK], step=11))
+    assert [f.advice[-25:] for f in found] == ["on before the activation.", " First seen after step 7."]
+
+
+@pytest.mark.parametrize(
+    ("weights", "rms", "said"),
+    [
+        ([FIRST, LAST], 25.0, "its inputs is 25: scale them"),
+        ([LAST, FIRST], 25.0, "are saturated. Use relu"),  # what the first layer is given is not this layer's input
+        ([replace(FIRST, update=3.0), LAST], 1.0, "has gone 60% of its own length"),
+        ([replace(FIRST, update=2.4), LAST], 1.0, "are saturated. Use relu"),
+        ([replace(FIRST, scale=5.0, most_scale=1.4), LAST], 1.0, "is 3.57 times as large"),
+        ([replace(FIRST, scale=4.0, most_scale=1.4), LAST], 1.0, "are saturated. Use relu"),
+    ],
+)
+def test_the_mend_is_that_of_what_the_look_shows(weights, rms, said):
+    sick = replace(look(activations=[SICK], weights=weights), input_rms=rms)
+    (advice,) = [s.advice for s in states(sick, Limits()) if s.symptom == "saturated"]
+    assert said in advice
+
+
 def test_log_numbers_are_the_last_and_the_worst():
     looks = [look(activations=[SICK]), look(weights=[replace(FIRST, gradient_norm=0.01), LAST])]
     numbers = worst(looks)
