@@ -32,10 +32,12 @@ def test_the_lowest_critical_layer_counts_and_the_network_as_a_whole_does_not():
 
 def test_a_run_is_recorded_so_that_its_findings_can_be_replayed(monkeypatch):
     monkeypatch.setattr(broken_layers, "TRAINED", 64)
-    trainer = broken_layers.Trainer("relu MLP, 4", epochs=1)
+    tiny = broken_layers.Architecture(lambda kinds: broken_layers._dense_stack(kinds, 2, "relu", "he_normal"), keras.optimizers.SGD)
+    monkeypatch.setitem(broken_layers.ARCHITECTURES, "tiny", tiny)
+    trainer = broken_layers.Trainer("tiny", epochs=1)
     runs = {}
     for fault in (broken_layers.CLEAN, "bias -10"):
-        runs["relu MLP, 4", fault, 0] = run = trainer.run(fault, 0)
+        runs["tiny", fault, 0] = run = trainer.run(fault, 0)
         _, monitor, _ = trainer._compiled[None]
         assert broken_layers.replay(run) == monitor.findings
     broken = run["broken"]
