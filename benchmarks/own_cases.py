@@ -145,9 +145,9 @@ def healthy_lstm() -> Setting:
     return _recurrent(keras.layers.LSTM(32, name="h1"))
 
 
-@case("LSTM, recurrent kernel x 20", sick(["saturated", "poor_initialization"], "h1", severity=None))
+@case("LSTM, recurrent kernel x 40", sick(["saturated", "poor_initialization"], "h1", severity=None))
 def lstm_kernel() -> Setting:
-    return _recurrent(keras.layers.LSTM(32, name="h1"), kernel=20.0)
+    return _recurrent(keras.layers.LSTM(32, name="h1"), kernel=40.0)
 
 
 @case("LSTM, bias + 20", sick(["saturated"], "h1"))

@@ -12,8 +12,8 @@ from keras_ext.initializers._weights import weights_of
 class Scales:
     """What a kernel sums up, and the root mean squares, times the root of `fan_in`, between which the usual initializers draw it.
 
-    `most` is that of He, the root of 2. `least` is the smaller of LeCun's, 1, and Glorot's, by the layer's reading of the shape and by
-    Keras's, which counts all channels of a depthwise kernel.
+    `most` is that of He, the root of 2, and 1 for a recurrent kernel, through which the state goes at every step. `least` is the smaller of
+    LeCun's, 1, and Glorot's, by the layer's reading of the shape and by Keras's, which counts all channels of a depthwise kernel.
     """
 
     fan_in: float
@@ -36,5 +36,7 @@ def scales_of(model: Any) -> dict[int, Scales]:
         if weight.kind != "embedding" and axes.fan_in > 0:
             keras_reading = Reading().of(weight.variable.shape)
             variances = [1 / axes.fan_in, *(2 / (each.fan_in + each.fan_out) for each in (axes, keras_reading))]
-            found[id(weight.variable)] = Scales(axes.fan_in, math.sqrt(min(variances) * axes.fan_in), math.sqrt(2))
+            found[id(weight.variable)] = Scales(
+                axes.fan_in, math.sqrt(min(variances) * axes.fan_in), 1.0 if weight.recurrent else math.sqrt(2)
+            )
     return found

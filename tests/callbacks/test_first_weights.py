@@ -83,6 +83,14 @@ def test_an_embedding_sums_up_nothing():
     assert [scale.fan_in for scale in scales_of(model).values()] == [40]
 
 
+@pytest.mark.parametrize(("by", "is_told"), [(20.0, True), (10.0, False)])
+def test_a_recurrent_kernel_should_keep_the_state_as_long_as_it_is(by, is_told):
+    # Orthogonal weights of three gates side by side have a scale of 1 over the root of 3.
+    start = keras.initializers.Orthogonal(gain=by, seed=1)
+    model = keras.Sequential([keras.Input((6, 8)), L.GRU(32, recurrent_initializer=start, name="memory"), L.Dense(1)])
+    assert ("memory" in told(model, (6, 8))) == is_told
+
+
 def test_parts_of_recurrent_and_attention_layers_are_told_under_the_layers_name():
     wide = keras.initializers.RandomNormal(stddev=20.0, seed=1)
     inputs = keras.Input((6, 8))
