@@ -14,6 +14,7 @@ from keras_ext.callbacks.setting import Aim, baseline
 
 # What follows from an illness elsewhere: where a layer's own illness is named, these stay warnings.
 _CONSEQUENCES = ("vanishing_gradient", "zero_gradient", "constant_output", "unchanged_weights", "oscillating_loss")
+_OF_THE_OUTPUT = ("output_mismatch",)
 # What is no illness once the network has learned, as gradients end at a minimum, nor if it passes until the next look.
 _OF_LEARNING = ("vanishing_gradient", "zero_gradient")
 
@@ -24,9 +25,10 @@ def examine(
     """Return what the last look adds to the `known` findings.
 
     A state that a rule sees is a warning. It is critical once it has lasted for `patience` regular looks in which the network did not
-    learn, or for `limits.slow` times as many since the first look in which it learned too little. Of several such states those are
-    critical that the others may follow from: those of layers with poor first weights, else what a layer had before the first step, else a
-    layer's own state. Values that are not finite are critical at once, with the poor first weights that they may come from.
+    learn, or for `limits.slow` times as many since the first look in which it learned too little; an output that its loss cannot use even
+    while that falls. Of several such states those are critical that the others may follow from: those of layers with poor first weights,
+    else what a layer had before the first step, else a layer's own state. Values that are not finite are critical at once, with the poor
+    first weights that they may come from.
     """
     last, cost = looks[-1], baseline(aims)
     now = _states(looks, limits, aims, cost)
@@ -74,18 +76,28 @@ def _lasting(
     regular = [look for look in looks if look.is_regular]
     if len(regular) <= patience:
         return [], []
-    if not learning(regular, limits, patience, cost):
-        span, since_first = patience, False
-    elif len(regular) > limits.slow * patience and not has_learned(regular, limits, cost):
-        span, since_first = limits.slow * patience, True
-    else:
+    if has_learned(regular, limits, cost):
         return [], []
+    falls = learning(regular, limits, patience, cost)
     first = _states(regular[:1], limits, aims, cost)
-    seen = [_states(regular[: len(regular) - back], limits, aims, cost) for back in range(1, span)] + ([first] if since_first else [])
-    names = [{(s.symptom, s.layer) for s in states} for states in seen]
-    lasting = [s for s in now if s.can_be_critical and all((s.symptom, s.layer) in each for each in names)]
+    lasting = _in_each(now, _seen(regular, patience, limits, aims))
+    if falls:
+        # A loss that cannot use the output falls, and means nothing.
+        lasting = [s for s in lasting if s.symptom in _OF_THE_OUTPUT]
+        if len(regular) > limits.slow * patience:
+            lasting = _in_each(now, [first, *_seen(regular, limits.slow * patience, limits, aims)])
     # Poor first weights alone may only take time; where something else lasts, it follows from them.
     return [*(_poor(first) if lasting else []), *lasting], first
+
+
+def _seen(regular: Sequence[Look], span: int, limits: Limits, aims: Sequence[Aim | None]) -> list[list[State]]:
+    """Return the states of the looks before the last, of `span` looks in all."""
+    return [_states(regular[: len(regular) - back], limits, aims, baseline(aims)) for back in range(1, span)]
+
+
+def _in_each(now: Sequence[State], seen: Sequence[Sequence[State]]) -> list[State]:
+    names = [{(s.symptom, s.layer) for s in states} for states in seen]
+    return [s for s in now if s.can_be_critical and all((s.symptom, s.layer) in each for each in names)]
 
 
 def _poor(states: Sequence[State]) -> list[State]:

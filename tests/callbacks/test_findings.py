@@ -7,7 +7,7 @@ import pytest
 
 from keras_ext.callbacks.findings import examine, worst
 from keras_ext.callbacks.limits import Limits
-from keras_ext.callbacks.look import Activation, Look, Weight
+from keras_ext.callbacks.look import Activation, Look, Output, Weight
 from keras_ext.callbacks.rules import states
 from keras_ext.callbacks.setting import Aim
 
@@ -192,6 +192,21 @@ def test_limits_are_checked():
 def test_a_finding_reads_as_a_sentence():
     text = str(run(look(activations=[SICK]))[0])
     assert text.startswith('warning: saturated in layer "h1", epoch 1. 90% of its tanh outputs are saturated. Use relu')
+
+
+def test_a_falling_loss_does_not_excuse_an_output_that_it_cannot_use():
+    aims = [Aim("categorical_crossentropy", False, 0.0, 1.0, 0.3, baseline=2.3)]
+    ends = Output(3, 0.0, 90.0, 120.0, 0.5)
+
+    def found(losses):
+        looks = [replace(look(loss, activations=[SICK]), outputs=(ends,)) for loss in losses]
+        known = []
+        for i in range(len(looks)):
+            known += examine(looks[: i + 1], Limits(), known, 2, aims)
+        return [f.symptom for f in known if f.severity == "critical"]
+
+    assert found([4.0, 2.0, 1.5, 1.3]) == ["output_mismatch"]
+    assert found([4.0, 1.1, 1.0, 0.9]) == []  # it has learned all the same
 
 
 def test_a_critical_finding_says_since_when():
