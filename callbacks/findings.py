@@ -74,9 +74,7 @@ def _lasting(
     """Return those of the states that have lasted while the network did not learn, and all that were there at the first look."""
     cost = baseline(aims)
     regular = [look for look in looks if look.is_regular]
-    if len(regular) <= patience:
-        return [], []
-    if has_learned(regular, limits, cost):
+    if len(regular) <= patience or has_learned(regular, limits, cost):
         return [], []
     falls = learning(regular, limits, patience, cost)
     first = _states(regular[:1], limits, aims, cost)
@@ -85,7 +83,8 @@ def _lasting(
         # A loss that cannot use the output falls, and means nothing.
         lasting = [s for s in lasting if s.symptom in _OF_THE_OUTPUT]
         if len(regular) > limits.slow * patience:
-            lasting = _in_each(now, [first, *_seen(regular, limits.slow * patience, limits, aims)])
+            long = _in_each(now, [first, *_seen(regular, limits.slow * patience, limits, aims)])
+            lasting += [s for s in long if s not in lasting]
     # Poor first weights alone may only take time; where something else lasts, it follows from them.
     return [*(_poor(first) if lasting else []), *lasting], first
 

@@ -206,6 +206,7 @@ def test_a_falling_loss_does_not_excuse_an_output_that_it_cannot_use():
         return [f.symptom for f in known if f.severity == "critical"]
 
     assert found([4.0, 2.0, 1.5, 1.3]) == ["output_mismatch"]
+    assert found([4.0, 3.5, 3.0, 2.5, 2.0, 1.6, 1.4, 1.3]) == ["output_mismatch", "saturated"]
     assert found([4.0, 1.1, 1.0, 0.9]) == []  # it has learned all the same
 
 
