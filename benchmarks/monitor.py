@@ -1,6 +1,7 @@
-"""What the monitor adds to a fit: the seconds of a new model's first fit with it, over those without."""
+"""What the monitor adds to a fit, beside what TensorBoard's histograms add, and what a look costs as the network grows deeper."""
 
 import gc
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from sklearn.datasets import load_digits
 from benchmarks import measure
 from benchmarks.figure import Case, Figure
 from keras_ext.callbacks import SaturationMonitor
+from keras_ext.callbacks.probe import Probe
 
 # A fit takes seconds: fewer rounds than elsewhere, and more time for them.
 FITS, SECONDS = 3, 25.0
@@ -40,9 +42,13 @@ class TimedMonitor(SaturationMonitor):
 
 
 def cases(effort: measure.Effort) -> Iterator[Case]:
-    """Yield a small dense network on the digits and a convolutional one on synthetic pictures."""
+    """Yield fits of a small dense network on the digits and a convolutional one on synthetic pictures, and looks at deep networks."""
     yield Case("SaturationMonitor dense", partial(_measure, "dense, digits", _dense, effort))
     yield Case("SaturationMonitor convolutional", partial(_measure, "convolutional", _convolutional, effort))
+    if keras.backend.backend() == "tensorflow":  # Keras's own callback needs it
+        yield Case("SaturationMonitor beside TensorBoard", partial(_beside_tensorboard, effort))
+    for layers in (2, 3) if effort.small else (10, 100, 300):
+        yield Case(f"SaturationMonitor, {layers} layers", partial(_look, layers, effort))
 
 
 def _dense(effort: measure.Effort) -> tuple[Any, Any, Any, int, int]:
@@ -54,7 +60,7 @@ def _dense(effort: measure.Effort) -> tuple[Any, Any, Any, int, int]:
 
 
 def _convolutional(effort: measure.Effort) -> tuple[Any, Any, Any, int, int]:
-    samples = 64 if effort.small else 4096
+    samples = 64 if effort.small else 60_000
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(samples, 28, 28, 1)).astype("float32"), rng.integers(0, 10, samples, dtype="int32")
     blocks = [layer for filters in (16, 32) for layer in (keras.layers.Conv2D(filters, 3, activation="relu"), keras.layers.MaxPooling2D())]
@@ -63,9 +69,9 @@ def _convolutional(effort: measure.Effort) -> tuple[Any, Any, Any, int, int]:
 
 
 def _measure(text: str, build: Build, effort: measure.Effort) -> Figure:
-    variants = {"with": partial(_fit, build, effort, True), "without": partial(_fit, build, effort, False)}
-    for monitored in (True, False):
-        _fit(build, replace(effort, small=True), monitored)  # imports and first calls of the framework
+    variants = {"with": partial(_fit, build, effort, _monitor), "without": partial(_fit, build, effort, None)}
+    for callback in (_monitor, None):
+        _fit(build, replace(effort, small=True), callback)  # imports and first calls of the framework
     TimedMonitor.starts, TimedMonitor.further = [], []
     seconds = measure.interleave(variants, effort if effort.small else replace(effort, least=FITS, seconds=SECONDS))
     _, x, _, batch, epochs = build(effort)
@@ -85,14 +91,72 @@ def _measure(text: str, build: Build, effort: measure.Effort) -> Figure:
     )
 
 
-def _fit(build: Build, effort: measure.Effort, monitored: bool) -> float:
+def _beside_tensorboard(effort: measure.Effort) -> Figure:
+    """Return the time of a fit with the monitor over that with Keras's TensorBoard and its histograms."""
+    with tempfile.TemporaryDirectory() as folder:
+        callbacks = {"monitor": _monitor, "histograms": partial(_histograms, folder), "none": None}
+        variants = {name: partial(_fit, _dense, effort, callback) for name, callback in callbacks.items()}
+        for callback in callbacks.values():
+            _fit(_dense, replace(effort, small=True), callback)
+        seconds = measure.interleave(variants, effort if effort.small else replace(effort, least=FITS, seconds=SECONDS))
+    _, x, _, batch, epochs = _dense(effort)
+    return Figure(
+        part="SaturationMonitor",
+        case=f"dense, digits, beside TensorBoard(histogram_freq=1): fit of {len(x):,} samples, batch {batch}, {epochs} epochs",
+        mode="as Keras chooses",
+        keras=1e3 * measure.spread(seconds["histograms"]).median,
+        ours=1e3 * measure.spread(seconds["monitor"]).median,
+        ratio=measure.ratios(seconds["monitor"], seconds["histograms"]),
+        rounds=len(seconds["monitor"]),
+        detail={"fit without either": 1e3 * measure.spread(seconds["none"]).median},
+    )
+
+
+def _look(layers: int, effort: measure.Effort) -> Figure:
+    """Return the time of a look at 256 samples over that of a training step of 256 samples, without XLA."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    samples = 8 if effort.small else 256
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(samples, 64)).astype("float32"), rng.integers(0, 10, samples, dtype="int32")
+    hidden = [keras.layers.Dense(64, "relu", kernel_initializer="he_normal") for _ in range(layers)]
+    model = keras.Sequential([keras.Input((64,)), *hidden, keras.layers.Dense(10, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    probe = Probe(model, (x, y, None))
+    begin = time.perf_counter()
+    probe.look(0, 0)
+    first = time.perf_counter() - begin
+    # Both give numbers of the host back, so that there is nothing to wait for.
+    steps = {"look": lambda: probe.look(1, 0), "step": lambda: model.train_on_batch(x, y)}
+    seconds = measure.interleave(measure.samples(steps, lambda _: None, effort), effort)
+    return Figure(
+        part="SaturationMonitor",
+        case=f"a look at {layers} dense layers of 64 units, {samples} samples, over a training step of as many",
+        mode="without XLA",
+        keras=1e3 * measure.spread(seconds["step"]).median,
+        ours=1e3 * measure.spread(seconds["look"]).median,
+        ratio=measure.ratios(seconds["look"], seconds["step"]),
+        rounds=len(seconds["look"]),
+        detail={"first look": 1e3 * first},
+    )
+
+
+def _monitor(x: Any, y: Any) -> Any:
+    return TimedMonitor(x, y, on_critical=None)
+
+
+def _histograms(folder: str, x: Any, y: Any) -> Any:
+    return keras.callbacks.TensorBoard(tempfile.mkdtemp(dir=folder), histogram_freq=1)
+
+
+def _fit(build: Build, effort: measure.Effort, callback: Callable[[Any, Any], Any] | None) -> float:
     """Return the seconds of the first fit of a new model; building it is not counted, compiling is."""
     keras.utils.clear_session()
     gc.collect()
     keras.utils.set_random_seed(0)
     model, x, y, batch, epochs = build(effort)
     model.compile("adam", "sparse_categorical_crossentropy")
-    callbacks = [TimedMonitor(x, y, on_critical=None)] if monitored else []
+    callbacks = [callback(x, y)] if callback else []
     begin = time.perf_counter()
     model.fit(x, y, batch_size=batch, epochs=epochs, verbose=0, callbacks=callbacks)  # type: ignore[arg-type]
     return time.perf_counter() - begin
