@@ -8,12 +8,14 @@ from keras_ext.callbacks.by_layer import layer_states
 from keras_ext.callbacks.finding import Finding, State
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Look
-from keras_ext.callbacks.loss_course import course_states, has_learned, learning
+from keras_ext.callbacks.loss_course import course_states, has_begun, has_learned, learning
 from keras_ext.callbacks.rules import states
 from keras_ext.callbacks.setting import Aim, baseline
 
 # What follows from an illness elsewhere: where a layer's own illness is named, these stay warnings.
 _CONSEQUENCES = ("vanishing_gradient", "zero_gradient", "constant_output", "unchanged_weights", "oscillating_loss")
+# Of a part of a layer; the rest may serve.
+_PARTIAL = ("saturated", "dead_relu")
 _OF_THE_OUTPUT = ("output_mismatch",)
 # What is no illness once the network has learned, as gradients end at a minimum, nor if it passes until the next look.
 _OF_LEARNING = ("vanishing_gradient", "zero_gradient")
@@ -85,6 +87,8 @@ def _lasting(
         if len(regular) > limits.slow * patience:
             long = _in_each(now, [first, *_seen(regular, limits.slow * patience, limits, aims)])
             lasting += [s for s in long if s not in lasting]
+    if has_begun(regular, limits, cost):
+        lasting = [s for s in lasting if s.symptom not in _PARTIAL or s.value >= limits.severe]
     # Poor first weights alone may only take time; where something else lasts, it follows from them.
     return [*(_poor(first) if lasting else []), *lasting], first
 

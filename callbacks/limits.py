@@ -36,6 +36,9 @@ class Limits:
         falling: share by which the loss must have fallen below its best value before the last looks to count as falling.
         catching_up: the same while the loss is above what the best constant prediction costs: more slowly, it takes a dozen looks to come
             from twice that to where learning begins.
+        begun: share of what the best constant prediction costs (the first loss where that is not known) below which the network has begun
+            to learn; a layer of which a part still works is then no reason to give it up.
+        severe: share of saturated outputs or dead units above which a layer stops a network that has begun to learn: under a quarter works.
         learned: share of what the best constant prediction costs (the first loss where that is not known) below which the network has
             learned something, if its output is not constant.
     """
@@ -59,10 +62,12 @@ class Limits:
     slow: int = 3
     falling: float = 0.01
     catching_up: float = 0.1
+    begun: float = 0.95
+    severe: float = 0.75
     learned: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("saturated", "dead", "learned"):
+        for name in ("saturated", "dead", "severe", "begun", "learned"):
             in_range(name, getattr(self, name), 0.0, 1.0, closed="right")
         for name in ("vanishing_ratio", "vanishing_norm", "constant", "falling", "catching_up", "alike", "oscillating", "stalled"):
             in_range(name, getattr(self, name), 0.0, 1.0, closed="neither")

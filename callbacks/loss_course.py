@@ -32,8 +32,17 @@ def has_learned(looks: Sequence[Look], limits: Limits, baseline: float = math.na
         limits: `learned` is the share.
         baseline: what the best constant prediction costs; NaN if that is not known: the first loss takes its place.
     """
+    return _is_below(limits.learned, looks, limits, baseline)
+
+
+def has_begun(looks: Sequence[Look], limits: Limits, baseline: float = math.nan) -> bool:
+    """Return True where the network predicts better than any constant, by the share `limits.begun`; arguments as of `has_learned`."""
+    return _is_below(limits.begun, looks, limits, baseline)
+
+
+def _is_below(share: float, looks: Sequence[Look], limits: Limits, baseline: float) -> bool:
     reference = _losses(looks)[0] if math.isnan(baseline) else baseline
-    return looks[-1].spread > limits.constant and looks[-1].loss <= limits.learned * reference
+    return looks[-1].spread > limits.constant and looks[-1].loss <= share * reference
 
 
 def course_states(looks: Sequence[Look], limits: Limits, baseline: float = math.nan) -> Iterator[State]:

@@ -194,6 +194,13 @@ def test_a_finding_reads_as_a_sentence():
     assert text.startswith('warning: saturated in layer "h1", epoch 1. 90% of its tanh outputs are saturated. Use relu')
 
 
+def test_a_layer_of_which_a_part_works_does_not_stop_what_has_begun_to_learn():
+    for share, loss, is_critical in ((0.7, 0.9, False), (0.8, 0.9, True), (0.7, 0.96, True)):
+        half = replace(HEALTHY, kind="relu", dead=share)
+        looks = [look(1.0), *[look(loss, activations=[half])] * 4]
+        assert ("critical" in {f.severity for f in run(*looks)}) == is_critical
+
+
 def test_a_falling_loss_does_not_excuse_an_output_that_it_cannot_use():
     aims = [Aim("categorical_crossentropy", False, 0.0, 1.0, 0.3, baseline=2.3)]
     ends = Output(3, 0.0, 90.0, 120.0, 0.5)
