@@ -84,7 +84,7 @@ def test_the_baseline_is_the_least_that_a_constant_prediction_costs(loss):
     best = np.median(y, axis=0) if "absolute" in loss else np.eye(3)[CLASSES].mean(axis=0) if "sparse" in loss else y.mean(axis=0)
 
     def cost(constant):
-        return float(keras.losses.get(loss)(y, np.tile(constant, (len(y), 1)).astype("float32")).mean())
+        return float(keras.ops.mean(keras.losses.get(loss)(y, np.tile(constant, (len(y), 1)).astype("float32"))))
 
     assert told == pytest.approx(cost(best), rel=2e-6)
     for step in (0.05, -0.05):
