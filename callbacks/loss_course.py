@@ -41,8 +41,7 @@ def has_begun(looks: Sequence[Look], limits: Limits, baseline: float = math.nan)
 
 
 def _is_below(share: float, looks: Sequence[Look], limits: Limits, baseline: float) -> bool:
-    reference = _losses(looks)[0] if math.isnan(baseline) else baseline
-    return looks[-1].spread > limits.constant and looks[-1].loss <= share * reference
+    return looks[-1].spread > limits.constant and looks[-1].loss <= share * _reference(looks, baseline)
 
 
 def course_states(looks: Sequence[Look], limits: Limits, baseline: float = math.nan) -> Iterator[State]:
@@ -53,13 +52,12 @@ def course_states(looks: Sequence[Look], limits: Limits, baseline: float = math.
         limits: `window`, `oscillating` and `stalled` are the numbers.
         baseline: what the best constant prediction costs, or NaN; then the first loss takes its place.
     """
-    losses = _losses(looks)[-limits.window :]
-    if len(looks) <= limits.window or any(map(math.isinf, losses)) or has_learned(looks, limits, baseline):
+    losses, reference = _losses(looks)[-limits.window :], _reference(looks, baseline)
+    if len(looks) <= limits.window or any(map(math.isinf, losses)) or has_learned(looks, limits, baseline) or reference <= 0:
         return
-    reference = _losses(looks)[0] if math.isnan(baseline) else baseline
     steps = [b - a for a, b in pairwise(losses)]
     turns = sum(a * b < 0 for a, b in pairwise(steps))
-    swing = sum(map(abs, steps)) / len(steps) / reference if reference > 0 else 0.0
+    swing = sum(map(abs, steps)) / len(steps) / reference
     if swing > limits.oscillating and turns > (len(steps) - 1) / 2:
         yield State(
             "oscillating_loss", None, swing, limits.oscillating,
@@ -74,6 +72,10 @@ def course_states(looks: Sequence[Look], limits: Limits, baseline: float = math.
             "and targets belong together, and look at the first layers' gradients.",
             can_be_critical=False,
         )  # fmt: skip
+
+
+def _reference(looks: Sequence[Look], baseline: float) -> float:
+    return _losses(looks)[0] if math.isnan(baseline) else baseline
 
 
 def _losses(looks: Sequence[Look]) -> list[float]:

@@ -60,6 +60,7 @@ def test_a_loss_that_stands_where_a_constant_prediction_stands_is_told():
     assert course(1.2, *[1.0] * 6, baseline=1.0) == [("stalled_loss", False)]
     assert course(*[1.0] * 7) == [("stalled_loss", False)]
     assert course(*[1.0] * 6) == []
+    assert list(course_states(looks(*[0.0] * 7, spread=0.0), LIMITS, 0.0)) == []  # all targets are the same
     assert course(1.2, *[0.8] * 6, baseline=1.0) == []  # at rest, where the data's noise ends it
     assert course(1.2, 1.0, 1.0, 1.0, 1.0, 1.0, 1.02, baseline=1.0) == []
 
