@@ -137,9 +137,11 @@ ARCHITECTURES = {
 class KeptMonitor(SaturationMonitor):
     """A monitor that keeps its compiled look for the next fit of the same model, whose weights start anew."""
 
+    _last: Any = None
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Forget the last fit's weights."""
-        probe = self._kept_probe()
+        probe = self._last
         super().on_train_begin(logs)
         if probe is not None:
             probe._kept = None
@@ -149,9 +151,6 @@ class KeptMonitor(SaturationMonitor):
         """Keep the compiled look."""
         self._last = self._probe
         super().on_train_end(logs)
-
-    def _kept_probe(self) -> Any:
-        return getattr(self, "_last", None)
 
 
 class Trainer:

@@ -19,20 +19,22 @@ from keras_ext.callbacks.probe import Probe
 
 # A fit takes seconds: fewer rounds than elsewhere, and more time for them.
 FITS, SECONDS = 3, 25.0
+MakeCallback = Callable[[Any, Any], Any]
 Build = Callable[[measure.Effort], tuple[Any, Any, Any, int, int]]
 
 
 class TimedMonitor(SaturationMonitor):
-    """A monitor that notes how long its start, which compiles the look and looks once, and each further look take."""
+    """A monitor that notes how long its start, which compiles the look and looks once, and each look at an epoch's end take."""
 
     starts: list[float] = []  # over all fits of one figure
     further: list[float] = []
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Time the start."""
         begin = time.perf_counter()
-        super().on_train_begin(logs)
-        self.starts.append(time.perf_counter() - begin)
+        super().on_epoch_begin(epoch, logs)
+        if epoch == 0:
+            self.starts.append(time.perf_counter() - begin)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Time the look."""
@@ -69,47 +71,40 @@ def _convolutional(effort: measure.Effort) -> tuple[Any, Any, Any, int, int]:
 
 
 def _measure(text: str, build: Build, effort: measure.Effort) -> Figure:
-    variants = {"with": partial(_fit, build, effort, _monitor), "without": partial(_fit, build, effort, None)}
-    for callback in (_monitor, None):
-        _fit(build, replace(effort, small=True), callback)  # imports and first calls of the framework
-    TimedMonitor.starts, TimedMonitor.further = [], []
-    seconds = measure.interleave(variants, effort if effort.small else replace(effort, least=FITS, seconds=SECONDS))
-    _, x, _, batch, epochs = build(effort)
-    return Figure(
-        part="SaturationMonitor",
-        case=f"{text}: fit of {len(x):,} samples, batch {batch}, {epochs} epochs",
-        mode="as Keras chooses",
-        keras=1e3 * measure.spread(seconds["without"]).median,
-        ours=1e3 * measure.spread(seconds["with"]).median,
-        ratio=measure.ratios(seconds["with"], seconds["without"]),
-        rounds=len(seconds["with"]),
-        percent=True,
-        detail={
-            "start": 1e3 * measure.spread(TimedMonitor.starts).median,
-            "further look": 1e3 * measure.spread(TimedMonitor.further).median,
-        },
-    )
+    """Return the time of a fit with the monitor over that of the fit alone."""
+    figure, _ = _compared(text, build, effort, {"ours": _monitor, "keras": None})
+    detail = {"start": 1e3 * measure.spread(TimedMonitor.starts).median, "further look": 1e3 * measure.spread(TimedMonitor.further).median}
+    return replace(figure, percent=True, detail=detail)
 
 
 def _beside_tensorboard(effort: measure.Effort) -> Figure:
     """Return the time of a fit with the monitor over that with Keras's TensorBoard and its histograms."""
     with tempfile.TemporaryDirectory() as folder:
-        callbacks = {"monitor": _monitor, "histograms": partial(_histograms, folder), "none": None}
-        variants = {name: partial(_fit, _dense, effort, callback) for name, callback in callbacks.items()}
-        for callback in callbacks.values():
-            _fit(_dense, replace(effort, small=True), callback)
-        seconds = measure.interleave(variants, effort if effort.small else replace(effort, least=FITS, seconds=SECONDS))
-    _, x, _, batch, epochs = _dense(effort)
-    return Figure(
+        callbacks = {"ours": _monitor, "keras": partial(_histograms, folder), "neither": None}
+        figure, seconds = _compared("dense, digits, beside TensorBoard(histogram_freq=1)", _dense, effort, callbacks)
+    return replace(figure, detail={"fit without either": 1e3 * measure.spread(seconds["neither"]).median})
+
+
+def _compared(
+    text: str, build: Build, effort: measure.Effort, callbacks: dict[str, MakeCallback | None]
+) -> tuple[Figure, dict[str, list[float]]]:
+    """Return the figure of the fits with `callbacks["ours"]` over those with `callbacks["keras"]`, and the seconds of all."""
+    variants = {name: partial(_fit, build, effort, callback) for name, callback in callbacks.items()}
+    for callback in callbacks.values():
+        _fit(build, replace(effort, small=True), callback)  # imports and first calls of the framework
+    TimedMonitor.starts, TimedMonitor.further = [], []
+    seconds = measure.interleave(variants, effort if effort.small else replace(effort, least=FITS, seconds=SECONDS))
+    _, x, _, batch, epochs = build(effort)
+    figure = Figure(
         part="SaturationMonitor",
-        case=f"dense, digits, beside TensorBoard(histogram_freq=1): fit of {len(x):,} samples, batch {batch}, {epochs} epochs",
+        case=f"{text}: fit of {len(x):,} samples, batch {batch}, {epochs} epochs",
         mode="as Keras chooses",
-        keras=1e3 * measure.spread(seconds["histograms"]).median,
-        ours=1e3 * measure.spread(seconds["monitor"]).median,
-        ratio=measure.ratios(seconds["monitor"], seconds["histograms"]),
-        rounds=len(seconds["monitor"]),
-        detail={"fit without either": 1e3 * measure.spread(seconds["none"]).median},
+        keras=1e3 * measure.spread(seconds["keras"]).median,
+        ours=1e3 * measure.spread(seconds["ours"]).median,
+        ratio=measure.ratios(seconds["ours"], seconds["keras"]),
+        rounds=len(seconds["ours"]),
     )
+    return figure, seconds
 
 
 def _look(layers: int, effort: measure.Effort) -> Figure:
@@ -149,7 +144,7 @@ def _histograms(folder: str, x: Any, y: Any) -> Any:
     return keras.callbacks.TensorBoard(tempfile.mkdtemp(dir=folder), histogram_freq=1)
 
 
-def _fit(build: Build, effort: measure.Effort, callback: Callable[[Any, Any], Any] | None) -> float:
+def _fit(build: Build, effort: measure.Effort, callback: MakeCallback | None) -> float:
     """Return the seconds of the first fit of a new model; building it is not counted, compiling is."""
     keras.utils.clear_session()
     gc.collect()

@@ -1,7 +1,6 @@
 """A model as it stands: what SaturationMonitor would find in it, without training."""
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,15 +18,13 @@ from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.findings import examine
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Look
-from keras_ext.callbacks.probe import Probe, UnknownLayer
+from keras_ext.callbacks.probe import Probe, UnknownLayer, layer_names
 from keras_ext.callbacks.samples import probe_batch
 from keras_ext.callbacks.setting import aims
 from keras_ext.callbacks.table import layer_table, told
-from keras_ext.callbacks.wording import grouped, number, verdict
+from keras_ext.callbacks.wording import grouped, number, one_line, verdict
 
 _COLUMNS = ("layer", "saturated", "dead", "gradient norm", "gradient / weight", "weight scale", "worst finding")
-# Keras prints parts of its errors bold.
-_COLOUR_CODE = re.compile(r"\x1b\[[\d;]*m")
 _NO_LOSS = "The model is not compiled: nothing is known of its gradients. Call model.compile(loss=...) first to know them."
 
 
@@ -151,8 +148,8 @@ def diagnose(
         raise bad_argument("model", "a keras.Model", type(model).__name__, error=TypeError)
     if limits is not None and not isinstance(limits, Limits):
         raise bad_argument("limits", "a keras_ext.callbacks.Limits or None", limits, error=TypeError)
-    if layers is not None and not (isinstance(layers, list | tuple) and layers and all(isinstance(name, str) for name in layers)):
-        raise bad_argument("layers", "None or names of layers", layers, 'Write layers=["dense_1", "dense_2"].', TypeError)
+    if layers is not None:
+        layers = layer_names(layers)
     flag("rank", rank)
     data = probe_batch(x, y, sample_weight, size=whole("probe_size", probe_size), seed=whole("seed", seed, 0))
     has_loss = model.compiled
@@ -206,7 +203,7 @@ class _WithoutLoss:
 
 def _build(model: keras.Model, data: tuple[Any, Any, Any]) -> None:
     """Make the weights of a model that has none yet, by a symbolic call, which computes and changes nothing."""
-    if model.built and all(layer.built for layer in keras_private.flatten_layers(model)):
+    if keras_private.is_built(model):
         return
     try:
         model(tree.map_structure(lambda a: keras.Input(a.shape[1:], dtype=_dtype(a)), data[0]))
@@ -231,6 +228,4 @@ def _cannot(what: str, model: keras.Model, data: tuple[Any, Any, Any], error: Ex
     ]
     inputs = getattr(model, "inputs", None)
     takes = f"; it takes {', '.join(str(tuple(i.shape)) for i in tree.flatten(inputs))}" if inputs else ""
-    reason = " ".join(_COLOUR_CODE.sub("", str(error)).split())
-    reason = reason if len(reason) <= 300 else f"{reason[:150]} ... {reason[-140:]}"
-    return ValueError(f"`model` cannot be {what} on this data: {', '.join(shapes)}{takes}. {type(error).__name__}: {reason}")
+    return ValueError(f"`model` cannot be {what} on this data: {', '.join(shapes)}{takes}. {one_line(error)}")

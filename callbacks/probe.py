@@ -10,6 +10,7 @@ from keras import ops, tree
 
 from keras_ext import _backend
 from keras_ext._backend import keras_private
+from keras_ext._checks import bad_argument
 from keras_ext.callbacks import statistics
 from keras_ext.callbacks.look import Activation, Look, Output, Weight
 from keras_ext.callbacks.recording import WHOLE, Recording, watched_layers
@@ -141,6 +142,14 @@ class Probe:
             numbers.append(rows)
             kept.append(new)
         return ops.concatenate([ops.stack([loss / scale, input_rms]), *(ops.reshape(rows, (-1,)) for rows in numbers)]), kept
+
+
+def layer_names(layers: Any) -> tuple[str, ...]:
+    """Return names of layers that a user gave. Anything but a list or tuple of at least one text raises TypeError."""
+    names = tuple(layers) if isinstance(layers, list | tuple) else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise bad_argument("layers", "None or names of layers", layers, 'Write layers=["dense_1", "dense_2"].', TypeError)
+    return names
 
 
 def _alike(kinds: Sequence[Any], shapes: Sequence[Any]) -> list[list[int]]:

@@ -16,10 +16,11 @@ from keras_ext.callbacks.findings import by_layer, examine, worst
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Look
 from keras_ext.callbacks.order import missing_the_keys
-from keras_ext.callbacks.probe import Probe, UnknownLayer
+from keras_ext.callbacks.probe import Probe, UnknownLayer, layer_names
 from keras_ext.callbacks.rhythm import Rhythm
 from keras_ext.callbacks.samples import probe_batch
 from keras_ext.callbacks.setting import Aim, aims
+from keras_ext.callbacks.wording import one_line
 
 
 class SaturationMonitor(keras.callbacks.Callback):
@@ -105,7 +106,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         if on_finding is not None and not callable(on_finding):
             raise bad_argument("on_finding", "a function of one Finding, or None", on_finding, error=TypeError)
         self.every = every
-        self.layers = layers if layers is None else _names(layers)
+        self.layers = layers if layers is None else layer_names(layers)
         self.limits = limits or Limits()
         self.on_critical = one_of("on_critical", on_critical, ("warn", "stop", "raise", None))
         self.patience = whole("patience", patience)
@@ -148,7 +149,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._rhythm.begin(self._step)
         if epoch:
             self._rhythm.end_early_looks()
-        if _is_built(self.model):
+        if keras_private.is_built(self.model):
             self._look(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -257,11 +258,7 @@ class SaturationMonitor(keras.callbacks.Callback):
             raise
         except Exception as error:  # a monitor must not end a training that runs without it
             self._blind = True
-            reason = " ".join(str(error).split())
-            reason = reason if len(reason) <= 300 else f"{reason[:150]} ... {reason[-140:]}"
-            warnings.warn(
-                f"SaturationMonitor cannot look at this model; training goes on without it. {type(error).__name__}: {reason}", stacklevel=2
-            )
+            warnings.warn(f"SaturationMonitor cannot look at this model; training goes on without it. {one_line(error)}", stacklevel=2)
             return
         if self._scalars is not None:
             self._scalars.write(self.looks[-1])
@@ -282,14 +279,3 @@ class SaturationMonitor(keras.callbacks.Callback):
             model.stop_training = True
         elif self.on_critical == "raise":
             raise RuntimeError(f"{critical[0]}{more}")
-
-
-def _is_built(model: Any) -> bool:
-    return model.built and all(layer.built for layer in keras_private.flatten_layers(model))
-
-
-def _names(layers: Any) -> tuple[str, ...]:
-    names = tuple(layers) if isinstance(layers, list | tuple) else ()
-    if not names or not all(isinstance(name, str) for name in names):
-        raise bad_argument("layers", "None or names of layers", layers, 'Write layers=["dense_1", "dense_2"].', TypeError)
-    return names

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from keras_ext.callbacks.finding import Finding
 
+# Keras prints parts of its errors bold.
+_COLOUR_CODE = re.compile(r"\x1b\[[\d;]*m")
 NO_LOOK = "The monitor has not looked at the model yet."
 NOT_FINITE = "not finite"
 SEVERITIES = ("critical", "warning")
@@ -88,6 +90,16 @@ def moment(step: int, epoch: int) -> str:
     if not step:
         return "before the first step"
     return f"epoch {epoch}, step {step}" if epoch else f"step {step}"
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's kind and text as one line, a long text without its middle.
+
+    >>> one_line(ValueError("no\\n  such layer"))
+    'ValueError: no such layer'
+    """
+    text = " ".join(_COLOUR_CODE.sub("", str(error)).split())
+    return f"{type(error).__name__}: {text if len(text) <= 300 else f'{text[:150]} ... {text[-140:]}'}"
 
 
 def short_names(names: Sequence[str]) -> list[str]:

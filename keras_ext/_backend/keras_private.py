@@ -20,6 +20,11 @@ def flatten_layers(layer: Any) -> Iterator[Any]:
     yield from layer._flatten_layers(include_self=False, recursive=True)
 
 
+def is_built(model: Any) -> bool:
+    """Return True where the model and every layer inside it have their weights."""
+    return model.built and all(layer.built for layer in flatten_layers(model))
+
+
 def variable_index(optimizer: Any, variable: Any) -> int:
     """Return the place of `variable` in the list that `optimizer` was built on.
 

@@ -12,10 +12,7 @@ import numpy as np
 from keras_ext._checks import BadInput
 from keras_ext.callbacks.setting import BINARY, CHOICES, aims
 from keras_ext.search.data import Table
-from keras_ext.search.run import SETTINGS, stored_settings
-
-# The name that `run` gives to the layer that brings the target's unit back.
-UNIT = "unit"
+from keras_ext.search.run import SETTINGS, UNIT, stored_settings
 
 
 def load(path: str | Path) -> keras.Model:

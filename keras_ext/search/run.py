@@ -25,6 +25,8 @@ from keras_ext.search.tuners import TUNERS, hyperband_trials, make_tuner
 from keras_ext.search.view import View
 
 SETTINGS = "search.json"
+# The name of the layer that brings the target's unit back.
+UNIT = "unit"
 LOG = "search.log"
 BEST_MODEL = "best_model.keras"
 
@@ -229,7 +231,7 @@ class _TargetScale:
         """Return `model` with its output in the target's own unit."""
         if self.is_plain:
             return model
-        y = keras.layers.Rescaling(self.stddev, self.mean, name="unit")(model.output)
+        y = keras.layers.Rescaling(self.stddev, self.mean, name=UNIT)(model.output)
         whole_model = keras.Model(model.input, y, name=model.name)
         whole_model.compile(model.optimizer, "mean_squared_error", metrics=["r2_score"])
         return whole_model

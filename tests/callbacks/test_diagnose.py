@@ -195,7 +195,7 @@ def test_layers_limits_rank_and_seed_reach_the_look():
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_table_picture_file_and_page_tell_the_same(tmp_path):
+def test_its_table_picture_file_and_page_tell_the_same(tmp_path):
     diagnosis = diagnose(silence(network()), *data())
     shown = text(diagnosis.table())
     assert shown.splitlines()[0].startswith(f"net, 256 samples, loss {diagnosis.look.loss:.3g}: nothing critical, ")

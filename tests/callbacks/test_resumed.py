@@ -40,7 +40,7 @@ class Kill(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("monitor_first", [True, False])
-def test_a_fit_that_was_killed_goes_on_counting(tmp_path, monitor_first):
+def test_a_fit_that_died_goes_on_counting(tmp_path, monitor_first):
     model = network()
     monitor = SaturationMonitor(x, y, every="epoch", on_critical=None, log_dir=tmp_path / "scalars")
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
