@@ -1,6 +1,8 @@
 """What the monitor adds to a fit, beside what TensorBoard's histograms add, and what a look costs as the network grows deeper."""
 
+import contextlib
 import gc
+import io
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import keras
+import keras_tuner
 import numpy as np
 from sklearn.datasets import load_digits
 
@@ -16,6 +19,8 @@ from benchmarks import measure
 from benchmarks.figure import Case, Figure
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.callbacks.probe import Probe
+from keras_ext.search import load_digits as load_digits_table
+from keras_ext.search.mlp import MLP
 
 # A fit takes seconds: fewer rounds than elsewhere, and more time for them.
 FITS, SECONDS = 3, 25.0
@@ -45,6 +50,7 @@ class TimedMonitor(SaturationMonitor):
 
 def cases(effort: measure.Effort) -> Iterator[Case]:
     """Yield fits of a small dense network on the digits and a convolutional one on synthetic pictures, and looks at deep networks."""
+    yield Case("SaturationMonitor in a search", partial(_in_a_search, effort))
     yield Case("SaturationMonitor dense", partial(_measure, "dense, digits", _dense, effort))
     yield Case("SaturationMonitor convolutional", partial(_measure, "convolutional", _convolutional, effort))
     if keras.backend.backend() == "tensorflow":  # Keras's own callback needs it
@@ -75,6 +81,39 @@ def _measure(text: str, build: Build, effort: measure.Effort) -> Figure:
     figure, _ = _compared(text, build, effort, {"ours": _monitor, "keras": None})
     detail = {"start": 1e3 * measure.spread(TimedMonitor.starts).median, "further look": 1e3 * measure.spread(TimedMonitor.further).median}
     return replace(figure, percent=True, detail=detail)
+
+
+def _in_a_search(effort: measure.Effort) -> Figure:
+    """Return the time of a search's trials with the monitor over that of the same without, from building a model to its file."""
+    trials, epochs = (1, 1) if effort.small else (3, 10)
+    split = load_digits_table().split(0.2, 0)
+    space = MLP((64,), classes=10, mean=split.x.mean(axis=0), variance=split.x.var(axis=0), samples=len(split.x))
+
+    def seconds_of(callback: MakeCallback | None) -> float:
+        keras.utils.clear_session()
+        gc.collect()
+        keras.utils.set_random_seed(0)
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            tuner = keras_tuner.RandomSearch(space, space.objective, max_trials=trials, seed=1, directory=folder, project_name="trials")
+            callbacks = [callback(split.x, split.y)] if callback else []
+            begin = time.perf_counter()
+            held_out = (split.x_validation, split.y_validation)
+            tuner.search(split.x, split.y, validation_data=held_out, epochs=epochs, verbose=0, callbacks=callbacks)
+            return time.perf_counter() - begin
+
+    seconds_of(_monitor)
+    variants = {"ours": partial(seconds_of, _monitor), "keras": partial(seconds_of, None)}
+    seconds = measure.interleave(variants, effort if effort.small else replace(effort, least=FITS, seconds=SECONDS))
+    return Figure(
+        part="SaturationMonitor",
+        case=f"digits, {trials} trials of KerasTuner's RandomSearch of {epochs} epochs",
+        mode="as Keras chooses",
+        keras=1e3 * measure.spread(seconds["keras"]).median,
+        ours=1e3 * measure.spread(seconds["ours"]).median,
+        ratio=measure.ratios(seconds["ours"], seconds["keras"]),
+        rounds=len(seconds["ours"]),
+        percent=True,
+    )
 
 
 def _beside_tensorboard(effort: measure.Effort) -> Figure:

@@ -8,37 +8,50 @@ from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Look, Weight
 
 _BIASES = ("bias", "beta")
+# Steps after which the scale of a normalized kernel is judged.
+_SETTLED = 10
+_MEND = "initializers.HeNormal suits relu, initializers.GlorotUniform tanh; initializers.initialize(model, 'auto') draws all anew."
 
 
 def poor_initializations(look: Look, limits: Limits) -> Iterator[State]:
     """Yield each layer that starts with a kernel of zeros, of numbers all alike or of a scale far off, or with a bias that drowns it.
 
     The last layer may start with a kernel of zeros, as it gets a gradient all the same, and with any bias, which may be the targets' mean.
+    Normalization that follows at once takes out the kernel's scale, and a kernel that is too small has steps so long that they mend it
+    (van Laarhoven 2017): its scale is judged by what the first ten steps have left of it.
     """
-    if look.step > 0 or not look.kernels:
+    if not look.kernels:
         return
     last = look.kernels[-1].layer
     told = set()
     for weight in look.weights:
-        poor = (_drowning if weight.path.endswith(_BIASES) else _poor)(weight, weight.layer == last, limits)
+        if look.step == 0:
+            poor = (_drowning if weight.path.endswith(_BIASES) else _poor)(weight, weight.layer == last, limits)
+        elif weight.normalized and look.step >= _SETTLED and look.epoch <= 1:
+            poor = _far_off(weight, limits)
+        else:
+            continue
         if poor is not None and weight.layer not in told:
             told.add(weight.layer)
             yield State("poor_initialization", weight.layer, *poor)
 
 
 def _poor(kernel: Weight, is_last: bool, limits: Limits) -> tuple[float, float, str] | None:
-    mend = "initializers.HeNormal suits relu, initializers.GlorotUniform tanh; initializers.initialize(model, 'auto') draws all anew."
     if math.isnan(kernel.scale):  # no kernel, or one of a layer that is not known
         return None
     if kernel.scale == 0.0:
-        return None if is_last else (0.0, 0.0, f"Its kernel starts at zero. Draw it at random: {mend}")
+        return None if is_last else (0.0, 0.0, f"Its kernel starts at zero. Draw it at random: {_MEND}")
     if kernel.deviation < limits.alike:
-        return kernel.deviation, limits.alike, f"All numbers of its kernel start alike, so that its units stay alike. Draw them: {mend}"
-    over, under = kernel.scale / kernel.most_scale, kernel.least_scale / kernel.scale
+        return kernel.deviation, limits.alike, f"All numbers of its kernel start alike, so that its units stay alike. Draw them: {_MEND}"
+    return None if kernel.normalized else _far_off(kernel, limits)
+
+
+def _far_off(kernel: Weight, limits: Limits) -> tuple[float, float, str] | None:
+    over, under = kernel.scale / kernel.most_scale, kernel.least_scale / kernel.scale if kernel.scale else 0.0
     if over > limits.initial_scale:
-        return over, limits.initial_scale, f"Its kernel starts {over:.3g} times as large as its fans ask for. {mend}"
+        return over, limits.initial_scale, f"Its kernel is {over:.3g} times as large as its fans ask for. {_MEND}"
     if under > limits.initial_scale:
-        return under, limits.initial_scale, f"Its kernel starts {under:.3g} times smaller than its fans ask for. {mend}"
+        return under, limits.initial_scale, f"Its kernel is {under:.3g} times smaller than its fans ask for. {_MEND}"
     return None
 
 

@@ -40,7 +40,8 @@ class Weight:
     layer keeps its signal's variance. `least_scale` and `most_scale` are the smallest and the largest that the usual initializers would
     give. NaN for what is no kernel of a known layer. `update` is the length of the way that the weight went since the look before, NaN at
     the first look.
-    `deviation` is 0 where all its numbers are the same.
+    `deviation` is 0 where all its numbers are the same. What its layer puts out is `normalized` where batch, layer, group, RMS or unit
+    normalization follows at once: its scale then does not show in the signal, only in how far a step goes.
     """
 
     layer: str
@@ -56,6 +57,7 @@ class Weight:
     deviation: float = math.nan
     least_scale: float = math.nan
     most_scale: float = math.nan
+    normalized: bool = False
 
     @property
     def gradient_ratio(self) -> float:

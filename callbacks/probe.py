@@ -18,6 +18,8 @@ from keras_ext.initializers.scales import Scales, scales_of
 
 # So many numbers are a pass through the memory of their own.
 _LARGE = 2**18
+# So many times their own size weights may take when filled up to that of the largest.
+_FILLED = 3
 # float16 gradients are zero under 6e-8 and infinite over 65504; `fit` looks for a scale between, and so does a look.
 _SCALES = {"float16": (2.0**10, 1.0, 2.0**-10)}
 
@@ -67,10 +69,10 @@ class Probe:
         half = any(layer.compute_dtype == "float16" for layer in keras_private.flatten_layers(model))
         self._scales = _SCALES["float16"] if half else (1.0,)
         self._seen: list[tuple[str, str, str, bool]] = []
+        self._normalized: set[int] = set()
         self._units: list[int] = []
         self._seen_groups: list[list[int]] = []
-        shapes = [tuple(v.shape) for v in self._trainable]
-        self._groups = _alike(shapes, shapes)
+        self._groups = _together([statistics.size_of(v.shape) for v in self._trainable])
         self._kept: Any = None
         self._run = _backend.compile_probe(self._forward, self._reduce)
 
@@ -100,7 +102,8 @@ class Probe:
                 values["update"] = math.nan
             owner = self._owner.get(id(variable), self._model.name)
             if self._layers is None or owner in self._layers:
-                weights.append(_weight(variable, owner, values, self._scales_of.get(id(variable))))
+                scales = self._scales_of.get(id(variable))
+                weights.append(_weight(variable, owner, values, scales, id(variable) in self._normalized))
         spread = max(output.spread for output in outputs)
         look = Look(
             step, epoch, loss, spread, tuple(activations), tuple(weights), is_regular=is_regular, outputs=outputs, input_rms=input_rms
@@ -108,7 +111,8 @@ class Probe:
         return look, kept
 
     def _zeros(self) -> list[Any]:
-        return [ops.zeros((len(group), statistics.kept_of(self._trainable[group[0]].shape)), "float32") for group in self._groups]
+        kept = [statistics.kept_of(statistics.size_of(v.shape)) for v in self._trainable]
+        return [ops.zeros((len(group), max(kept[i] for i in group)), "float32") for group in self._groups]
 
     def _forward(self, trainable: list[Any], other: list[Any], data: Any) -> tuple[Any, Any]:
         x, y, sample_weight, scale, before = data
@@ -118,6 +122,7 @@ class Probe:
             predictions = self._model(x, training=True)
             loss = self._model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=sample_weight, training=True)
             seen = recording.values(predictions)
+        self._normalized = {id(v) for layer in recording.normalized for v in layer.trainable_variables}
         seen = [s for s in seen if self._layers is None or s.layer in self._layers]
         self._seen = [(s.layer, s.kind, s.part, s.is_output) for s in seen]
         self._seen_groups = _alike([(s.kind, s.axis, *s.values.shape) for s in seen], [s.values.shape for s in seen])
@@ -161,6 +166,25 @@ def _alike(kinds: Sequence[Any], shapes: Sequence[Any]) -> list[list[int]]:
     return list(groups.values())
 
 
+def _together(sizes: Sequence[int]) -> list[list[int]]:
+    """Return the places of weights that are measured together, as groups, the largest of a group first.
+
+    They are filled up to the size of the largest, which may not take much more memory than they have; what is large stands alone.
+
+    >>> _together([4096, 64, 4096, 64, 640, 10, 2**20, 64])
+    [[6], [0, 2, 4, 1, 3, 7, 5]]
+    """
+    groups: list[list[int]] = []
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        group = groups[-1] if groups and sizes[groups[-1][0]] <= _LARGE else []
+        filled = (len(group) + 1) * sizes[group[0]] if group else 0
+        if group and filled <= max(_LARGE, _FILLED * (sum(sizes[j] for j in group) + sizes[i])):
+            group.append(i)
+        else:
+            groups.append([i])
+    return groups
+
+
 def _rows(numbers: Any, fields: Sequence[str], groups: Sequence[Sequence[int]]) -> tuple[list[dict[str, float]], Any]:
     """Return the fields of each of the groups' members, in the members' order, and the numbers behind them."""
     order = [i for group in groups for i in group]
@@ -183,14 +207,14 @@ def _activation(layer: str, kind: str, part: str, is_output: bool, values: dict[
     return Activation(layer, kind, part, is_output, **values, finite=math.isfinite(values["rms"]))
 
 
-def _weight(variable: Any, layer: str, values: dict[str, float], scales: Scales | None) -> Weight:
+def _weight(variable: Any, layer: str, values: dict[str, float], scales: Scales | None, normalized: bool) -> Weight:
     is_kernel = len(variable.shape) >= 2
     finite = math.isfinite(values["gradient_norm"]) and math.isfinite(values["weight_norm"])
     known = {}
     if scales is not None:
         rms = values["weight_norm"] / math.sqrt(math.prod(variable.shape))
         known = {"scale": rms * math.sqrt(scales.fan_in), "least_scale": scales.least, "most_scale": scales.most}
-    return Weight(layer, variable.path, is_kernel, **values, finite=finite, **known)
+    return Weight(layer, variable.path, is_kernel, **values, finite=finite, normalized=normalized, **known)
 
 
 def _as_fit_does(array: Any) -> Any:

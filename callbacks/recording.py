@@ -10,7 +10,7 @@ from keras import tree
 from keras_ext._backend import keras_private
 from keras_ext.callbacks import statistics
 from keras_ext.callbacks.gates import gates
-from keras_ext.layers import Dropout
+from keras_ext.layers import BatchNormalization, Dropout
 
 # Layers whose inner layers run once a time step, inside a loop of the framework: their outputs cannot be read from outside it.
 _LOOPS = (keras.layers.RNN, keras.layers.TimeDistributed)
@@ -59,6 +59,17 @@ _WITH_KERNEL = (
     keras.layers.DepthwiseConv2D,
     keras.layers.RNN,
 )
+# Layers whose output does not depend on their input's scale.
+_NORMALIZING = (
+    keras.layers.BatchNormalization,
+    BatchNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.RMSNormalization,
+    keras.layers.UnitNormalization,
+)
+# Activations that give a multiple of their input as the same multiple of their output.
+_HOMOGENEOUS = ("linear", "relu", "leaky_relu")
 _KINDS = statistics.SATURATING + statistics.RECTIFYING + statistics.CHOOSING
 
 
@@ -115,6 +126,9 @@ class Recording:
         self._reshaped: list[tuple[Any, Any]] = []
         # What the first layer with a kernel was given.
         self.first_input: Any = None
+        # The layers with a kernel whose output is normalized at once.
+        self.normalized: list[Any] = []
+        self._sums: dict[int, tuple[Any, Any]] = {}
         self._kept: list[tuple[Any, str, bool, Any]] = []
 
     def __enter__(self) -> "Recording":
@@ -124,7 +138,9 @@ class Recording:
                 self._replace(layer, "call", self._noting(layer, kind))
             for layer in keras_private.flatten_layers(self._model):
                 if isinstance(layer, _WITH_KERNEL):
-                    self._replace(layer, "call", self._noting_input(layer.call))
+                    self._replace(layer, "call", self._noting_sum(layer, layer.call))
+                if isinstance(layer, _NORMALIZING):
+                    self._replace(layer, "call", self._noting_normalized(layer.call))
                 if isinstance(layer, _RANDOM):
                     self._replace(layer, "call", _pass_through)
                 for rate in _RATES:
@@ -183,10 +199,24 @@ class Recording:
 
         return noting
 
-    def _noting_input(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _noting_sum(self, layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+        is_homogeneous = getattr(getattr(layer, "activation", None), "__name__", "linear") in _HOMOGENEOUS
+
         def noting(*args: Any, **kwargs: Any) -> Any:
             if self.first_input is None:
                 self.first_input = [*args, *kwargs.values()][0]
+            y = call(*args, **kwargs)
+            if is_homogeneous:
+                self._sums[id(y)] = layer, y  # y too, so that its number is not given to another
+            return y
+
+        return noting
+
+    def _noting_normalized(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            x = [*args, *kwargs.values()][0]
+            if id(x) in self._sums:
+                self.normalized.append(self._sums[id(x)][0])
             return call(*args, **kwargs)
 
         return noting

@@ -1,7 +1,8 @@
 """Numbers that say how a layer is: pure functions from tensors to a few floats, traced into the compiled look."""
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from keras import ops
@@ -73,9 +74,7 @@ def activation_statistics(values: Sequence[Any], kind: str, channel_axis: int = 
         dead = ops.mean(ops.min(zero, axis=others), axis=1)
     if rank:
         ranks = ops.stack([effective_rank(v, channel_axis - 1) for v in values])
-    largest, squares = _scaled_squares(ops.reshape(y, (len(values), -1)), ops.mean)
-    rms = ops.sqrt(squares) * largest
-    return ops.stack([saturated, saturated_units, dead, _mean(zero), rms, ranks], axis=1)
+    return ops.stack([saturated, saturated_units, dead, _mean(zero), _rms(ops.reshape(y, (len(values), -1))), ranks], axis=1)
 
 
 def effective_rank(y: Any, channel_axis: int = -1) -> Any:
@@ -103,35 +102,63 @@ def effective_rank(y: Any, channel_axis: int = -1) -> Any:
 
 
 def weight_statistics(weights: Sequence[Any], gradients: Sequence[Any], before: Any) -> tuple[Any, Any]:
-    """Return `WEIGHT_FIELDS` of weights of one shape, as a matrix of one row each, and the numbers that the next look compares with.
+    """Return `WEIGHT_FIELDS` of weights, as a matrix of one row each, and the numbers that the next look compares with.
 
     Args:
-        weights: tensors.
-        gradients: tensors of the same shape.
-        before: the second result of the look before, shape (weights, `kept_of(shape)`).
+        weights: tensors, the largest first and those of one size side by side.
+        gradients: tensors of the same shapes.
+        before: the second result of the look before, shape (weights, most `kept_of` of them).
 
     Returns:
         gradient_norm and weight_norm: L2 norms, not finite if a number is not. largest: largest absolute weight. zero_gradients: share of
         gradients that are exactly zero. update: L2 norm of the change since the look before, by `KEPT` of its numbers, evenly spaced,
         where there are more. deviation: standard deviation of the numbers over their root mean square; 0 where all are the same.
     """
-    w, g = (ops.reshape(ops.cast(ops.stack(list(each)), "float32"), (len(weights), -1)) for each in (weights, gradients))
-    kept = w[:, :: _stride(w.shape[1])]
-    largest, squares = _scaled_squares(w)
-    largest_g, squares_g = _scaled_squares(g)
-    update = ops.sqrt(ops.sum(ops.square(kept - before), axis=1) * (w.shape[1] / max(kept.shape[1], 1)))
-    zeros = ops.mean(ops.cast(ops.equal(g, 0.0), "float32"), axis=1)
-    deviation = ops.std(w / largest[:, None], axis=1) / ops.sqrt(squares / w.shape[1] + 1e-30)
-    return ops.stack([ops.sqrt(squares_g) * largest_g, ops.sqrt(squares) * largest, largest, zeros, update, deviation], axis=1), kept
+    # All at once, in rows filled up with zeros: tracing and compiling take as long for one as for many.
+    n, sizes = len(weights), [size_of(w.shape) for w in weights]
+    width = sizes[0]
+    parts = _flat(weights, gradients)
+    rows = ops.reshape(_side_by_side(parts, width), (2 * n, width))
+    kept = rows[:n]
+    if width > KEPT:
+        kept = _side_by_side([part[:1, :, :: _stride(part.shape[2])] for part in parts], max(map(kept_of, sizes)))[0]
+    counts, kept_counts = (
+        ops.cast(ops.convert_to_tensor([max(count, 1) for count in each]), "float32") for each in (sizes, map(kept_of, sizes))
+    )
+    largest, unit = _scaled(rows)
+    squares = ops.sum(ops.square(unit), axis=1)
+    norms = ops.sqrt(squares) * largest
+    update = ops.sqrt(ops.sum(ops.square(kept - before), axis=1) * (counts / kept_counts))
+    zeros = ops.sum(ops.cast(ops.equal(rows[n:], 0.0), "float32"), axis=1) - (width - counts)
+    apart = unit[:n] - (ops.sum(unit[:n], axis=1) / counts)[:, None]
+    if min(sizes) < width:
+        apart = ops.where(ops.arange(width, dtype="float32")[None] < counts[:, None], apart, 0.0)
+    deviation = ops.sqrt(ops.sum(ops.square(apart), axis=1) / (squares[:n] + 1e-30))
+    return ops.stack([norms[n:], norms[:n], largest[:n], zeros / counts, update, deviation], axis=1), kept
 
 
-def kept_of(shape: Sequence[int]) -> int:
-    """Return how many numbers of a weight of that shape are kept for the next look.
+def _flat(weights: Sequence[Any], gradients: Sequence[Any]) -> list[Any]:
+    """Return a tensor of shape (2, weights, size) for each size: weights and gradients."""
+    parts = []
+    for size, pairs in itertools.groupby(zip(weights, gradients, strict=True), lambda pair: size_of(pair[0].shape)):
+        w, g = zip(*pairs, strict=True)
+        parts.append(ops.reshape(ops.cast(ops.stack([ops.reshape(t, (size,)) for t in (*w, *g)]), "float32"), (2, len(w), size)))
+    return parts
 
-    >>> kept_of((2, 3)), kept_of((100, 100))
+
+def _side_by_side(parts: Sequence[Any], width: int) -> Any:
+    """Return the parts as one, each row filled up with zeros to `width`."""
+    full = [ops.pad(p, ((0, 0), (0, 0), (0, width - p.shape[2]))) if p.shape[2] < width else p for p in parts]
+    return ops.concatenate(full, axis=1) if len(full) > 1 else full[0]
+
+
+def kept_of(size: int) -> int:
+    """Return how many numbers of a weight of that size are kept for the next look.
+
+    >>> kept_of(6), kept_of(10_000)
     (6, 3334)
     """
-    return len(range(0, _size(shape), _stride(_size(shape))))
+    return len(range(0, size, _stride(size)))
 
 
 def output_statistics(predictions: Any) -> Any:
@@ -149,11 +176,11 @@ def output_statistics(predictions: Any) -> Any:
 
 def rms(x: Any) -> Any:
     """Return the root mean square of all numbers of `x`."""
-    largest, squares = _scaled_squares(ops.reshape(ops.cast(x, "float32"), (1, -1)), ops.mean)
-    return ops.sqrt(squares[0]) * largest[0]
+    return _rms(ops.reshape(ops.cast(x, "float32"), (1, -1)))[0]
 
 
-def _size(shape: Sequence[int]) -> int:
+def size_of(shape: Sequence[int]) -> int:
+    """Return how many numbers a tensor of that shape has."""
     return math.prod(shape)
 
 
@@ -165,8 +192,12 @@ def _mean(x: Any) -> Any:
     return ops.mean(ops.reshape(x, (x.shape[0], -1)), axis=1)
 
 
-def _scaled_squares(rows: Any, reduce: Callable[..., Any] = ops.sum) -> tuple[Any, Any]:
-    """Return the largest absolute value of each row, and the sum or mean of the squares of the row over it."""
-    # Scaled first: a float32 sum of squares overflows at 1.8e19.
+def _rms(rows: Any) -> Any:
+    largest, unit = _scaled(rows)
+    return ops.sqrt(ops.mean(ops.square(unit), axis=1)) * largest
+
+
+def _scaled(rows: Any) -> tuple[Any, Any]:
+    """Return the largest absolute value of each row, and the rows over it, as a float32 sum of squares overflows at 1.8e19."""
     largest = ops.maximum(ops.max(ops.abs(rows), axis=1, initial=0.0), 1e-30)
-    return largest, reduce(ops.square(rows / largest[:, None]), axis=1)
+    return largest, rows / largest[:, None]

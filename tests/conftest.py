@@ -1,6 +1,7 @@
 """What every test starts from: a fixed seed, the float32 policy, and the backend that KERAS_BACKEND names."""
 
 import os
+import random
 import subprocess
 import sys
 
@@ -17,6 +18,11 @@ from keras import ops
 LONG_FILES = ("test_run.py", "test_command.py", "test_readme.py", "test_benchmarks.py")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--cases", type=int, metavar="N", help="of each test, run at most N of its cases, drawn by the test's name")
+
+
+@pytest.hookimpl(trylast=True)  # what -k leaves
 def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: LONG_FILES.index(item.path.name) if item.path.name in LONG_FILES else len(LONG_FILES))
     if keras.backend.backend() != "tensorflow":
@@ -25,9 +31,22 @@ def pytest_collection_modifyitems(config, items):
             if item.get_closest_marker("needs_tensorflow"):
                 item.add_marker(skip)
     if "slow" not in config.option.markexpr and os.environ.get("KERAS_EXT_SLOW") != "1":
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        items[:] = [item for item in items if item not in slow]
-        config.hook.pytest_deselected(items=slow)
+        _deselect(config, items, {item for item in items if item.get_closest_marker("slow")})
+    _deselect(config, items, _undrawn(items, config.option.cases))
+
+
+def _deselect(config, items, unwanted):
+    items[:] = [item for item in items if item not in unwanted]
+    config.hook.pytest_deselected(items=list(unwanted))
+
+
+def _undrawn(items, most):
+    """Return what is over `most` cases of one test; which they are depends on the test alone."""
+    tests = {}
+    for item in items:
+        tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    drawn = [random.Random(name).sample(cases, min(len(cases), most or len(cases))) for name, cases in tests.items()]
+    return set(items) - {item for cases in drawn for item in cases}
 
 
 @pytest.fixture(autouse=True)

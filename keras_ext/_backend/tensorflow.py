@@ -377,7 +377,7 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
     and the tensors as they are.
     """
 
-    @tf.function
+    @tf.function(autograph=False)  # as Keras's own steps
     def run(trainable: list[Any], other: list[Any], data: Any) -> Any:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trainable)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_ext
 from keras_ext.callbacks.first_weights import poor_initializations
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.probe import Probe
@@ -61,6 +62,48 @@ def test_only_before_the_first_step():
     model.compile("sgd", "mse")
     probe = Probe(model, (RNG.normal(size=(16, 8)).astype("float32"), np.zeros((16, 1), "float32"), None))
     assert list(poor_initializations(probe.look(1, 0), Limits())) == []
+
+
+def stack(by, between, behind=()):
+    start = keras.initializers.VarianceScaling(2.0 * by**2, seed=1)
+    hidden = L.Dense(64, between, kernel_initializer=start, name="h")
+    return keras.Sequential([keras.Input((8,)), hidden, *behind, L.Dense(1, name="out")])
+
+
+def looked(model, step, epoch=0):
+    model.compile("sgd", "mse")
+    look = Probe(model, (RNG.normal(size=(16, 8)).astype("float32"), np.zeros((16, 1), "float32"), None)).look(step, epoch)
+    return [s.layer for s in poor_initializations(look, Limits())]
+
+
+NORMALIZATIONS = [
+    L.BatchNormalization,
+    keras_ext.layers.BatchNormalization,
+    L.LayerNormalization,
+    lambda: L.GroupNormalization(4),
+    L.RMSNormalization,
+    L.UnitNormalization,
+]
+
+
+@pytest.mark.parametrize("by", [30, 1 / 60])
+@pytest.mark.parametrize("kind", NORMALIZATIONS)
+def test_normalization_takes_out_the_scale(by, kind):
+    model = stack(by, "relu", [kind()])
+    assert looked(model, 0) == looked(model, 9) == looked(model, 60, 2) == []
+    assert looked(model, 10) == looked(model, 60, 1) == ["h"]
+
+
+def test_normalization_of_what_no_longer_has_the_scale_takes_out_nothing():
+    # tanh is at its ends whatever follows, and a layer between may be anything.
+    assert looked(stack(30, "tanh", [L.BatchNormalization()]), 0) == ["h"]
+    assert looked(stack(30, None, [L.Activation("tanh"), L.BatchNormalization()]), 0) == ["h"]
+    assert looked(stack(30, "tanh", [L.BatchNormalization()]), 10) == []
+
+
+def test_normalization_does_not_mend_zeros():
+    model = keras.Sequential([keras.Input((8,)), L.Dense(4, kernel_initializer="zeros", name="h"), L.BatchNormalization(), L.Dense(1)])
+    assert looked(model, 0) == ["h"]
 
 
 # The smallest and the largest scales that are usual, and the one of Keras's recurrent layers.

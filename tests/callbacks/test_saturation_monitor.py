@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 from rich.console import Console
+from sklearn.datasets import load_digits
 
 import keras_ext
 from keras_ext.callbacks import Limits, SaturationMonitor
@@ -317,3 +318,19 @@ def test_a_wrong_layer_is_told_before_the_first_step():
     with pytest.raises(ValueError, match="`layers` must name layers of the model, got 'h9'"):
         fit(model, layers=["h9"])
     assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 0
+
+
+@pytest.mark.parametrize("deviation", [0.01, 1.0])
+def test_twenty_normalized_tanh_layers_of_a_bad_scale_are_healthy(deviation):
+    model = keras.Sequential([keras.Input((64,))])
+    for _ in range(20):
+        model.add(keras.layers.Dense(64, kernel_initializer=keras.initializers.RandomNormal(stddev=deviation)))
+        model.add(keras.layers.BatchNormalization())  # whose moving statistics, 0 and 1, would saturate every layer or starve it
+        model.add(keras.layers.Activation("tanh"))
+    model.add(keras.layers.Dense(10, "softmax"))
+    model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
+    x, y = load_digits(return_X_y=True)
+    monitor = SaturationMonitor(x / 16, y)
+    model.fit(x[:288] / 16, y[:288], batch_size=32, epochs=1, verbose=0, callbacks=[monitor])
+    assert [look.step for look in monitor.looks] == [0, 1, 9]
+    assert monitor.findings == []

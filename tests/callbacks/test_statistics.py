@@ -35,7 +35,7 @@ def activation_numbers(y, kind, **arguments):
 
 
 def weight_numbers(weight, gradient, before=None):
-    before = ops.zeros((1, statistics.kept_of(weight.shape))) if before is None else before
+    before = ops.zeros((1, statistics.kept_of(weight.size))) if before is None else before
     numbers, kept = statistics.weight_statistics([ops.convert_to_tensor(weight)], [ops.convert_to_tensor(gradient)], before)
     return dict(zip(statistics.WEIGHT_FIELDS, ops.convert_to_numpy(numbers)[0].tolist(), strict=True)), kept
 
@@ -101,6 +101,20 @@ def test_several_at_once_are_each_as_alone():
         alone, _ = weight_numbers(weights[i], gradients[i], before=kept[i : i + 1])
         assert ops.convert_to_numpy(together)[i].tolist() == pytest.approx(list(alone.values()), rel=1e-5)
     np.testing.assert_allclose(ops.convert_to_numpy(now), ops.convert_to_numpy(weights).reshape(3, 4))
+
+
+@pytest.mark.parametrize("largest", [(8, 5), (90, 70)])
+def test_weights_of_several_sizes_are_each_as_alone(largest):
+    rng = np.random.default_rng(0)
+    shapes = [largest, (7, 2), (2, 7), (3,), (1,)]
+    weights, gradients, before = ([rng.normal(1.0, 1.0, size=shape).astype("float32") for shape in shapes] for _ in range(3))
+    gradients[3][1] = 0.0
+    weights[2][:] = 0.7
+    _, kept = statistics.weight_statistics(before, gradients, ops.zeros((5, statistics.kept_of(largest[0] * largest[1]))))
+    together, _ = statistics.weight_statistics(weights, gradients, kept)
+    for row, w, g, old in zip(ops.convert_to_numpy(together), weights, gradients, before, strict=True):
+        alone, _ = weight_numbers(w, g, before=ops.reshape(old, (1, -1))[:, :: -(-w.size // statistics.KEPT)])
+        assert row.tolist() == pytest.approx(list(alone.values()), rel=1e-5, abs=1e-6)
 
 
 def test_norms_survive_numbers_whose_squares_overflow_and_underflow():

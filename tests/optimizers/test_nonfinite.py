@@ -38,6 +38,7 @@ def model_and_data(optimizer, bad_rows=(), jit_compile="auto"):
 
 
 JIT = [False, True] if keras.backend.backend() == "tensorflow" else ["auto"]
+MODULES = (optimizers, keras.optimizers)
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -222,8 +223,11 @@ def test_overflow_is_the_loss_scalers_and_counts_nowhere():
     assert clipping.steps == 4 - overflows
 
 
-@pytest.mark.parametrize("jit_compile", JIT)
-@pytest.mark.parametrize("module", [optimizers, keras.optimizers])
+# XLA takes half a minute for Keras's own.
+@pytest.mark.parametrize(
+    ("module", "jit_compile"),
+    [pytest.param(m, jit, marks=pytest.mark.slow if jit and m is keras.optimizers else []) for m in MODULES for jit in JIT],
+)
 def test_accumulated_gradients_are_clipped_as_a_whole(module, jit_compile):
     """Two batches of 8 with accumulation are one of 16, bad batches left out."""
     found = []

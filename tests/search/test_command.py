@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from keras_ext.search import load_digits
+from keras_ext.search.cli import main
 from keras_ext.search.run import Settings
 
 COMMAND = Path(sys.executable).with_name("keras-ext.exe" if os.name == "nt" else "keras-ext")
@@ -167,25 +167,37 @@ MISTAKES = {
 }  # fmt: skip
 
 
+# Those that the device must be asked for first, and one of each other kind; the others run in this process.
+IN_A_PROCESS = ["--output taken", "--output mine", "--data text.csv", "--zzz"]
+
+
 @pytest.fixture(scope="module")
-def mistakes(tmp_path_factory):
-    """Every mistake made once, two processes at a time."""
+def files(tmp_path_factory):
+    """The files of the mistakes, which are the same afterwards."""
     folder = prepared(tmp_path_factory.mktemp("mistakes"))
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    with ThreadPoolExecutor(2) as pool:
-        done = dict(zip(MISTAKES, pool.map(lambda words: keras_ext("search", *words.split(), cwd=folder), MISTAKES), strict=True))
+    yield folder
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
-    return done
 
 
-@pytest.mark.parametrize("words", MISTAKES)
-def test_a_mistake_ends_in_one_line_and_code_2_and_touches_nothing(mistakes, words):
-    done = mistakes[words]
+@pytest.mark.parametrize("words", [words for words in MISTAKES if words not in IN_A_PROCESS])
+def test_a_mistake_ends_in_one_line_and_code_2_and_touches_nothing(files, monkeypatch, capsys, words):
+    monkeypatch.chdir(files)
+    monkeypatch.setattr(sys, "argv", ["keras-ext", "search", *words.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert capsys.readouterr().err == f"keras-ext: {MISTAKES[words]}\n"
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("words", IN_A_PROCESS)
+def test_so_does_the_mistake_of_the_installed_command(files, words):
+    done = keras_ext("search", *words.split(), cwd=files)
     assert done.stderr == f"keras-ext: {MISTAKES[words]}\n"
     assert done.returncode == 2
 
 
-def test_the_command_and_the_module_are_one_and_help_has_an_example_for_each_option(tmp_path):
+def test_the_command_and_the_module_are_one_and_help_has_an_example_and_the_default_of_each_option(tmp_path):
     by_command = keras_ext("search", "--help", cwd=tmp_path)
     by_module = subprocess.run([sys.executable, "-m", "keras_ext", "search", "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert by_command.returncode == by_module.returncode == 0
@@ -195,6 +207,8 @@ def test_the_command_and_the_module_are_one_and_help_has_an_example_for_each_opt
     for option in ("data", "target", "task", "tuner", "trials", "epochs", "seed", "output"):
         assert f"Example: --{option} " in text, option
     assert "Example: --output runs/houses --resume" in text
+    for name in ("tuner", "trials", "epochs", "seed"):
+        assert f"[default: {getattr(Settings(), name)}]" in text
 
 
 def test_csv_of_ones_own(tmp_path):
@@ -212,9 +226,3 @@ def test_csv_of_ones_own(tmp_path):
         f"m = keras.models.load_model(r'{folder}/best_model.keras'); print(m.predict(np.zeros((1, 3)), verbose=0)[0, 0])"
     )
     assert 900 < float(python(code, tmp_path)) < 1100
-
-
-def test_defaults_in_the_help_are_the_settings(tmp_path):
-    text = " ".join(keras_ext("search", "--help", cwd=tmp_path).stdout.split())
-    for name in ("tuner", "trials", "epochs", "seed"):
-        assert f"[default: {getattr(Settings(), name)}]" in text

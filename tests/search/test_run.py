@@ -1,5 +1,6 @@
 """Whole searches in this process: every tuner, resume, failures, and the saved model."""
 
+import itertools
 import json
 import re
 import warnings
@@ -232,8 +233,13 @@ def uninterrupted(tmp_path_factory):
 
 
 # The 2nd to 4th writes begin the first trial; the 10th to 12th lie between two trials.
-@pytest.mark.parametrize("partial", [True, False])
-@pytest.mark.parametrize("write", [w if w in (2, 10) else pytest.param(w, marks=pytest.mark.slow) for w in range(2, 22)])
+QUICK = [(2, True), (10, False)]
+
+
+@pytest.mark.parametrize(
+    ("write", "partial"),
+    [pytest.param(*at, marks=[] if at in QUICK else pytest.mark.slow) for at in itertools.product(range(2, 22), (True, False))],
+)
 def test_a_search_that_dies_at_any_write_goes_on_as_if_it_had_not(tmp_path, monkeypatch, uninterrupted, write, partial):
     with monkeypatch.context() as dying:
         count = killed_at(dying, write, partial)
