@@ -19,6 +19,7 @@ from benchmarks import measure
 from benchmarks.figure import Case, Figure
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.callbacks.probe import Probe
+from keras_ext.callbacks.sample_cost import affordable
 from keras_ext.search import load_digits as load_digits_table
 from keras_ext.search.mlp import MLP
 
@@ -55,6 +56,7 @@ def cases(effort: measure.Effort) -> Iterator[Case]:
     yield Case("SaturationMonitor convolutional", partial(_measure, "convolutional", _convolutional, effort))
     if keras.backend.backend() == "tensorflow":  # Keras's own callback needs it
         yield Case("SaturationMonitor beside TensorBoard", partial(_beside_tensorboard, effort))
+    yield Case("SaturationMonitor, ResNet50", partial(_residual, effort))
     for layers in (2, 3) if effort.small else (10, 100, 300):
         yield Case(f"SaturationMonitor, {layers} layers", partial(_look, layers, effort))
 
@@ -144,6 +146,43 @@ def _compared(
         rounds=len(seconds["ours"]),
     )
     return figure, seconds
+
+
+def _residual(effort: measure.Effort) -> Figure:
+    """Return the time of 500 steps with the five looks of an epoch over that of the steps, from one look and one step timed in turn."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    samples, steps, looks = (2, 5, 3) if effort.small else (64, 500, 5)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(256, 32, 32, 3)).astype("float32"), rng.integers(0, 10, 256, dtype="int32")
+    model: Any = keras.applications.ResNet50(weights=None, input_shape=(32, 32, 3), classes=10)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    probe = Probe(model, affordable(model, (x, y, None)))
+    first = [_timed(each) for each in (lambda: model.train_on_batch(x[:samples], y[:samples]), lambda: probe.look(0, 0))]
+    variants = {
+        "step": lambda: _timed(lambda: model.train_on_batch(x[:samples], y[:samples])),
+        "look": lambda: _timed(lambda: probe.look(1, 0)),
+    }
+    seconds = measure.interleave(variants, effort if effort.small else replace(effort, seconds=SECONDS))
+    alone = [first[0] + (steps - 1) * step for step in seconds["step"]]
+    both = [time_alone + first[1] + (looks - 1) * look for time_alone, look in zip(alone, seconds["look"], strict=True)]
+    return Figure(
+        part="SaturationMonitor",
+        case=f"ResNet50, pictures of 32 x 32: {steps} steps of {samples} and {looks} looks, from one of each",
+        mode="as Keras chooses",
+        keras=1e3 * measure.spread(alone).median,
+        ours=1e3 * measure.spread(both).median,
+        ratio=measure.ratios(both, alone),
+        rounds=len(alone),
+        percent=True,
+        detail={"first look": 1e3 * first[1], "further look": 1e3 * measure.spread(seconds["look"]).median, "first step": 1e3 * first[0]},
+    )
+
+
+def _timed(function: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
 
 
 def _look(layers: int, effort: measure.Effort) -> Figure:

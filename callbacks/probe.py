@@ -16,10 +16,8 @@ from keras_ext.callbacks.look import Activation, Look, Output, Weight
 from keras_ext.callbacks.recording import WHOLE, Recording, watched_layers
 from keras_ext.initializers.scales import Scales, scales_of
 
-# So many numbers are a pass through the memory of their own.
-_LARGE = 2**18
-# So many times their own size weights may take when filled up to that of the largest.
-_FILLED = 3
+# So many numbers are measured together at most: fewer are not worth a program of their own, and more not the memory.
+_GROUP = 2**19
 # float16 gradients are zero under 6e-8 and infinite over 65504; `fit` looks for a scale between, and so does a look.
 _SCALES = {"float16": (2.0**10, 1.0, 2.0**-10)}
 
@@ -158,27 +156,35 @@ def layer_names(layers: Any) -> tuple[str, ...]:
 
 
 def _alike(kinds: Sequence[Any], shapes: Sequence[Any]) -> list[list[int]]:
-    """Return the places of what is of one kind, as groups; what is large stands alone, as a group is copied."""
-    groups: dict[Any, list[int]] = {}
+    """Return the places of what is of one kind, as groups that are not large, as groups are copied; what is large stands alone.
+
+    >>> _alike("abaab", [(4,), (4,), (4,), (2**20,), (4,)])
+    [[0, 2], [1, 4], [3]]
+    >>> _alike("aaa", [(2**18,)] * 3)
+    [[0, 1], [2]]
+    """
+    groups: list[list[int]] = []
+    open_groups: dict[Any, list[int]] = {}
     for i, (kind, shape) in enumerate(zip(kinds, shapes, strict=True)):
-        is_large = None in shape or math.prod(shape) > _LARGE
-        groups.setdefault(("large", i) if is_large else kind, []).append(i)
-    return list(groups.values())
+        size = _GROUP if None in shape else math.prod(shape)
+        group = open_groups.get(kind)
+        if group is None or (len(group) + 1) * size > _GROUP:
+            group = open_groups[kind] = []
+            groups.append(group)
+        group.append(i)
+    return groups
 
 
 def _together(sizes: Sequence[int]) -> list[list[int]]:
-    """Return the places of weights that are measured together, as groups, the largest of a group first.
-
-    They are filled up to the size of the largest, which may not take much more memory than they have; what is large stands alone.
+    """Return the places of weights that are measured together, filled up to the size of the largest, as groups with that one first.
 
     >>> _together([4096, 64, 4096, 64, 640, 10, 2**20, 64])
     [[6], [0, 2, 4, 1, 3, 7, 5]]
     """
     groups: list[list[int]] = []
     for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        group = groups[-1] if groups and sizes[groups[-1][0]] <= _LARGE else []
-        filled = (len(group) + 1) * sizes[group[0]] if group else 0
-        if group and filled <= max(_LARGE, _FILLED * (sum(sizes[j] for j in group) + sizes[i])):
+        group = groups[-1] if groups else []
+        if group and (len(group) + 1) * sizes[group[0]] <= _GROUP:
             group.append(i)
         else:
             groups.append([i])

@@ -18,6 +18,7 @@ from keras_ext.callbacks.look import Look
 from keras_ext.callbacks.order import missing_the_keys
 from keras_ext.callbacks.probe import Probe, UnknownLayer, layer_names
 from keras_ext.callbacks.rhythm import Rhythm
+from keras_ext.callbacks.sample_cost import affordable
 from keras_ext.callbacks.samples import probe_batch
 from keras_ext.callbacks.setting import Aim, aims
 from keras_ext.callbacks.wording import one_line
@@ -52,7 +53,8 @@ class SaturationMonitor(keras.callbacks.Callback):
             RuntimeError at once, after the report is written, and None only records it.
         patience: looks in a row, not counting those within the first epoch, for which a state must last while the loss does not fall,
             to be critical. Values that are not finite are critical at once.
-        probe_size: samples to look at; drawn from `x` with `seed`.
+        probe_size: samples to look at; drawn from `x` with `seed`. Of a model of large feature maps, whose watched layers put out more than
+            32,768 numbers a sample, proportionally fewer, but at least 32, so that a look costs about as much as a step.
         seed: of that draw.
         rank: whether to measure the effective rank of the activations, which costs a decomposition each.
         per_layer: whether to put `saturation/<layer>` and `dead/<layer>` into `logs` too.
@@ -249,7 +251,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         model = self.model  # read once: on JAX each read brings the training state back into the variables
         try:
             if self._probe is None:
-                self._probe = Probe(model, self._data, rank=self.rank, layers=self.layers)
+                self._probe = Probe(model, affordable(model, self._data), rank=self.rank, layers=self.layers)
                 self._aims = aims(model, *self._data[1:])
             look = self._probe.look(self._step, epoch, is_regular)
             clipped, skipped = self._shares.since_last(model)

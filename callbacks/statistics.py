@@ -115,26 +115,38 @@ def weight_statistics(weights: Sequence[Any], gradients: Sequence[Any], before: 
         where there are more. deviation: standard deviation of the numbers over their root mean square; 0 where all are the same.
     """
     # All at once, in rows filled up with zeros: tracing and compiling take as long for one as for many.
-    n, sizes = len(weights), [size_of(w.shape) for w in weights]
-    width = sizes[0]
-    parts = _flat(weights, gradients)
-    rows = ops.reshape(_side_by_side(parts, width), (2 * n, width))
-    kept = rows[:n]
-    if width > KEPT:
-        kept = _side_by_side([part[:1, :, :: _stride(part.shape[2])] for part in parts], max(map(kept_of, sizes)))[0]
+    sizes = [size_of(each.shape) for each in weights]
+    n, width = len(weights), sizes[0]
+    if n == 1:  # which may be large, and is not copied
+        w, g = (ops.reshape(ops.cast(each[0], "float32"), (1, width)) for each in (weights, gradients))
+        blocks, kept = (w, g), w[:, :: _stride(width)]
+    else:
+        parts = _flat(weights, gradients)
+        rows = ops.reshape(_side_by_side(parts, width), (2 * n, width))
+        blocks, w, g = (rows,), rows[:n], rows[n:]
+        every = [part[:1, :, :: _stride(part.shape[2])] for part in parts]
+        kept = _side_by_side(every, max(map(kept_of, sizes)))[0] if width > KEPT else w
     counts, kept_counts = (
         ops.cast(ops.convert_to_tensor([max(count, 1) for count in each]), "float32") for each in (sizes, map(kept_of, sizes))
     )
-    largest, unit = _scaled(rows)
-    squares = ops.sum(ops.square(unit), axis=1)
-    norms = ops.sqrt(squares) * largest
+    largest, norms = (ops.concatenate(each) for each in zip(*(_norms(block) for block in blocks), strict=True))
     update = ops.sqrt(ops.sum(ops.square(kept - before), axis=1) * (counts / kept_counts))
-    zeros = ops.sum(ops.cast(ops.equal(rows[n:], 0.0), "float32"), axis=1) - (width - counts)
-    apart = unit[:n] - (ops.sum(unit[:n], axis=1) / counts)[:, None]
-    if min(sizes) < width:
-        apart = ops.where(ops.arange(width, dtype="float32")[None] < counts[:, None], apart, 0.0)
-    deviation = ops.sqrt(ops.sum(ops.square(apart), axis=1) / (squares[:n] + 1e-30))
+    zeros = ops.sum(ops.cast(ops.equal(g, 0.0), "float32"), axis=1) - (width - counts)
+    deviation = _deviation(w / largest[:n, None], counts, min(sizes) < width)
     return ops.stack([norms[n:], norms[:n], largest[:n], zeros / counts, update, deviation], axis=1), kept
+
+
+def _norms(rows: Any) -> tuple[Any, Any]:
+    largest, unit = _scaled(rows)
+    return largest, ops.sqrt(ops.sum(ops.square(unit), axis=1)) * largest
+
+
+def _deviation(rows: Any, counts: Any, is_filled: bool) -> Any:
+    """Return the standard deviation of each row's first `counts` numbers over their root mean square."""
+    apart = rows - (ops.sum(rows, axis=1) / counts)[:, None]
+    if is_filled:
+        apart = ops.where(ops.arange(rows.shape[1], dtype="float32")[None] < counts[:, None], apart, 0.0)
+    return ops.sqrt(ops.sum(ops.square(apart), axis=1) / (ops.sum(ops.square(rows), axis=1) + 1e-30))
 
 
 def _flat(weights: Sequence[Any], gradients: Sequence[Any]) -> list[Any]:

@@ -1,6 +1,7 @@
 """What the package needs of JAX itself."""
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -256,11 +257,11 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
         nonlocal compiled
         arguments = [v.value for v in trainable], [v.value for v in other], data
         if compiled is None:
-            compiled = compile_soon(run.lower(*arguments))
+            compiled = compile_soon(run.trace(*arguments))
         try:
             vector, tensors = compiled(*arguments)
         except ValueError:  # fit has laid the weights out anew, over several devices
-            compiled = compile_soon(run.lower(*arguments))
+            compiled = compile_soon(run.trace(*arguments))
             vector, tensors = compiled(*arguments)
         return np.asarray(vector), tensors
 
@@ -272,14 +273,14 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
 # that are two times slower, which ten runs that move little do not feel.
 _QUICKLY = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
 _SOON = {"xla_cpu_use_fusion_emitters": False, "xla_llvm_disable_expensive_passes": True}
-# Bytes that a program moves.
-_LITTLE = 2**29
+# Numbers that a program makes on its way.
+_LITTLE = 2**25
 
 
-def compile_soon(lowered: Any) -> Any:
-    """Compile what `jax.jit(...).lower` gave, with less care than usual on a CPU."""
+def compile_soon(traced: Any) -> Any:
+    """Compile what `jax.jit(...).trace` gave, with less care than usual on a CPU."""
     if jax.default_backend() == "cpu":
-        moved = (lowered.cost_analysis() or {}).get("bytes accessed", _LITTLE)
+        made = sum(math.prod(v.aval.shape) for equation in traced.jaxpr.eqns for v in equation.outvars)
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            return lowered.compile(compiler_options=_QUICKLY if moved < _LITTLE else _SOON)
-    return lowered.compile()
+            return traced.lower().compile(compiler_options=_QUICKLY if made < _LITTLE else _SOON)
+    return traced.lower().compile()

@@ -264,6 +264,7 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
         with torch.no_grad():
             gradients = [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, leaves, strict=True)]
             vector, tensors = reduce(loss, gradients, leaves, outputs)
-            return vector.detach().cpu().numpy(), [t.detach() for t in tensors]
+            # Copied, as a view of a weight would change with it.
+            return vector.detach().cpu().numpy(), [t.detach().clone() for t in tensors]
 
     return probe

@@ -184,3 +184,16 @@ def test_a_base_that_was_called_with_training_false_is_seen_as_fit_trains_it():
     model.fit(x, y, epochs=2, verbose=0)
     look = Probe(model, (x, y, None)).look(0, 0)
     assert look.loss == pytest.approx(float(model.train_on_batch(x, y)), rel=1e-5)
+
+
+def test_the_update_of_a_lone_weight_is_seen_though_it_changes_in_place():
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    x, y = np.ones((4, 8), "float32"), np.ones((4, 1), "float32")
+    probe = Probe(model, (x, y, None))
+    probe.look(0, 0)
+    (before,) = model.get_weights()
+    model.train_on_batch(x, y)
+    (weight,) = probe.look(1, 0).weights
+    assert weight.update == pytest.approx(np.linalg.norm(model.get_weights()[0] - before), rel=1e-5)
+    assert weight.update > 0
