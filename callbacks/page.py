@@ -1,14 +1,13 @@
-"""Looks and findings as one HTML page that needs nothing else: no script, no style sheet, no file beside it."""
+"""Looks and findings as one HTML page."""
 
-import base64
-import io
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from keras_ext.callbacks.by_layer import layer_states
 from keras_ext.callbacks.finding import Finding
+from keras_ext.callbacks.html import document, image, table
 from keras_ext.callbacks.look import Look
 from keras_ext.callbacks.picture import picture
 from keras_ext.callbacks.table import COLUMNS, cells
@@ -16,25 +15,6 @@ from keras_ext.callbacks.wording import NO_LOOK, NOT_FINITE, SEVERITIES, grouped
 from keras_ext.callbacks.write import write_text
 
 TITLE = "Saturation monitor"
-_STYLE = """
-:root { color-scheme: light dark; --text: #1f2328; --quiet: #59636e; --page: #ffffff; --box: #f6f8fa; --line: #d1d9e0;
-  --critical: #b3121d; --warning: #7d5200; --good: #1a6b32; }
-@media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --quiet: #9da7b1; --page: #0d1117; --box: #161b22; --line: #3d444d;
-  --critical: #ff7b72; --warning: #e3b341; --good: #56d364; } }
-body { margin: 2rem auto; max-width: 75rem; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; color: var(--text);
-  background: var(--page); }
-h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; } h3 { font-size: 1rem; margin: 0; }
-.verdict { font-size: 1.2rem; font-weight: 600; margin: .2rem 0; }
-.critical { color: var(--critical); } .warning { color: var(--warning); } .good { color: var(--good); } .quiet { color: var(--quiet); }
-section.finding { background: var(--box); border-left: .3rem solid var(--line); padding: .6rem 1rem; margin: .6rem 0;
-  overflow-wrap: anywhere; }
-section.finding p { margin: .3rem 0; } section.critical { border-color: var(--critical); } section.warning { border-color: var(--warning); }
-section.finding p, section.finding ul { color: var(--text); } section.finding ul { margin: .3rem 0; padding-left: 1.2rem; }
-img { max-width: 100%; height: auto; background: #ffffff; border-radius: .3rem; }
-div.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { color: var(--quiet); font-weight: 600; } .words { text-align: left; } td.name { white-space: normal; overflow-wrap: anywhere; }
-"""
 # A list longer than this is folded.
 _MOST = 8
 
@@ -55,11 +35,7 @@ def page(looks: Sequence[Look], findings: Sequence[Finding], title: str = TITLE)
         parts += _losses(looks)
     else:
         parts.append(f"<p>{escape(NO_LOOK)}</p>")
-    head = [
-        "<!DOCTYPE html>", '<html lang="en">', '<head><meta charset="utf-8">', f"<title>{escape(f'{title}: {told}')}</title>",
-        '<meta name="viewport" content="width=device-width, initial-scale=1">', f"<style>{_STYLE}</style>", "</head>", "<body>", "<main>",
-    ]  # fmt: skip
-    return "\n".join([*head, *parts, "</main>", "</body>", "</html>", ""])
+    return document(f"{title}: {told}", parts)
 
 
 def write_page(path: str | os.PathLike[str], looks: Sequence[Look], findings: Sequence[Finding], title: str = TITLE) -> None:
@@ -98,11 +74,8 @@ def _where(finding: Finding) -> str:
 
 
 def _picture(looks: Sequence[Look], findings: Sequence[Finding]) -> list[str]:
-    file = io.BytesIO()
-    picture(looks, findings).savefig(file, format="png", dpi=130)
-    data = base64.b64encode(file.getvalue()).decode("ascii")
     said = "Heat maps of saturated outputs, dead units and gradient norms, layers by looks, as far as the model has them: "
-    return ["<h2>Layer by layer, look by look</h2>", f'<img alt="{escape(said + verdict(findings))}." src="data:image/png;base64,{data}">']
+    return ["<h2>Layer by layer, look by look</h2>", image(picture(looks, findings), f"{said}{verdict(findings)}.")]
 
 
 def _layers(last: Look, findings: Sequence[Finding]) -> list[str]:
@@ -115,7 +88,7 @@ def _layers(last: Look, findings: Sequence[Finding]) -> list[str]:
         texts = [cells(state, last)[column] for column in COLUMNS[1:-1]]
         numbers = ((_class_of(text.plain, state.counts or i > 1), text.plain) for i, text in enumerate(texts))
         rows.append([("words name", state.layer), *numbers, (f"words {found[0]}".strip(), found[1])])
-    return [f"<h2>Layers, {escape(moment(last.step, last.epoch))}</h2>", *_table(COLUMNS, rows, {0, len(COLUMNS) - 1})]
+    return [f"<h2>Layers, {escape(moment(last.step, last.epoch))}</h2>", *table(COLUMNS, rows, {0, len(COLUMNS) - 1})]
 
 
 def _class_of(text: str, counts: bool) -> str:
@@ -133,14 +106,4 @@ def _losses(looks: Sequence[Look]) -> list[str]:
         if not all(math.isnan(v) for v in shares):
             columns[heading] = [share(v) for v in shares]
     rows = ([("", cell) for cell in row] for row in zip(*columns.values(), strict=True))
-    return ["<h2>Loss by look</h2>", *_table(list(columns), rows, set())]
-
-
-def _table(headings: Sequence[str], rows: Iterable[Iterable[tuple[str, str]]], words: set[int]) -> list[str]:
-    head = "".join(f'<th scope="col"{_attribute("words" if i in words else "")}>{escape(h)}</th>' for i, h in enumerate(headings))
-    body = ["<tr>" + "".join(f"<td{_attribute(name)}>{escape(text)}</td>" for name, text in row) + "</tr>" for row in rows]
-    return ['<div class="wide"><table>', f"<thead><tr>{head}</tr></thead>", "<tbody>", *body, "</tbody>", "</table></div>"]
-
-
-def _attribute(name: str) -> str:
-    return f' class="{escape(name)}"' if name else ""
+    return ["<h2>Loss by look</h2>", *table(list(columns), rows, set())]

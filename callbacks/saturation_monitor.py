@@ -18,6 +18,7 @@ from keras_ext.callbacks.look import Look
 from keras_ext.callbacks.order import missing_the_keys
 from keras_ext.callbacks.probe import Probe, UnknownLayer, layer_names
 from keras_ext.callbacks.rhythm import Rhythm
+from keras_ext.callbacks.run_folder import RUN_FILE, new_run
 from keras_ext.callbacks.sample_cost import affordable
 from keras_ext.callbacks.samples import probe_batch
 from keras_ext.callbacks.setting import Aim, aims
@@ -59,7 +60,8 @@ class SaturationMonitor(keras.callbacks.Callback):
         rank: whether to measure the effective rank of the activations, which costs a decomposition each.
         per_layer: whether to put `saturation/<layer>` and `dead/<layer>` into `logs` too.
         report: file that gets a page of findings, picture and table at the end of the fit (HTML that needs nothing else).
-        log_dir: folder that gets TensorBoard scalars of each look; needs the package tensorboard.
+        log_dir: folder in which each fit gets a folder, `run_000001` and so on, with TensorBoard scalars of each look, and its looks and
+            findings in `run.json`; the number is in `logs` as `run`, so that a search of KerasTuner's keeps it. Needs tensorboard.
         on_finding: function that is called with each new Finding. A function survives the copies that KerasTuner makes of callbacks, so
             it is the way to hear of findings inside a search.
 
@@ -128,6 +130,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._step = self._epoch_began = self._epoch = 0
         self._is_first_epoch = self._blind = False
         self._scalars: Any = None
+        self._run, self._folder = 0, None
         self._aims: tuple[Aim | None, ...] = ()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -140,7 +143,8 @@ class SaturationMonitor(keras.callbacks.Callback):
         if self.log_dir is not None:
             from keras_ext.callbacks.scalars import Scalars
 
-            self._scalars = Scalars(self.log_dir)
+            self._run, self._folder = new_run(self.log_dir)
+            self._scalars = Scalars(self._folder)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Look at the first weights, if they exist yet. Only now is it known whether the fit goes on from an earlier one."""
@@ -178,18 +182,22 @@ class SaturationMonitor(keras.callbacks.Callback):
             logs.update(worst(self.looks), critical=sum(f.severity == "critical" for f in self.findings))
             if self.per_layer:
                 logs.update(by_layer(self.looks[-1]))
+            if self._folder is not None:
+                logs["run"] = self._run
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Drop the compiled look, which holds the model, and write what is to be written."""
         self._probe = None
         self._close_scalars()
-        if self.report is not None:
-            from keras_ext.callbacks.page import write_page
+        try:
+            if self._folder is not None:
+                self.to_json(self._folder / RUN_FILE)
+            if self.report is not None:
+                from keras_ext.callbacks.page import write_page
 
-            try:
                 write_page(self.report, self.looks, self.findings, title=f"{self.model.name}, as SaturationMonitor saw it")
-            except OSError as error:  # what was trained must not be lost
-                warnings.warn(f"SaturationMonitor could not write its report. {type(error).__name__}: {error}", stacklevel=2)
+        except OSError as error:  # what was trained must not be lost
+            warnings.warn(f"SaturationMonitor could not write its report. {type(error).__name__}: {error}", stacklevel=2)
 
     def table(self) -> Any:
         """Return the last look as a table of layers, and the findings with their advice, for `rich.print`."""

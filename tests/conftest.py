@@ -19,7 +19,9 @@ LONG_FILES = ("test_run.py", "test_command.py", "test_readme.py", "test_benchmar
 
 
 def pytest_addoption(parser):
-    parser.addoption("--cases", type=int, metavar="N", help="of each test, run at most N of its cases, drawn by the test's name")
+    parser.addoption(
+        "--cases", type=int, metavar="N", help="of each test, run at most N of its cases, drawn by the names of test and backend"
+    )
 
 
 @pytest.hookimpl(trylast=True)  # what -k leaves
@@ -41,11 +43,13 @@ def _deselect(config, items, unwanted):
 
 
 def _undrawn(items, most):
-    """Return what is over `most` cases of one test; which they are depends on the test alone."""
+    """Return what is over `most` cases of one test; which they are depends on the names of test and backend alone."""
     tests = {}
     for item in items:
         tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    drawn = [random.Random(name).sample(cases, min(len(cases), most or len(cases))) for name, cases in tests.items()]
+    drawn = [
+        random.Random(name + keras.backend.backend()).sample(cases, min(len(cases), most or len(cases))) for name, cases in tests.items()
+    ]
     return set(items) - {item for cases in drawn for item in cases}
 
 

@@ -8,6 +8,22 @@
 from keras_ext.search import choices
 from keras_ext.search.data import Table, load_csv, load_digits, load_npz
 from keras_ext.search.mlp import MLP
+from keras_ext.search.records import Record
+from keras_ext.search.results import Results, results
 from keras_ext.search.run import SearchResult, run
+from keras_ext.search.watch import watch
 
-__all__ = ["MLP", "SearchResult", "Table", "choices", "load_csv", "load_digits", "load_npz", "run"]
+__all__ = [
+    "MLP",
+    "Record",
+    "Results",
+    "SearchResult",
+    "Table",
+    "choices",
+    "load_csv",
+    "load_digits",
+    "load_npz",
+    "results",
+    "run",
+    "watch",
+]

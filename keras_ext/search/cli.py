@@ -17,8 +17,7 @@ from keras_ext._checks import BadInput
 from keras_ext._standard_error import redirect
 from keras_ext.callbacks import diagnose as look_at
 from keras_ext.search import data, model_file
-from keras_ext.search.records import leaderboard
-from keras_ext.search.run import SearchResult, Settings, run, stored_settings
+from keras_ext.search.run import REPORT, SearchResult, Settings, run, stored_settings
 from keras_ext.search.tuners import TUNERS
 
 _DEFAULTS = Settings()
@@ -80,7 +79,7 @@ def search(
     """Search for the best multilayer perceptron for a table of data.
 
     Shows each trial as it trains, stops those that the monitor finds hopeless, and ends with a leaderboard. The folder then holds
-    best_model.keras, leaderboard.csv, results.json and all trials.
+    best_model.keras, leaderboard.csv, report.html, results.json and all trials.
 
     \b
     Examples:
@@ -201,15 +200,15 @@ def _table(data_path: str | None, target: str | None, task: str | None) -> data.
 
 
 def _report(console: Console, result: SearchResult, folder: Path) -> None:
-    console.print(leaderboard(result.records, result.score_name))
+    console.print(result.results.table())
     minutes, seconds = divmod(round(result.seconds), 60)
     console.print(f"search time {minutes} min {seconds} s" if minutes else f"search time {seconds} s")
     if result.model_path is None:
         console.print("every trial failed; the reasons are in the leaderboard, and what the frameworks said in search.log", style="red")
         sys.exit(1)
-    best = result.records[0]
-    console.print(f"best {result.score_name} {best.score:.4f} (trial {best.number}), saved as {result.model_path}", soft_wrap=True)
-    console.print(f"leaderboard in {folder / 'leaderboard.csv'}", soft_wrap=True)
+    best = result.results[0]
+    console.print(f"best {result.results.score_name} {best.score:.4f} (trial {best.number}), saved as {result.model_path}", soft_wrap=True)
+    console.print(f"leaderboard in {folder / 'leaderboard.csv'}, with pictures in {folder / REPORT}", soft_wrap=True)
 
 
 def main() -> None:

@@ -1,28 +1,36 @@
 """What is known of each trial: written beside KerasTuner's own files, read back after a restart, shown as a leaderboard."""
 
-import csv
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
-from keras_ext.search.atomic import write_json
+from keras_ext.callbacks.json_report import from_json
+from keras_ext.callbacks.run_folder import RUN_FILE, run_path
 
 NOTHING_FOUND = "nothing found"
+# What is known of a trial, beside KerasTuner's own file of it.
+DIAGNOSIS = "diagnosis.json"
 
 
 @dataclass(frozen=True)
 class Record:
-    """One trial. `score` is None where it failed; `epochs` counts those it was trained for, `seconds` the whole trial.
+    """One trial.
 
-    `number` counts from 1 in the order of the search, `trial` is the name that KerasTuner's folders have.
+    Args:
+        number: counts from 1 in the order of the search.
+        trial: the name that KerasTuner's folders have.
+        status: KerasTuner's word: COMPLETED, FAILED or INVALID.
+        score: its best; None where it had no finite one.
+        epochs: how many it was trained for, of the `planned_epochs`.
+        seconds: that the whole trial took.
+        diagnosis: what the monitor found, the critical first; or the error.
+        hyperparameters: those that it really used.
+        planned_epochs: of the trial, in Hyperband without those of the trial that it goes on with.
+        ended: why it ended before them; empty where it did not.
+        symptoms: the symptoms of its critical findings.
     """
 
     number: int
@@ -33,6 +41,9 @@ class Record:
     seconds: float
     diagnosis: str
     hyperparameters: dict[str, Any]
+    planned_epochs: int = 0
+    ended: str = ""
+    symptoms: tuple[str, ...] = ()
 
 
 def diagnosis_of(findings: Sequence[dict[str, Any]]) -> str:
@@ -52,25 +63,71 @@ def diagnosis_of(findings: Sequence[dict[str, Any]]) -> str:
     return groups[0] if groups else NOTHING_FOUND
 
 
-def collect(tuner: Any) -> list[Record]:
-    """Return a record for each trial that has ended, the best first, the failed last."""
-    records = []
-    for trial in tuner.oracle.trials.values():
-        if trial.status not in ("COMPLETED", "FAILED", "INVALID"):
-            continue
-        path = Path(tuner.get_trial_dir(trial.trial_id)) / "diagnosis.json"
-        told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"findings": [], "epochs": 0, "seconds": 0.0}
-        diagnosis = diagnosis_of(told["findings"])
-        score = trial.score if trial.status == "COMPLETED" and trial.score is not None and math.isfinite(trial.score) else None
-        if score is None and diagnosis == NOTHING_FOUND:
-            lines = [line for line in (trial.message or "").splitlines() if line.strip()]
-            diagnosis = f"failed: {lines[-1].strip()[:120]}" if lines else "failed"
-        values = active(trial.hyperparameters)
-        records.append(
-            Record(int(trial.trial_id) + 1, trial.trial_id, trial.status, score, told["epochs"], told["seconds"], diagnosis, values)
-        )
+def collect(tuner: Any, log_dir: Path | None = None) -> list[Record]:
+    """Return a record for each trial that has ended, the best first, the failed last; `log_dir` is that of its monitor."""
+    ended = [trial for trial in tuner.oracle.trials.values() if trial.status in ("COMPLETED", "FAILED", "INVALID")]
     sign = -1 if tuner.oracle.objective.direction == "max" else 1
+    records = [_record(trial, told_of(tuner, trial, log_dir)) for trial in ended]
     return sorted(records, key=lambda r: (r.score is None, sign * (r.score or 0.0), r.trial))
+
+
+def _record(trial: Any, told: dict[str, Any]) -> Record:
+    score = trial.score if trial.status == "COMPLETED" and trial.score is not None and math.isfinite(trial.score) else None
+    if told["stands_in"]:
+        score = None
+    diagnosis, error = diagnosis_of(told["findings"]), told["error"]
+    if error is None and trial.status != "COMPLETED":
+        lines = [line for line in (trial.message or "").splitlines() if line.strip()]
+        error = lines[-1].strip() if lines else "no finite score"
+    critical = [f["symptom"] for f in told["findings"] if f["severity"] == "critical"]
+    ended = ""
+    if error is not None:
+        ended = f"failed: {error[:120]}"
+        diagnosis = ended if diagnosis == NOTHING_FOUND else diagnosis
+    elif told["epochs"] < told["planned_epochs"]:
+        ended = diagnosis if critical else "by another callback"
+    elif critical and not told["planned_epochs"]:
+        ended = diagnosis
+    return Record(
+        int(trial.trial_id) + 1 if trial.trial_id.isdecimal() else 0,
+        trial.trial_id,
+        trial.status,
+        score,
+        told["epochs"],
+        told["seconds"],
+        diagnosis,
+        active(trial.hyperparameters),
+        told["planned_epochs"],
+        ended,
+        tuple(dict.fromkeys(critical)),
+    )
+
+
+def told_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> dict[str, Any]:
+    """Return what is written of a trial, with nothing where nothing is, as for one that was not watched."""
+    path = Path(tuner.get_trial_dir(trial.trial_id)) / DIAGNOSIS
+    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not told and log_dir is not None and trial.metrics.exists("run"):
+        path = run_path(log_dir, int(trial.metrics.get_last_value("run"))) / RUN_FILE
+        if path.is_file():
+            looks, findings = from_json(path)
+            told = {"findings": [asdict(f) for f in findings], "epochs": looks[-1].epoch if looks else 0}
+    return {"findings": [], "epochs": 0, "planned_epochs": 0, "seconds": 0.0, "error": None, "stands_in": False, **told}
+
+
+def parts(objective: Any) -> list[Any]:
+    """Return the objectives that a KerasTuner objective is made of."""
+    return list(getattr(objective, "objectives", [objective]))
+
+
+def worst_score(tuner: Any, objective: Any) -> float | None:
+    """Return the worst value of `objective` among the scores of completed trials that had one; None if none had."""
+    values = [
+        trial.metrics.get_best_value(objective.name)
+        for trial in tuner.oracle.trials.values()
+        if trial.status == "COMPLETED" and trial.metrics.exists(objective.name) and not told_of(tuner, trial)["stands_in"]
+    ]
+    return (min if objective.direction == "max" else max)(values, default=None)
 
 
 def active(hyperparameters: Any) -> dict[str, Any]:
@@ -96,34 +153,3 @@ def in_words(hyperparameters: dict[str, Any]) -> str:
         ending = next((e for e in endings if name.endswith(e)), "")
         words.append(f"{name.removesuffix(ending)} {value:.4g}" if isinstance(value, float) else f"{name.removesuffix(ending)} {value}")
     return ", ".join(words)
-
-
-def leaderboard(records: Sequence[Record], score_name: str, most: int = 10) -> Table:
-    """Return the best `most` records as a table for the terminal."""
-    table = Table(title="Leaderboard", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
-    for heading in ("#", "trial", score_name, "time", "epochs"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("diagnosis and hyperparameters", ratio=1)
-    for rank, r in enumerate(records[:most], start=1):
-        score = "failed" if r.score is None else f"{r.score:.4f}"
-        colour = "red" if r.diagnosis.startswith(("critical", "failed")) else "yellow" if r.diagnosis != NOTHING_FOUND else "green"
-        told = Text.assemble((r.diagnosis, colour), "\n", (in_words(r.hyperparameters), "dim"))
-        table.add_row(str(rank), str(r.number), score, f"{r.seconds:.1f} s", str(r.epochs), told)
-    if len(records) > most:
-        table.caption = f"and {len(records) - most} more in leaderboard.csv"
-    return table
-
-
-def write_results(folder: Path, records: Sequence[Record], summary: dict[str, Any]) -> None:
-    """Write `results.json` and `leaderboard.csv`."""
-    write_json(folder / "results.json", {**summary, "trials": [asdict(r) for r in records]})
-    names = sorted({name for r in records for name in r.hyperparameters})
-    partial = folder / f".leaderboard.csv.{os.getpid()}"
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["rank", "number", "trial", "status", "score", "seconds", "epochs", "diagnosis", *names])
-        for rank, r in enumerate(records, start=1):
-            score = "" if r.score is None else r.score
-            cells = [rank, r.number, r.trial, r.status, score, round(r.seconds, 3), r.epochs, r.diagnosis]
-            writer.writerow([*cells, *(r.hyperparameters.get(name, "") for name in names)])
-    partial.replace(folder / "leaderboard.csv")

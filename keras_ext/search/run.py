@@ -17,10 +17,13 @@ from rich.console import Console
 from keras_ext import _backend
 from keras_ext._checks import BadInput, one_of, whole
 from keras_ext._standard_error import redirect
+from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search.atomic import write_json
 from keras_ext.search.data import Split, Table
 from keras_ext.search.mlp import MLP
-from keras_ext.search.records import Record, collect, write_results
+from keras_ext.search.page import write_page
+from keras_ext.search.records import Record
+from keras_ext.search.results import Results, results
 from keras_ext.search.tuners import TUNERS, hyperband_trials, make_tuner
 from keras_ext.search.view import View
 
@@ -29,6 +32,7 @@ SETTINGS = "search.json"
 UNIT = "unit"
 LOG = "search.log"
 BEST_MODEL = "best_model.keras"
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """How a search ended: the trials, best first, the file of the best model (None if all failed), and the wall time of this run."""
+    """How a search ended: its trials, the file of the best model (None if all failed), and the wall time of this run."""
 
-    records: tuple[Record, ...]
+    results: Results
     model_path: Path | None
-    score_name: str
     seconds: float
 
 
@@ -77,7 +80,8 @@ def run(
 ) -> SearchResult:
     """Search `table` for the best multilayer perceptron and write everything into the folder `output`.
 
-    Written there: `search.json` (settings), `trials/` (KerasTuner's project), `results.json`, `leaderboard.csv` and `best_model.keras`.
+    Written there: `search.json` (settings), `trials/` (KerasTuner's project), `results.json`, `leaderboard.csv`,
+    `report.html` and `best_model.keras`.
 
     Args:
         table: the data.
@@ -95,7 +99,7 @@ def run(
         >>> from keras_ext.search import load_digits
         >>> small = Settings(trials=1, epochs=1)
         >>> result = run(load_digits(), tempfile.mkdtemp() + "/digits", small)
-        >>> result.model_path.name, len(result.records)
+        >>> result.model_path.name, len(result.results)
         ('best_model.keras', 1)
     """
     settings = settings or Settings()
@@ -119,6 +123,7 @@ def run(
         tuner = make_tuner(
             settings.tuner,
             space,
+            monitor=SaturationMonitor(split.x, scale.forward(split.y), on_critical="stop"),
             objective=space.objective,
             trials=settings.trials,
             epochs=settings.epochs,
@@ -133,8 +138,8 @@ def run(
             epochs=settings.epochs,
             verbose=0,
         )
-    records = collect(tuner)
-    path = _save_best(tuner, records, output, scale)
+    found = results(tuner)
+    path = _save_best(tuner, found.records, output, scale)
     seconds = time.monotonic() - began
     summary = {
         "data": table.name,
@@ -148,8 +153,10 @@ def run(
         "seconds": round(seconds, 1),
         "best_model": path.name if path else None,
     }
-    write_results(output, records, summary)
-    return SearchResult(tuple(records), path, space.objective.name, seconds)
+    write_json(output / "results.json", {**summary, "trials": [asdict(r) for r in found]})
+    found.to_csv(output / "leaderboard.csv")
+    write_page(output / REPORT, found, f"Search on {table.name}")
+    return SearchResult(found, path, seconds)
 
 
 @contextlib.contextmanager
@@ -237,7 +244,7 @@ class _TargetScale:
         return whole_model
 
 
-def _save_best(tuner: Any, records: list[Record], output: Path, scale: _TargetScale) -> Path | None:
+def _save_best(tuner: Any, records: tuple[Record, ...], output: Path, scale: _TargetScale) -> Path | None:
     if not records or records[0].score is None:
         return None
     with warnings.catch_warnings():

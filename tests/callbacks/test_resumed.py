@@ -176,7 +176,8 @@ def test_raise_ends_the_fit_at_once_and_keeps_what_was_seen(tmp_path):
     model.fit(x, y, batch_size=4, epochs=1, verbose=0, callbacks=[monitor])
     assert monitor.looks[-1].finite
     assert "non_finite" not in {f.symptom for f in monitor.findings}
-    assert len(list((tmp_path / "scalars").iterdir())) == 2
+    assert [folder.name for folder in sorted((tmp_path / "scalars").iterdir())] == ["run_000001", "run_000002"]
+    assert "non_finite" in (tmp_path / "scalars/run_000001/run.json").read_text()
 
 
 def test_an_error_of_on_finding_ends_the_fit_and_keeps_what_was_seen(tmp_path):

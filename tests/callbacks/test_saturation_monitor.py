@@ -308,9 +308,22 @@ def test_a_report_that_cannot_be_written_costs_no_training(tmp_path):
 
 def test_scalars_are_written_while_it_trains(tmp_path):
     pytest.importorskip("tensorboard")
-    monitor, _ = fit(network(), epochs=1, log_dir=tmp_path)
+    monitor, history = fit(network(), epochs=1, log_dir=tmp_path)
     copy.deepcopy(monitor)
-    assert [path.stat().st_size > 100 for path in tmp_path.iterdir()] == [True]
+    scalars, run = sorted((tmp_path / "run_000001").iterdir())
+    assert scalars.stat().st_size > 100
+    assert run.name == "run.json"
+    assert from_json(run) == (monitor.looks, monitor.findings)
+    assert history["run"] == [1]
+
+
+def test_every_fit_has_a_folder_of_its_own(tmp_path):
+    pytest.importorskip("tensorboard")
+    (tmp_path / "run_000007").mkdir()
+    (tmp_path / "run_notes").write_text("mine")
+    model = network()
+    assert [fit(model, epochs=1, log_dir=tmp_path)[1]["run"] for _ in range(2)] == [[8], [9]]
+    assert "run" not in fit(model, epochs=1)[1]
 
 
 def test_a_wrong_layer_is_told_before_the_first_step():

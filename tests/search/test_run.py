@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from keras_ext._checks import BadInput
+from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search import load_digits, run
 from keras_ext.search.atomic import write_json
 from keras_ext.search.data import make_table
-from keras_ext.search.records import Record, collect, diagnosis_of, in_words, leaderboard
+from keras_ext.search.records import Record, collect, diagnosis_of, in_words
+from keras_ext.search.results import Results
 from keras_ext.search.run import Settings
 from keras_ext.search.tuners import hyperband_trials, make_tuner
 
@@ -32,14 +34,14 @@ def table(n=120, task="classification"):
 )
 def test_every_tuner_ends_with_a_leaderboard_and_a_model(tmp_path, tuner):
     result = run(table(), tmp_path / "s", Settings(tuner=tuner, trials=3, epochs=3))
-    assert len(result.records) == (hyperband_trials(3) if tuner == "hyperband" else 3)
-    scores = [r.score for r in result.records]
+    assert len(result.results) == (hyperband_trials(3) if tuner == "hyperband" else 3)
+    scores = [r.score for r in result.results]
     assert scores == sorted(scores, reverse=True)
     told = json.loads((tmp_path / "s/results.json").read_text())
-    assert [t["trial"] for t in told["trials"]] == [r.trial for r in result.records]
+    assert [t["trial"] for t in told["trials"]] == [r.trial for r in result.results]
     assert told["classes"] == ["above", "below"]
     lines = (tmp_path / "s/leaderboard.csv").read_text().splitlines()
-    assert len(lines) == 1 + len(result.records)
+    assert len(lines) == 1 + len(result.results)
 
 
 def test_the_saved_model_has_the_score_of_the_leaderboard(tmp_path):
@@ -48,7 +50,7 @@ def test_the_saved_model_has_the_score_of_the_leaderboard(tmp_path):
     split = data.split(settings.validation, settings.seed)
     model = keras.models.load_model(result.model_path)
     predicted = model.predict(split.x_validation, verbose=0).argmax(axis=1)
-    assert np.mean(predicted == split.y_validation) == pytest.approx(result.records[0].score, abs=1e-6)
+    assert np.mean(predicted == split.y_validation) == pytest.approx(result.results[0].score, abs=1e-6)
 
 
 def test_regression_predicts_in_the_target_s_own_unit(tmp_path):
@@ -63,7 +65,7 @@ def test_regression_predicts_in_the_target_s_own_unit(tmp_path):
     predicted = model.predict(split.x_validation, verbose=0)[:, 0]
     r2 = 1 - np.sum((predicted - split.y_validation) ** 2) / np.sum((split.y_validation - split.y_validation.mean()) ** 2)
     # float32 around 300 with a spread of 20
-    assert r2 == pytest.approx(result.records[0].score, abs=1e-4)
+    assert r2 == pytest.approx(result.results[0].score, abs=1e-4)
     assert r2 > 0.5
 
 
@@ -72,14 +74,14 @@ def test_a_resumed_search_is_the_uninterrupted_one(tmp_path, tuner):
     whole = run(table(), tmp_path / "whole", Settings(tuner=tuner, trials=4, epochs=2))
     run(table(), tmp_path / "parts", Settings(tuner=tuner, trials=2, epochs=2))
     parts = run(table(), tmp_path / "parts", Settings(tuner=tuner, trials=4, epochs=2), resume=True)
-    assert [(r.trial, r.score, r.hyperparameters) for r in parts.records] == [(r.trial, r.score, r.hyperparameters) for r in whole.records]
+    assert [(r.trial, r.score, r.hyperparameters) for r in parts.results] == [(r.trial, r.score, r.hyperparameters) for r in whole.results]
 
 
 @pytest.mark.slow
 def test_the_seed_decides_the_search(tmp_path):
     zero, again, one = (run(table(), tmp_path / str(i), Settings(trials=2, epochs=1, seed=s)) for i, s in enumerate((0, 0, 1)))
-    assert [(r.score, r.hyperparameters) for r in zero.records] == [(r.score, r.hyperparameters) for r in again.records]
-    assert [r.hyperparameters for r in zero.records] != [r.hyperparameters for r in one.records]
+    assert [(r.score, r.hyperparameters) for r in zero.results] == [(r.score, r.hyperparameters) for r in again.results]
+    assert [r.hyperparameters for r in zero.results] != [r.hyperparameters for r in one.results]
 
 
 def test_another_search_in_the_same_folder_is_refused_and_nothing_is_lost(tmp_path):
@@ -117,10 +119,15 @@ class Hopeless(keras_tuner.HyperModel):
         return model
 
 
+def watched_grid(space, data, objective, trials, epochs, folder):
+    monitor = SaturationMonitor(data.x, data.y, on_critical="stop")
+    return make_tuner("grid", space, monitor=monitor, objective=objective, trials=trials, epochs=epochs, seed=0, folder=folder, view=None)
+
+
 def test_hopeless_trials_are_recorded_with_their_reason_and_the_search_goes_on(tmp_path):
     data = table().split()
     objective = keras_tuner.Objective("val_loss", "min")
-    tuner = make_tuner("grid", Hopeless(), objective=objective, trials=9, epochs=9, seed=0, folder=tmp_path / "t", view=None)
+    tuner = watched_grid(Hopeless(), data, objective, 9, 9, tmp_path / "t")
     tuner.search(data.x, data.y, validation_data=(data.x_validation, data.y_validation), epochs=9, verbose=0)
     by_kind = {r.hyperparameters["kind"]: r for r in collect(tuner)}
     assert len(by_kind) == 3
@@ -137,8 +144,6 @@ def test_the_monitors_numbers_are_an_objective(tmp_path):
     tuner = keras_tuner.RandomSearch(
         lambda hp: Hopeless().build(_fixed(hp)), objective=keras_tuner.Objective("dead", "min"), max_trials=1, directory=tmp_path
     )
-    from keras_ext.callbacks import SaturationMonitor
-
     data = table().split()
     tuner.search(data.x, data.y, epochs=1, verbose=0, callbacks=[SaturationMonitor(data.x, data.y, on_critical=None)])
     assert tuner.oracle.get_best_trials()[0].score == 1.0
@@ -168,8 +173,8 @@ def test_a_leaderboard_shows_what_text_it_is_given():
     from rich.console import Console
 
     console = Console(width=80, record=True, quiet=True)
-    console.print(leaderboard([record], "val_accuracy"))
-    assert leaderboard([record] * 30, "s").row_count == 10
+    console.print(Results((record,), "val_accuracy").table())
+    assert Results((record,) * 30, "s").table().row_count == 10
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):
@@ -200,7 +205,7 @@ def test_a_grid_is_gone_through_without_gaps_or_repeats_across_restarts(tmp_path
     objective = keras_tuner.Objective("val_loss", "min")
     seen = []
     for trials in range(1, 12):  # a new tuner from the same folder each time
-        tuner = make_tuner("grid", build, objective=objective, trials=trials, epochs=1, seed=0, folder=tmp_path / "t", view=None)
+        tuner = watched_grid(build, data, objective, trials, 1, tmp_path / "t")
         tuner.search(data.x, data.y, validation_data=(data.x_validation, data.y_validation), epochs=1, verbose=0)
         seen = [tuple(sorted(t.hyperparameters.values.items())) for t in tuner.oracle.trials.values()]
     assert len(seen) == len(set(seen)) == 9
@@ -229,7 +234,7 @@ def killed_at(monkeypatch, write, partial):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     result = run(table(), tmp_path_factory.mktemp("whole") / "s", Settings(trials=2, epochs=1))
-    return [(r.trial, r.score, r.hyperparameters) for r in result.records]
+    return [(r.trial, r.score, r.hyperparameters) for r in result.results]
 
 
 # The 2nd to 4th writes begin the first trial; the 10th to 12th lie between two trials.
@@ -247,4 +252,4 @@ def test_a_search_that_dies_at_any_write_goes_on_as_if_it_had_not(tmp_path, monk
             run(table(), tmp_path / "s", Settings(trials=2, epochs=1))
     assert count[0] >= write
     result = run(table(), tmp_path / "s", Settings(trials=2, epochs=1), resume=True)
-    assert [(r.trial, r.score, r.hyperparameters) for r in result.records] == uninterrupted
+    assert [(r.trial, r.score, r.hyperparameters) for r in result.results] == uninterrupted

@@ -1,0 +1,113 @@
+"""What a search has found out: every trial with its score and why it ended, as a table, records, CSV and a page."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from keras_ext._checks import bad_argument
+from keras_ext.callbacks.write import write_text
+from keras_ext.search.records import NOTHING_FOUND, Record, collect, in_words
+
+
+@dataclass(frozen=True)
+class Results(Sequence[Record]):
+    """The trials of a search that have ended, the best first and those without a score last.
+
+    Args:
+        records: the trials.
+        score_name: what the score is called.
+        direction: `"min"` or `"max"`: which score is better.
+    """
+
+    records: tuple[Record, ...]
+    score_name: str
+    direction: str = "min"
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Record]: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        return self.records[index]
+
+    def table(self, most: int = 10) -> Table:
+        """Return the best `most` trials as a table, for `rich.print`."""
+        table = Table(title="Leaderboard", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
+        for heading in ("#", "trial", self.score_name, "time", "epochs"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("diagnosis and hyperparameters", ratio=1)
+        for rank, r in enumerate(self.records[:most], start=1):
+            score = "failed" if r.score is None else f"{r.score:.4f}"
+            colour = "red" if r.diagnosis.startswith(("critical", "failed")) else "yellow" if r.diagnosis != NOTHING_FOUND else "green"
+            epochs = f"{r.epochs} of {r.planned_epochs}" if r.epochs < r.planned_epochs else str(r.epochs)
+            told = Text.assemble((r.diagnosis, colour), "\n", (in_words(r.hyperparameters), "dim"))
+            table.add_row(str(rank), str(r.number), score, f"{r.seconds:.1f} s", epochs, told)
+        if len(self.records) > most:
+            table.caption = f"and {len(self.records) - most} more"
+        return table
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write all trials as a CSV file, which is there whole or not at all; missing folders are made.
+
+        Raises:
+            OSError: the path cannot be written.
+        """
+        names = sorted({name for r in self.records for name in r.hyperparameters})
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        head = ["rank", "number", "trial", "status", "score", "seconds", "epochs", "planned_epochs", "ended", "diagnosis"]
+        writer.writerow([*head, *names])
+        for rank, r in enumerate(self.records, start=1):
+            score = "" if r.score is None else r.score
+            cells = [rank, r.number, r.trial, r.status, score, round(r.seconds, 3), r.epochs, r.planned_epochs, r.ended, r.diagnosis]
+            writer.writerow([*cells, *(r.hyperparameters.get(name, "") for name in names)])
+        write_text(path, text.getvalue())
+
+    def report(self, path: str | Path) -> None:
+        """Write a page with the trials, their scores against time and hyperparameters, and which values make sick: HTML on its own.
+
+        Raises:
+            OSError: the path cannot be written.
+        """
+        from keras_ext.search.page import write_page
+
+        write_page(path, self)
+
+
+def results(tuner: Any, log_dir: str | Path | None = None) -> Results:
+    """Return what a KerasTuner `tuner` has tried so far; of trials that `watch` saw, with why they ended.
+
+    Of a search that was not watched, but had a `SaturationMonitor(..., log_dir=...)` among its callbacks, `log_dir` has the findings.
+
+    A search of another process, or of yesterday, is read by making its tuner again with the same `directory` and `project_name`, and
+    `overwrite=False`.
+
+    Raises:
+        TypeError: `tuner` is none.
+
+    Example:
+        >>> import keras, keras_tuner, tempfile
+        >>> build = lambda hp: keras.Sequential([keras.layers.Dense(hp.Int("units", 1, 4))])
+        >>> tuner = keras_tuner.RandomSearch(build, objective="val_loss", max_trials=1, directory=tempfile.mkdtemp())
+        >>> len(results(tuner))
+        0
+    """
+    if not hasattr(tuner, "oracle"):
+        raise bad_argument("tuner", "a KerasTuner tuner", tuner, error=TypeError)
+    objective = tuner.oracle.objective
+    return Results(tuple(collect(tuner, None if log_dir is None else Path(log_dir))), objective.name, objective.direction)

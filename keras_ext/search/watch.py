@@ -1,0 +1,235 @@
+"""Any KerasTuner search, watched: each trial is seeded, monitored, scored whatever comes, and recorded with its reason."""
+
+import copy
+import math
+import time
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner
+
+from keras_ext._checks import bad_argument, whole
+from keras_ext.callbacks import Finding, SaturationMonitor
+from keras_ext.callbacks.wording import one_line
+from keras_ext.search.atomic import whole_files, write_json
+from keras_ext.search.records import DIAGNOSIS, active, collect, parts, told_of, worst_score
+from keras_ext.search.view import View
+
+# The score of a trial without a finite one while no other has one either; with the sign that makes it bad.
+STAND_IN = 1e9
+
+
+def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, view: View | None = None) -> Any:
+    """Let `monitor` look at every trial of a KerasTuner `tuner`, and keep why each ended; returns the tuner.
+
+    With `SaturationMonitor(x, y, on_critical="stop")` hopeless trials end early. Their score is the best finite one that they had; a trial
+    that had none has the worst of the search, whatever that is by now, as KerasTuner's oracles learn nothing from trials that fail, and
+    three failures in a row would end the search. While there is none it is 1e9 (-1e9 where more is better).
+
+    A trial that raises (its model cannot be built, or memory runs out) fails alone: the search goes on. Only if from its start on as many
+    trials in a row as `max_consecutive_failed_trials` allows fail with the same error it ends, as then the error is not the trial's.
+
+    Every trial's folder gets `diagnosis.json`, from which `results` makes its table, also in another process. State files are written
+    whole, so that a search which was killed goes on (a new tuner of the same directory and `overwrite=False`, watched again). Trial k
+    starts from weights that depend on `seed` and k alone. In Hyperband a promoted trial goes on with its optimizer's state, too.
+
+    Args:
+        tuner: a KerasTuner tuner of any kind, before its `search`.
+        monitor: is copied for each trial; the findings of all are also told to its `on_finding`.
+        seed: of the trials' weights; that of the tuner's oracle if None.
+        view: shows the trials while they run.
+
+    Raises:
+        TypeError: `monitor` is no SaturationMonitor, or `tuner` no tuner.
+        ValueError: the tuner is watched already.
+
+    Example:
+        >>> import numpy as np, tempfile
+        >>> def build(hp):
+        ...     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(hp.Int("units", 2, 8), "relu"), keras.layers.Dense(1)])
+        ...     model.compile("adam", "mse")
+        ...     return model
+        >>> x, y = np.random.default_rng(0).normal(size=(64, 4)), np.zeros((64, 1))
+        >>> tuner = keras_tuner.RandomSearch(build, objective="loss", max_trials=2, directory=tempfile.mkdtemp())
+        >>> tuner = watch(tuner, SaturationMonitor(x, y, on_critical="stop"))
+        >>> tuner.search(x, y, epochs=1, verbose=0)
+        >>> from keras_ext.search import results
+        >>> [(record.epochs, record.ended) for record in results(tuner)]
+        [(1, ''), (1, '')]
+    """
+    if not isinstance(tuner, keras_tuner.engine.base_tuner.BaseTuner):
+        raise bad_argument("tuner", "a KerasTuner tuner", tuner, error=TypeError)
+    if not isinstance(monitor, SaturationMonitor):
+        raise bad_argument("monitor", "a SaturationMonitor", monitor, error=TypeError)
+    if isinstance(getattr(tuner.run_trial, "__self__", None), _Watch):
+        raise ValueError("`tuner` is watched already. Watch it once.")
+    _Watch(tuner, monitor, tuner.oracle.seed if seed is None else whole("seed", seed, 0), view).attach()
+    return tuner
+
+
+class _Watch:
+    """What is done around each trial of one tuner."""
+
+    def __init__(self, tuner: Any, monitor: SaturationMonitor, seed: int, view: View | None) -> None:
+        self._tuner, self._monitor, self._seed, self._view = tuner, monitor, seed, view
+        self._search, self._run, self._end, self._build = tuner.search, tuner.run_trial, tuner.on_trial_end, None
+        self._patience = tuner.oracle.max_consecutive_failed_trials
+        self._errors: list[str] = []
+
+    def attach(self) -> None:
+        """Take the places of the tuner's methods."""
+        tuner = self._tuner
+        tuner.search, tuner.run_trial, tuner.on_trial_end = self.search, self.run_trial, self.on_trial_end
+        tuner.oracle.max_consecutive_failed_trials = math.inf
+        if isinstance(tuner, keras_tuner.Hyperband):
+            self._build, tuner.hypermodel.build = tuner.hypermodel.build, self.build
+
+    def search(self, *args: Any, **kwargs: Any) -> None:
+        """Search, with every state file written whole."""
+        with whole_files():
+            self._search(*args, **kwargs)
+
+    def build(self, hp: Any) -> Any:
+        """Build a model whose optimizer has its slots before Hyperband loads the weights of the trial that it goes on with."""
+        assert self._build is not None
+        model = self._build(hp)
+        if "tuner/trial_id" in hp.values:
+            load = model.load_weights
+
+            def load_weights(*args: Any, **kwargs: Any) -> None:
+                del model.load_weights
+                model.optimizer.build(model.trainable_variables)
+                load(*args, **kwargs)
+
+            model.load_weights = load_weights
+        return model
+
+    def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run one trial and write `diagnosis.json` into its folder."""
+        number = int(trial.trial_id) if trial.trial_id.isdecimal() else zlib.crc32(trial.trial_id.encode())
+        # The weights of trial k hang on (seed, k) alone, whatever ran before it in this process.
+        keras.utils.set_random_seed((self._seed * 1_000_003 + number) % 2**31)
+        values = trial.hyperparameters.values
+        first, last = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", kwargs.get("epochs", 1))
+        findings: list[Finding] = []
+        ended = [0]
+        if self._view:
+            self._view.trial_begins(number + 1, active(trial.hyperparameters), last - first)
+        callbacks = [*self._callbacks(findings, ended, first), *(kwargs.pop("callbacks", None) or [])]
+        told: dict[str, Any] = {"planned_epochs": last - first, "error": None, "stands_in": False}
+        began = time.monotonic()
+        try:
+            found = self._run(trial, *args, callbacks=callbacks, **kwargs)
+            found, told["stands_in"] = self._scored(found)
+            return found
+        except Exception as error:
+            told["error"] = one_line(error)
+            self._end_if_all_fail_alike(error)
+            raise
+        finally:
+            told |= {"findings": [_as_json(f) for f in findings], "epochs": ended[0], "seconds": round(time.monotonic() - began, 3)}
+            write_json(self._folder(trial) / DIAGNOSIS, told)
+
+    def on_trial_end(self, trial: Any) -> None:
+        """Let KerasTuner record the trial, mend scores that stood in for it, and show it."""
+        self._end(trial)
+        self._renew_stand_ins()
+        if self._view:
+            records = collect(self._tuner)
+            mine = next((r for r in records if r.trial == trial.trial_id), None)
+            best = records[0] if records and records[0].score is not None else None
+            if mine:
+                self._view.trial_ends(mine, best)
+
+    def _callbacks(self, findings: list[Finding], ended: list[int], first: int) -> list[Any]:
+        objective, view, tell = self._tuner.oracle.objective, self._view, self._monitor.on_finding
+
+        # Functions, not methods: KerasTuner copies the callbacks deeply, and a function stays itself.
+        def found(finding: Finding) -> None:
+            findings.append(finding)
+            if tell is not None:
+                tell(finding)
+            if view:
+                view.finds(finding)
+
+        def epoch_ended(epoch: int, logs: dict[str, Any] | None) -> None:
+            ended[0] = epoch + 1 - first
+            if view:
+                view.epoch_ends(ended[0], (logs or {}).get(objective.name))
+
+        def batch_begins(batch: int, logs: dict[str, Any] | None) -> None:
+            if view:
+                view.check()
+
+        monitor = copy.copy(self._monitor)
+        monitor.on_finding = found
+        return [monitor, keras.callbacks.LambdaCallback(on_epoch_end=epoch_ended, on_train_batch_begin=batch_begins)]
+
+    def _scored(self, found: Any) -> tuple[Any, bool]:
+        """Return a trial's results with finite scores, and whether one stands in for that of the whole trial."""
+        if isinstance(found, list):
+            scored = [self._scored(each) for each in found]
+            return [each for each, _ in scored], any(stands_in for _, stands_in in scored)
+        stands_in = False
+        for part in parts(self._tuner.oracle.objective):
+            worst = worst_score(self._tuner, part)
+            if worst is None:
+                worst = -STAND_IN if part.direction == "max" else STAND_IN
+            found, had_none = _with_finite(found, part, worst)
+            stands_in |= had_none
+        return found, stands_in
+
+    def _renew_stand_ins(self) -> None:
+        """Give trials that had no score the worst there is now."""
+        oracle = self._tuner.oracle
+        without = [t for t in oracle.trials.values() if t.status == "COMPLETED" and told_of(self._tuner, t)["stands_in"]]
+        worst = {part.name: worst_score(self._tuner, part) for part in parts(oracle.objective)} if without else {}
+        if not worst or any(value is None for value in worst.values()):
+            return
+        score = oracle.objective.get_value(worst)
+        for trial in without:
+            if trial.score == score:
+                continue
+            for name, value in {**worst, oracle.objective.name: score}.items():
+                direction = trial.metrics.get_direction(name)
+                del trial.metrics.metrics[name]
+                trial.metrics.register(name, direction)
+                trial.metrics.update(name, value)
+            oracle.score_trial(trial)
+            with whole_files():
+                trial.save(str(self._folder(trial) / "trial.json"))
+
+    def _end_if_all_fail_alike(self, error: Exception) -> None:
+        self._errors.append(one_line(error))
+        has_completed = any(t.status == "COMPLETED" for t in self._tuner.oracle.trials.values())
+        if not has_completed and len(self._errors) >= self._patience and len(set(self._errors)) == 1:
+            raise keras_tuner.errors.FatalRuntimeError(
+                f"All {len(self._errors)} trials failed with the same error, so it is not the trial's: {one_line(error)}"
+            ) from error
+
+    def _folder(self, trial: Any) -> Path:
+        return Path(self._tuner.get_trial_dir(trial.trial_id))
+
+
+def _with_finite(found: Any, objective: Any, worst: float) -> tuple[Any, bool]:
+    """Return one result of a trial with finite values of `objective`, and whether it had none, so that `worst` stands in."""
+    if isinstance(found, keras.callbacks.History):
+        scores = found.history.get(objective.name, [])
+        finite = [s for s in scores if math.isfinite(s)]
+        # Never better than what was measured.
+        instead = (min if objective.direction == "max" else max)(finite, default=worst)
+        found.history[objective.name] = [s if math.isfinite(s) else instead for s in scores]
+        return found, bool(scores) and not finite
+    if isinstance(found, dict):
+        had_none = not math.isfinite(found.get(objective.name, 0.0))
+        return ({**found, objective.name: worst} if had_none else found), had_none
+    had_none = isinstance(found, float) and not math.isfinite(found)
+    return (worst if had_none else found), had_none
+
+
+def _as_json(finding: Finding) -> dict[str, Any]:
+    # JSON has no NaN and no infinity.
+    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(finding).items()}

@@ -1,0 +1,103 @@
+"""The pictures and the page of a search."""
+
+import csv
+import itertools
+
+import pytest
+
+from keras_ext.search import Record, Results
+from keras_ext.search.page import page
+from keras_ext.search.picture import by_value, hyperparameters, parallel_picture, score_picture, state_of, symptom_picture
+
+
+def trial(number, score=0.5, ended="", symptoms=(), epochs=10, status="COMPLETED", **values):
+    values = {"activation": "relu" if number % 2 else "sigmoid", "rate": 10.0**-number, **values}
+    return Record(number, f"{number:02}", status, score, epochs, 2.0, ended or "nothing found", values, 10, ended, symptoms)
+
+
+TRIALS = (
+    trial(1, 0.9),
+    trial(3, 0.8, bias=True),
+    trial(2, 0.3, "critical: saturated (<h1>)", ("saturated",), 3),
+    trial(4, 0.2, "by another callback", epochs=5),
+    trial(6, None, "critical: saturated (h1), non finite", ("saturated", "non_finite"), 1),
+    trial(5, None, "failed: ValueError: no", status="FAILED", epochs=0),
+)
+
+
+def test_a_trial_is_drawn_by_how_it_ended():
+    states = ["ran through", "ran through", "stopped by the monitor", "ended by another callback", "without a score", "without a score"]
+    assert [state_of(t) for t in TRIALS] == states
+    figure = score_picture(TRIALS, "val_accuracy", "max")
+    labels = [t.get_text() for t in figure.axes[0].get_legend().get_texts()]
+    assert labels == [
+        "ran through: 2", "stopped by the monitor: 1", "ended by another callback: 1", "without a score: 2", "best so far",
+    ]  # fmt: skip
+    points = {tuple(p) for c in figure.axes[0].collections for p in c.get_offsets().data.round(6).tolist()}
+    # In the order of the search, two seconds each; those without a score at the worst one.
+    assert points == {(round(2 * i / 60, 6), s) for i, s in zip(range(1, 7), (0.9, 0.3, 0.8, 0.2, 0.2, 0.2), strict=True)}
+
+
+@pytest.mark.parametrize(("direction", "best"), [("max", [0.9] * 6), ("min", [0.9, 0.3, 0.3, 0.2, 0.2, 0.2])])
+def test_the_line_is_the_best_so_far(direction, best):
+    (line,) = score_picture(TRIALS, "s", direction).axes[0].lines
+    assert line.get_ydata().tolist() == best
+
+
+def test_numbers_of_many_values_are_parted_and_others_are_not():
+    assert [(text, [t.number for t in mine]) for text, mine in by_value(TRIALS, "activation")] == [
+        ("relu", [1, 3, 5]),
+        ("sigmoid", [2, 4, 6]),
+    ]
+    parts = by_value(TRIALS, "rate")
+    assert sorted(itertools.chain(*([t.number for t in mine] for _, mine in parts))) == [1, 2, 3, 4, 5, 6]
+    assert [text for text, _ in parts] == ["1e-06 to 1e-05", "0.0001 to 0.001", "0.01 to 0.01", "0.1 to 0.1"]
+    assert hyperparameters([trial(1), trial(3, rate=0.1)]) == []
+
+
+def test_shares_of_symptoms_are_those_of_the_value():
+    figure = symptom_picture(TRIALS)
+    axes = figure.axes[0]
+    symptoms = [t.get_text() for t in axes.get_xticklabels()]
+    rows = [t.get_text() for t in axes.get_yticklabels()]
+    shares = axes.images[0].get_array()
+    assert symptoms == ["non finite", "saturated"]
+    assert shares[rows.index("activation sigmoid  (3)")].tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert shares[rows.index("activation relu  (3)")].tolist() == [0.0, 0.0]
+    assert symptom_picture(TRIALS[:2]) is None
+
+
+def test_a_line_goes_through_the_hyperparameters_of_each_trial():
+    axes = parallel_picture(TRIALS, "val_accuracy", "max").axes[0]
+    assert len(axes.collections) >= len(TRIALS)
+    texts = {t.get_text() for t in axes.texts}
+    assert {"activation", "rate", "bias", "relu", "sigmoid", "0.1", "1e-06"} <= texts
+
+
+def test_the_page_says_what_the_trials_say_and_needs_nothing_else(tmp_path):
+    Results(TRIALS, "val_accuracy", "max").report(tmp_path / "new" / "report.html")
+    text = (tmp_path / "new/report.html").read_text()
+    assert "Best val_accuracy 0.9, of trial 1" in text
+    assert "6 trials in 0.2 minutes of training: 2 ran through, 1 stopped by the monitor" in text
+    assert text.count("<img ") == 3
+    assert "saturated (&lt;h1&gt;)" in text
+    assert "<h1>)" not in text
+    assert "3 of 10" in text
+    assert "http" not in text
+    assert "No trial has ended yet." in page(Results((), "loss"))
+    assert "No trial has a score" in page(Results(TRIALS[-1:], "loss"))
+
+
+def test_csv_has_a_row_for_each_trial_and_a_column_for_each_hyperparameter(tmp_path):
+    Results(TRIALS, "val_accuracy", "max").to_csv(tmp_path / "new" / "t.csv")
+    with (tmp_path / "new/t.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["number"] for row in rows] == ["1", "3", "2", "4", "6", "5"]
+    assert (rows[0]["score"], rows[4]["score"], rows[1]["bias"], rows[0]["bias"]) == ("0.9", "", "True", "")
+    assert rows[2]["ended"] == "critical: saturated (<h1>)"
+
+
+def test_the_table_says_how_many_epochs_of_how_many():
+    table = Results(TRIALS, "val_accuracy", "max").table(4)
+    assert list(table.columns[4].cells) == ["10", "10", "3 of 10", "5 of 10"]
+    assert table.caption == "and 2 more"

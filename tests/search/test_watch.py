@@ -1,0 +1,276 @@
+"""KerasTuner's own tuners, watched: what becomes of sick trials, what is known of them afterwards, and what goes on."""
+
+import json
+import math
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+
+from keras_ext.callbacks import SaturationMonitor
+from keras_ext.search import results, watch
+from keras_ext.search.bayesian import BayesianOptimization
+from keras_ext.search.watch import STAND_IN, _with_finite
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(96, 4)).astype("float32")
+Y = (X[:, 0] > 0).astype("int32")
+KINDS = ["nan", "well", "dead", "error", "slow"]
+
+
+def build(hp):
+    kind = hp.Choice("kind", KINDS)
+    if kind == "error":
+        raise ValueError("no such layer")
+    bias = keras.initializers.Constant(-50.0 if kind == "dead" else 0.0)
+    net = [keras.layers.Dense(8, "relu", bias_initializer=bias, name="hidden"), keras.layers.Dense(2, "softmax", name="out")]
+    model = keras.Sequential([keras.Input((4,)), *net])
+    rate = {"nan": float("nan"), "slow": 1e-6}.get(kind, 0.1)
+    model.compile(keras.optimizers.SGD(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def monitor(**arguments):
+    return SaturationMonitor(X, Y, on_critical="stop", **arguments)
+
+
+def grid(folder, objective="val_loss", space=build, **arguments):
+    return keras_tuner.GridSearch(space, objective=objective, directory=folder, project_name="p", **arguments)
+
+
+def search(tuner, epochs=6, **arguments):
+    tuner.search(X, Y, validation_data=(X, Y), epochs=epochs, verbose=0, **arguments)
+    return tuner
+
+
+def by_kind(tuner):
+    return {r.hyperparameters["kind"]: r for r in results(tuner)}
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder, heard = tmp_path_factory.mktemp("searched"), []
+    tuner = watch(grid(folder), monitor(on_finding=lambda finding: heard.append(finding.symptom)))
+    return search(tuner), folder, heard
+
+
+def test_each_kind_of_trial_ends_with_its_reason(searched):
+    found = by_kind(searched[0])
+    assert set(found) == set(KINDS)
+    assert (found["well"].ended, found["well"].epochs, found["well"].planned_epochs) == ("", 6, 6)
+    assert found["dead"].epochs == 2
+    assert "dead_relu" in found["dead"].symptoms
+    assert found["dead"].ended.startswith("critical: ")
+    assert found["dead"].score is not None
+    assert (found["nan"].status, found["nan"].score, found["nan"].epochs) == ("COMPLETED", None, 1)
+    assert found["nan"].ended.startswith("critical: non finite")
+    assert (found["error"].status, found["error"].ended) == ("FAILED", "failed: ValueError: no such layer")
+    assert [r.hyperparameters["kind"] for r in results(searched[0])][-2:] == ["nan", "error"]
+
+
+def test_who_listens_to_the_monitor_hears_every_trial(searched):
+    assert {"non_finite", "dead_relu"} <= set(searched[2])
+
+
+def test_a_trial_that_had_no_score_gets_the_worst_of_the_others(searched):
+    tuner, folder, _ = searched
+    scores = {t.hyperparameters.values["kind"]: t.score for t in tuner.oracle.trials.values()}
+    assert scores["nan"] == max(scores[kind] for kind in ("well", "dead", "slow"))
+    (stored,) = (json.loads(path.read_text()) for path in folder.glob("p/trial_*/trial.json") if '"kind": "nan"' in path.read_text())
+    assert stored["score"] == scores["nan"]
+
+
+def test_another_process_reads_the_same(searched, in_new_process):
+    code = """
+import sys, keras, keras_tuner
+from keras_ext.search import results
+build = lambda hp: keras.Sequential([keras.layers.Dense(hp.Int("units", 1, 4))])
+tuner = keras_tuner.GridSearch(build, objective="val_loss", directory=sys.argv[1], project_name="p", overwrite=False)
+print([r.ended for r in results(tuner)])
+"""
+    printed = in_new_process(code, searched[1])
+    assert printed.splitlines()[-1] == str([r.ended for r in results(searched[0])])
+
+
+@pytest.mark.parametrize(("direction", "stand_in"), [("min", STAND_IN), ("max", -STAND_IN)])
+def test_until_there_is_a_score_a_documented_one_stands_in(tmp_path, direction, stand_in):
+    seen = []
+    tuner = watch(grid(tmp_path, keras_tuner.Objective("val_loss", direction), max_trials=2), monitor())
+    end = tuner.on_trial_end
+
+    def note(trial):
+        end(trial)
+        seen.append([t.score for t in tuner.oracle.trials.values()])
+
+    tuner.on_trial_end = note
+    search(tuner, 1)
+    assert seen[0] == [stand_in]
+    assert seen[1][0] == seen[1][1] < 10
+    assert seen[1][1] > 0
+
+
+def test_by_several_objectives_a_trial_without_any_gets_the_worst_too(tmp_path):
+    objectives = [keras_tuner.Objective("val_loss", "min"), keras_tuner.Objective("val_accuracy", "max")]
+
+    def two(hp):
+        hp.Choice("kind", ["nan", "well"])
+        return build(hp)
+
+    tuner = search(watch(grid(tmp_path, objectives, two), monitor()), 2)
+    nan, well = tuner.oracle.trials.values()
+    assert nan.score == well.score
+    assert math.isfinite(nan.score)
+    assert by_kind(tuner)["nan"].score is None
+
+
+@pytest.mark.parametrize(
+    ("found", "direction", "scores", "had_none"),
+    [
+        ([3.0, math.nan, 1.0], "min", [3.0, 3.0, 1.0], False),
+        ([math.inf, 0.5], "max", [0.5, 0.5], False),
+        ([math.nan, math.inf], "min", [7.0, 7.0], True),
+        ([], "min", [], False),
+    ],
+)
+def test_no_epoch_without_a_score_is_the_best(found, direction, scores, had_none):
+    history = keras.callbacks.History()
+    history.history = {"val": found}
+    objective = keras_tuner.Objective("val", direction)
+    assert _with_finite(history, objective, 7.0)[1] == had_none
+    assert history.history["val"] == scores
+    assert _with_finite({"val": math.nan, "a": 1}, objective, 7.0) == ({"val": 7.0, "a": 1}, True)
+    assert _with_finite(math.nan, objective, 7.0) == (7.0, True)
+    assert _with_finite(2.0, objective, 7.0) == (2.0, False)
+
+
+def test_what_fails_in_every_trial_ends_the_search(tmp_path):
+    def broken(hp):
+        hp.Int("units", 1, 9)
+        raise ValueError("units must be even")
+
+    tuner = watch(grid(tmp_path, space=lambda hp: keras.Sequential([keras.layers.Dense(hp.Int("units", 1, 9))])), monitor())
+    tuner.hypermodel.build = broken
+    with pytest.raises(keras_tuner.errors.FatalRuntimeError, match=r"All 3 trials failed with the same error.*units must be even"):
+        search(tuner)
+
+
+def test_trials_that_fail_for_reasons_of_their_own_do_not(tmp_path):
+    def picky(hp):
+        kind = hp.Choice("kind", [f"error {i}" for i in range(5)] + ["well"])
+        if kind != "well":
+            raise ValueError(kind)
+        return keras.Sequential([keras.layers.Dense(2, "softmax")])
+
+    def compiled(hp):
+        model = picky(hp)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        return model
+
+    tuner = grid(tmp_path, space=lambda hp: hp.Choice("kind", [f"error {i}" for i in range(5)] + ["well"]) and keras.Sequential())
+    tuner.hypermodel.build = compiled
+    search(watch(tuner, monitor()), 1)
+    assert [r.ended for r in results(tuner)] == ["", *(f"failed: ValueError: error {i}" for i in range(5))]
+
+
+def test_first_weights_depend_on_seed_and_trial_alone(tmp_path):
+    def drawn(folder, seed, kinds):
+        first = []
+
+        def noted(hp):
+            hp.Choice("kind", kinds)
+            model = build(hp)
+            first.append(model.get_weights()[0])
+            return model
+
+        tuner = grid(tmp_path / folder, space=noted)
+        first.clear()  # of the model that KerasTuner builds to know the space
+        search(watch(tuner, monitor(), seed=seed), 1)
+        return first
+
+    whole, again, other = drawn("a", 0, ["well", "slow"]), drawn("b", 0, ["dead", "slow"]), drawn("c", 1, ["well", "slow"])
+    for one, two in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(whole[0], whole[1])
+    assert not np.array_equal(whole[0], other[0])
+
+
+@pytest.mark.parametrize("has_input", [True, False])
+def test_a_promoted_trial_goes_on_with_its_optimizer(tmp_path, has_input):
+    def space(hp):
+        hp.Int("units", 2, 64)
+        net = [keras.layers.Dense(4, "relu"), keras.layers.Dense(2, "softmax")]
+        model = keras.Sequential([keras.Input((4,)), *net] if has_input else net)
+        model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+        return model
+
+    began = []
+
+    class Begin(keras.callbacks.Callback):
+        def __deepcopy__(self, memo):
+            return self
+
+        def on_train_begin(self, logs=None):
+            iterations = self.model.optimizer.iterations
+            began.append(int(keras.ops.convert_to_numpy(iterations)))
+
+    tuner = keras_tuner.Hyperband(space, objective="loss", max_epochs=4, factor=2, directory=tmp_path, project_name="p", seed=1)
+    watch(tuner, monitor())
+    tuner.search(X, Y, batch_size=32, verbose=0, callbacks=[Begin()])
+    trials = list(tuner.oracle.trials.values())
+    promoted = [i for i, t in enumerate(trials) if "tuner/trial_id" in t.hyperparameters.values]
+    assert promoted
+    for i, trial in enumerate(trials):
+        # Three steps an epoch; the best epoch of these easy trainings is the last.
+        assert began[i] == 3 * trial.hyperparameters.values["tuner/initial_epoch"]
+
+
+def test_a_bayesian_search_goes_on_as_if_never_interrupted(tmp_path):
+    def space(hp):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(hp.Int("units", 2, 64), "relu"), keras.layers.Dense(2, "softmax")])
+        model.compile(keras.optimizers.SGD(hp.Float("rate", 1e-4, 1.0, sampling="log")), "sparse_categorical_crossentropy")
+        return model
+
+    def searched(folder, trials):
+        tuner = BayesianOptimization(
+            space, objective="val_loss", max_trials=trials, num_initial_points=3, seed=1, directory=tmp_path, project_name=folder
+        )
+        search(watch(tuner, monitor()), 1)
+        return [(t.hyperparameters.values, t.score) for _, t in sorted(tuner.oracle.trials.items())]
+
+    whole = searched("whole", 9)
+    searched("parts", 4)
+    searched("parts", 6)
+    assert searched("parts", 9) == whole
+
+
+def test_what_is_no_tuner_or_monitor_is_refused(tmp_path):
+    tuner = grid(tmp_path)
+    with pytest.raises(TypeError, match=r"`tuner` must be a KerasTuner tuner, got"):
+        watch(build, monitor())
+    with pytest.raises(TypeError, match=r"`monitor` must be a SaturationMonitor, got"):
+        watch(tuner, SaturationMonitor)
+    with pytest.raises(ValueError, match=r"`seed` must be a whole number of at least 0, got -1"):
+        watch(tuner, monitor(), seed=-1)
+    watch(tuner, monitor())
+    with pytest.raises(ValueError, match=r"`tuner` is watched already\. Watch it once\."):
+        watch(tuner, monitor())
+    with pytest.raises(TypeError, match=r"`tuner` must be a KerasTuner tuner, got"):
+        results(build)
+
+
+def test_a_search_that_is_not_watched_tells_by_the_monitors_folder(tmp_path):
+    pytest.importorskip("tensorboard")
+
+    def space(hp):
+        hp.Choice("kind", ["dead", "well"])
+        return build(hp)
+
+    search(grid(tmp_path, space=space), callbacks=[monitor(log_dir=tmp_path / "logs")])
+    again = grid(tmp_path, space=space, overwrite=False)
+    found = {r.hyperparameters["kind"]: r for r in results(again, tmp_path / "logs")}
+    assert (found["dead"].status, found["dead"].epochs) == ("COMPLETED", 2)
+    assert "dead_relu" in found["dead"].symptoms
+    assert found["dead"].ended.startswith("critical: ")
+    assert (found["well"].ended, found["well"].epochs) == ("", 6)
+    assert {r.ended for r in results(again)} == {""}
