@@ -257,11 +257,11 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
         nonlocal compiled
         arguments = [v.value for v in trainable], [v.value for v in other], data
         if compiled is None:
-            compiled = compile_soon(run.trace(*arguments))
+            compiled = _compile_soon(run.trace(*arguments))
         try:
             vector, tensors = compiled(*arguments)
         except ValueError:  # fit has laid the weights out anew, over several devices
-            compiled = compile_soon(run.trace(*arguments))
+            compiled = _compile_soon(run.trace(*arguments))
             vector, tensors = compiled(*arguments)
         return np.asarray(vector), tensors
 
@@ -277,7 +277,7 @@ _SOON = {"xla_cpu_use_fusion_emitters": False, "xla_llvm_disable_expensive_passe
 _LITTLE = 2**25
 
 
-def compile_soon(traced: Any) -> Any:
+def _compile_soon(traced: Any) -> Any:
     """Compile what `jax.jit(...).trace` gave, with less care than usual on a CPU."""
     if jax.default_backend() == "cpu":
         made = sum(math.prod(v.aval.shape) for equation in traced.jaxpr.eqns for v in equation.outvars)

@@ -1,5 +1,6 @@
 """A search as pictures: score against time, hyperparameters side by side, and which values make sick."""
 
+import bisect
 import itertools
 import math
 from collections.abc import Sequence
@@ -142,7 +143,7 @@ def hyperparameters(records: Sequence[Record]) -> list[str]:
 
 
 def by_value(records: Sequence[Record], name: str) -> list[tuple[str, list[Record]]]:
-    """Return the values of a hyperparameter in words, with their trials; numbers of many values in four parts with as many trials each.
+    """Return the values of a hyperparameter in words, with their trials; numbers of many values in four parts of about as many trials each.
 
     >>> trials = [Record(i, str(i), "COMPLETED", 0.0, 1, 1.0, "", {"rate": 10.0**-i}) for i in range(8)]
     >>> [(text, [t.number for t in mine]) for text, mine in by_value(trials, "rate")][:2]
@@ -152,9 +153,13 @@ def by_value(records: Sequence[Record], name: str) -> list[tuple[str, list[Recor
     values = sorted({r.hyperparameters[name] for r in having}, key=lambda v: (isinstance(v, str), v))
     if len(values) > _PARTS and all(_is_number(v) for v in values):
         ordered = sorted(having, key=lambda r: r.hyperparameters[name])
-        groups = [[ordered[i] for i in part] for part in np.array_split(range(len(ordered)), _PARTS) if len(part)]
-        return [(f"{g[0].hyperparameters[name]:.3g} to {g[-1].hyperparameters[name]:.3g}", g) for g in groups]
-    return [(f"{v:.3g}" if isinstance(v, float) else str(v), [r for r in having if r.hyperparameters[name] == v]) for v in values]
+        numbers = [r.hyperparameters[name] for r in ordered]
+        # Trials of one value stay together.
+        bounds = [numbers[i * len(numbers) // _PARTS] for i in range(1, _PARTS)]
+        groups = [list(mine) for _, mine in itertools.groupby(ordered, lambda r: bisect.bisect_right(bounds, r.hyperparameters[name]))]
+        ends = [(_words(mine[0].hyperparameters[name]), _words(mine[-1].hyperparameters[name])) for mine in groups]
+        return [(first if first == last else f"{first} to {last}", mine) for (first, last), mine in zip(ends, groups, strict=True)]
+    return [(_words(v), [r for r in having if r.hyperparameters[name] == v]) for v in values]
 
 
 class _Scale:
@@ -177,9 +182,13 @@ class _Scale:
 
     def ticks(self) -> list[tuple[float, str]]:
         if self._places is not None:
-            return [(height, f"{v:.3g}" if isinstance(v, float) else str(v)) for v, height in self._places.items()]
+            return [(height, _words(v)) for v, height in self._places.items()]
         at = [self._low + share * (self._high - self._low) for share in (0.0, 0.5, 1.0)]
         return [(share, f"{math.exp(v) if self._is_log else v:.3g}") for share, v in zip((0.0, 0.5, 1.0), at, strict=True)]
+
+
+def _words(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _is_number(value: Any) -> bool:

@@ -51,7 +51,9 @@ def test_numbers_of_many_values_are_parted_and_others_are_not():
     ]
     parts = by_value(TRIALS, "rate")
     assert sorted(itertools.chain(*([t.number for t in mine] for _, mine in parts))) == [1, 2, 3, 4, 5, 6]
-    assert [text for text, _ in parts] == ["1e-06 to 1e-05", "0.0001 to 0.001", "0.01 to 0.01", "0.1 to 0.1"]
+    assert [text for text, _ in parts] == ["1e-06", "1e-05 to 0.0001", "0.001", "0.01 to 0.1"]
+    layers = [trial(i, layers=count) for i, count in enumerate([1, 2, 3, 3, 3, 3, 4, 5])]
+    assert [(text, len(mine)) for text, mine in by_value(layers, "layers")] == [("1 to 2", 2), ("3", 4), ("4 to 5", 2)]
     assert hyperparameters([trial(1), trial(3, rate=0.1)]) == []
 
 
