@@ -260,8 +260,9 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
             compiled = _compile_soon(run.trace(*arguments))
         try:
             vector, tensors = compiled(*arguments)
-        except ValueError:  # fit has laid the weights out anew, over several devices
-            compiled = _compile_soon(run.trace(*arguments))
+        except (TypeError, ValueError):
+            # Fit has laid the weights out anew, over several devices; or JAX 0.10 miscounts the constants that the model closes over.
+            compiled = run
             vector, tensors = compiled(*arguments)
         return np.asarray(vector), tensors
 

@@ -333,7 +333,7 @@ def test_a_wrong_layer_is_told_before_the_first_step():
     assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 0
 
 
-@pytest.mark.parametrize("deviation", [0.01, 1.0])
+@pytest.mark.parametrize("deviation", [0.01, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_twenty_normalized_tanh_layers_of_a_bad_scale_are_healthy(deviation):
     model = keras.Sequential([keras.Input((64,))])
     for _ in range(20):
