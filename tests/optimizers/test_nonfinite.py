@@ -223,10 +223,10 @@ def test_overflow_is_the_loss_scalers_and_counts_nowhere():
     assert clipping.steps == 4 - overflows
 
 
-# XLA takes half a minute for Keras's own.
+# Keras's own take half a minute to compile.
 @pytest.mark.parametrize(
     ("module", "jit_compile"),
-    [pytest.param(m, jit, marks=pytest.mark.slow if jit and m is keras.optimizers else []) for m in MODULES for jit in JIT],
+    [pytest.param(m, jit, marks=pytest.mark.slow if m is keras.optimizers else []) for m in MODULES for jit in JIT],
 )
 def test_accumulated_gradients_are_clipped_as_a_whole(module, jit_compile):
     """Two batches of 8 with accumulation are one of 16, bad batches left out."""
