@@ -27,6 +27,7 @@ from benchmarks import machine
 from keras_ext import initializers, layers, optimizers
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search import results, watch
+from keras_ext.search.watch import seed_of_trial
 
 ALONE, MONITOR, PATIENCE, HYPERBAND = "alone", "monitor", "early stopping", "hyperband"
 # Of the trials without the monitor, those that the monitor must not stop.
@@ -100,7 +101,9 @@ def search(name: str, seed: int, way: str, trials: int, epochs: int, folder: Pat
     data = data_of(name, seed)
     space = functools.partial(build, features=data.x.shape[1], classes=int(data.y.max()) + 1)
     path = folder / f"{name}-{seed}-{way.replace(' ', '_')}"
-    seconds: dict[str, float] = json.loads((path / "seconds.json").read_text()) if (path / "seconds.json").exists() else {}
+    # Seconds and epochs of each trial.
+    log = path / "log.json"
+    took: dict[str, tuple[float, int]] = json.loads(log.read_text()) if log.exists() else {}
     common: dict[str, Any] = {
         "objective": keras_tuner.Objective("val_accuracy", "max"), "seed": seed + 1, "directory": str(path), "project_name": "trials",
         "max_consecutive_failed_trials": 10**9,
@@ -115,24 +118,20 @@ def search(name: str, seed: int, way: str, trials: int, epochs: int, folder: Pat
 
     def timed(trial: Any, *args: Any, **kwargs: Any) -> Any:
         # As `watch` does, so that all begin alike.
-        keras.utils.set_random_seed((seed * 1_000_003 + int(trial.trial_id)) % 2**31)
+        keras.utils.set_random_seed(seed_of_trial(seed, trial.trial_id))
         begin = time.perf_counter()
         found = run(trial, *args, **kwargs)
-        seconds[trial.trial_id] = time.perf_counter() - begin
-        epochs_run[trial.trial_id] = len(found[0].history["loss"])
-        (path / "seconds.json").write_text(json.dumps(seconds))
-        (path / "epochs.json").write_text(json.dumps(epochs_run))
+        took[trial.trial_id] = time.perf_counter() - begin, len(found[0].history["loss"])
+        log.write_text(json.dumps(took))
         return found
 
-    epochs_run: dict[str, int] = json.loads((path / "epochs.json").read_text()) if (path / "epochs.json").exists() else {}
     tuner.run_trial = timed
     callbacks = [keras.callbacks.EarlyStopping("val_accuracy", patience=3)] if way == PATIENCE else []
     held_out = (data.x_validation, data.y_validation)
     tuner.search(data.x, data.y, batch_size=32, epochs=epochs, validation_data=held_out, verbose=0, callbacks=callbacks)
     found = {r.trial: r for r in results(tuner)}
     return {
-        t: Trial(r.score or 0.0, seconds.get(t, 0.0), epochs_run.get(t, 0), r.ended if r.symptoms else "", r.hyperparameters)
-        for t, r in sorted(found.items())
+        t: Trial(r.score or 0.0, *took.get(t, (0.0, 0)), r.ended if r.symptoms else "", r.hyperparameters) for t, r in sorted(found.items())
     }
 
 

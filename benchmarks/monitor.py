@@ -106,16 +106,7 @@ def _in_a_search(effort: measure.Effort) -> Figure:
     seconds_of(_monitor)
     variants = {"ours": partial(seconds_of, _monitor), "keras": partial(seconds_of, None)}
     seconds = measure.interleave(variants, effort if effort.small else replace(effort, least=FITS, seconds=SECONDS))
-    return Figure(
-        part="SaturationMonitor",
-        case=f"digits, {trials} trials of KerasTuner's RandomSearch of {epochs} epochs",
-        mode="as Keras chooses",
-        keras=1e3 * measure.spread(seconds["keras"]).median,
-        ours=1e3 * measure.spread(seconds["ours"]).median,
-        ratio=measure.ratios(seconds["ours"], seconds["keras"]),
-        rounds=len(seconds["ours"]),
-        percent=True,
-    )
+    return replace(_figure(f"digits, {trials} trials of KerasTuner's RandomSearch of {epochs} epochs", seconds), percent=True)
 
 
 def _beside_tensorboard(effort: measure.Effort) -> Figure:
@@ -136,16 +127,20 @@ def _compared(
     TimedMonitor.starts, TimedMonitor.further = [], []
     seconds = measure.interleave(variants, effort if effort.small else replace(effort, least=FITS, seconds=SECONDS))
     _, x, _, batch, epochs = build(effort)
-    figure = Figure(
+    figure = _figure(f"{text}: fit of {len(x):,} samples, batch {batch}, {epochs} epochs", seconds)
+    return figure, seconds
+
+
+def _figure(case: str, seconds: dict[str, list[float]]) -> Figure:
+    return Figure(
         part="SaturationMonitor",
-        case=f"{text}: fit of {len(x):,} samples, batch {batch}, {epochs} epochs",
+        case=case,
         mode="as Keras chooses",
         keras=1e3 * measure.spread(seconds["keras"]).median,
         ours=1e3 * measure.spread(seconds["ours"]).median,
         ratio=measure.ratios(seconds["ours"], seconds["keras"]),
         rounds=len(seconds["ours"]),
     )
-    return figure, seconds
 
 
 def _residual(effort: measure.Effort) -> Figure:

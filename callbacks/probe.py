@@ -70,7 +70,7 @@ class Probe:
         self._normalized: set[int] = set()
         self._units: list[int] = []
         self._seen_groups: list[list[int]] = []
-        self._groups = _together([statistics.size_of(v.shape) for v in self._trainable])
+        self._groups = _together([math.prod(v.shape) for v in self._trainable])
         self._kept: Any = None
         self._run = _backend.compile_probe(self._forward, self._reduce)
 
@@ -109,7 +109,7 @@ class Probe:
         return look, kept
 
     def _zeros(self) -> list[Any]:
-        kept = [statistics.kept_of(statistics.size_of(v.shape)) for v in self._trainable]
+        kept = [statistics.kept_of(math.prod(v.shape)) for v in self._trainable]
         return [ops.zeros((len(group), max(kept[i] for i in group)), "float32") for group in self._groups]
 
     def _forward(self, trainable: list[Any], other: list[Any], data: Any) -> tuple[Any, Any]:

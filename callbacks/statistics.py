@@ -115,7 +115,7 @@ def weight_statistics(weights: Sequence[Any], gradients: Sequence[Any], before: 
         where there are more. deviation: standard deviation of the numbers over their root mean square; 0 where all are the same.
     """
     # All at once, in rows filled up with zeros: tracing and compiling take as long for one as for many.
-    sizes = [size_of(each.shape) for each in weights]
+    sizes = [math.prod(each.shape) for each in weights]
     n, width = len(weights), sizes[0]
     if n == 1:  # which may be large, and is not copied
         w, g = (ops.reshape(ops.cast(each[0], "float32"), (1, width)) for each in (weights, gradients))
@@ -152,7 +152,7 @@ def _deviation(rows: Any, counts: Any, is_filled: bool) -> Any:
 def _flat(weights: Sequence[Any], gradients: Sequence[Any]) -> list[Any]:
     """Return a tensor of shape (2, weights, size) for each size: weights and gradients."""
     parts = []
-    for size, pairs in itertools.groupby(zip(weights, gradients, strict=True), lambda pair: size_of(pair[0].shape)):
+    for size, pairs in itertools.groupby(zip(weights, gradients, strict=True), lambda pair: math.prod(pair[0].shape)):
         w, g = zip(*pairs, strict=True)
         parts.append(ops.reshape(ops.cast(ops.stack([ops.reshape(t, (size,)) for t in (*w, *g)]), "float32"), (2, len(w), size)))
     return parts
@@ -189,11 +189,6 @@ def output_statistics(predictions: Any) -> Any:
 def rms(x: Any) -> Any:
     """Return the root mean square of all numbers of `x`."""
     return _rms(ops.reshape(ops.cast(x, "float32"), (1, -1)))[0]
-
-
-def size_of(shape: Sequence[int]) -> int:
-    """Return how many numbers a tensor of that shape has."""
-    return math.prod(shape)
 
 
 def _stride(size: int) -> int:

@@ -94,9 +94,7 @@ def parallel_picture(records: Sequence[Record], score_name: str, direction: str)
     for i, name in enumerate(names):
         axes.plot([i, i], [0, 1], color="#59636e", linewidth=0.8, zorder=0)
         for height, text in scales[name].ticks():
-            axes.text(
-                i + 0.03, height, text, fontsize=7, va="center", bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
-            )
+            axes.text(i + 0.03, height, text, fontsize=7, va="center", bbox=_PAPER)
         axes.text(i, -0.06, name, rotation=35, ha="right", va="top", fontsize=8)
     axes.set_xlim(-0.4, len(names) - 0.2)
     axes.set_ylim(-0.02, 1.02)
@@ -116,8 +114,8 @@ def symptom_picture(records: Sequence[Record]) -> Figure | None:
     symptoms = sorted({s for r in records for s in r.symptoms})
     if not symptoms:
         return None
-    rows = [(f"{name} {text}", mine) for name in hyperparameters(records) for text, mine in by_value(records, name)]
-    shares = np.array([[sum(s in r.symptoms for r in mine) / len(mine) for s in symptoms] for _, mine in rows])
+    rows = [(name, text, mine) for name in hyperparameters(records) for text, mine in by_value(records, name)]
+    shares = np.array([[sum(s in r.symptoms for r in mine) / len(mine) for s in symptoms] for _, _, mine in rows])
     figure, axes = _figure(4.2 + 0.8 * len(symptoms), 1.6 + 0.27 * len(rows))
     axes.imshow(shares, cmap="Reds", vmin=0, vmax=1, aspect="auto")
     for (i, j), share in np.ndenumerate(shares):
@@ -125,13 +123,12 @@ def symptom_picture(records: Sequence[Record]) -> Figure | None:
             axes.text(j, i, f"{share:.0%}", ha="center", va="center", fontsize=8, color="white" if share > 0.6 else "black")
     axes.set_xticks(range(len(symptoms)), [s.replace("_", " ") for s in symptoms], rotation=30, ha="left", fontsize=8)
     axes.xaxis.tick_top()
-    axes.set_yticks(range(len(rows)), [f"{label}  ({len(mine)})" for label, mine in rows], fontsize=8)
+    axes.set_yticks(range(len(rows)), [f"{name} {text}  ({len(mine)})" for name, text, mine in rows], fontsize=8)
     axes.tick_params(length=0)
     # A line between hyperparameters.
-    starts = [name for name in hyperparameters(records) for _ in by_value(records, name)]
-    for i in range(1, len(starts)):
-        if starts[i] != starts[i - 1]:
-            axes.axhline(i - 0.5, color="#59636e", linewidth=0.6)
+    for i, ((before, *_), (name, *_)) in enumerate(itertools.pairwise(rows)):
+        if name != before:
+            axes.axhline(i + 0.5, color="#59636e", linewidth=0.6)
     return figure
 
 

@@ -89,7 +89,7 @@ def _record(trial: Any, told: dict[str, Any]) -> Record:
     elif critical and not told["planned_epochs"]:
         ended = diagnosis
     return Record(
-        int(trial.trial_id) + 1 if trial.trial_id.isdecimal() else 0,
+        number_of(trial),
         trial.trial_id,
         trial.status,
         score,
@@ -101,6 +101,11 @@ def _record(trial: Any, told: dict[str, Any]) -> Record:
         ended,
         tuple(dict.fromkeys(critical)),
     )
+
+
+def number_of(trial: Any) -> int:
+    """Return the number of a trial, counted from 1; 0 where its name is none."""
+    return int(trial.trial_id) + 1 if trial.trial_id.isdecimal() else 0
 
 
 def told_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> dict[str, Any]:

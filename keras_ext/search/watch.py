@@ -15,7 +15,7 @@ from keras_ext._checks import bad_argument, whole
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.callbacks.wording import one_line
 from keras_ext.search.atomic import whole_files, write_json
-from keras_ext.search.records import DIAGNOSIS, active, collect, parts, told_of, worst_score
+from keras_ext.search.records import DIAGNOSIS, active, collect, number_of, parts, told_of, worst_score
 from keras_ext.search.view import View
 
 # The score of a trial without a finite one while no other has one either; with the sign that makes it bad.
@@ -70,6 +70,16 @@ def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, vi
     return tuner
 
 
+def seed_of_trial(seed: int, trial_id: str) -> int:
+    """Return the seed of a trial's weights, which hang on it alone, whatever ran before in this process.
+
+    >>> seed_of_trial(0, "07"), seed_of_trial(1, "07")
+    (7, 1000010)
+    """
+    number = int(trial_id) if trial_id.isdecimal() else zlib.crc32(trial_id.encode())
+    return (seed * 1_000_003 + number) % 2**31
+
+
 class _Watch:
     """What is done around each trial of one tuner."""
 
@@ -109,15 +119,13 @@ class _Watch:
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
         """Run one trial and write `diagnosis.json` into its folder."""
-        number = int(trial.trial_id) if trial.trial_id.isdecimal() else zlib.crc32(trial.trial_id.encode())
-        # The weights of trial k hang on (seed, k) alone, whatever ran before it in this process.
-        keras.utils.set_random_seed((self._seed * 1_000_003 + number) % 2**31)
+        keras.utils.set_random_seed(seed_of_trial(self._seed, trial.trial_id))
         values = trial.hyperparameters.values
         first, last = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", kwargs.get("epochs", 1))
         findings: list[Finding] = []
         ended = [0]
         if self._view:
-            self._view.trial_begins(number + 1, active(trial.hyperparameters), last - first)
+            self._view.trial_begins(number_of(trial), active(trial.hyperparameters), last - first)
         callbacks = [*self._callbacks(findings, ended, first), *(kwargs.pop("callbacks", None) or [])]
         told: dict[str, Any] = {"planned_epochs": last - first, "error": None, "stands_in": False}
         began = time.monotonic()
