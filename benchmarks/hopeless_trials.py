@@ -87,10 +87,11 @@ def build(hp: Any, features: int, classes: int) -> keras.Model:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial as it went; `score` is its best validation accuracy."""
+    """One trial as it went; `score` is its best validation accuracy, `cpu_seconds` the work of all cores."""
 
     score: float
     seconds: float
+    cpu_seconds: float
     epochs: int
     stopped: str
     hyperparameters: dict[str, Any]
@@ -101,9 +102,9 @@ def search(name: str, seed: int, way: str, trials: int, epochs: int, folder: Pat
     data = data_of(name, seed)
     space = functools.partial(build, features=data.x.shape[1], classes=int(data.y.max()) + 1)
     path = folder / f"{name}-{seed}-{way.replace(' ', '_')}"
-    # Seconds and epochs of each trial.
+    # Seconds, those of all cores, and epochs of each trial.
     log = path / "log.json"
-    took: dict[str, tuple[float, int]] = json.loads(log.read_text()) if log.exists() else {}
+    took: dict[str, tuple[float, float, int]] = json.loads(log.read_text()) if log.exists() else {}
     common: dict[str, Any] = {
         "objective": keras_tuner.Objective("val_accuracy", "max"), "seed": seed + 1, "directory": str(path), "project_name": "trials",
         "max_consecutive_failed_trials": 10**9,
@@ -119,9 +120,9 @@ def search(name: str, seed: int, way: str, trials: int, epochs: int, folder: Pat
     def timed(trial: Any, *args: Any, **kwargs: Any) -> Any:
         # As `watch` does, so that all begin alike.
         keras.utils.set_random_seed(seed_of_trial(seed, trial.trial_id))
-        begin = time.perf_counter()
+        begin, begin_cpu = time.perf_counter(), time.process_time()
         found = run(trial, *args, **kwargs)
-        took[trial.trial_id] = time.perf_counter() - begin, len(found[0].history["loss"])
+        took[trial.trial_id] = time.perf_counter() - begin, time.process_time() - begin_cpu, len(found[0].history["loss"])
         log.write_text(json.dumps(took))
         return found
 
@@ -131,8 +132,19 @@ def search(name: str, seed: int, way: str, trials: int, epochs: int, folder: Pat
     tuner.search(data.x, data.y, batch_size=32, epochs=epochs, validation_data=held_out, verbose=0, callbacks=callbacks)
     found = {r.trial: r for r in results(tuner)}
     return {
-        t: Trial(r.score or 0.0, *took.get(t, (0.0, 0)), r.ended if r.symptoms else "", r.hyperparameters) for t, r in sorted(found.items())
+        t: Trial(r.score or 0.0, *took.get(t, (0.0, 0.0, 0)), r.ended if r.symptoms else "", r.hyperparameters)
+        for t, r in sorted(found.items())
     }
+
+
+def side_by_side(name: str, seed: int, ways: Sequence[str], trials: int, epochs: int, folder: Path) -> dict[str, dict[str, Trial]]:
+    """Return the searches of one seed, trial by trial in turn: what else the machine does then slows all of them."""
+    for count in range(1, trials):
+        in_turn = [way for way in ways if way != HYPERBAND]
+        for way in in_turn if count % 2 else reversed(in_turn):
+            # Goes on with the folder's search by one trial.
+            search(name, seed, way, count, epochs, folder)
+    return {way: search(name, seed, way, trials, epochs, folder) for way in ways}
 
 
 def compare(alone: dict[str, Trial], other: dict[str, Trial], samples: int, commonest: float) -> dict[str, Any]:
@@ -140,12 +152,18 @@ def compare(alone: dict[str, Trial], other: dict[str, Trial], samples: int, comm
     best_alone, best = max(t.score for t in alone.values()), max(t.score for t in other.values())
     ranked = sorted(alone, key=lambda t: -alone[t].score)
     elite = set(ranked[: max(1, round(BEST * len(ranked)))])
+    is_hopeless = {name: t.score < commonest + MARGIN for name, t in alone.items()}
+    alone_cpu = sum(t.cpu_seconds for t in alone.values())
     return {
         "time": sum(t.seconds for t in other.values()) / sum(t.seconds for t in alone.values()),
+        "CPU time": sum(t.cpu_seconds for t in other.values()) / alone_cpu,
+        # Who knows beforehand which trials are hopeless leaves them out.
+        "with foresight": sum(t.cpu_seconds for name, t in alone.items() if not is_hopeless[name]) / alone_cpu,
+        "epochs": sum(t.epochs for t in other.values()) / sum(t.epochs for t in alone.values()),
         "best alone": best_alone,
         "best": best,
         "samples lost": round((best_alone - best) * samples),
-        "hopeless": sum(t.score < commonest + MARGIN for t in alone.values()) / len(alone),
+        "hopeless": sum(is_hopeless.values()) / len(alone),
         "stopped": sum(bool(t.stopped) for t in other.values()) / len(other),
         "elite stopped": sum(bool(other[t].stopped) for t in elite if t in other),
     }
@@ -153,16 +171,29 @@ def compare(alone: dict[str, Trial], other: dict[str, Trial], samples: int, comm
 
 def text(rows: Sequence[tuple[str, int, str, dict[str, Any]]]) -> str:
     """Return the comparisons as a table in Markdown, and their medians."""
-    head = ["data", "seed", "way", "time", "best alone", "best", "samples lost", "hopeless", "stopped", "of the best tenth stopped"]
+    times = ["time", "CPU time", "with foresight", "epochs"]
+    head = ["data", "seed", "way", *times, "best alone", "best", "samples lost", "hopeless", "stopped", "of the best tenth stopped"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     for data, seed, way, c in rows:
-        cells = [data, str(seed), way, f"{c['time']:.2f}", f"{c['best alone']:.4f}", f"{c['best']:.4f}", str(c["samples lost"])]
-        lines.append("| " + " | ".join([*cells, f"{c['hopeless']:.0%}", f"{c['stopped']:.0%}", str(c["elite stopped"])]) + " |")
+        cells = [
+            data,
+            str(seed),
+            way,
+            *(f"{c[name]:.2f}" for name in times),
+            f"{c['best alone']:.4f}",
+            f"{c['best']:.4f}",
+            str(c["samples lost"]),
+        ]
+        lines.append(
+            "| "
+            + " | ".join([*cells, str(c["samples lost"]), f"{c['hopeless']:.0%}", f"{c['stopped']:.0%}", str(c["elite stopped"])])
+            + " |"
+        )
     for data, way in dict.fromkeys((data, way) for data, _, way, _ in rows):
         mine = [c for d, _, w, c in rows if (d, w) == (data, way)]
         kept = sum(c["samples lost"] <= 1 for c in mine)
-        median = statistics.median(c["time"] for c in mine)
-        lines.append(f"\n{data}, {way}: median time {median:.2f}; best score at most one sample lower in {kept} of {len(mine)} searches.")
+        median = ", ".join(f"{name} {statistics.median(c[name] for c in mine):.2f}" for name in times)
+        lines.append(f"\n{data}, {way}: median {median}; best score at most one sample lower in {kept} of {len(mine)} searches.")
     return "\n".join(lines)
 
 
@@ -181,8 +212,7 @@ def main(folder: Path, names: str, seeds: int, trials: int, epochs: int, ways: s
     rows, kept = [], []
     for name in names.split(","):
         for seed in range(seeds):
-            # In turn, so that a machine that grows slower does so for both.
-            found = {way: search(name, seed, way, trials, epochs, folder) for way in (ALONE, *wanted)}
+            found = side_by_side(name, seed, (ALONE, *wanted), trials, epochs, folder)
             data = data_of(name, seed)
             for way in wanted:
                 rows.append((name, seed, way, compare(found[ALONE], found[way], len(data.y_validation), data.commonest)))

@@ -10,7 +10,7 @@ from keras import tree
 from keras_ext._backend import keras_private
 from keras_ext.callbacks import statistics
 from keras_ext.callbacks.gates import gates
-from keras_ext.layers import BatchNormalization, Dropout
+from keras_ext.layers import BatchNormalization, ClassNames, Dropout
 
 # Layers whose inner layers run once a time step, inside a loop of the framework: their outputs cannot be read from outside it.
 _LOOPS = (keras.layers.RNN, keras.layers.TimeDistributed)
@@ -30,6 +30,7 @@ _SHAPES = (
     keras.layers.Cropping1D,
     keras.layers.Cropping2D,
     keras.layers.Cropping3D,
+    ClassNames,
 )
 # Layers that do nothing but change their input at random in training.
 _RANDOM = (

@@ -60,6 +60,14 @@ def whole(name: str, value: Any, low: int = 1, *, mend: str = "") -> Any:
     return value
 
 
+def wholes(name: str, values: Any) -> tuple[int, ...]:
+    """Return a sequence of one positive whole number or several as a tuple."""
+    is_sequence = isinstance(values, list | tuple) and len(values) > 0
+    if not is_sequence or any(not isinstance(v, numbers.Integral) or isinstance(v, bool) or v < 1 for v in values):
+        raise bad_argument(name, "a sequence of positive whole numbers", values)
+    return tuple(values)
+
+
 def one_of(name: str, value: Any, allowed: Iterable[Any], *, mend: str = "") -> Any:
     """Return `value` if it is one of `allowed`."""
     allowed = list(allowed)

@@ -62,6 +62,7 @@ def test_rooms_import_downwards_only():
         "optimizers": 1,
         "callbacks": 2,
         "search": 3,
+        "commands": 4,
     }
     wrong = []
     for path in sources():
@@ -75,9 +76,9 @@ def test_rooms_import_downwards_only():
     assert wrong == []
 
 
-def test_nothing_but_the_command_imports_search():
-    users = [p.name for p in sources() if any(n.startswith("keras_ext.search") for n in imported(p)) and "search" not in p.parts]
-    assert users == ["__main__.py"]
+def test_nothing_but_the_commands_import_search():
+    users = [p for p in sources() if any(n.startswith("keras_ext.search") for n in imported(p)) and "search" not in p.parts]
+    assert {p.parent.name for p in users} == {"commands"}
 
 
 def test_the_files_of_the_backend_room_offer_the_same_functions():
@@ -99,7 +100,7 @@ def test_the_package_imports_no_framework_that_keras_and_the_libraries_do_not():
     def frameworks(more: str) -> str:
         return subprocess.run([sys.executable, "-c", code.format(more)], capture_output=True, text=True, check=True).stdout
 
-    assert frameworks("import keras_ext, keras_ext.search.cli;") == frameworks("")
+    assert frameworks("import keras_ext, keras_ext.commands.main;") == frameworks("")
 
 
 def test_callbacks_are_found_as_a_part_of_the_package_only(tmp_path):

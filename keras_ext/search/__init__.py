@@ -6,11 +6,12 @@
 """
 
 from keras_ext.search import choices
-from keras_ext.search.data import Table, load_csv, load_digits, load_npz
+from keras_ext.search.data import Table, load_csv, load_digits, load_images, load_npz, make_table
 from keras_ext.search.mlp import MLP
 from keras_ext.search.records import Record
 from keras_ext.search.results import Results, results
 from keras_ext.search.run import SearchResult, run
+from keras_ext.search.settings import Settings
 from keras_ext.search.watch import watch
 
 __all__ = [
@@ -18,11 +19,14 @@ __all__ = [
     "Record",
     "Results",
     "SearchResult",
+    "Settings",
     "Table",
     "choices",
     "load_csv",
     "load_digits",
+    "load_images",
     "load_npz",
+    "make_table",
     "results",
     "run",
     "watch",

@@ -5,12 +5,13 @@ that no trial is spent on a value that nothing reads. The scopes of the options 
 learns of them before the first trial.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from keras_ext import initializers, layers, optimizers
-from keras_ext._checks import whole
+from keras_ext._checks import whole, wholes
 
 ACTIVATIONS = ("relu", "leaky_relu", "selu", "tanh", "sigmoid")
 
@@ -131,13 +132,17 @@ def optimizer(hp: Any, name: str = "optimizer") -> keras.optimizers.Optimizer:
     return clipping(hp, classes[chosen](**arguments))
 
 
-def batch_size(hp: Any, samples: int, name: str = "batch_size") -> int:
-    """Choose a batch size from 16 to 128, as far as the data has as many samples twice.
+def batch_size(hp: Any, samples: int, name: str = "batch_size", sizes: Sequence[int] = (16, 32, 64, 128)) -> int:
+    """Choose a batch size, from 16 to 128 or of `sizes`, as far as the data has as many samples twice.
+
+    A GPU computes larger batches in the time of small ones: give `sizes` up to some thousands there.
 
     >>> import keras_tuner
     >>> batch_size(keras_tuner.HyperParameters(), samples=1000), batch_size(keras_tuner.HyperParameters(), samples=20)
     (16, 8)
+    >>> batch_size(keras_tuner.HyperParameters(), samples=1000, sizes=(256, 512, 1024))
+    256
     """
     whole("samples", samples)
-    sizes = [size for size in (16, 32, 64, 128) if 2 * size <= samples] or [max(1, min(8, samples // 2))]
-    return hp.Choice(name, sizes)
+    fitting = [size for size in wholes("sizes", sizes) if 2 * size <= samples] or [max(1, min(8, samples // 2))]
+    return hp.Choice(name, fitting)

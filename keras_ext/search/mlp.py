@@ -9,7 +9,8 @@ import keras_tuner
 import numpy as np
 
 from keras_ext import initializers
-from keras_ext._checks import bad_argument, whole
+from keras_ext._checks import whole, wholes
+from keras_ext.layers import TableFeatures
 from keras_ext.search import choices
 
 
@@ -29,10 +30,13 @@ class MLP(keras_tuner.HyperModel):
         units: widths to choose from.
         samples: number of training samples, which bounds the batch sizes to choose from; None leaves the batch size to the call of
             `search`.
+        features: a `layers.TableFeatures` that has been adapted, for inputs as its `encode` returns them; each model gets a copy.
+        batch_sizes: sizes to choose from, with `samples`.
         name: name of the search space.
 
     Raises:
-        ValueError: `classes`, `outputs`, `max_layers`, `units` or `samples` is out of range, or only one of `mean` and `variance` is given.
+        ValueError: `classes`, `outputs`, `max_layers`, `units`, `samples` or `batch_sizes` is out of range, only one of `mean` and
+            `variance` is given, or both them and `features`.
 
     Example:
         >>> space = MLP(input_shape=(4,), classes=3)
@@ -51,20 +55,26 @@ class MLP(keras_tuner.HyperModel):
         max_layers: int = 4,
         units: Sequence[int] = (32, 64, 128, 256),
         samples: int | None = None,
+        features: TableFeatures | None = None,
+        batch_sizes: Sequence[int] = (16, 32, 64, 128),
         name: str = "mlp",
     ) -> None:
         super().__init__(name=name)
         if (mean is None) != (variance is None):
             raise ValueError("`mean` and `variance` must be given together, got one of them. Give both, or neither.")
-        if not units or any(not isinstance(u, int) or u < 1 for u in units):
-            raise bad_argument("units", "a sequence of positive whole numbers", units)
+        if features is not None and mean is not None:
+            raise ValueError(
+                "`features` and `mean` cannot both be given: TableFeatures normalizes by itself. Leave `mean` and `variance` out."
+            )
         self.input_shape = tuple(input_shape)
         self.classes = None if classes is None else whole("classes", classes, 2)
         self.outputs = whole("outputs", outputs)
         self.mean, self.variance = mean, variance
         self.max_layers = whole("max_layers", max_layers)
-        self.units = tuple(units)
+        self.units = wholes("units", units)
         self.samples = None if samples is None else whole("samples", samples)
+        self.features = features
+        self.batch_sizes = wholes("batch_sizes", batch_sizes)
 
     @property
     def objective(self) -> keras_tuner.Objective:
@@ -74,14 +84,18 @@ class MLP(keras_tuner.HyperModel):
     def build(self, hp: Any) -> keras.Model:
         """Return a compiled model; its optimizer is built, so that a checkpoint brings its state back too."""
         if self.samples is not None:
-            choices.batch_size(hp, self.samples)  # read by `fit`; named here, so that it is known before the first trial
+            choices.batch_size(hp, self.samples, sizes=self.batch_sizes)
         x = inputs = keras.Input(self.input_shape)
+        # What must not be rounded: the inputs before they are of unit scale, and the predictions.
+        exact = keras.config.dtype_policy().variable_dtype
+        if self.features is not None:
+            x = TableFeatures.from_config(self.features.get_config())(x)
         if len(self.input_shape) > 1:
-            x = keras.layers.Flatten()(x)
+            x = keras.layers.Flatten(dtype=exact)(x)
         if self.mean is not None:
             size = math.prod(self.input_shape)
             mean, variance = (np.broadcast_to(v, self.input_shape).reshape(size) for v in (self.mean, self.variance))
-            x = keras.layers.Normalization(mean=mean, variance=np.where(variance > 0, variance, 1.0))(x)
+            x = keras.layers.Normalization(mean=mean, variance=np.where(variance > 0, variance, 1.0), dtype=exact)(x)
         activation = choices.activation(hp)
         units = hp.Choice("units", list(self.units))
         for i in range(hp.Int("layers", 1, self.max_layers)):
@@ -92,9 +106,10 @@ class MLP(keras_tuner.HyperModel):
             for layer in choices.dropout(hp):
                 x = layer(x)
         last = "softmax" if self.classes else "linear"
-        x = keras.layers.Dense(
-            self.classes or self.outputs, activation=last, kernel_initializer=initializers.GlorotUniform(), name="output"
-        )(x)
+        output = keras.layers.Dense(
+            self.classes or self.outputs, activation=last, kernel_initializer=initializers.GlorotUniform(), name="output", dtype=exact
+        )
+        x = output(x)
         model = keras.Model(inputs, x, name=self.name)
         if self.classes:
             model.compile(choices.optimizer(hp), "sparse_categorical_crossentropy", metrics=["accuracy"])

@@ -34,7 +34,8 @@ def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, vi
 
     Every trial's folder gets `diagnosis.json`, from which `results` makes its table, also in another process. State files are written
     whole, so that a search which was killed goes on (a new tuner of the same directory and `overwrite=False`, watched again). Trial k
-    starts from weights that depend on `seed` and k alone. In Hyperband a promoted trial goes on with its optimizer's state, too.
+    starts from weights that depend on `seed` and k alone. In Hyperband a promoted trial goes on with its optimizer's state, too. Models
+    are built under the dtype policy of the time of this call, which KerasTuner forgets.
 
     Args:
         tuner: a KerasTuner tuner of any kind, before its `search`.
@@ -86,6 +87,7 @@ class _Watch:
     def __init__(self, tuner: Any, monitor: SaturationMonitor, seed: int, view: View | None) -> None:
         self._tuner, self._monitor, self._seed, self._view = tuner, monitor, seed, view
         self._search, self._run, self._end, self._build = tuner.search, tuner.run_trial, tuner.on_trial_end, None
+        self._policy = keras.config.dtype_policy()
         self._patience = tuner.oracle.max_consecutive_failed_trials
         self._errors: list[str] = []
 
@@ -94,7 +96,7 @@ class _Watch:
         tuner = self._tuner
         tuner.search, tuner.run_trial, tuner.on_trial_end = self.search, self.run_trial, self.on_trial_end
         tuner.oracle.max_consecutive_failed_trials = math.inf
-        if isinstance(tuner, keras_tuner.Hyperband):
+        if tuner.hypermodel is not None:
             self._build, tuner.hypermodel.build = tuner.hypermodel.build, self.build
 
     def search(self, *args: Any, **kwargs: Any) -> None:
@@ -103,8 +105,12 @@ class _Watch:
             self._search(*args, **kwargs)
 
     def build(self, hp: Any) -> Any:
-        """Build a model whose optimizer has its slots before Hyperband loads the weights of the trial that it goes on with."""
+        """Build a model under the dtype policy that held when the tuner was watched: KerasTuner clears the session, and the policy with it.
+
+        Its optimizer has its slots before Hyperband loads the weights of the trial that it goes on with.
+        """
         assert self._build is not None
+        keras.config.set_dtype_policy(self._policy)
         model = self._build(hp)
         if "tuner/trial_id" in hp.values:
             load = model.load_weights

@@ -18,7 +18,7 @@ from keras_ext.search.atomic import write_json
 from keras_ext.search.data import make_table
 from keras_ext.search.records import Record, collect, diagnosis_of, in_words
 from keras_ext.search.results import Results
-from keras_ext.search.run import Settings
+from keras_ext.search.settings import Settings
 from keras_ext.search.tuners import hyperband_trials, make_tuner
 
 
@@ -47,7 +47,7 @@ def test_every_tuner_ends_with_a_leaderboard_and_a_model(tmp_path, tuner):
 def test_the_saved_model_has_the_score_of_the_leaderboard(tmp_path):
     data, settings = table(), Settings(trials=3, epochs=4)
     result = run(data, tmp_path / "s", settings)
-    split = data.split(settings.validation, settings.seed)
+    split = data.split(settings.validation, settings.seed, settings.test)
     model = keras.models.load_model(result.model_path)
     predicted = model.predict(split.x_validation, verbose=0).argmax(axis=1)
     assert np.mean(predicted == split.y_validation) == pytest.approx(result.results[0].score, abs=1e-6)
@@ -56,7 +56,7 @@ def test_the_saved_model_has_the_score_of_the_leaderboard(tmp_path):
 def test_regression_predicts_in_the_target_s_own_unit(tmp_path):
     data, settings = table(400, "regression"), Settings(trials=3, epochs=10)
     result = run(data, tmp_path / "s", settings)
-    split = data.split(settings.validation, settings.seed)
+    split = data.split(settings.validation, settings.seed, settings.test)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         model = keras.models.load_model(result.model_path)

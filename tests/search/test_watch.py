@@ -280,3 +280,24 @@ def test_a_search_that_is_not_watched_tells_by_the_monitors_folder(tmp_path):
     assert found["dead"].ended.startswith("critical: ")
     assert (found["well"].ended, found["well"].epochs) == ("", 6)
     assert {r.ended for r in results(again)} == {""}
+
+
+def test_models_are_built_under_the_dtype_policy_that_the_user_set(tmp_path):
+    policies = []
+
+    def build(hp):
+        policies.append(keras.config.dtype_policy().name)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        return model
+
+    x, y = np.zeros((32, 4), "float32"), np.zeros((32, 1), "float32")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        tuner = keras_tuner.RandomSearch(build, "loss", max_trials=1, directory=tmp_path)
+        watch(tuner, SaturationMonitor(x, y))
+        tuner.search(x, y, epochs=1, verbose=0)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert len(policies) > 1
+    assert set(policies) == {"mixed_bfloat16"}

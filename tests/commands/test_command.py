@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_ext.commands.main import main
+from keras_ext.commands.search import search
 from keras_ext.search import load_digits
-from keras_ext.search.cli import main
-from keras_ext.search.run import Settings
+from keras_ext.search.settings import Settings
 
 COMMAND = Path(sys.executable).with_name("keras-ext.exe" if os.name == "nt" else "keras-ext")
 
@@ -66,7 +67,7 @@ def test_the_results_lie_in_the_output_folder(digits):
 
 def test_the_model_loads_in_a_new_process_that_imports_the_package_alone(digits):
     folder, _ = digits
-    split = load_digits().split(0.2, 0)
+    split = load_digits().split(0.2, 0, 0.2)
     np.savez(folder / "validation.npz", x=split.x_validation, y=split.y_validation)
     code = (
         "import numpy as np, keras, keras_ext; d = np.load('validation.npz'); m = keras.models.load_model('out/best_model.keras'); "
@@ -133,16 +134,19 @@ def prepared(folder):
     (folder / "gap.csv").write_text(good.replace(f"{numbers[4][1]},", ",", 1))
     (folder / "one.csv").write_text(good.replace("y\n", "x\n"))
     np.savez(folder / "nan.npz", x=np.where(np.arange(80).reshape(40, 2) == 7, np.nan, 1.0), y=np.arange(40) % 2)
+    (folder / "pictures").mkdir()
     (folder / "taken").mkdir()
-    (folder / "taken/search.json").write_text(json.dumps({"tuner": "random", "trials": 1, "epochs": 1, "seed": 0, "validation": 0.2}))
+    (folder / "taken/search.json").write_text(
+        json.dumps({"tuner": "random", "trials": 1, "epochs": 1, "seed": 0, "validation": 0.2, "test": 0.2})
+    )
     (folder / "mine").write_text("a file")
     return folder
 
 
 MISTAKES = {
     "--data no.csv": "no.csv: no such file. Check the path given to --data.",
-    "--data good.txt": "good.txt: is neither .npz nor .csv. Save the data as one of them.",
-    "--data text.csv": 'text.csv: column "b" holds text ("red" in line 5). Turn it into numbers, such as a 0 or 1 for each word.',
+    "--data good.txt": "good.txt: is neither .npz nor .csv, nor a folder of images. Save the data as one of them.",
+    "--data text.csv": 'text.csv: column "b" holds numbers, but text in line 5 ("red"). Mend or remove that line.',
     "--data gap.csv": 'gap.csv: column "b" has no finite number in line 6 (empty). Fill or remove that line.',
     "--data nan.npz": "nan.npz: NaN or infinite values in the inputs, first in sample 4, feature 2. Fill or remove those samples.",
     "--data good.csv --target price": 'good.csv: no column "price". Name one of "a", "b", "kind" with --target.',
@@ -156,6 +160,17 @@ MISTAKES = {
     "--tuner hyperband --trials 9": (
         "--trials 9 has no effect with --tuner hyperband, which sets the number itself. Leave it out; --epochs steers it."
     ),
+    "--test 0.7": "--test must be a number in [0, 0.5), got 0.7.",
+    "--batch-sizes 16,many": "--batch-sizes must be whole numbers with commas between them, got 16,many.",
+    "--batch-sizes 0": "--batch-sizes must be a sequence of positive whole numbers, got (0,).",
+    "--mixed-precision int8": "--mixed-precision must be one of None, 'float16', 'bfloat16', got 'int8'.",
+    "--data good.csv --categories a,color": 'good.csv: no column "color". Name one of "a", "b", "kind" with --categories.',
+    "--data good.csv --categories kind": 'good.csv: column "kind" is the target, not an input. Leave it out of --categories.',
+    "--data nan.npz --categories a": "--categories goes with a CSV file. Leave it out.",
+    "--data good.csv --image-size 8": "--image-size goes with a folder of images. Leave it out.",
+    "--data pictures --image-size 8y8": "--image-size must be height x width, such as 32x48, or one number, got 8y8.",
+    "--data pictures --task regression": "pictures: is a folder of images, whose folders are classes. Leave --task regression out.",
+    "--data pictures": "pictures: needs a folder of images for each of two classes or more, found 0. Sort the images so.",
     "--zzz": "no such option --zzz. See keras-ext search --help.",
     "--output taken": "taken: holds a search. Add --resume to go on with it, or give another --output.",
     "--output mine": "mine: is a file, not a folder. Give another --output.",
@@ -204,10 +219,11 @@ def test_the_command_and_the_module_are_one_and_help_has_an_example_and_the_defa
     assert by_command.stderr == by_module.stderr == ""
     text = " ".join(by_command.stdout.split())
     assert text.replace("keras-ext", "") == " ".join(by_module.stdout.split()).replace("python -m keras_ext", "").replace("keras-ext", "")
-    for option in ("data", "target", "task", "tuner", "trials", "epochs", "seed", "output"):
-        assert f"Example: --{option} " in text, option
+    for option in search.params:
+        name = option.opts[0]
+        assert f"Example: {name} " in text or f" {name}" in text.split("Example: --output runs/houses", 1)[1], name
     assert "Example: --output runs/houses --resume" in text
-    for name in ("tuner", "trials", "epochs", "seed"):
+    for name in ("tuner", "trials", "epochs", "seed", "test"):
         assert f"[default: {getattr(Settings(), name)}]" in text
 
 

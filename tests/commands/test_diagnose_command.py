@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from keras_ext._checks import BadInput
-from keras_ext.search import load_csv, load_npz, model_file, run
-from keras_ext.search.cli import cli
-from keras_ext.search.run import Settings
+from keras_ext.commands import model_file
+from keras_ext.commands.main import cli
+from keras_ext.search import load_csv, load_npz, run
+from keras_ext.search.settings import Settings
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 4)).round(3)
@@ -121,8 +122,7 @@ def test_classes_have_the_numbers_that_the_search_gave_them(trees, tmp_path):
     some = KINDS != "ash"
     path = write_csv(tmp_path / "some.csv", ["a", "b", "c", "d", "kind"], *X[some].T, KINDS[some])
     found = trees / "out/best_model.keras"
-    model, source = model_file.load(found), {"data_path": str(path), "target": None}
-    _, y = model_file.samples(load_csv(path), source, model, found)
+    _, y = model_file.samples(load_csv(path), model_file.load(found))
     assert y is not None
     np.testing.assert_array_equal(y, np.where(KINDS[some] == "elm", 1, 2))
     other = write_csv(tmp_path / "other.csv", ["a", "b", "c", "d", "kind"], *X[some].T, np.where(KINDS[some] == "elm", "fir", "oak"))
@@ -149,7 +149,7 @@ def test_targets_become_what_the_loss_takes(tmp_path, units, loss, labels, expec
     data = write_csv(tmp_path / "data.csv", ["a", "b", "c", "d", "y"], *X[:10].T, labels * 5)
     model = model_file.load(path)
     table = load_csv(data, None, model_file.task_of(model))
-    _, y = model_file.samples(table, {"data_path": str(data), "target": None}, model, path)
+    _, y = model_file.samples(table, model)
     np.testing.assert_array_equal(y, expected * 5)
 
 
@@ -163,8 +163,7 @@ def test_arrays_of_an_npz_file_keep_their_shape_or_take_the_models(tmp_path):
     }
 
     def samples(file, shape):
-        source = {"data_path": str(tmp_path / file), "target": None}
-        return model_file.samples(load_npz(tmp_path / file), source, taken[shape], tmp_path / "0.keras")[0]
+        return model_file.samples(load_npz(tmp_path / file), taken[shape])[0]
 
     np.testing.assert_array_equal(samples("images.npz", (4, 2, 1)), images)
     np.testing.assert_array_equal(samples("rows.npz", (4, 2, 1)), images)

@@ -1,0 +1,70 @@
+"""`keras-ext diagnose`."""
+
+import sys
+
+import click
+import keras
+from rich.console import Console
+
+from keras_ext import _backend
+from keras_ext._checks import BadInput
+from keras_ext.callbacks import diagnose as look_at
+from keras_ext.commands import model_file
+
+
+@click.command()
+@click.argument("model_path", metavar="MODEL.keras")
+@click.option(
+    "--data", "data_path", metavar="FILE",
+    help="CSV or NPZ file, or folder of images, with inputs and targets; that of the search if the model lies in its folder. "
+    "Example: --data houses.csv",
+)  # fmt: skip
+@click.option(
+    "--target", metavar="NAME",
+    help="CSV column or NPZ array that the model predicts; the last column, or y. Example: --target price",
+)  # fmt: skip
+@click.option("--layers", metavar="A,B", help="Names of the layers to look at; all if left out. Example: --layers hidden_1,hidden_2")
+@click.option("--probe-size", type=int, default=256, metavar="N", help="Samples to look at. Example: --probe-size 1024  [default: 256]")
+@click.option("--report", metavar="FILE", help="Page to write: HTML that needs nothing else. Example: --report page.html")
+@click.option("--json", "json_path", metavar="FILE", help="File to write the numbers and findings to. Example: --json out.json")
+def diagnose(
+    model_path: str,
+    data_path: str | None,
+    target: str | None,
+    layers: str | None,
+    probe_size: int,
+    report: str | None,
+    json_path: str | None,
+) -> None:
+    """Say which layers of a saved model are saturated, dead, exploding or starved of gradient, and what mends them.
+
+    Looks at the model as it stands and trains nothing. Ends with exit code 1 if a value is NaN or infinite.
+
+    \b
+    Examples:
+      keras-ext diagnose runs/houses/best_model.keras
+      keras-ext diagnose model.keras --data houses.csv --target price --report page.html
+    """
+    _backend.prepare_devices()
+    model = model_file.load(model_path)
+    source = model_file.source_beside(model_path, data_path, target, model_file.task_of(model))
+    table = source.table(model_file.features_of(model), model_file.image_shape(model))
+    x, y = model_file.samples(table, model)
+    model, y = model_file.as_trained(model, y)
+    console = Console()
+    console.print(f"{model_path} on {table.name}, keras {keras.__version__} on {_backend.framework_version()}", soft_wrap=True)
+    try:
+        found = look_at(model, x, y, layers=layers and [name.strip() for name in layers.split(",")], probe_size=probe_size)
+    except ValueError as error:
+        raise BadInput(str(error).replace("`probe_size`", "--probe-size").replace("`layers`", "--layers")) from None
+    console.print(found.table())
+    for path, write in ((report, found.report), (json_path, found.to_json)):
+        if path is None:
+            continue
+        try:
+            write(path)
+        except OSError as error:
+            raise BadInput(f"{path}: cannot be written ({error.strerror}). Give another path.") from None
+        console.print(f"written: {path}", soft_wrap=True)
+    if any(f.severity == "critical" for f in found.findings):
+        sys.exit(1)

@@ -1,0 +1,53 @@
+"""The command line, `keras-ext`."""
+
+import sys
+
+import click
+
+import keras_ext
+from keras_ext._checks import BadInput
+from keras_ext._standard_error import redirect
+from keras_ext.commands.diagnose import diagnose
+from keras_ext.commands.predict import predict
+from keras_ext.commands.search import search
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(keras_ext.__version__, prog_name="keras-ext")
+def cli() -> None:
+    """Search for networks that learn, with a monitor that says why the others do not.
+
+    The backend is Keras's: KERAS_BACKEND=jax keras-ext search ...
+    """
+
+
+for command in (search, predict, diagnose):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's ends in one line and exit code 2."""
+    try:
+        code = cli(standalone_mode=False) or 0
+    except SystemExit as error:
+        code = error.code
+    except (BadInput, click.ClickException) as error:
+        text = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        if isinstance(error, click.NoSuchOption):
+            text = f"no such option {error.option_name}."  # click's wording differs between versions
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "keras-ext"
+        hint = f" See {command.replace('python -m keras_ext', 'keras-ext')} --help." if isinstance(error, click.UsageError) else ""
+        _tell(f"keras-ext: {' '.join(text.split())}{hint}")
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    if redirect is not None:
+        redirect.forget()
+    sys.exit(code)
+
+
+def _tell(line: str) -> None:
+    if redirect is None:
+        print(line, file=sys.stderr)
+    else:
+        redirect.say(line)

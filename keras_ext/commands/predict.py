@@ -1,0 +1,126 @@
+"""`keras-ext predict`."""
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import keras
+import numpy as np
+
+from keras_ext import _backend
+from keras_ext._checks import BadInput
+from keras_ext.callbacks.setting import BINARY, CHOICES, aims
+from keras_ext.callbacks.write import write_text
+from keras_ext.commands import model_file
+from keras_ext.search.data.csv_file import columns_for, matrix_of
+from keras_ext.search.data.files import listed
+from keras_ext.search.data.images import SUFFIXES, image_files, read_images
+from keras_ext.search.data.npz import inputs_of, read_npz
+
+
+@click.command()
+@click.argument("model_path", metavar="MODEL.keras")
+@click.argument("data_path", metavar="FILE")
+@click.option(
+    "--target", metavar="NAME",
+    help="CSV column or NPZ array to leave out, where the model does not name its columns itself. Example: --target price",
+)  # fmt: skip
+@click.option("--probabilities", is_flag=True, help="Give a column for each class. Example: --probabilities --output out.csv")
+@click.option("--output", metavar="FILE", help="CSV file to write; standard output if left out. Example: --output predictions.csv")
+def predict(model_path: str, data_path: str, target: str | None, probabilities: bool, output: str | None) -> None:
+    """Predict with a saved model, one line for each sample of a file.
+
+    FILE is a CSV or NPZ file, an image, or a folder of images. A model of a search finds its columns by their names, whatever their order,
+    and gives the names of classes, with the probability of the likeliest, or numbers in the target's own unit.
+
+    \b
+    Examples:
+      keras-ext predict runs/houses/best_model.keras new_houses.csv
+      keras-ext predict model.keras images/ --output predictions.csv
+    """
+    _backend.prepare_devices()
+    model = model_file.load(model_path)
+    paths, x = _inputs(Path(data_path), model, target)
+    predicted = np.asarray(model.predict(x, batch_size=256, verbose=0), "float64")
+    bad = np.flatnonzero(~np.isfinite(predicted.reshape(len(predicted), -1)).all(axis=1))
+    if len(bad):
+        raise BadInput(f"{model_path}: predicts NaN or infinity, first for sample {bad[0] + 1}. keras-ext diagnose names the layer.")
+    columns = _columns(model, predicted, probabilities)
+    if paths:
+        columns = {"file": [str(path) for path in paths], **columns}
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([list(columns), *zip(*columns.values(), strict=True)])
+    if output is None:
+        sys.stdout.write(text.getvalue())
+        return
+    try:
+        write_text(output, text.getvalue())
+    except OSError as error:
+        raise BadInput(f"{output}: cannot be written ({error.strerror}). Give another path.") from None
+    click.echo(f"written: {output}")
+
+
+def _inputs(path: Path, model: keras.Model, target: str | None) -> tuple[list[Path], np.ndarray]:
+    """Return the images' paths, if they are some, and the inputs as the model takes them."""
+    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+        shape = model_file.image_shape(model)
+        if shape is None:
+            raise BadInput(
+                f"{path}: is of images, the model takes {tuple(model.inputs[0].shape[1:])}. Give data as the model was trained on."
+            )
+        paths = image_files(path) if path.is_dir() else [path]
+        if not paths:
+            raise BadInput(f"{path}: holds no image ({', '.join(SUFFIXES)}). Add some.")
+        return paths, read_images(paths, shape)
+    features = model_file.features_of(model)
+    suffix = path.suffix.lower()
+    if features is not None:
+        if suffix != ".csv":
+            raise BadInput(f"{path}: is no CSV file, of which the model needs the columns {listed(features.names)}. Give one.")
+        return [], features.encode(columns_for(path, features))
+    if suffix == ".csv":
+        return [], model_file.shaped(matrix_of(path, target), model, path.name)
+    if suffix == ".npz":
+        arrays = read_npz(path)
+        target = target or ("y" if "y" in arrays and len(arrays) > 1 else None)
+        x = inputs_of(path, arrays, target)
+        if x.dtype.kind not in "biuf":
+            raise BadInput(f"{path}: the inputs are {x.dtype}, not numbers. Encode them as numbers first.")
+        return [], model_file.shaped(x.astype("float32"), model, path.name)
+    raise BadInput(f"{path}: is neither .csv nor .npz, nor images. Save the data as one of them.")
+
+
+def _columns(model: keras.Model, predicted: np.ndarray, all_of_them: bool) -> dict[str, Sequence[object]]:
+    """Return what is told of the predictions, as columns by their headings."""
+    predicted = predicted.reshape(len(predicted), -1)
+    names, loss = model_file.names_of(model), model_file.loss_of(model)
+    is_one_of_several = loss in CHOICES or (loss in BINARY and predicted.shape[1] == 1)
+    if names is None and not is_one_of_several:
+        if all_of_them:
+            raise BadInput("--probabilities is for models that tell classes apart; this one predicts numbers. Leave it out.")
+        headings = ["prediction"] if predicted.shape[1] == 1 else [f"prediction_{i + 1}" for i in range(predicted.shape[1])]
+        return dict(zip(headings, ([f"{v:.7g}" for v in column] for column in predicted.T), strict=True))
+    shares = _probabilities(model, predicted)
+    names = names or tuple(str(i) for i in range(shares.shape[1]))
+    best = shares.argmax(axis=1)
+    columns: dict[str, Sequence[object]] = {
+        "prediction": [names[i] for i in best],
+        "probability": [f"{row[i]:.4f}" for row, i in zip(shares, best, strict=True)],
+    }
+    if all_of_them:
+        columns |= {f"probability of {name}": [f"{v:.4f}" for v in column] for name, column in zip(names, shares.T, strict=True)}
+    return columns
+
+
+def _probabilities(model: keras.Model, predicted: np.ndarray) -> np.ndarray:
+    """Return the probability of each class, also where the model gives logits, or a single number for two classes."""
+    (aim,) = aims(model, np.zeros(1)) or (None,)
+    from_logits = aim is not None and aim.from_logits
+    if from_logits:
+        function = keras.ops.sigmoid if predicted.shape[1] == 1 else keras.ops.softmax
+        predicted = np.asarray(keras.ops.convert_to_numpy(function(predicted)))
+    return np.concatenate([1 - predicted, predicted], axis=1) if predicted.shape[1] == 1 else predicted

@@ -1,0 +1,151 @@
+"""`keras-ext search`."""
+
+import sys
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import keras
+from rich.console import Console
+from rich.text import Text
+
+from keras_ext import _backend
+from keras_ext._checks import BadInput
+from keras_ext.commands.source import Source
+from keras_ext.search.run import METRICS, REPORT, SearchResult, run
+from keras_ext.search.settings import Settings, stored_settings
+from keras_ext.search.tuners import TUNERS
+
+_DEFAULTS = Settings()
+
+
+@click.command()
+@click.option(
+    "--data", "data_path", metavar="FILE",
+    help="CSV or NPZ file, or folder with a folder of images for each class; scikit-learn's bundled digits if left out. "
+    "Example: --data houses.csv",
+)  # fmt: skip
+@click.option(
+    "--target", metavar="NAME",
+    help="CSV column or NPZ array to predict; the last column, or y. Example: --target price",
+)  # fmt: skip
+@click.option(
+    "--task", metavar="auto|classification|regression",
+    help="What to predict: text and few whole numbers are classes, else numbers. Example: --task regression  [default: auto]",
+)  # fmt: skip
+@click.option(
+    "--categories", metavar="A,B",
+    help="CSV columns of numbers that name categories, as text does by itself. Example: --categories postcode,month",
+)  # fmt: skip
+@click.option("--image-size", metavar="HxW", help="Size that images are brought to. Example: --image-size 28x28  [default: 32x32]")
+@click.option(
+    "--tuner", metavar="|".join(TUNERS),
+    help=f"How the next trial is chosen. Example: --tuner bayesian  [default: {_DEFAULTS.tuner}]",
+)  # fmt: skip
+@click.option(
+    "--trials", type=int, metavar="N",
+    help=f"Most trials; Hyperband sets its own number. Example: --trials 50  [default: {_DEFAULTS.trials}]",
+)  # fmt: skip
+@click.option("--epochs", type=int, metavar="N", help=f"Most epochs of a trial. Example: --epochs 30  [default: {_DEFAULTS.epochs}]")
+@click.option(
+    "--seed", type=int, metavar="N",
+    help=f"Of the tuner, the split of the samples and each trial's weights. Example: --seed 7  [default: {_DEFAULTS.seed}]",
+)  # fmt: skip
+@click.option(
+    "--test", type=float, metavar="SHARE",
+    help="Share of the samples that no trial sees, on which the best model is tried once, at the end; 0 for none. "
+    f"Example: --test 0.1  [default: {_DEFAULTS.test}]",
+)  # fmt: skip
+@click.option(
+    "--refit", is_flag=True, default=None,
+    help="Train the best network again on all samples but those of the test. Example: --output runs/houses --resume --refit",
+)  # fmt: skip
+@click.option(
+    "--batch-sizes", metavar="A,B",
+    help="Batch sizes to choose from; larger ones fill a GPU. Example: --batch-sizes 256,1024  "
+    f"[default: {','.join(map(str, _DEFAULTS.batch_sizes))}]",
+)  # fmt: skip
+@click.option(
+    "--mixed-precision", metavar="float16|bfloat16",
+    help="Compute in half precision, which GPUs do faster; weights stay float32. Example: --mixed-precision bfloat16",
+)  # fmt: skip
+@click.option(
+    "--output", metavar="FOLDER",
+    help="Where results go; a new folder under results/ if left out. Example: --output runs/houses",
+)  # fmt: skip
+@click.option("--resume", is_flag=True, help="Go on with the search in --output. Example: --output runs/houses --resume")
+def search(output: str | None, resume: bool, batch_sizes: str | None, **options: Any) -> None:
+    """Search for the best multilayer perceptron for a table of data, or for small images.
+
+    Shows each trial as it trains, stops those that the monitor finds hopeless, and ends with a leaderboard. The folder then holds
+    best_model.keras, leaderboard.csv, report.html, results.json and all trials.
+
+    \b
+    Examples:
+      keras-ext search
+      keras-ext search --data houses.csv --target price --trials 40 --output runs/houses
+      keras-ext search --output runs/houses --resume
+    """
+    given = {name: value for name, value in options.items() if name in asdict(_DEFAULTS)}
+    given["batch_sizes"] = None if batch_sizes is None else _whole_numbers("--batch-sizes", batch_sizes)
+    stored: dict[str, Any] = {}
+    if resume:
+        if output is None:
+            raise BadInput("--resume needs the folder of the search. Give it with --output FOLDER.")
+        stored = stored_settings(output)
+    settings = _settings({k: stored[k] for k in given if k in stored}, given)
+    if settings.tuner == "hyperband" and options["trials"] is not None:
+        raise BadInput(
+            f"--trials {options['trials']} has no effect with --tuner hyperband, which sets the number itself. Leave it out; --epochs "
+            "steers it."
+        )
+    source = Source.of(stored, **{name: options[name] for name in asdict(Source())})
+    table = source.table()
+    folder = Path(output or f"results/{Path(table.name).stem}-{datetime.now():%Y%m%d-%H%M%S}")
+    console = Console()
+    _backend.prepare_devices()
+    kinds = f"{len(table.classes)} classes" if table.classes else "a number to predict"
+    console.print(Text(f"{table.name}: {len(table)} samples, {table.inputs}, {kinds} ({table.task})", style="bold"))
+    device = _backend.device_name()
+    console.print(f"keras {keras.__version__} on {_backend.framework_version()}, {device}; results in {folder}", soft_wrap=True)
+    if device != "CPU" and settings.batch_sizes == _DEFAULTS.batch_sizes:
+        console.print("larger batches fill a GPU better: --batch-sizes 128,512,2048", style="dim")
+    try:
+        result = run(table, folder, settings, resume=resume, console=console, source=asdict(source))
+    except KeyboardInterrupt:
+        console.print(f"\nstopped; go on with: keras-ext search --output {folder} --resume", soft_wrap=True)
+        sys.exit(130)
+    _report(console, result, folder, table.task)
+
+
+def _settings(stored: dict[str, Any], given: dict[str, Any]) -> Settings:
+    try:
+        return replace(Settings(**stored), **{k: v for k, v in given.items() if v is not None})
+    except ValueError as error:
+        text = str(error)
+        for name in given:
+            text = text.replace(f"`{name}`", f"--{name.replace('_', '-')}")
+        raise BadInput(text) from None
+
+
+def _whole_numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise BadInput(f"{option} must be whole numbers with commas between them, got {text}.") from None
+
+
+def _report(console: Console, result: SearchResult, folder: Path, task: str) -> None:
+    console.print(result.results.table())
+    minutes, seconds = divmod(round(result.seconds), 60)
+    console.print(f"search time {minutes} min {seconds} s" if minutes else f"search time {seconds} s")
+    if result.model_path is None:
+        console.print("every trial failed; the reasons are in the leaderboard, and what the frameworks said in search.log", style="red")
+        sys.exit(1)
+    best = result.results[0]
+    console.print(f"best {result.results.score_name} {best.score:.4f} (trial {best.number}), saved as {result.model_path}", soft_wrap=True)
+    if result.test_score is not None:
+        console.print(f"{METRICS[task]} {result.test_score:.4f} on the {result.test_samples} samples of the test, which no trial saw")
+    console.print(f"leaderboard in {folder / 'leaderboard.csv'}, with pictures in {folder / REPORT}", soft_wrap=True)

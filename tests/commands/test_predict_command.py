@@ -1,0 +1,177 @@
+"""`keras-ext predict`: a saved model and a file, a line for each sample."""
+
+import csv
+import io
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from keras_ext._checks import BadInput
+from keras_ext.commands.main import cli
+from keras_ext.search import load_csv, load_images, load_npz, make_table, run
+from keras_ext.search.settings import Settings
+
+RNG = np.random.default_rng(0)
+AGE, TOWN = RNG.normal(40, 10, 60).round(2), RNG.choice(["Bonn", "Oslo"], 60)
+KINDS = np.where(AGE > 40, "old", "young")
+
+
+def write_csv(path, **columns):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([list(columns), *zip(*columns.values(), strict=True)])
+    return path
+
+
+def command(*words):
+    """Return the rows that are printed, or the mistake."""
+    done = CliRunner().invoke(cli, ["predict", *map(str, words)], standalone_mode=False)
+    if isinstance(done.exception, BadInput):
+        return str(done.exception)
+    assert done.exception is None, done.exc_info
+    return list(csv.DictReader(io.StringIO(done.output)))
+
+
+def model_of(folder, *last, loss=None, size=(2,)):
+    """Save a model of one layer with known weights."""
+    model = keras.Sequential([keras.Input(size), keras.layers.Flatten(), keras.layers.Dense(*last, name="out")])
+    if loss:
+        model.compile("sgd", loss)
+    kernel = model.get_layer("out").kernel
+    kernel.assign(np.arange(np.prod(kernel.shape)).reshape(kernel.shape) % 5 / 10)
+    model.save(folder / "net.keras")
+    return model
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """The folder of a search on columns, and a file of three more people with their columns in another order."""
+    folder = tmp_path_factory.mktemp("people")
+    path = write_csv(folder / "people.csv", age=AGE, town=TOWN, kind=KINDS)
+    run(load_csv(path), folder / "out", Settings(trials=1, epochs=2, test=0.0))
+    write_csv(folder / "new.csv", town=["Oslo", "Rome", ""], day=["2024-01-01"] * 3, age=[20, 60, 40.5])
+    return folder
+
+
+def test_classes_are_named_and_columns_found_in_a_new_process(people):
+    words = ["predict", "out/best_model.keras", "new.csv", "--probabilities", "--output", "there/out.csv"]
+    done = subprocess.run([sys.executable, "-m", "keras_ext", *words], cwd=people, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "written: there/out.csv\n")
+    rows = list(csv.DictReader((people / "there/out.csv").open()))
+    assert list(rows[0]) == ["prediction", "probability", "probability of old", "probability of young"]
+    model = keras.models.load_model(people / "out/best_model.keras")
+    x = model.layers[1].encode({"age": [20.0, 60.0, 40.5], "town": ["Oslo", "Rome", ""]})
+    expected = model.predict(x, verbose=0)
+    assert [row["prediction"] for row in rows] == [("old", "young")[i] for i in expected.argmax(axis=1)]
+    shares = [[float(row["probability of old"]), float(row["probability of young"])] for row in rows]
+    np.testing.assert_allclose(shares, expected, atol=5.1e-5)
+    assert [row["probability"] for row in rows] == [f"{max(share):.4f}" for share in shares]
+
+
+def test_a_number_is_told_in_the_unit_of_the_target(tmp_path):
+    table = make_table({"age": AGE, "town": TOWN}, 5000 + 100 * AGE, "people")
+    run(table, tmp_path / "out", Settings(trials=1, epochs=2, test=0.0))
+    rows = command(tmp_path / "out/best_model.keras", write_csv(tmp_path / "new.csv", age=[30, 50], town=["Bonn", "Bonn"]))
+    model = keras.models.load_model(tmp_path / "out/best_model.keras")
+    expected = model.predict(model.layers[1].encode({"age": [30, 50], "town": ["Bonn", "Bonn"]}), verbose=0)[:, 0]
+    np.testing.assert_allclose([float(row["prediction"]) for row in rows], expected, rtol=1e-6)
+    assert 2000 < expected.mean() < 20000
+
+
+@pytest.mark.parametrize(
+    ("last", "loss", "expected"),
+    [
+        ((3, "softmax"), "sparse_categorical_crossentropy", lambda p: (str(p.argmax()), p.max())),
+        (
+            (3,),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            lambda z: (str(z.argmax()), (np.exp(z) / np.exp(z).sum()).max()),
+        ),
+        ((1, "sigmoid"), "binary_crossentropy", lambda p: ("1", p[0]) if p[0] > 0.5 else ("0", 1 - p[0])),
+        ((1,), keras.losses.BinaryCrossentropy(from_logits=True), lambda z: ("1", 1 / (1 + np.exp(-z[0])))),
+    ],
+    ids=["softmax", "logits", "sigmoid", "one logit"],
+)
+def test_classes_without_names_are_numbers_and_logits_become_probabilities(tmp_path, last, loss, expected):
+    model = model_of(tmp_path, *last, loss=loss)
+    x = np.array([[1.0, 2.0], [3.0, 1.0]], "float32")
+    np.savez(tmp_path / "x.npz", x=x, y=[0, 1])
+    rows = command(tmp_path / "net.keras", tmp_path / "x.npz")
+    for row, told in zip(rows, model.predict(x, verbose=0), strict=True):
+        kind, share = expected(told.astype("float64"))
+        assert row["prediction"] == kind
+        assert float(row["probability"]) == pytest.approx(share, abs=5.1e-5)
+
+
+@pytest.mark.parametrize("loss", [None, "mse", "binary_crossentropy"])
+def test_other_outputs_are_told_as_they_are(tmp_path, loss):
+    model = model_of(tmp_path, 2, "sigmoid", loss=loss)
+    path = write_csv(tmp_path / "x.csv", a=[1.0, 2.0], kind=["p", "q"], b=[0.5, -0.5])
+    rows = command(tmp_path / "net.keras", path, "--target", "kind")
+    expected = model.predict(np.array([[1.0, 0.5], [2.0, -0.5]]), verbose=0)
+    np.testing.assert_allclose([[float(r["prediction_1"]), float(r["prediction_2"])] for r in rows], expected, rtol=1e-6)
+
+
+def test_images_are_told_by_their_files(tmp_path):
+    for i in range(10):
+        path = tmp_path / f"images/{'cats' if i % 2 else 'dogs'}/{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (6, 6), 250 if i % 2 else 5).save(path)
+    run(load_images(tmp_path / "images", (4, 4)), tmp_path / "out", Settings(trials=1, epochs=1, test=0.0))
+    model = tmp_path / "out/best_model.keras"
+    rows = command(model, tmp_path / "images/cats")
+    assert [row["file"] for row in rows] == [str(tmp_path / f"images/cats/{i}.png") for i in (1, 3, 5, 7, 9)]
+    (alone,) = command(model, tmp_path / "images/cats/3.png")
+    assert alone == rows[1]
+    x = np.full((1, 4, 4, 1), 250.0)
+    loaded = keras.models.load_model(model)
+    assert alone["prediction"] == loaded.layers[-1].decode(loaded.predict(x, verbose=0))[0]
+
+
+def test_a_search_on_shaped_arrays_keeps_their_shape(tmp_path):
+    x = RNG.normal(size=(40, 3, 2)).astype("float32")
+    np.savez(tmp_path / "data.npz", x=x, y=(x[:, 0, 0] > 0).astype(int))
+    run(load_npz(tmp_path / "data.npz"), tmp_path / "out", Settings(trials=1, epochs=1))
+    model = keras.models.load_model(tmp_path / "out/best_model.keras")
+    assert model.input_shape == (None, 3, 2)
+    rows = command(tmp_path / "out/best_model.keras", tmp_path / "data.npz")
+    assert [row["prediction"] for row in rows] == list(model.layers[-1].decode(model.predict(x, verbose=0)))
+
+
+def test_mistakes_end_in_one_line(people, tmp_path, monkeypatch):
+    model_of(tmp_path, 1)
+    write_csv(tmp_path / "b.csv", age=[1.0], size=[2.0], more=[3.0])
+    write_csv(tmp_path / "town.csv", town=["Bonn"])
+    np.savez(tmp_path / "text.npz", x=np.array([["a", "b"]]))
+    np.savez(tmp_path / "huge.npz", x=np.array([[1.0, 2.0], [np.inf, 1.0]]))
+    Image.new("L", (2, 2)).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    best = people / "out/best_model.keras"
+    for words, mistake in (
+        (("none.keras", "b.csv"), "none.keras: no such file. Give a model saved as .keras."),
+        (("net.keras", "none.csv"), "none.csv: no such file."),
+        (("net.keras", "b.txt"), "b.txt: is neither .csv nor .npz, nor images. Save the data as one of them."),
+        (("net.keras", "b.csv"), "b.csv: a sample has shape (3,), the model takes (2,). Give data as the model was trained on."),
+        (("net.keras", "town.csv"), 'town.csv: column "town" holds numbers, but text in line 2 ("Bonn"). Mend or remove that line.'),
+        (("net.keras", "text.npz"), "text.npz: the inputs are <U1, not numbers. Encode them as numbers first."),
+        (("net.keras", "huge.npz"), "net.keras: predicts NaN or infinity, first for sample 2. keras-ext diagnose names the layer."),
+        (("net.keras", "a.png"), "a.png: is of images, the model takes (2,). Give data as the model was trained on."),
+        (("net.keras", "b.csv", "--target", "more", "--probabilities"), "--probabilities is for models that tell classes apart;"),
+        ((best, "town.csv"), 'town.csv: has no column "age", which the model was trained on; found "town". Add it.'),
+        ((best, "text.npz"), 'text.npz: is no CSV file, of which the model needs the columns "age", "town". Give one.'),
+        (("net.keras", "b.csv", "--target", "more", "--output", "b.csv/out"), "b.csv/out: cannot be written ("),
+    ):
+        told = command(*words)
+        assert isinstance(told, str)
+        assert told.startswith(mistake), told
+        assert "\n" not in told
+
+
+def test_every_option_has_an_example():
+    printed = " ".join(CliRunner().invoke(cli, ["predict", "--help"]).output.split())
+    for option in ("target", "probabilities", "output"):
+        assert f"Example: --{option} " in printed, option
