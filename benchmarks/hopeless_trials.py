@@ -175,20 +175,9 @@ def text(rows: Sequence[tuple[str, int, str, dict[str, Any]]]) -> str:
     head = ["data", "seed", "way", *times, "best alone", "best", "samples lost", "hopeless", "stopped", "of the best tenth stopped"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     for data, seed, way, c in rows:
-        cells = [
-            data,
-            str(seed),
-            way,
-            *(f"{c[name]:.2f}" for name in times),
-            f"{c['best alone']:.4f}",
-            f"{c['best']:.4f}",
-            str(c["samples lost"]),
-        ]
-        lines.append(
-            "| "
-            + " | ".join([*cells, str(c["samples lost"]), f"{c['hopeless']:.0%}", f"{c['stopped']:.0%}", str(c["elite stopped"])])
-            + " |"
-        )
+        cells = [data, str(seed), way, *(f"{c[name]:.2f}" for name in times), *(f"{c[name]:.4f}" for name in ("best alone", "best"))]
+        cells += [str(c["samples lost"]), f"{c['hopeless']:.0%}", f"{c['stopped']:.0%}", str(c["elite stopped"])]
+        lines.append("| " + " | ".join(cells) + " |")
     for data, way in dict.fromkeys((data, way) for data, _, way, _ in rows):
         mine = [c for d, _, w, c in rows if (d, w) == (data, way)]
         kept = sum(c["samples lost"] <= 1 for c in mine)

@@ -15,7 +15,7 @@ import keras_tuner
 import numpy as np
 from sklearn.datasets import load_digits
 
-from benchmarks import measure
+from benchmarks import measure, monitor_memory
 from benchmarks.figure import Case, Figure
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.callbacks.probe import Probe
@@ -59,6 +59,7 @@ def cases(effort: measure.Effort) -> Iterator[Case]:
     yield Case("SaturationMonitor, ResNet50", partial(_residual, effort))
     for layers in (2, 3) if effort.small else (10, 100, 300):
         yield Case(f"SaturationMonitor, {layers} layers", partial(_look, layers, effort))
+    yield from monitor_memory.cases(effort)
 
 
 def _dense(effort: measure.Effort) -> tuple[Any, Any, Any, int, int]:

@@ -26,7 +26,8 @@ is the median of the rounds' ratios, with its quartiles in brackets. Below 1 our
 - An optimizer's time is that of a compiled step that only applies given gradients, less that of the step that leaves them alone. Clipping's
   is that of such a step of Keras's Adam with it, less the step without.
 - The monitor's rows compare the first fit of a new model, compiling included, with the monitor ("Ours") and without ("Keras's"): the last
-  figure is what the monitor adds. Its start compiles the look and looks once; a further look comes after each epoch.
+  figure is what the monitor adds. Its memory is what it adds to the peak of a fit in small batches, beside what a step of 256 samples adds,
+  each in a process of its own. Its start compiles the look and looks once; a further look comes after each epoch.
 
 Written by `python -m benchmarks`; only the ratios of one run compare, times of different machines or days do not. "load before" is how many
 processes wanted a core when the run began: near or above the number of cores, something else ran too and the figures are rough.

@@ -12,7 +12,7 @@ from keras_ext.callbacks.loss_course import course_states, has_begun, has_learne
 from keras_ext.callbacks.rules import states
 from keras_ext.callbacks.setting import Aim, baseline
 
-# What follows from an illness elsewhere: where a layer's own illness is named, these stay warnings.
+# What follows from an illness elsewhere: where a layer's own illness, or an output that its loss cannot use, is named, these stay warnings.
 _CONSEQUENCES = ("vanishing_gradient", "zero_gradient", "constant_output", "unchanged_weights", "oscillating_loss")
 # Of a part of a layer; the rest may serve.
 _PARTIAL = ("saturated", "dead_relu")
@@ -29,8 +29,8 @@ def examine(
     A state that a rule sees is a warning. It is critical once it has lasted for `patience` regular looks in which the network did not
     learn, or for `limits.slow` times as many since the first look in which it learned too little; an output that its loss cannot use even
     while that falls. Of several such states those are critical that the others may follow from: those of layers with poor first weights,
-    else what a layer had before the first step, else a layer's own state. Values that are not finite are critical at once, with the poor
-    first weights that they may come from.
+    else what was there before the first step, else a layer's own state and such an output. Values that are not finite are critical at
+    once, with the poor first weights that they may come from.
     """
     last, cost = looks[-1], baseline(aims)
     now = _states(looks, limits, aims, cost)
@@ -110,7 +110,7 @@ def _poor(states: Sequence[State]) -> list[State]:
 def _roots(lasting: Sequence[State], first: Sequence[State]) -> list[State]:
     """Return those of the lasting states that the others may follow from; `first` are the states before the first step."""
     born = {(s.symptom, s.layer) for s in first}
-    own = [s for s in lasting if s.layer is not None and s.symptom not in _CONSEQUENCES]
+    own = [s for s in lasting if s.symptom not in _CONSEQUENCES]
     poor = {s.layer for s in _poor(own)}
     return [s for s in own if s.layer in poor] or [s for s in own if (s.symptom, s.layer) in born] or own or list(lasting)
 

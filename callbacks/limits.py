@@ -12,7 +12,7 @@ class Limits:
     Args:
         saturated: share of a hidden layer's (sample, unit) pairs whose slope is under 5 % of the steepest. Half of them: the median unit no
             longer passes a gradient back (Glorot and Bengio 2010, section 3, show such layers).
-        dead: share of a ReLU layer's units that are zero on every sample of the probe; half of the layer is lost.
+        dead: share of a ReLU layer's units, zero on every sample of the probe, from which on it is ill: half of the layer is lost.
         vanishing_ratio: gradient norm of the first kernel over the largest, below which the first layer stands still while another learns.
         vanishing_norm: gradient norm below which the first kernel stands still; a step of the usual rates .001 to .1 then moves it by less
             than 1e-4 of a unit weight.
@@ -38,7 +38,8 @@ class Limits:
             from twice that to where learning begins.
         begun: share of what the best constant prediction costs (the first loss where that is not known) below which the network has begun
             to learn; a layer of which a part still works is then no reason to give it up.
-        severe: share of saturated outputs or dead units above which a layer stops a network that has begun to learn: under a quarter works.
+        severe: share of saturated outputs or dead units from which on a layer stops a network that has begun to learn: a quarter works, or
+            less.
         learned: share of what the best constant prediction costs (the first loss where that is not known) below which the network has
             learned something, if its output is not constant.
     """

@@ -22,7 +22,7 @@ def ran(tmp_path_factory):
 
 
 def test_there_are_blocks():
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 8
 
 
 @pytest.mark.parametrize("i", range(len(BLOCKS)))

@@ -28,7 +28,7 @@ for command in (search, predict, diagnose):
 def main() -> None:
     """Run the command line; a mistake of the user's ends in one line and exit code 2."""
     try:
-        code = cli(standalone_mode=False) or 0
+        code = cli(prog_name="keras-ext", standalone_mode=False) or 0
     except SystemExit as error:
         code = error.code
     except (BadInput, click.ClickException) as error:
@@ -36,7 +36,7 @@ def main() -> None:
         if isinstance(error, click.NoSuchOption):
             text = f"no such option {error.option_name}."  # click's wording differs between versions
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "keras-ext"
-        hint = f" See {command.replace('python -m keras_ext', 'keras-ext')} --help." if isinstance(error, click.UsageError) else ""
+        hint = f" See {command} --help." if isinstance(error, click.UsageError) else ""
         _tell(f"keras-ext: {' '.join(text.split())}{hint}")
         code = 2
     except (click.Abort, KeyboardInterrupt):

@@ -107,7 +107,7 @@ def search(output: str | None, resume: bool, batch_sizes: str | None, **options:
     console = Console()
     _backend.prepare_devices()
     kinds = f"{len(table.classes)} classes" if table.classes else "a number to predict"
-    console.print(Text(f"{table.name}: {len(table)} samples, {table.inputs}, {kinds} ({table.task})", style="bold"))
+    console.print(Text(f"{table.name}: {len(table)} samples, {table.inputs}, {kinds} ({table.task})", style="bold"), soft_wrap=True)
     device = _backend.device_name()
     console.print(f"keras {keras.__version__} on {_backend.framework_version()}, {device}; results in {folder}", soft_wrap=True)
     if device != "CPU" and settings.batch_sizes == _DEFAULTS.batch_sizes:

@@ -21,8 +21,11 @@ def looks(*losses, spread=0.5):
 def test_learning_weighs_loss_and_spread():
     assert learning(looks(1.0, 0.9, 0.8), LIMITS)
     assert not learning(looks(1.0, 0.999, 0.998), LIMITS)
+    assert learning(looks(1.0, 0.9, 1.1), LIMITS)  # the best of the last counts
+    assert learning(looks(1.0, 0.9), LIMITS)
     assert learning(looks(1.0, 0.4, 0.4, 0.4, 0.4), LIMITS)  # learned, and at rest
     assert not learning(looks(1.0, 0.4, 0.4, 0.4, 0.4, spread=0.0), LIMITS)  # fell to a constant
+    assert not learning(looks(1.0, 0.9, 0.8, spread=0.0), LIMITS)
     assert not learning(looks(1.0, 0.5, math.nan), LIMITS)
 
 
@@ -63,6 +66,34 @@ def test_a_loss_that_stands_where_a_constant_prediction_stands_is_told():
     assert list(course_states(looks(*[0.0] * 7, spread=0.0), LIMITS, 0.0)) == []  # all targets are the same
     assert course(1.2, *[0.8] * 6, baseline=1.0) == []  # at rest, where the data's noise ends it
     assert course(1.2, 1.0, 1.0, 1.0, 1.0, 1.0, 1.02, baseline=1.0) == []
+
+
+def test_swinging_is_measured_by_what_a_constant_prediction_costs_and_by_turns():
+    up_and_down = [1.9, 1.0, 1.5, 1.0, 1.5, 1.0, 1.5]
+    assert course(*up_and_down, baseline=2.9) == [("oscillating_loss", False)]
+    assert course(*up_and_down, baseline=3.0) == []  # it has learned
+    assert course(*up_and_down, baseline=1.3) == [("oscillating_loss", False)]  # at times it is better than a constant
+    for scale in (0.01, 1.0, 100.0):
+        assert course(*[scale * loss for loss in up_and_down]) == [("oscillating_loss", False)]
+        assert course(*[scale * loss for loss in (2.0, 1.4, 1.45, 1.4, 1.45, 1.4, 1.45)]) == []
+    assert course(2.0, 1.5, 1.9, 1.5, 1.9, 1.5, 1.1) == [("oscillating_loss", False)]  # three turns of four
+    assert course(2.0, 1.5, 1.9, 1.5, 1.1, 1.5, 1.9) == []  # two
+    assert course(2.0, 1.0, 1.5, 1.5, 1.0, 1.0, 1.5) == []  # to stand is no turn
+
+
+def test_standing_still_is_measured_by_what_a_constant_prediction_costs():
+    assert course(0.2, *[0.1, 0.105] * 3, baseline=0.1) == []
+    assert course(0.2, *[0.1, 0.1005] * 3, baseline=0.1) == [("stalled_loss", False)]
+    assert course(1.2, *[0.985, 0.992] * 3, baseline=1.0) == []
+
+
+def test_the_number_and_its_limit_go_with_the_course():
+    (swings,) = course_states(looks(1.9, 1.0, 1.5, 1.0, 1.5, 1.0, 1.5), LIMITS, 2.5)
+    assert (swings.value, swings.limit) == (pytest.approx(0.2), 0.1)
+    assert "swings by 20% of" in swings.advice
+    (stands,) = course_states(looks(1.2, *[1.0] * 6), LIMITS, 1.005)
+    assert (stands.value, stands.limit) == (pytest.approx(1 / 1.005), 0.99)
+    assert stands.advice.startswith("For 6 looks")
 
 
 RNG = np.random.default_rng(0)

@@ -1,10 +1,14 @@
-"""What goes in, what comes out and what is aimed at: on models that do not fit, and on those that do."""
+"""What goes in, what comes out and what is aimed at: on models that fit and that do not, and on made-up numbers at the limits."""
 
 import keras
 import numpy as np
 import pytest
 
 from keras_ext.callbacks import SaturationMonitor
+from keras_ext.callbacks.limits import Limits
+from keras_ext.callbacks.look import Activation, Look, Output
+from keras_ext.callbacks.mismatch import mismatches
+from keras_ext.callbacks.setting import Aim
 
 BCE, CCE, SCCE = keras.losses.BinaryCrossentropy, keras.losses.CategoricalCrossentropy, keras.losses.SparseCategoricalCrossentropy
 RNG = np.random.default_rng(0)
@@ -98,3 +102,95 @@ def test_each_of_several_outputs_has_its_own_aim():
     assert "output 1 gives" in told.advice
     assert [len(look.outputs) for look in monitor.looks] == [2] * len(monitor.looks)
     assert [o.units for o in monitor.looks[0].outputs] == [1, 3]
+
+
+def states(outputs, aims, kinds=(), input_rms=1.0):
+    """What made-up outputs show; `kinds` are the activations of layers a, b and so on, in capitals of hidden ones."""
+    ends = [Activation(n, k.lower(), "", k.islower(), 0.0, 0.0, 0.0, 0.0, 1.0, True) for n, k in zip("abc", kinds, strict=False)]
+    return list(mismatches(Look(0, 0, 1.0, 0.5, tuple(ends), (), outputs=tuple(outputs), input_rms=input_rms), aims, Limits()))
+
+
+def numbers(*arguments, **more):
+    return [(s.symptom, s.value, s.limit, s.can_be_critical) for s in states(*arguments, **more)]
+
+
+PROBABILITIES = Output(1, 0.0, 1.0, 1.0, 0.5)
+
+
+def test_the_scale_of_inputs_and_targets_is_judged_at_its_limit_and_never_critical():
+    assert numbers([], [], input_rms=10.0) == []
+    assert numbers([], [], input_rms=10.1) == [("unscaled_input", 10.1, 10.0, False)]
+    for rms, loss, expected in ((100.0, "huber", []), (101.0, "huber", [("unscaled_target", 101.0, 100.0, False)]), (101.0, "poisson", [])):
+        assert numbers([PROBABILITIES], [Aim(loss, False, -1.0, 1.0, rms)]) == expected
+    assert numbers([], [Aim("huber", False, -1.0, 1.0, 101.0)]) == []  # of which output is not known
+
+
+def test_an_output_is_named_by_its_own_layer_and_number():
+    logits = Aim("binary_crossentropy", True, 0.0, 1.0, 1.0)
+    assert [(s.layer, "output 2 ends" in s.advice) for s in states([PROBABILITIES] * 2, [logits] * 2, ["sigmoid", "sigmoid"])] == [
+        ("a", False),
+        ("b", True),
+    ]
+    assert [s.layer for s in states([PROBABILITIES] * 2, [None, logits], ["sigmoid", "sigmoid"])] == ["b"]
+    # Which of the two it belongs to is not known.
+    assert states([PROBABILITIES] * 2, [logits] * 2, ["sigmoid"]) == []
+    (alone,) = states([PROBABILITIES], [logits], ["SIGMOID", "sigmoid"])
+    assert (alone.layer, "the output ends" in alone.advice) == ("b", True)
+    assert states([PROBABILITIES], [logits], ["SIGMOID"]) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "worst"),
+    [
+        ("sigmoid", -0.019, 1.019, None),
+        ("sigmoid", -0.03, 1.0, (-0.03, 0.0)),
+        ("sigmoid", 0.0, 1.03, (1.03, 1.0)),
+        ("sigmoid", -3.0, 2.0, (-3.0, 0.0)),
+        ("sigmoid", -2.0, 4.0, (4.0, 1.0)),
+        ("hard_sigmoid", -0.03, 1.0, (-0.03, 0.0)),
+        ("tanh", -1.0, 1.0, None),
+        ("tanh", -1.1, 1.0, (-1.1, -1.0)),
+        ("softsign", -1.0, 1.0, None),
+        ("softsign", -1.1, 1.0, (-1.1, -1.0)),
+        ("relu", 0.0, 90.0, None),
+        ("relu", -9.0, 90.0, (-9.0, 0.0)),
+    ],
+)
+def test_targets_beyond_an_activations_range_are_told_with_the_worse_end(kind, low, high, worst):
+    expected = [] if worst is None else [("output_mismatch", *worst, True)]
+    assert numbers([PROBABILITIES], [Aim("mean_squared_error", False, low, high, 1.0)], [kind]) == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "target", "worst"),
+    [
+        (-0.01, 1.01, (0.0, 1.0), None),
+        (-0.03, 1.0, (0.0, 1.0), (-0.03, 0.0)),
+        (0.0, 1.03, (0.0, 1.0), (1.03, 1.0)),
+        (0.0, 1.0, (-0.5, 1.0), (-0.5, 0.0)),
+        (0.0, 1.0, (0.0, 1.5), (1.5, 1.0)),
+    ],
+)
+def test_probabilities_and_their_targets_are_from_0_to_1(low, high, target, worst):
+    expected = [] if worst is None else [("output_mismatch", *worst, True)]
+    assert numbers([Output(1, low, high, 1.0, 0.5)], [Aim("binary_crossentropy", False, *target, 1.0)]) == expected
+    beyond = [] if target == (0.0, 1.0) else expected
+    assert numbers([Output(1, low, high, 1.0, 0.5)], [Aim("binary_crossentropy", True, *target, 1.0)]) == beyond
+
+
+@pytest.mark.parametrize(
+    ("units", "low", "sum_off", "from_logits", "worst"),
+    [
+        (3, -0.01, 0.02, False, None),
+        (3, -0.03, 0.0, False, (-0.03, 0.0)),
+        (3, 0.0, 0.03, False, (0.03, 0.02)),
+        (3, -0.03, 0.0, True, None),
+        (3, 0.0, 0.03, True, None),
+        (3, 0.0, 0.01, True, (0.01, 0.02)),
+        (1, 0.0, 0.9, False, (1.0, 2.0)),
+        (1, 0.0, 0.9, True, (1.0, 2.0)),
+    ],
+)
+def test_choices_are_probabilities_that_add_up_to_1_unless_they_are_logits(units, low, sum_off, from_logits, worst):
+    expected = [] if worst is None else [("output_mismatch", *worst, True)]
+    assert numbers([Output(units, low, 1.0, sum_off, 0.5)], [Aim("categorical_crossentropy", from_logits, 0.0, 1.0, 0.5)]) == expected

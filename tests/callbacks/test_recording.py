@@ -132,3 +132,20 @@ def test_only_the_layers_that_were_named_are_told():
     assert [w.layer for w in look.weights] == ["b", "b"]
     with pytest.raises(ValueError, match=r"`layers` must name layers of the model, got 'd'\. It has a, b, c\."):
         look_at(model, x, np.zeros((8, 4)), layers=["d"])
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow convolves channels first on GPUs alone")
+def test_channels_that_come_first_are_the_units():
+    bias = keras.initializers.Constant(np.array([-1.0, 1.0, 1.0, 1.0]))
+    conv = keras.layers.Conv2D(4, 3, data_format="channels_first", activation="relu", kernel_initializer="zeros", bias_initializer=bias)
+    model = keras.Sequential([keras.Input((2, 6, 6)), conv, keras.layers.Flatten(), keras.layers.Dense(1)])
+    (seen,) = look_at(model, np.ones((8, 2, 6, 6)), np.zeros((8, 1))).activations
+    assert (seen.dead, seen.zeros) == (0.25, 0.25)
+
+
+def test_activations_that_are_layers_are_seen_and_the_scale_is_that_of_the_first_input():
+    kinds = [keras.layers.Dense(4), keras.layers.ReLU(name="r"), keras.layers.Dense(4), keras.layers.Softmax(name="s")]
+    x = 7 * np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+    look = look_at(keras.Sequential([keras.Input((3,)), *kinds, keras.layers.Dense(1)]), x, np.zeros((8, 1)))
+    assert [(a.layer, a.kind) for a in look.activations] == [("r", "relu"), ("s", "softmax")]
+    assert look.input_rms == pytest.approx(np.sqrt(np.mean(x**2)), rel=1e-5)

@@ -1,4 +1,4 @@
-"""When the monitor looks: on whole fits."""
+"""When the monitor looks: on whole fits, and step by step."""
 
 import keras
 import numpy as np
@@ -39,6 +39,30 @@ def test_steps_that_run_at_once_are_rounded_up():
 
 def test_a_fit_that_goes_on_goes_on_counting_without_early_looks():
     assert looks_of(epochs=4, initial_epoch=2) == [(32, 2, True), (48, 3, True), (64, 4, True)]
+
+
+def due(every, steps, begin=0):
+    rhythm = Rhythm(every)
+    rhythm.begin(begin)
+    return [step for step in steps if rhythm.is_due(step)]
+
+
+def test_a_look_is_due_at_the_first_moment_at_or_after_its_step():
+    assert due("epoch", range(3000)) == [1, 10, 100, 1000]
+    assert due("epoch", range(0, 3000, 7)) == [7, 14, 105, 1001]
+    assert due("epoch", range(60, 200), begin=50) == [100]
+    assert due(6, range(20)) == [6, 12, 18]
+    assert due(6, range(0, 40, 4)) == [8, 12, 20, 24, 32, 36]
+    assert due(6, range(9, 20), begin=8) == [12, 18]
+
+
+def test_early_looks_end_and_those_of_the_rhythm_do_not():
+    epochs, steps = Rhythm("epoch"), Rhythm(6)
+    epochs.end_early_looks()
+    steps.end_early_looks()
+    assert not any(epochs.is_due(step) for step in range(3000))
+    assert steps.is_due(6)
+    assert (epochs.is_regular, steps.is_regular) == (False, True)
 
 
 @pytest.mark.parametrize("every", [0, -1, 1.5, True, "step"])

@@ -50,6 +50,11 @@ def test_activation_statistics_count_pairs_units_and_zeros():
     assert (got["saturated"], got["dead"], got["zeros"]) == (0.0, 0.5, 0.75)
 
 
+def test_a_slope_under_a_twentieth_of_the_steepest_is_saturated():
+    for share, saturated in ((0.0499, 1.0), (0.0501, 0.0)):
+        assert activation_numbers(np.full((3, 2), (1 - share) ** 0.5), "tanh")["saturated"] == saturated
+
+
 def test_a_softmax_is_saturated_where_one_choice_takes_all():
     y = np.array([[0.99, 0.01, 0.0], [0.98, 0.01, 0.01], [1.0, 0.0, 0.0], [0.4, 0.3, 0.3]])
     # 4 p (1 - p) is under .05 for p above .9873.
@@ -60,6 +65,19 @@ def test_a_channel_is_dead_only_if_it_is_zero_everywhere():
     y = np.zeros((2, 3, 4, 4))
     y[1, 2, 3, 3] = 1.0  # channel 2 of three, on axis 1
     assert activation_numbers(y, "relu", channel_axis=1)["dead"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("kind", ["relu", "relu6"])
+def test_units_of_both_rectifiers_can_be_dead(kind):
+    assert activation_numbers(np.array([[0.0, 1.0], [0.0, 6.0]]), kind)["dead"] == 0.5
+
+
+def test_units_may_stand_on_another_axis():
+    y = np.random.default_rng(0).normal(size=(20, 5, 6)) * np.array([8.0, 4.0, 2.0, 1.0, 0.5, 0.25])
+    last, first = (activation_numbers(v, "linear", rank=True, channel_axis=axis) for v, axis in ((y, -1), (np.moveaxis(y, -1, 1), 1)))
+    assert first == pytest.approx(last, rel=1e-5)
+    choices = np.full((4, 2, 3), [0.5, 0.5, 0.0])
+    assert activation_numbers(np.moveaxis(choices, -1, 1), "softmax", channel_axis=1)["saturated"] == 0.0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -76,6 +94,11 @@ def test_weight_statistics_are_norms_and_shares():
     # The mean is -1/2, so that both numbers are 7/2 from it; their root mean square is that of 25/2.
     assert got == pytest.approx({**told, "deviation": 3.5 / 12.5**0.5})
     assert weight_numbers(np.full((3, 2), 1e20), np.ones((3, 2)))[0]["deviation"] < 1e-6
+
+
+def test_weights_of_zeros_have_numbers_of_zero():
+    got, _ = weight_numbers(np.zeros((3, 2)), np.zeros((3, 2)))
+    assert got == pytest.approx(dict.fromkeys(got, 0.0) | {"zero_gradients": 1.0}, abs=1e-29)
 
 
 def test_the_update_of_a_large_weight_is_estimated_from_some_of_its_numbers():
@@ -142,11 +165,19 @@ def output_numbers(p):
 
 def test_spread_is_zero_for_a_constant_prediction_only():
     assert output_numbers(np.full((10, 3), 0.3))["spread"] < 1e-6
+    # It differs between units alone.
+    assert output_numbers(np.tile([0.1, 0.9], (10, 1)))["spread"] < 1e-6
     p = np.random.default_rng(0).normal(2.0, 0.5, (1000, 1))
     assert output_numbers(p)["spread"] == pytest.approx(p.std() / np.sqrt(np.mean(p**2)), rel=1e-5)
+
+
+def test_predictions_in_half_precision_do_not_overflow():
+    assert output_numbers(np.array([[400.0], [-400.0]], "float16"))["spread"] == pytest.approx(1.0)
 
 
 def test_output_statistics_are_the_range_and_how_far_the_sums_are_from_one():
     got = output_numbers(np.array([[0.2, 0.8], [-0.5, 1.25]]))
     assert (got["low"], got["high"], got["sum_off"]) == pytest.approx((-0.5, 1.25, 0.25))
     assert output_numbers(np.array([0.5, 3.0]))["sum_off"] == pytest.approx(2.0)
+    assert output_numbers(np.array([[0.5, 0.5], [0.2, 0.3], [0.6, 0.5]]))["sum_off"] == pytest.approx(0.5)
+    assert output_numbers(np.array([[-3.0], [1.0]]))["high"] == 1.0
