@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from keras_ext.callbacks.run_folder import RUN_FILE, run_path
 NOTHING_FOUND = "nothing found"
 # What is known of a trial, beside KerasTuner's own file of it.
 DIAGNOSIS = "diagnosis.json"
+# KerasTuner's words for trials that are over.
+ENDED = ("COMPLETED", "FAILED", "INVALID")
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,19 @@ def diagnosis_of(findings: Sequence[dict[str, Any]]) -> str:
 
 def collect(tuner: Any, log_dir: Path | None = None) -> list[Record]:
     """Return a record for each trial that has ended, the best first, the failed last; `log_dir` is that of its monitor."""
-    ended = [trial for trial in tuner.oracle.trials.values() if trial.status in ("COMPLETED", "FAILED", "INVALID")]
-    sign = -1 if tuner.oracle.objective.direction == "max" else 1
-    records = [_record(trial, told_of(tuner, trial, log_dir)) for trial in ended]
+    ended = [trial for trial in tuner.oracle.trials.values() if trial.status in ENDED]
+    return in_order([record_of(tuner, trial, log_dir) for trial in ended], tuner.oracle.objective.direction)
+
+
+def in_order(records: Sequence[Record], direction: str) -> list[Record]:
+    """Return records, the best first, the failed last."""
+    sign = -1 if direction == "max" else 1
     return sorted(records, key=lambda r: (r.score is None, sign * (r.score or 0.0), r.trial))
 
 
-def _record(trial: Any, told: dict[str, Any]) -> Record:
+def record_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> Record:
+    """Return what is known of a trial that has ended."""
+    told = told_of(tuner, trial, log_dir)
     score = trial.score if trial.status == "COMPLETED" and trial.score is not None and math.isfinite(trial.score) else None
     if told["stands_in"]:
         score = None
@@ -125,12 +133,12 @@ def parts(objective: Any) -> list[Any]:
     return list(getattr(objective, "objectives", [objective]))
 
 
-def worst_score(tuner: Any, objective: Any) -> float | None:
-    """Return the worst value of `objective` among the scores of completed trials that had one; None if none had."""
+def worst_score(tuner: Any, objective: Any, without: Container[str]) -> float | None:
+    """Return the worst value of `objective` among the completed trials but those `without` a score of their own; None if there is none."""
     values = [
         trial.metrics.get_best_value(objective.name)
-        for trial in tuner.oracle.trials.values()
-        if trial.status == "COMPLETED" and trial.metrics.exists(objective.name) and not told_of(tuner, trial)["stands_in"]
+        for name, trial in tuner.oracle.trials.items()
+        if trial.status == "COMPLETED" and trial.metrics.exists(objective.name) and name not in without
     ]
     return (min if objective.direction == "max" else max)(values, default=None)
 

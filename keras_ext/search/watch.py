@@ -15,7 +15,7 @@ from keras_ext._checks import bad_argument, whole
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.callbacks.wording import one_line
 from keras_ext.search.atomic import whole_files, write_json
-from keras_ext.search.records import DIAGNOSIS, active, collect, number_of, parts, told_of, worst_score
+from keras_ext.search.records import DIAGNOSIS, ENDED, Record, active, collect, in_order, number_of, parts, record_of, told_of, worst_score
 from keras_ext.search.view import View
 
 # The score of a trial without a finite one while no other has one either; with the sign that makes it bad.
@@ -90,6 +90,9 @@ class _Watch:
         self._policy = keras.config.dtype_policy()
         self._patience = tuner.oracle.max_consecutive_failed_trials
         self._errors: list[str] = []
+        # Trials without a score of their own, and the best record; what an earlier process wrote is read when it is first asked for.
+        self._without: set[str] | None = None
+        self._best: Record | None = None
 
     def attach(self) -> None:
         """Take the places of the tuner's methods."""
@@ -138,6 +141,8 @@ class _Watch:
         try:
             found = self._run(trial, *args, callbacks=callbacks, **kwargs)
             found, told["stands_in"] = self._scored(found)
+            if told["stands_in"]:
+                self._scoreless().add(trial.trial_id)
             return found
         except Exception as error:
             told["error"] = one_line(error)
@@ -151,12 +156,13 @@ class _Watch:
         """Let KerasTuner record the trial, mend scores that stood in for it, and show it."""
         self._end(trial)
         self._renew_stand_ins()
-        if self._view:
-            records = collect(self._tuner)
-            mine = next((r for r in records if r.trial == trial.trial_id), None)
-            best = records[0] if records and records[0].score is not None else None
-            if mine:
-                self._view.trial_ends(mine, best)
+        known = self._tuner.oracle.trials.get(trial.trial_id)
+        if self._view and known is not None and known.status in ENDED:
+            mine = record_of(self._tuner, known)
+            others = collect(self._tuner) if self._best is None else [self._best]
+            first = in_order([mine, *others], self._tuner.oracle.objective.direction)[0]
+            self._best = first if first.score is not None else None
+            self._view.trial_ends(mine, self._best)
 
     def _callbacks(self, findings: list[Finding], ended: list[int], first: int) -> list[Any]:
         objective, view, tell = self._tuner.oracle.objective, self._view, self._monitor.on_finding
@@ -189,18 +195,25 @@ class _Watch:
             return [each for each, _ in scored], any(stands_in for _, stands_in in scored)
         stands_in = False
         for part in parts(self._tuner.oracle.objective):
-            worst = worst_score(self._tuner, part)
+            worst = worst_score(self._tuner, part, self._scoreless())
             if worst is None:
                 worst = -STAND_IN if part.direction == "max" else STAND_IN
             found, had_none = _with_finite(found, part, worst)
             stands_in |= had_none
         return found, stands_in
 
+    def _scoreless(self) -> set[str]:
+        """Return the names of the trials whose score stands in for one that they never had."""
+        if self._without is None:
+            trials = self._tuner.oracle.trials
+            self._without = {name for name, t in trials.items() if t.status == "COMPLETED" and told_of(self._tuner, t)["stands_in"]}
+        return self._without
+
     def _renew_stand_ins(self) -> None:
         """Give trials that had no score the worst there is now."""
         oracle = self._tuner.oracle
-        without = [t for t in oracle.trials.values() if t.status == "COMPLETED" and told_of(self._tuner, t)["stands_in"]]
-        worst = {part.name: worst_score(self._tuner, part) for part in parts(oracle.objective)} if without else {}
+        without = [t for name in self._scoreless() if (t := oracle.trials.get(name)) is not None and t.status == "COMPLETED"]
+        worst = {part.name: worst_score(self._tuner, part, self._scoreless()) for part in parts(oracle.objective)} if without else {}
         if not worst or any(value is None for value in worst.values()):
             return
         score = oracle.objective.get_value(worst)

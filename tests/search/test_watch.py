@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import keras
 import keras_tuner
@@ -301,3 +302,12 @@ def test_models_are_built_under_the_dtype_policy_that_the_user_set(tmp_path):
         keras.config.set_dtype_policy("float32")
     assert len(policies) > 1
     assert set(policies) == {"mixed_bfloat16"}
+
+
+def test_no_diagnosis_is_read_again_for_each_trial(tmp_path, monkeypatch):
+    tuner = watch(grid(tmp_path / "t", max_consecutive_failed_trials=9), monitor())
+    read, text_of = [], Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda self, **kwargs: (read.append(self.name), text_of(self, **kwargs))[1])
+    tuner.search(X, Y, validation_data=(X, Y), epochs=2, verbose=0)
+    assert len(tuner.oracle.trials) == len(KINDS)
+    assert read.count("diagnosis.json") == 0
