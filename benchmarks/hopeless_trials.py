@@ -24,12 +24,14 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.model_selection import train_test_split
 
 from benchmarks import machine
+from benchmarks.pruners import PRUNERS, pruned
 from keras_ext import initializers, layers, optimizers
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search import results, watch
 from keras_ext.search.watch import seed_of_trial
 
 ALONE, MONITOR, PATIENCE, HYPERBAND = "alone", "monitor", "early stopping", "hyperband"
+WAYS = (MONITOR, PATIENCE, HYPERBAND, *PRUNERS)
 # Of the trials without the monitor, those that the monitor must not stop.
 BEST = 0.1
 # A trial is hopeless if, trained to its end, it is no better than always the same class, by so much.
@@ -101,7 +103,7 @@ def search(name: str, seed: int, way: str, trials: int, epochs: int, folder: Pat
     """Return the trials of one search by their numbers; those that the folder holds are not trained again."""
     data = data_of(name, seed)
     space = functools.partial(build, features=data.x.shape[1], classes=int(data.y.max()) + 1)
-    path = folder / f"{name}-{seed}-{way.replace(' ', '_')}"
+    path = _folder(folder, name, seed, way)
     # Seconds, those of all cores, and epochs of each trial.
     log = path / "log.json"
     took: dict[str, tuple[float, float, int]] = json.loads(log.read_text()) if log.exists() else {}
@@ -140,11 +142,25 @@ def search(name: str, seed: int, way: str, trials: int, epochs: int, folder: Pat
 def side_by_side(name: str, seed: int, ways: Sequence[str], trials: int, epochs: int, folder: Path) -> dict[str, dict[str, Trial]]:
     """Return the searches of one seed, trial by trial in turn: what else the machine does then slows all of them."""
     for count in range(1, trials):
-        in_turn = [way for way in ways if way != HYPERBAND]
+        in_turn = [way for way in ways if way not in (HYPERBAND, *PRUNERS)]
         for way in in_turn if count % 2 else reversed(in_turn):
             # Goes on with the folder's search by one trial.
             search(name, seed, way, count, epochs, folder)
-    return {way: search(name, seed, way, trials, epochs, folder) for way in ways}
+    found = {way: search(name, seed, way, trials, epochs, folder) for way in ways if way not in PRUNERS}
+    return found | {way: _pruned(name, seed, way, found[ALONE], epochs, folder) for way in ways if way in PRUNERS}
+
+
+def _pruned(name: str, seed: int, way: str, alone: dict[str, Trial], epochs: int, folder: Path) -> dict[str, Trial]:
+    """Return the same trials under one of Optuna's pruners."""
+    data = data_of(name, seed)
+    space = functools.partial(build, features=data.x.shape[1], classes=int(data.y.max()) + 1)
+    wanted = {t: trial.hyperparameters for t, trial in alone.items()}
+    told = pruned(way, space, data, wanted, functools.partial(seed_of_trial, seed), epochs, _folder(folder, name, seed, way))
+    return {t: Trial(*values, wanted[t]) for t, values in told.items()}
+
+
+def _folder(folder: Path, name: str, seed: int, way: str) -> Path:
+    return folder / f"{name}-{seed}-{way.replace(' ', '_')}"
 
 
 def compare(alone: dict[str, Trial], other: dict[str, Trial], samples: int, commonest: float) -> dict[str, Any]:
@@ -192,7 +208,7 @@ def text(rows: Sequence[tuple[str, int, str, dict[str, Any]]]) -> str:
 @click.option("--seeds", default=5, show_default=True, help="Seeds 0 to one less.")
 @click.option("--trials", default=40, show_default=True)
 @click.option("--epochs", default=30, show_default=True)
-@click.option("--ways", default=MONITOR, show_default=True, help=f"Any of {MONITOR}, {PATIENCE}, {HYPERBAND}, with commas.")
+@click.option("--ways", default=MONITOR, show_default=True, help=f"Any of {', '.join(WAYS)}, with commas.")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="File for the figures.")
 def main(folder: Path, names: str, seeds: int, trials: int, epochs: int, ways: str, out: Path | None) -> None:
     """Compare searches with and without hopeless trials stopped."""

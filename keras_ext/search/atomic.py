@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import keras_tuner
+
 from keras_ext._backend import keras_private
 
 
@@ -37,12 +39,14 @@ def whole_files() -> Iterator[None]:
         yield
 
 
-def mend(project: Path) -> None:
-    """Take away the trials of a project that began, but of which its oracle was not told before the end."""
-    oracle = project / "oracle.json"
-    if not oracle.is_file():
-        return
-    known = set(json.loads(oracle.read_text(encoding="utf-8"))["start_order"])
-    for folder in project.glob("trial_*"):
-        if folder.name.removeprefix("trial_") not in known:
-            shutil.rmtree(folder)
+def mend(tuner: Any) -> None:
+    """Take away the trials of a `tuner` that began, but of which its oracle was not told before the process was killed.
+
+    KerasTuner reads them back all the same, counts them, and never runs them.
+    """
+    oracle = tuner.oracle
+    if not isinstance(oracle, keras_tuner.Oracle):
+        return  # a worker's, whose chief keeps the trials
+    for name in set(oracle.trials) - set(oracle.start_order):
+        del oracle.trials[name]
+        shutil.rmtree(tuner.get_trial_dir(name), ignore_errors=True)

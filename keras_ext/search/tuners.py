@@ -9,7 +9,6 @@ from typing import Any
 import keras_tuner
 
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.search.atomic import mend
 from keras_ext.search.bayesian import BayesianOptimization
 from keras_ext.search.grid import GridSearch
 from keras_ext.search.view import View
@@ -39,7 +38,6 @@ def make_tuner(
 
     KerasTuner takes a seed of 0 for none, so the tuner's is one higher.
     """
-    mend(folder)
     arguments: dict[str, Any] = {"max_epochs": epochs} if kind == "hyperband" else {"max_trials": trials}
     with contextlib.redirect_stdout(io.StringIO()):  # KerasTuner prints that it reloads
         tuner = TUNERS[kind](space, objective=objective, seed=seed + 1, directory=str(folder.parent), project_name=folder.name, **arguments)

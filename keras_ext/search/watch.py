@@ -14,7 +14,7 @@ import keras_tuner
 from keras_ext._checks import bad_argument, whole
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.callbacks.wording import one_line
-from keras_ext.search.atomic import whole_files, write_json
+from keras_ext.search.atomic import mend, whole_files, write_json
 from keras_ext.search.records import DIAGNOSIS, ENDED, Record, active, collect, in_order, number_of, parts, record_of, told_of, worst_score
 from keras_ext.search.view import View
 
@@ -67,6 +67,7 @@ def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, vi
         raise bad_argument("monitor", "a SaturationMonitor", monitor, error=TypeError)
     if isinstance(getattr(tuner.run_trial, "__self__", None), _Watch):
         raise ValueError("`tuner` is watched already. Watch it once.")
+    mend(tuner)
     _Watch(tuner, monitor, tuner.oracle.seed if seed is None else whole("seed", seed, 0), view).attach()
     return tuner
 

@@ -2,6 +2,10 @@
 
 import json
 import math
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import keras
@@ -311,3 +315,72 @@ def test_no_diagnosis_is_read_again_for_each_trial(tmp_path, monkeypatch):
     tuner.search(X, Y, validation_data=(X, Y), epochs=2, verbose=0)
     assert len(tuner.oracle.trials) == len(KINDS)
     assert read.count("diagnosis.json") == 0
+
+
+class Batches(keras.utils.PyDataset):
+    """The samples in batches of 32."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        return X[32 * i : 32 * i + 32], Y[32 * i : 32 * i + 32]
+
+
+@pytest.mark.parametrize("kind", ["PyDataset", pytest.param("tf.data", marks=pytest.mark.needs_tensorflow)])
+def test_a_search_over_a_dataset_is_watched_too(tmp_path, kind):
+    if kind == "PyDataset":
+        dataset = Batches()
+    else:
+        import tensorflow as tf
+
+        dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(32)
+    tuner = watch(grid(tmp_path / "t"), SaturationMonitor(dataset, on_critical="stop"))
+    tuner.search(dataset, validation_data=dataset, epochs=4, verbose=0)
+    ended = {r.hyperparameters["kind"]: (r.epochs, r.symptoms) for r in results(tuner)}
+    assert ended["well"] == (4, ())
+    assert ended["nan"] == (1, ("non_finite",))
+    assert ended["dead"][0] < 4
+    assert "dead_relu" in ended["dead"][1]
+
+
+SCRIPT = """
+import sys, keras, keras_tuner, numpy as np
+from keras_ext.callbacks import SaturationMonitor
+from keras_ext.search import results, watch
+
+x = np.random.default_rng(0).normal(size=(256, 4)).astype("float32")
+y = (x[:, 0] > 0).astype("int32")
+
+def build(hp):
+    bias = keras.initializers.Constant(hp.Choice("bias", [0.0, -50.0]))
+    hidden = keras.layers.Dense(hp.Int("units", 4, 32), "relu", bias_initializer=bias)
+    model = keras.Sequential([keras.Input((4,)), hidden, keras.layers.Dense(2, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+tuner = keras_tuner.RandomSearch(build, "val_accuracy", max_trials=4, seed=3, directory=sys.argv[1], project_name="p", overwrite=False)
+watch(tuner, SaturationMonitor(x, y, on_critical="stop"))
+tuner.search(x, y, validation_data=(x, y), epochs=30, verbose=0)
+for r in sorted(results(tuner), key=lambda r: r.number):
+    print("trial", r.number, r.score, r.epochs, r.symptoms, sorted(r.hyperparameters.items()))
+"""
+
+
+@pytest.mark.slow
+def test_a_users_own_script_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path):
+    words = [sys.executable, "-c", SCRIPT]
+    whole = subprocess.run([*words, str(tmp_path / "whole")], capture_output=True, text=True, check=True).stdout
+    process = subprocess.Popen([*words, str(tmp_path / "parts")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "parts/p/trial_1").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    first = (tmp_path / "parts/p/trial_0/diagnosis.json").read_bytes()
+    again = subprocess.run([*words, str(tmp_path / "parts")], capture_output=True, text=True, check=True).stdout
+    told = [line for line in again.splitlines() if line.startswith("trial")]
+    assert told == [line for line in whole.splitlines() if line.startswith("trial")]
+    assert len(told) == 4
+    assert (tmp_path / "parts/p/trial_0/diagnosis.json").read_bytes() == first
