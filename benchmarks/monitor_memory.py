@@ -27,7 +27,7 @@ def cases(effort: measure.Effort) -> Iterator[Case]:
 
 
 def _measure(kind: str, effort: measure.Effort) -> Figure:
-    rounds = 1 if effort.small else 3
+    rounds = 1
     rises: dict[str, list[float]] = {"step": [], "monitor": []}
     for _ in range(rounds):
         for name in rises:

@@ -49,7 +49,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         every: `"epoch"`, or a number of steps after each of which it looks instead.
         layers: names of the layers to look at; None for all.
         limits: the rules' limits.
-        on_critical: at a critical finding `"warn"` warns (of warnings `findings` alone tells), `"stop"` ends the training as EarlyStopping
+        on_critical: at a critical finding `"warn"` warns (of warnings `findings` alone tells), `"stop"` warns, unless there is an `on_finding`, and ends the training as EarlyStopping
             does (within an epoch Keras takes one execution of steps more, then ends that epoch with its validation), `"raise"` raises
             RuntimeError at once, after the report is written, and None only records it.
         patience: looks in a row, not counting those within the first epoch, for which a state must last while the loss does not fall,
@@ -287,5 +287,8 @@ class SaturationMonitor(keras.callbacks.Callback):
             warnings.warn(f"{critical[0]}{more}", stacklevel=2)
         elif self.on_critical == "stop":
             model.stop_training = True
+            # Who hears of each finding, as a watched search does, need not be told twice.
+            if self.on_finding is None:
+                warnings.warn(f"training stops: {critical[0]}{more}", stacklevel=2)
         elif self.on_critical == "raise":
             raise RuntimeError(f"{critical[0]}{more}")

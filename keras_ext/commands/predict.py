@@ -12,11 +12,14 @@ import numpy as np
 
 from keras_ext import _backend
 from keras_ext._checks import BadInput
+from keras_ext._standard_error import tell
 from keras_ext.callbacks.setting import BINARY, CHOICES, aims
 from keras_ext.callbacks.write import write_text
 from keras_ext.commands import model_file
+from keras_ext.layers import TableFeatures
+from keras_ext.layers._columns import Category
 from keras_ext.search.data.csv_file import columns_for, matrix_of
-from keras_ext.search.data.files import listed
+from keras_ext.search.data.files import existing, listed
 from keras_ext.search.data.images import SUFFIXES, image_files, read_images
 from keras_ext.search.data.npz import inputs_of, read_npz
 
@@ -72,7 +75,7 @@ def _inputs(path: Path, model: keras.Model, target: str | None) -> tuple[list[Pa
             raise BadInput(
                 f"{path}: is of images, the model takes {tuple(model.inputs[0].shape[1:])}. Give data as the model was trained on."
             )
-        paths = image_files(path) if path.is_dir() else [path]
+        paths = image_files(path) if path.is_dir() else [existing(path)]
         if not paths:
             raise BadInput(f"{path}: holds no image ({', '.join(SUFFIXES)}). Add some.")
         return paths, read_images(paths, shape)
@@ -81,7 +84,10 @@ def _inputs(path: Path, model: keras.Model, target: str | None) -> tuple[list[Pa
     if features is not None:
         if suffix != ".csv":
             raise BadInput(f"{path}: is no CSV file, of which the model needs the columns {listed(features.names)}. Give one.")
-        return [], features.encode(columns_for(path, features))
+        columns = columns_for(path, features)
+        encoded = features.encode(columns)
+        _tell_unknown(path, features, columns, encoded)
+        return [], encoded
     if suffix == ".csv":
         return [], model_file.shaped(matrix_of(path, target), model, path.name)
     if suffix == ".npz":
@@ -92,6 +98,18 @@ def _inputs(path: Path, model: keras.Model, target: str | None) -> tuple[list[Pa
             raise BadInput(f"{path}: the inputs are {x.dtype}, not numbers. Encode them as numbers first.")
         return [], model_file.shaped(x.astype("float32"), model, path.name)
     raise BadInput(f"{path}: is neither .csv nor .npz, nor images. Save the data as one of them.")
+
+
+def _tell_unknown(path: Path, features: TableFeatures, columns: dict[str, np.ndarray], encoded: np.ndarray) -> None:
+    """Say which categories the model never saw, since it predicts all the same."""
+    for column, codes in zip(features.columns, encoded.T, strict=True):
+        unknown = np.flatnonzero(codes < 0)
+        if isinstance(column, Category) and len(unknown):
+            first = columns[column.name][unknown[0]]
+            tell(
+                f'{path}: column "{column.name}": {len(unknown)} of {len(codes)} values were not in training, first "{first}" in line '
+                f"{unknown[0] + 2}; the model takes them for unknown."
+            )
 
 
 def _columns(model: keras.Model, predicted: np.ndarray, all_of_them: bool) -> dict[str, Sequence[object]]:

@@ -95,7 +95,8 @@ def search(output: str | None, resume: bool, batch_sizes: str | None, **options:
         if output is None:
             raise BadInput("--resume needs the folder of the search. Give it with --output FOLDER.")
         stored = stored_settings(output)
-    settings = _settings({k: stored[k] for k in given if k in stored}, given)
+    # Only when it is asked for: it is what this run ends with, not what the search is made of.
+    settings = _settings({k: stored[k] for k in given if k in stored and k != "refit"}, given)
     if settings.tuner == "hyperband" and options["trials"] is not None:
         raise BadInput(
             f"--trials {options['trials']} has no effect with --tuner hyperband, which sets the number itself. Leave it out; --epochs "

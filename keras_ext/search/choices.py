@@ -133,16 +133,16 @@ def optimizer(hp: Any, name: str = "optimizer") -> keras.optimizers.Optimizer:
 
 
 def batch_size(hp: Any, samples: int, name: str = "batch_size", sizes: Sequence[int] = (16, 32, 64, 128)) -> int:
-    """Choose a batch size, from 16 to 128 or of `sizes`, as far as the data has as many samples twice.
+    """Choose a batch size, from 16 to 128 or of `sizes`, as far as the data has as many samples twice; half of them where none fits.
 
     A GPU computes larger batches in the time of small ones: give `sizes` up to some thousands there.
 
     >>> import keras_tuner
     >>> batch_size(keras_tuner.HyperParameters(), samples=1000), batch_size(keras_tuner.HyperParameters(), samples=20)
-    (16, 8)
+    (16, 10)
     >>> batch_size(keras_tuner.HyperParameters(), samples=1000, sizes=(256, 512, 1024))
     256
     """
     whole("samples", samples)
-    fitting = [size for size in wholes("sizes", sizes) if 2 * size <= samples] or [max(1, min(8, samples // 2))]
+    fitting = [size for size in wholes("sizes", sizes) if 2 * size <= samples] or [max(1, samples // 2)]
     return hp.Choice(name, fitting)

@@ -153,15 +153,15 @@ def active(hyperparameters: Any) -> dict[str, Any]:
 
 
 def in_words(hyperparameters: dict[str, Any]) -> str:
-    """Return hyperparameters in a few words: what was not chosen is left out, and `rate_adam` beside `optimizer adam` is called `rate`.
+    """Return hyperparameters in a few words: `none` is left out, and `rate_adam` beside `optimizer adam` is called `rate`.
 
     >>> in_words({"optimizer": "adam", "rate_adam": 0.00123456, "clipping": "none", "dropout": 0.0, "layers": 2})
-    'optimizer adam, rate 0.001235, layers 2'
+    'optimizer adam, rate 0.001235, dropout 0, layers 2'
     """
     endings = tuple(f"_{v}" for v in hyperparameters.values() if isinstance(v, str))
     words = []
     for name, value in hyperparameters.items():
-        if value == "none" or (isinstance(value, float) and value == 0.0):
+        if value == "none":
             continue
         ending = next((e for e in endings if name.endswith(e)), "")
         words.append(f"{name.removesuffix(ending)} {value:.4g}" if isinstance(value, float) else f"{name.removesuffix(ending)} {value}")

@@ -12,6 +12,7 @@ import keras
 from rich.console import Console
 
 from keras_ext import _backend
+from keras_ext._checks import BadInput
 from keras_ext._standard_error import redirect
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search.atomic import write_json
@@ -74,7 +75,8 @@ def run(
         source: where the data came from, kept in `search.json` so that the command line finds it again.
 
     Raises:
-        BadInput: `output` holds a search and `resume` is False, or holds another one than `settings` and `table` say.
+        BadInput: `output` holds a search and `resume` is False, or holds another one than `settings` and `table` say; the samples are too
+            few for a test or the batch sizes.
 
     Example:
         >>> import tempfile
@@ -87,6 +89,9 @@ def run(
     settings = settings or Settings()
     output = Path(output)
     split = table.split(settings.validation, settings.seed, settings.test)
+    if settings.batch_sizes != Settings.batch_sizes and 2 * min(settings.batch_sizes) > len(split.y):
+        told = ", ".join(map(str, settings.batch_sizes))
+        raise BadInput(f"--batch-sizes {told}: none fits twice into the {len(split.y)} samples of training. Give smaller ones.")
     claim(output, settings, table, resume, source or {})
     if redirect is not None:
         redirect.into(output / LOG)

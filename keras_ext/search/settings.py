@@ -87,7 +87,7 @@ def claim(output: Path, settings: Settings, table: Table, resume: bool, source: 
         if not output.is_dir():
             raise BadInput(f"{output}: is a file, not a folder. Give another --output.")
         if (output / SETTINGS).is_file():
-            raise BadInput(f"{output}: holds a search. Add --resume to go on with it, or give another --output.")
+            raise BadInput(f"{output}: holds a search. Add --resume (resume=True in Python) to go on with it, or give another --output.")
         raise BadInput(f"{output}: holds other files. Give another --output.")
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.findings import by_layer, examine, worst
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Activation, Look, Output, Weight
@@ -237,3 +238,9 @@ def test_log_numbers_of_single_layers_are_of_those_that_can_saturate_or_die():
     layers = [HEALTHY, replace(HEALTHY, layer="h2", kind="relu", saturated=0.0, dead=0.2), replace(SICK, layer="out", is_output=True)]
     assert by_layer(look(activations=layers)) == {"saturation/h1": 0.1, "dead/h2": 0.2}
     assert by_layer(look(math.nan, activations=layers)) == {"saturation/h1": 1.0, "dead/h2": 1.0}
+
+
+@pytest.mark.parametrize(("step", "epoch", "when"), [(0, 0, "before the first step"), (10, 0, "step 10"), (90, 2, "epoch 2")])
+def test_a_finding_says_when_it_was_made(step, epoch, when):
+    finding = Finding("saturated", "warning", "h1", step, epoch, 0.9, 0.5, "Use relu.")
+    assert str(finding) == f'warning: saturated in layer "h1", {when}. Use relu.'

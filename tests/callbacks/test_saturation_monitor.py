@@ -114,9 +114,19 @@ def test_what_happens_at_a_critical_finding(on_critical):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         history = model.fit(x, y, epochs=9, verbose=0, callbacks=[monitor])
-    told = [w for w in caught if "poor initialization" in str(w.message)]
-    assert len(told) == (1 if on_critical == "warn" else 0)
+    told = [str(w.message) for w in caught if "poor initialization" in str(w.message)]
+    assert [text.split(":")[0] for text in told] == {"warn": ["critical"], "stop": ["training stops"], None: []}[on_critical]
     assert len(history.epoch) == (2 if on_critical == "stop" else 9)
+
+
+def test_who_hears_of_each_finding_is_not_warned_of_the_stop():
+    x, y = data()
+    heard = []
+    monitor = SaturationMonitor(x, y, on_critical="stop", on_finding=heard.append)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        network(bias=keras.initializers.Constant(-30.0)).fit(x, y, epochs=9, verbose=0, callbacks=[monitor])
+    assert "critical" in {f.severity for f in heard}
 
 
 def test_a_copy_hears_through_the_function_it_was_given():

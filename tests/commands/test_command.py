@@ -144,7 +144,7 @@ def prepared(folder):
 
 
 MISTAKES = {
-    "--data no.csv": "no.csv: no such file. Check the path given to --data.",
+    "--data no.csv": "no.csv: no such file. Check the path.",
     "--data good.txt": "good.txt: is neither .npz nor .csv, nor a folder of images. Save the data as one of them.",
     "--data text.csv": 'text.csv: column "b" holds numbers, but text in line 5 ("red"). Mend or remove that line.',
     "--data gap.csv": 'gap.csv: column "b" has no finite number in line 6 (empty). Fill or remove that line.',
@@ -162,6 +162,7 @@ MISTAKES = {
     ),
     "--test 0.7": "--test must be a number in [0, 0.5), got 0.7.",
     "--batch-sizes 16,many": "--batch-sizes must be whole numbers with commas between them, got 16,many.",
+    "--data good.csv --batch-sizes 256,512": "--batch-sizes 256, 512: none fits twice into the 24 samples of training. Give smaller ones.",
     "--batch-sizes 0": "--batch-sizes must be a sequence of positive whole numbers, got (0,).",
     "--mixed-precision int8": "--mixed-precision must be one of None, 'float16', 'bfloat16', got 'int8'.",
     "--data good.csv --categories a,color": 'good.csv: no column "color". Name one of "a", "b", "kind" with --categories.',
@@ -172,7 +173,7 @@ MISTAKES = {
     "--data pictures --task regression": "pictures: is a folder of images, whose folders are classes. Leave --task regression out.",
     "--data pictures": "pictures: needs a folder of images for each of two classes or more, found 0. Sort the images so.",
     "--zzz": "no such option --zzz. See keras-ext search --help.",
-    "--output taken": "taken: holds a search. Add --resume to go on with it, or give another --output.",
+    "--output taken": "taken: holds a search. Add --resume (resume=True in Python) to go on with it, or give another --output.",
     "--output mine": "mine: is a file, not a folder. Give another --output.",
     "--output new --resume": "new: holds no search to resume. Leave --resume out to start one there.",
     "--resume": "--resume needs the folder of the search. Give it with --output FOLDER.",

@@ -196,7 +196,7 @@ MISTAKES = {
     "no.keras": "no.keras: no such file. Give a model saved as .keras.",
     "net.h5 --data good.csv": "net.h5: is no .keras file. Save the model with model.save('model.keras').",
     "net.keras": "--data is needed: the file of inputs and targets. It can be left out for a model in the folder of a search.",
-    "net.keras --data no.csv": "no.csv: no such file. Check the path given to --data.",
+    "net.keras --data no.csv": "no.csv: no such file. Check the path.",
     "net.keras --data good.csv --target size": 'good.csv: no column "size". Name one of "a", "b", "c", "d", "kind" with --target.',
     "net.keras --data narrow.csv": "narrow.csv: a sample has shape (3,), the model takes (4,). Give data as the model was trained on.",
     "net.keras --data two.csv": "two.csv: has 2 classes, the model 3. Give their numbers from 0, or a file with all of them.",

@@ -221,13 +221,22 @@ def test_what_cannot_be_learnt_is_refused(data, message):
     assert layer.columns == ()
 
 
+def test_text_that_is_a_number_is_one_where_numbers_were_learnt():
+    layer = adapted({"n": [0.0, 2.0], "c": ["1", "2"]})
+    wanted = layer.encode({"n": [3.0, 0.5], "c": ["2", "1"]})
+    np.testing.assert_array_equal(layer.encode({"n": ["3", " 0.5"], "c": ["2", "1"]}), wanted)
+    np.testing.assert_array_equal(layer.encode({"n": ["3", 0.5], "c": ["2", "1"]}), wanted)
+    np.testing.assert_array_equal(layer.encode({"n": np.array(["3.0", "5e-1"]), "c": ["2", "1"]}), wanted)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         ({"n": [1]}, "`table` must be a dict with all columns that were learnt, got ['n']. Add 'c', 'd'."),
         ({"n": [1], "c": ["a"], "d": ["a", "b"]}, "`table` must be a dict of columns of one length, got {'n': 1, 'c': 1, 'd': 2}. "),
-        ({"n": ["1"], "c": ["a"], "d": ["a"]}, "`table['n'][0]` must be a number, got '1'. "),
-        ({"n": np.array(["1"]), "c": ["a"], "d": ["a"]}, "`table['n'][0]` must be a number, got '1'. "),
+        ({"n": ["1x"], "c": ["a"], "d": ["a"]}, "`table['n'][0]` must be a number, got '1x'. "),
+        ({"n": np.array([""]), "c": ["a"], "d": ["a"]}, "`table['n'][0]` must be a number, got ''. "),
+        ({"n": ["nan"], "c": ["a"], "d": ["a"]}, "`table['n'][0]` must be a finite number, got nan. "),
         ({"n": [NAN], "c": ["a"], "d": ["a"]}, "`table['n'][0]` must be a finite number, got nan. "),
         ({"n": [1e39], "c": ["a"], "d": ["a"]}, "`table['n'][0]` must be a number that float32 can hold after - 1.0, / 1.0, got 1e+39. "),
         ({"n": [1], "c": ["a"], "d": [None]}, "`table['d'][0]` must be text or a number, got None. Fill gaps with text"),

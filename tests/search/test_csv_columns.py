@@ -38,7 +38,8 @@ def test_numbers_name_categories_where_it_is_asked_for(tmp_path):
 
 @pytest.mark.parametrize(
     "cell",
-    ["2024-01-31", "2024-01-31 10:15", "2024-01-31T10:15:00Z", "2024/1/31", "31.1.2024", "1/31/24", "1/31/2024 10:15", "10:15", "9:05 PM",
+    ["2024-01-31", "2024-01", "2024-01-31 10:15", "2024-01-31T10:15:00Z",
+     "2024/1/31", "31.1.2024", "1/31/24", "1/31/2024 10:15", "10:15", "9:05 PM",
      "31 Jan 2024", "January 31, 2024", "31-Jan-24"],
 )  # fmt: skip
 def test_dates_and_times_are_refused(tmp_path, cell):
@@ -61,9 +62,40 @@ def test_names_and_free_text_are_refused(tmp_path):
 
 
 def test_a_column_is_of_numbers_if_more_than_half_of_it_are(tmp_path):
-    with pytest.raises(BadInput, match='column "size" holds numbers, but text in line 2 \\("big"\\)'):
+    with pytest.raises(BadInput, match='column "size" holds numbers, but text in line 2 \\("big"\\) and 18 more'):
         load_csv(people(tmp_path, size=["big"] * 19 + list(range(21))))
     assert load_csv(people(tmp_path, size=["big"] * 20 + [1, 2] * 10)).x["size"].dtype.kind == "U"
+
+
+@pytest.mark.parametrize("cell", ["45%", "1,250", "1,250.50", "$99", "12.5 €", "1 250 000", "0,75"])
+def test_numbers_with_signs_are_refused(tmp_path, cell):
+    rows = [f'"{cell}"'] * 21 + ["", "none", *["7"] * 17]
+    for arguments in ({}, {"target": "share"}):
+        with pytest.raises(BadInput) as raised:
+            load_csv(people(tmp_path, share=[f'"{cell}"'] * 40 if arguments else rows), **arguments)
+        assert f'column "share" holds numbers with signs ("{cell}"). Write them plainly' in str(raised.value)
+    assert load_csv(people(tmp_path, share=rows), categories=["share"]).x["share"][0] == cell
+
+
+def test_whole_numbers_name_the_same_category_however_they_are_written(tmp_path):
+    codes = ["4", "4.0", "5", "04"] * 10
+    assert load_csv(people(tmp_path, code=codes), categories=["code"]).x["code"].tolist() == ["4", "4", "5", "04"] * 10
+    table = load_csv(people(tmp_path, code=codes), target="code")
+    assert table.classes == ("4", "5")
+
+
+def test_gaps_and_text_among_numbers_are_counted(tmp_path):
+    with pytest.raises(BadInput, match='column "size" has no finite number in line 4 \\(empty\\) and 2 more'):
+        load_csv(people(tmp_path, size=[1, 2, "", "", "nan", *range(35)]))
+    with pytest.raises(BadInput, match='column "size" holds numbers, but text in line 2 \\("big"\\) and 1 more'):
+        load_csv(people(tmp_path, size=["big", "small", *range(38)]))
+
+
+def test_a_file_with_tabs_is_told(tmp_path):
+    path = people(tmp_path)
+    path.write_text(path.read_text().replace(",", "\t"))
+    with pytest.raises(BadInput, match="its values are separated by tabs"):
+        load_csv(path)
 
 
 def test_a_column_of_gaps_alone_is_refused(tmp_path):

@@ -47,7 +47,7 @@ def test_images_are_brought_to_one_size_and_have_three_channels_if_one_has_colou
 
 
 def test_what_cannot_be_used_is_told(tmp_path):
-    with pytest.raises(BadInput, match=r"no such folder\. Check the path given to --data"):
+    with pytest.raises(BadInput, match=r"no such folder\. Check the path\."):
         load_images(tmp_path / "none")
     (tmp_path / "cats").mkdir()
     with pytest.raises(BadInput, match="needs a folder of images for each of two classes or more, found 1"):
@@ -56,7 +56,7 @@ def test_what_cannot_be_used_is_told(tmp_path):
     with pytest.raises(BadInput, match=r"cats: holds no image \(\.png, .*\)\. Add some, or remove the folder\."):
         load_images(tmp_path)
     (tmp_path / "cats/1.png").write_text("no image")
-    with pytest.raises(BadInput, match=r"1\.png: cannot be read as an image \(.*\)\. Mend or remove the file\."):
+    with pytest.raises(BadInput, match=r"1\.png: cannot be read as an image\. Mend or remove the file\."):
         load_images(tmp_path)
     with pytest.raises(BadInput, match=r"1\.png: cannot be read as an image"):
         load_images(tmp_path, channels=1)

@@ -88,7 +88,12 @@ def test_another_search_in_the_same_folder_is_refused_and_nothing_is_lost(tmp_pa
     run(table(), tmp_path / "s", Settings(trials=1, epochs=1))
     files = {p: p.read_bytes() for p in sorted((tmp_path / "s").rglob("*")) if p.is_file()}
     for settings, resume, data, message in (
-        (Settings(trials=1, epochs=1), False, table(), "holds a search. Add --resume to go on with it, or give another --output."),
+        (
+            Settings(trials=1, epochs=1),
+            False,
+            table(),
+            "holds a search. Add --resume (resume=True in Python) to go on with it, or give another --output.",
+        ),
         (Settings(trials=2, epochs=2), True, table(), "holds a search with epochs 1, got 2. Give what it began with, or another --output."),
         (Settings(trials=2, epochs=1), True, table(60), "holds a search on other data, or with another target."),
     ):
@@ -164,7 +169,7 @@ def test_diagnoses_and_hyperparameters_read_as_words():
     assert diagnosis_of(found) == "critical: dead relu (b, ...)"
     assert diagnosis_of(found[:1]) == "warning: saturated (a)"
     assert in_words({"act": "relu", "init_relu": "he", "drop": 0.0, "n": 3, "rate": 0.0123456, "clip": "none"}) == (
-        "act relu, init he, n 3, rate 0.01235"
+        "act relu, init he, drop 0, n 3, rate 0.01235"
     )
 
 

@@ -15,9 +15,12 @@ from keras_ext.search.data.files import existing, listed
 from keras_ext.search.data.table import Table, make_table
 
 _DATE = re.compile(
-    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})( .*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[APap][Mm])?"
+    r"\d{4}-\d{2}"
+    r"|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})( .*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[APap][Mm])?"
     r"|\d{1,2}\.?[ -][A-Za-z]{3,9}\.?,?[ -]\d{2,4}|[A-Za-z]{3,9}\.? \d{1,2},? \d{4}"
 )
+# Numbers with what no number has: thousands apart, a unit.
+_DECORATED = re.compile(r"[$€£]? ?-?\d{1,3}([,' ]\d{3})+(\.\d+)?|[$€£] ?-?\d+(\.\d+)?|-?\d+([.,]\d+)? ?[%$€£]|-?\d+,\d+")
 # More different texts than this, and on average fewer than two lines for each: names or free text.
 _MANY_TEXTS = 20
 
@@ -67,7 +70,10 @@ def columns_for(path: str | Path, features: Any) -> dict[str, np.ndarray]:
     missing = [name for name in kinds if name not in columns]
     if missing:
         raise BadInput(f"{path}: has no column {listed(missing)}, which the model was trained on; found {listed(columns)}. Add it.")
-    return {name: np.asarray(columns[name]) if is_text else _numbers(path, name, columns[name]) for name, is_text in kinds.items()}
+    return {
+        name: np.asarray([_category(cell) for cell in columns[name]]) if is_text else _numbers(path, name, columns[name])
+        for name, is_text in kinds.items()
+    }
 
 
 def matrix_of(path: str | Path, without: str | None = None) -> np.ndarray:
@@ -100,6 +106,8 @@ def read_csv(path: str | Path) -> dict[str, list[str]]:
     header, body = [name.strip() for name in rows[0]], rows[1:]
     if len(header) == 1 and ";" in header[0]:
         raise BadInput(f"{path}: its values are separated by semicolons. Save it again with commas.")
+    if any("\t" in name for name in rows[0]):
+        raise BadInput(f"{path}: its values are separated by tabs. Save it again with commas.")
     if all(_number(name) is not None for name in header):
         raise BadInput(f"{path}: the first line holds numbers, not names. Put a line with the columns' names on top.")
     if "" in header:
@@ -124,13 +132,33 @@ def _input(path: Path, name: str, cells: Sequence[str], as_category: bool) -> np
             f'{path}: column "{name}" holds dates or times ("{filled[0]}"). Put numbers in their place that mean something for the '
             "target, such as the month, the weekday or days since a day, or remove the column."
         )
+    if not as_category:
+        _refuse_decorated(path, name, filled)
     different = len(set(cells))
     if different > _MANY_TEXTS and 2 * different > len(cells):
         raise BadInput(
             f'{path}: column "{name}" holds {different} different texts in {len(cells)} lines: names or free text, which say nothing of '
             "new samples. Remove the column, or group the texts."
         )
-    return np.asarray(cells)
+    return np.asarray([_category(cell) for cell in cells])
+
+
+def _category(cell: str) -> str:
+    """Return the name of a category: 4 for 4.0, which is how some programs write whole numbers beside gaps.
+
+    >>> _category("4.0"), _category("0150"), _category("4.05")
+    ('4', '0150', '4.05')
+    """
+    return cell.removesuffix(".0") if cell.removesuffix(".0").isdecimal() else cell
+
+
+def _refuse_decorated(path: Path, name: str, filled: Sequence[str]) -> None:
+    decorated = [cell for cell in filled if _DECORATED.fullmatch(cell) and _number(cell) is None]
+    if 2 * len(decorated) > len(filled):
+        raise BadInput(
+            f'{path}: column "{name}" holds numbers with signs ("{decorated[0]}"). Write them plainly: no unit, nothing between thousands, '
+            "a point before decimals."
+        )
 
 
 def _number(cell: str) -> float | None:
@@ -141,15 +169,22 @@ def _number(cell: str) -> float | None:
 
 
 def _numbers(path: Path, name: str, cells: Sequence[str]) -> np.ndarray:
-    values = []
-    for line, cell in enumerate(cells, start=2):
-        value = _number(cell)
-        if cell == "" or (value is not None and not math.isfinite(value)):
-            raise BadInput(f'{path}: column "{name}" has no finite number in line {line} ({cell or "empty"}). Fill or remove that line.')
-        if value is None:
-            raise BadInput(f'{path}: column "{name}" holds numbers, but text in line {line} ("{cell[:20]}"). Mend or remove that line.')
-        values.append(value)
+    values = [_number(cell) for cell in cells]
+    text = [i for i, (cell, value) in enumerate(zip(cells, values, strict=True)) if cell and value is None]
+    if text:
+        cell, line = cells[text[0]][:20], text[0] + 2
+        if 2 * len(text) > len(cells):
+            raise BadInput(f'{path}: column "{name}" holds text ("{cell}" in line {line}) where numbers are needed. Remove the column.')
+        raise BadInput(f'{path}: column "{name}" holds numbers, but text in line {line} ("{cell}"){_more(text)}. Mend or remove that line.')
+    gaps = [i for i, value in enumerate(values) if value is None or not math.isfinite(value)]
+    if gaps:
+        cell, line = cells[gaps[0]] or "empty", gaps[0] + 2
+        raise BadInput(f'{path}: column "{name}" has no finite number in line {line} ({cell}){_more(gaps)}. Fill or remove that line.')
     return np.asarray(values, "float64")
+
+
+def _more(places: Sequence[int]) -> str:
+    return f" and {len(places) - 1} more" if len(places) > 1 else ""
 
 
 def _target(path: Path, name: str, cells: Sequence[str]) -> np.ndarray:
@@ -157,4 +192,6 @@ def _target(path: Path, name: str, cells: Sequence[str]) -> np.ndarray:
     if "" in cells:
         raise BadInput(f'{path}: column "{name}" is empty in line {cells.index("") + 2}. Remove that line.')
     values = [_number(cell) for cell in cells]
+    if None in values:
+        _refuse_decorated(path, name, cells)
     return np.asarray(cells) if None in values else np.asarray(values, "float64")

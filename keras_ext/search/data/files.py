@@ -16,7 +16,7 @@ def existing(path: str | Path) -> Path:
     if path.is_dir():
         raise BadInput(f"{path}: is a folder. Give a .npz or .csv file.")
     if not path.is_file():
-        raise BadInput(f"{path}: no such file. Check the path given to --data.")
+        raise BadInput(f"{path}: no such file. Check the path.")
     return path
 
 

@@ -33,7 +33,7 @@ def load_images(folder: str | Path, size: Sequence[int] = (32, 32), channels: in
     if len(size) != 2 or any(not isinstance(n, int) or n < 1 for n in size):
         raise bad_argument("size", "height and width, two positive whole numbers", size)
     if not folder.is_dir():
-        raise BadInput(f"{folder}: no such folder. Check the path given to --data.")
+        raise BadInput(f"{folder}: no such folder. Check the path.")
     kinds = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
     if len(kinds) < 2:
         raise BadInput(f"{folder}: needs a folder of images for each of two classes or more, found {len(kinds)}. Sort the images so.")
@@ -79,4 +79,6 @@ def _mode(path: Path) -> str:
 
 
 def _unreadable(path: Path, error: Exception) -> BadInput:
-    return BadInput(f"{path}: cannot be read as an image ({one_line(error)}). Mend or remove the file.")
+    # Of a file that is none, the error tells nothing but the name of the object that read it.
+    why = "" if isinstance(error, UnidentifiedImageError) else f" ({one_line(error)})"
+    return BadInput(f"{path}: cannot be read as an image{why}. Mend or remove the file.")

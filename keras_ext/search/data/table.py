@@ -174,14 +174,19 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto") -> Table:
         return Table(x, y.astype("float64"), None, name)
     labels, numbers, counts = np.unique(y, return_inverse=True, return_counts=True)
     if len(labels) == 1:
-        raise BadInput(f"{name}: the target has a single class, {labels[0]}: there is nothing to tell apart. Name another target.")
-    if counts.min() < 2:
-        rare = labels[counts.argmin()]
         raise BadInput(
-            f"{name}: class {rare} has one sample; training and validation need one each. "
-            "Add samples, remove the class, or use --task regression."
+            f"{name}: the target has a single class, {_class_name(labels[0])}: there is nothing to tell apart. Name another target."
         )
-    return Table(x, numbers.astype("int32"), tuple(str(label) for label in labels), name)
+    if counts.min() < 2:
+        rare = _class_name(labels[counts.argmin()])
+        instead = ", remove the class, or use --task regression" if numeric else " or remove the class"
+        raise BadInput(f"{name}: class {rare} has one sample; training and validation need one each. Add samples{instead}.")
+    return Table(x, numbers.astype("int32"), tuple(map(_class_name, labels)), name)
+
+
+def _class_name(label: Any) -> str:
+    """Return a class's name: 4 for 4.0, as a CSV file knows no whole numbers."""
+    return str(int(label)) if isinstance(label, float | np.floating) and float(label).is_integer() else str(label)
 
 
 def _finite(name: str, x: np.ndarray) -> np.ndarray:
