@@ -59,13 +59,23 @@ def peak(part: str, name: str, jit: bool, small: bool) -> float:
     model.train_on_batch(*batch)
     if keras.backend.backend() == "jax":
         return _jax_peak(model, batch)
-    # What building and compiling took is given back first, and the high-water mark set to what is left.
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
+    # What building and compiling took is given back first.
+    lower_mark()
     for _ in range(_STEPS):
         model.train_on_batch(*batch)
-    mark = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(mark.split()[1]) * 1024 / _MB
+    return mark()
+
+
+def lower_mark() -> None:
+    """Set the high-water mark of this process's resident memory to what it needs now."""
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def mark() -> float:
+    """Return the high-water mark in MB."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024 / _MB
 
 
 def _jax_peak(model: Any, batch: Any) -> float:

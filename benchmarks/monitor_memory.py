@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.figure import Case, Figure
+from benchmarks.memory import lower_mark, mark
 from keras_ext.callbacks import SaturationMonitor
 
 SAMPLES = 256
@@ -50,14 +50,16 @@ def rise(kind: str, what: str) -> float:
     model, x = _network(kind)
     y = np.random.default_rng(0).integers(0, 10, len(x), dtype="int32")
     model.compile("adam", "sparse_categorical_crossentropy")
+    lower_mark()  # a child begins with its parent's
     model.fit(x[:64], y[:64], batch_size=32, verbose=0)
-    before = _peak()
+    before = mark()
     if what == "step":
         model.fit(x, y, batch_size=SAMPLES, epochs=2, verbose=0)
     else:
         monitor = SaturationMonitor(x, y, probe_size=SAMPLES, on_critical=None)
         model.fit(x[:64], y[:64], batch_size=32, epochs=2, verbose=0, callbacks=[monitor])
-    return max(_peak() - before, 0.1)
+    # No ratio can be taken of nothing.
+    return max(mark() - before, 0.1)
 
 
 def _network(kind: str) -> tuple[Any, np.ndarray]:
@@ -71,11 +73,6 @@ def _network(kind: str) -> tuple[Any, np.ndarray]:
     else:
         hidden = [keras.layers.Dense(shape[0], "relu") for _ in range(100 if kind == KINDS[1] else 8)]
     return keras.Sequential([keras.Input(shape), *hidden, keras.layers.Dense(10, "softmax")]), x
-
-
-def _peak() -> float:
-    """Return the peak of this process's resident memory in MB (Linux counts in KiB, macOS in bytes)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 if __name__ == "__main__":

@@ -49,9 +49,9 @@ class SaturationMonitor(keras.callbacks.Callback):
         every: `"epoch"`, or a number of steps after each of which it looks instead.
         layers: names of the layers to look at; None for all.
         limits: the rules' limits.
-        on_critical: at a critical finding `"warn"` warns (of warnings `findings` alone tells), `"stop"` warns, unless there is an `on_finding`, and ends the training as EarlyStopping
-            does (within an epoch Keras takes one execution of steps more, then ends that epoch with its validation), `"raise"` raises
-            RuntimeError at once, after the report is written, and None only records it.
+        on_critical: at a critical finding `"warn"` warns (of warnings `findings` alone tells), `"stop"` warns, unless there is an
+            `on_finding`, and ends the training as EarlyStopping does (within an epoch Keras takes one execution of steps more, then ends
+            that epoch with its validation), `"raise"` raises RuntimeError at once, after the report is written, and None only records it.
         patience: looks in a row, not counting those within the first epoch, for which a state must last while the loss does not fall,
             to be critical. Values that are not finite are critical at once.
         probe_size: samples to look at; drawn from `x` with `seed`. Of a model of large feature maps, whose watched layers put out more than
