@@ -39,9 +39,11 @@ def layer_table(heading: str, look: Look, findings: Sequence[Finding], columns: 
     rows = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
         if i in (0, len(columns) - 1):
-            rows.add_column(column, overflow="fold", min_width=12)
+            # The last holds the longest word of a symptom.
+            rows.add_column(column, overflow="fold", min_width=16 if i else 12)
         else:
-            rows.add_column(column.replace(" ", "\n", 1), justify="right", no_wrap=True)
+            # Wide enough for a number; "not finite" may take two lines.
+            rows.add_column(column.replace(" ", "\n", 1), justify="right", min_width=max(7, *map(len, column.split())))
     states = layer_states(look)
     for state, name in zip(states, short_names([s.layer for s in states]), strict=True):
         numbers = cells(state, look)

@@ -150,3 +150,13 @@ def test_the_verdict_counts_a_finding_once(made_looks):
 def test_numbers_for_people():
     assert [share(v) for v in (0.005, 0.994, 0.996, 1.0, math.inf)] == ["<1%", ">99%", ">99%", "100%", "inf"]
     assert [number(v) for v in (1e-3, 9999.0, 1e4, -2.5e-12, 3e38)] == ["0.001", "9999", "1e4", "-2.5e-12", "3e38"]
+
+
+def test_a_table_of_a_sick_network_fits_a_terminal_of_80_columns(made_looks):
+    looks, findings = made_looks(sick=True)
+    poor = replace(findings[0], symptom="poor_initialization", severity="critical")
+    text = shown(looks, [*findings, poor], width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "initialization" in text
+    assert {"not", "finite"} <= set(text.split())
+    assert "…" not in text
