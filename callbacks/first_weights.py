@@ -10,7 +10,10 @@ from keras_ext.callbacks.look import Look, Weight
 _BIASES = ("bias", "beta")
 # Steps after which the scale of a normalized kernel is judged.
 _SETTLED = 10
-_MEND = "initializers.HeNormal suits relu, initializers.GlorotUniform tanh; initializers.initialize(model, 'auto') draws all anew."
+_MEND = (
+    "initializers.HeNormal suits relu, initializers.GlorotUniform tanh, initializers.FanInUniform sigmoid; "
+    "initializers.initialize(model, 'auto') draws all anew."
+)
 
 
 def poor_initializations(look: Look, limits: Limits) -> Iterator[State]:

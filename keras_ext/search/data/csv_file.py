@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_ext._checks import BadInput
 from keras_ext.callbacks.wording import one_line
+from keras_ext.layers._columns import Category
 from keras_ext.search.data.files import existing, listed
 from keras_ext.search.data.table import Table, make_table
 
@@ -66,7 +67,7 @@ def columns_for(path: str | Path, features: Any) -> dict[str, np.ndarray]:
         BadInput: a column is missing, or holds text where there were numbers.
     """
     columns, path = read_csv(path), Path(path)
-    kinds = {column.name: hasattr(column, "vocabulary") for column in features.columns}
+    kinds = {column.name: isinstance(column, Category) for column in features.columns}
     missing = [name for name in kinds if name not in columns]
     if missing:
         raise BadInput(f"{path}: has no column {listed(missing)}, which the model was trained on; found {listed(columns)}. Add it.")

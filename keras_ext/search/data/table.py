@@ -112,12 +112,8 @@ class Table:
         return kept, apart
 
     def _taken(self, samples: np.ndarray) -> Inputs:
-        return taken(self.x, samples)
-
-
-def taken(x: Inputs, samples: Any) -> Inputs:
-    """Return these samples of an array, or of columns."""
-    return x[samples] if isinstance(x, np.ndarray) else {name: column[samples] for name, column in x.items()}
+        x = self.x
+        return x[samples] if isinstance(x, np.ndarray) else {name: column[samples] for name, column in x.items()}
 
 
 def joined(first: Inputs, second: Inputs) -> Inputs:
