@@ -135,6 +135,7 @@ def test_images_are_told_by_their_files(tmp_path):
     assert alone["prediction"] == loaded.layers[-1].decode(loaded.predict(x, verbose=0))[0]
 
 
+@pytest.mark.slow
 def test_a_search_on_shaped_arrays_keeps_their_shape(tmp_path):
     x = RNG.normal(size=(40, 3, 2)).astype("float32")
     np.savez(tmp_path / "data.npz", x=x, y=(x[:, 0, 0] > 0).astype(int))

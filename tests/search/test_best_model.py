@@ -130,6 +130,7 @@ def test_the_best_network_is_trained_again_on_training_and_validation(refitted):
     assert int(new.optimizer.iterations) == (trial["best_step"] + 1) * batches
 
 
+@pytest.mark.slow
 def test_no_test_and_no_score(tmp_path):
     result = run(make_table(*columns(60), "people"), tmp_path / "s", Settings(trials=1, epochs=1, test=0.0))
     assert result.test_score is None
@@ -148,7 +149,7 @@ def test_numbers_to_predict_are_tested_in_their_own_unit(tmp_path):
     assert result.test_score == pytest.approx(r2, abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kind", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_a_search_in_half_precision(tmp_path, kind):
     result = run(make_table(*columns(100), "people"), tmp_path / "s", Settings(trials=1, epochs=2, mixed_precision=kind, batch_sizes=(20,)))
     assert keras.config.dtype_policy().name == "float32"
