@@ -54,7 +54,7 @@ def load_csv(
     if target in categories:
         raise BadInput(f'{path}: column "{target}" is the target, not an input. Leave it out of --categories.')
     if features is not None:
-        inputs = columns_for(path, features)
+        inputs = _known_columns(path, columns, features)
     else:
         inputs = {name: _input(path, name, cells, name in categories) for name, cells in columns.items() if name != target}
     return make_table(inputs, _target(path, target, columns[target]), path.name, task)
@@ -66,7 +66,10 @@ def columns_for(path: str | Path, features: Any) -> dict[str, np.ndarray]:
     Raises:
         BadInput: a column is missing, or holds text where there were numbers.
     """
-    columns, path = read_csv(path), Path(path)
+    return _known_columns(Path(path), read_csv(path), features)
+
+
+def _known_columns(path: Path, columns: dict[str, list[str]], features: Any) -> dict[str, np.ndarray]:
     kinds = {column.name: isinstance(column, Category) for column in features.columns}
     missing = [name for name in kinds if name not in columns]
     if missing:
