@@ -28,7 +28,7 @@ from benchmarks.pruners import PRUNERS, pruned
 from keras_ext import initializers, layers, optimizers
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search import results, watch
-from keras_ext.search.watch import seed_of_trial
+from keras_ext.search.trial_run import seed_of_trial
 
 ALONE, MONITOR, PATIENCE, HYPERBAND = "alone", "monitor", "early stopping", "hyperband"
 WAYS = (MONITOR, PATIENCE, HYPERBAND, *PRUNERS)

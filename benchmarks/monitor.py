@@ -56,7 +56,8 @@ def cases(effort: measure.Effort) -> Iterator[Case]:
     yield Case("SaturationMonitor convolutional", partial(_measure, "convolutional", _convolutional, effort))
     if keras.backend.backend() == "tensorflow":  # Keras's own callback needs it
         yield Case("SaturationMonitor beside TensorBoard", partial(_beside_tensorboard, effort))
-    yield Case("SaturationMonitor, ResNet50", partial(_residual, effort))
+    for side in (32,) if effort.small else (32, 224):
+        yield Case(f"SaturationMonitor, ResNet50, {side} x {side}", partial(_residual, side, effort))
     for layers in (2, 3) if effort.small else (10, 100, 300):
         yield Case(f"SaturationMonitor, {layers} layers", partial(_look, layers, effort))
     yield from monitor_memory.cases(effort)
@@ -144,14 +145,14 @@ def _figure(case: str, seconds: dict[str, list[float]]) -> Figure:
     )
 
 
-def _residual(effort: measure.Effort) -> Figure:
+def _residual(side: int, effort: measure.Effort) -> Figure:
     """Return the time of 500 steps with the five looks of an epoch over that of the steps, from one look and one step timed in turn."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
     samples, steps, looks = (2, 5, 3) if effort.small else (64, 500, 5)
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(256, 32, 32, 3)).astype("float32"), rng.integers(0, 10, 256, dtype="int32")
-    model: Any = keras.applications.ResNet50(weights=None, input_shape=(32, 32, 3), classes=10)
+    x, y = rng.normal(size=(256, side, side, 3)).astype("float32"), rng.integers(0, 10, 256, dtype="int32")
+    model: Any = keras.applications.ResNet50(weights=None, input_shape=(side, side, 3), classes=10)
     model.compile("adam", "sparse_categorical_crossentropy")
     probe = Probe(model, affordable(model, (x, y, None)))
     first = [_timed(each) for each in (lambda: model.train_on_batch(x[:samples], y[:samples]), lambda: probe.look(0, 0))]
@@ -159,12 +160,12 @@ def _residual(effort: measure.Effort) -> Figure:
         "step": lambda: _timed(lambda: model.train_on_batch(x[:samples], y[:samples])),
         "look": lambda: _timed(lambda: probe.look(1, 0)),
     }
-    seconds = measure.interleave(variants, effort if effort.small else replace(effort, seconds=SECONDS))
+    seconds = measure.interleave(variants, effort if effort.small else replace(effort, least=FITS, seconds=SECONDS))
     alone = [first[0] + (steps - 1) * step for step in seconds["step"]]
     both = [time_alone + first[1] + (looks - 1) * look for time_alone, look in zip(alone, seconds["look"], strict=True)]
     return Figure(
         part="SaturationMonitor",
-        case=f"ResNet50, pictures of 32 x 32: {steps} steps of {samples} and {looks} looks, from one of each",
+        case=f"ResNet50, pictures of {side} x {side}: {steps} steps of {samples} and {looks} looks, from one of each",
         mode="as Keras chooses",
         keras=1e3 * measure.spread(alone).median,
         ours=1e3 * measure.spread(both).median,

@@ -38,6 +38,7 @@ has_sparse_gradients = _room.has_sparse_gradients
 in_replica = _room.in_replica
 joint_norm = _room.joint_norm
 known = _room.known
+mirror = _room.mirror
 norms = _room.norms
 outside_of_graphs = _room.outside_of_graphs
 prepare_devices = _room.prepare_devices
@@ -72,6 +73,7 @@ __all__ = [
     "in_replica",
     "joint_norm",
     "known",
+    "mirror",
     "norms",
     "outside_of_graphs",
     "prepare_devices",

@@ -133,6 +133,11 @@ def dense(gradient: Any) -> Any:
     return gradient.todense() if isinstance(gradient, sparse.BCOO) else gradient
 
 
+def mirror(tuner: Any) -> None:
+    """Let models train on all devices, each with a copy of the weights and its part of every batch."""
+    keras.distribution.set_distribution(keras.distribution.DataParallel())
+
+
 def norms(tensors: Sequence[Any]) -> list[Any]:
     """Return the L2 norm of each array, in float32 at least."""
     return [jnp.sqrt(jnp.sum(jnp.square(t))) for t in map(_wide, tensors)]

@@ -166,3 +166,12 @@ def keras_tuner_saves_json_with(save: Callable[[str, Any], str]) -> Iterator[Non
 def begins_without_data() -> bool:
     """Return True where `fit` begins a step before it asks for its data: of data of unknown length the last step is none."""
     return keras.backend.backend() != "torch"
+
+
+def keras_tuner_records(tuner: Any, trial: Any) -> None:
+    """Let `tuner` call its `run_trial`, and give what it returns or raises to the oracle.
+
+    It is the middle of KerasTuner's `search`, which runs one trial after the other; how results of every kind become metrics has no public
+    name of its own.
+    """
+    tuner._try_run_and_update_trial(trial)

@@ -219,6 +219,13 @@ def dense(gradient: Any) -> Any:
     return tf.convert_to_tensor(gradient)
 
 
+def mirror(tuner: Any) -> None:
+    """Let the models of a KerasTuner tuner train on all devices, each with a copy of the weights and its part of every batch."""
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    devices = [device.name for device in tf.config.list_logical_devices(kind)]
+    tuner.distribution_strategy = tf.distribute.MirroredStrategy(devices)
+
+
 def norms(tensors: Sequence[Any]) -> list[Any]:
     """Return the L2 norm of each tensor, in float32 at least."""
     return [tf.sqrt(2.0 * half) for half in _half_squares(tensors)]

@@ -170,6 +170,11 @@ def dense(gradient: Any) -> Any:
     return gradient
 
 
+def mirror(tuner: Any) -> None:
+    """Raise an error: Keras's PyTorch backend trains a model on one device."""
+    raise ValueError("Keras's PyTorch backend trains a model on one device: no strategy spreads it over several.")
+
+
 def norms(tensors: Sequence[Any]) -> list[Any]:
     """Return the L2 norm of each tensor, in float32 at least."""
     return list(torch._foreach_norm(_wide(tensors)))

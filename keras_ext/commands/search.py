@@ -1,7 +1,9 @@
 """`keras-ext search`."""
 
+import contextlib
 import sys
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,14 @@ from keras_ext._checks import BadInput
 from keras_ext.commands.source import Source
 from keras_ext.search.run import METRICS, REPORT, SearchResult, run
 from keras_ext.search.settings import Settings, stored_settings
-from keras_ext.search.tuners import TUNERS
+from keras_ext.search.tuners import TUNERS, hyperband_trials
+from keras_ext.search.workers.on_ray import need_ray
+from keras_ext.search.workers.placement import Placement
 
 _DEFAULTS = Settings()
+_PLACE = Placement()
+# TensorFlow keeps some MiB of each trial, whatever is cleared.
+_FRESH = 20
 
 
 @click.command()
@@ -71,6 +78,27 @@ _DEFAULTS = Settings()
     "--mixed-precision", metavar="float16|bfloat16",
     help="Compute in half precision, which GPUs do faster; weights stay float32. Example: --mixed-precision bfloat16",
 )  # fmt: skip
+@click.option("--workers", type=int, metavar="N", help="Trials at once, each in a process of its own, on Ray. Example: --workers 4")
+@click.option("--ray", metavar="ADDRESS", help="Run the trials on this Ray cluster. Example: --ray auto --workers 16")
+@click.option(
+    "--gpus-per-trial", type=float, metavar="F",
+    help="Share of a GPU that a trial gets, or number of them; equal shares if left out. Example: --workers 4 --gpus-per-trial 0.25",
+)  # fmt: skip
+@click.option(
+    "--isolate", type=int, metavar="N",
+    help="Run the trials in a process that is renewed every N trials, as memory grows with them; 0 runs all in this one. Example: "
+    f"--isolate 10  [default: {_FRESH} on TensorFlow, for searches of more trials than that]",
+)  # fmt: skip
+@click.option(
+    "--max-retries", type=int, metavar="N",
+    help=f"How often a trial whose process died runs again. Example: --max-retries 5  [default: {_PLACE.max_retries}]",
+)  # fmt: skip
+@click.option("--trial-timeout", type=float, metavar="SECONDS", help="Give a trial up after so long. Example: --trial-timeout 600")
+@click.option("--memory-limit", type=float, metavar="MIB", help="Give a trial up that takes more main memory. Example: --memory-limit 8000")
+@click.option(
+    "--strategy", metavar="mirrored",
+    help="Train each trial on all devices that it sees, with part of every batch on each (TensorFlow, JAX). Example: --strategy mirrored",
+)  # fmt: skip
 @click.option(
     "--output", metavar="FOLDER",
     help="Where results go; a new folder under results/ if left out. Example: --output runs/houses",
@@ -87,6 +115,7 @@ def search(output: str | None, resume: bool, batch_sizes: str | None, **options:
       keras-ext search
       keras-ext search --data houses.csv --target price --trials 40 --output runs/houses
       keras-ext search --output runs/houses --resume
+      keras-ext search --data houses.csv --workers 4
     """
     given = {name: value for name, value in options.items() if name in asdict(_DEFAULTS)}
     given["batch_sizes"] = None if batch_sizes is None else _whole_numbers("--batch-sizes", batch_sizes)
@@ -102,6 +131,7 @@ def search(output: str | None, resume: bool, batch_sizes: str | None, **options:
             f"--trials {options['trials']} has no effect with --tuner hyperband, which sets the number itself. Leave it out; --epochs "
             "steers it."
         )
+    placement = _placement({f.name: options[f.name] for f in fields(Placement)}, settings)
     source = Source.of(stored, **{name: options[name] for name in asdict(Source())})
     table = source.table()
     folder = Path(output or f"results/{Path(table.name).stem}-{datetime.now():%Y%m%d-%H%M%S}")
@@ -114,7 +144,7 @@ def search(output: str | None, resume: bool, batch_sizes: str | None, **options:
     if device != "CPU" and settings.batch_sizes == _DEFAULTS.batch_sizes:
         console.print("larger batches fill a GPU better: --batch-sizes 128,512,2048", style="dim")
     try:
-        result = run(table, folder, settings, resume=resume, console=console, source=asdict(source))
+        result = run(table, folder, settings, placement=placement, resume=resume, console=console, source=asdict(source))
     except KeyboardInterrupt:
         console.print(f"\nstopped; go on with: keras-ext search --output {folder} --resume", soft_wrap=True)
         sys.exit(130)
@@ -122,8 +152,29 @@ def search(output: str | None, resume: bool, batch_sizes: str | None, **options:
 
 
 def _settings(stored: dict[str, Any], given: dict[str, Any]) -> Settings:
-    try:
+    with _named_as_options(given):
         return replace(Settings(**stored), **{k: v for k, v in given.items() if v is not None})
+
+
+def _placement(given: dict[str, Any], settings: Settings) -> Placement:
+    with _named_as_options(given):
+        placement = Placement(**{k: v for k, v in given.items() if v is not None})
+    if placement.on_ray:
+        try:
+            need_ray()
+        except ImportError as error:
+            raise BadInput(str(error)) from None
+    elif given["isolate"] is None and keras.backend.backend() == "tensorflow":
+        trials = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else settings.trials
+        placement = replace(placement, isolate=_FRESH if trials > _FRESH else 0)
+    return placement
+
+
+@contextlib.contextmanager
+def _named_as_options(given: dict[str, Any]) -> Iterator[None]:
+    """Let what is wrong with an argument speak of the option that gave it."""
+    try:
+        yield
     except ValueError as error:
         text = str(error)
         for name in given:

@@ -13,9 +13,12 @@ from keras_ext.search.results import Results, results
 from keras_ext.search.run import SearchResult, run
 from keras_ext.search.settings import Settings
 from keras_ext.search.watch import watch
+from keras_ext.search.workers.on_ray import run_on_ray
+from keras_ext.search.workers.placement import Placement
 
 __all__ = [
     "MLP",
+    "Placement",
     "Record",
     "Results",
     "SearchResult",
@@ -29,5 +32,6 @@ __all__ = [
     "make_table",
     "results",
     "run",
+    "run_on_ray",
     "watch",
 ]

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,30 +20,65 @@ from keras_ext._backend import keras_private
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file that is there whole or not at all, also after a kill."""
+    write_bytes(path, json.dumps(content, indent=1).encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all, also after a kill; missing folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager
 def whole_files() -> Iterator[None]:
-    """Let KerasTuner write its state files with `write_json` while the block runs."""
+    """Let KerasTuner write its state files with `write_json` while the block runs.
+
+    What cannot be written, as on a full disk, is tried again with each file that follows, and at the end.
+
+    Raises:
+        OSError: at the end something still cannot be written.
+    """
+    waiting: dict[Path, Any] = {}
+
+    def write_what_waits() -> OSError | None:
+        for path in list(waiting):
+            try:
+                write_json(path, waiting[path])
+            except OSError as error:
+                return error
+            del waiting[path]
+        return None
 
     def save(path: str, content: Any) -> str:
-        write_json(Path(path), content)
+        was_well = not waiting
+        waiting[Path(path)] = content
+        error = write_what_waits()
+        if error is not None and was_well:
+            warnings.warn(f"{path}: cannot be written ({error.strerror}). The search goes on, and tries again. Make room.", stacklevel=2)
         return json.dumps(content)
 
     with keras_private.keras_tuner_saves_json_with(save):
         yield
+    error = write_what_waits()
+    if error is not None:
+        raise OSError(error.errno, f"{len(waiting)} files of the search could not be written: {error.strerror}", str(next(iter(waiting))))
 
 
 def mend(tuner: Any) -> None:
-    """Take away the trials of a `tuner` that began, but of which its oracle was not told before the process was killed.
+    """Make a `tuner` whose process was killed able to go on, also with more or fewer trials at once.
 
-    KerasTuner reads them back all the same, counts them, and never runs them.
+    Trials that began, but of which its oracle was not told, are taken away: KerasTuner reads them back all the same, counts them, and never
+    runs them. Those that were running wait to run again: KerasTuner gives each to the process of the same name alone, and to none if there
+    is no such process any more.
     """
     oracle = tuner.oracle
     if not isinstance(oracle, keras_tuner.Oracle):
@@ -50,3 +86,8 @@ def mend(tuner: Any) -> None:
     for name in set(oracle.trials) - set(oracle.start_order):
         del oracle.trials[name]
         shutil.rmtree(tuner.get_trial_dir(name), ignore_errors=True)
+    if oracle.ongoing_trials:
+        state = oracle.get_state()
+        # It takes the last first.
+        again = sorted((trial.trial_id for trial in oracle.ongoing_trials.values()), key=oracle.start_order.index, reverse=True)
+        oracle.set_state({**state, "ongoing_trials": {}, "retry_queue": [*state["retry_queue"], *again]})

@@ -12,7 +12,7 @@ from keras_ext.search.data.table import joined
 from keras_ext.search.precision import precision
 from keras_ext.search.preparation import Preparation
 from keras_ext.search.settings import Settings
-from keras_ext.search.watch import seed_of_trial
+from keras_ext.search.trial_run import seed_of_trial
 
 
 def keep_best(tuner: Any, trial: Any, prepared: Preparation, split: Split, settings: Settings, path: Path) -> float | None:

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from keras_ext.search.results import Results, results
 from keras_ext.search.settings import Settings, claim
 from keras_ext.search.tuners import hyperband_trials, make_tuner
 from keras_ext.search.view import View
+from keras_ext.search.workers.placement import Placement
+from keras_ext.search.workers.search_at import search_at
 
 LOG = "search.log"
 BEST_MODEL = "best_model.keras"
@@ -57,6 +60,7 @@ def run(
     output: str | Path,
     settings: Settings | None = None,
     *,
+    placement: Placement | None = None,
     resume: bool = False,
     console: Console | None = None,
     source: dict[str, Any] | None = None,
@@ -70,6 +74,7 @@ def run(
         table: the data.
         output: folder to write to; made if it is missing.
         settings: what to search how.
+        placement: where the trials run: here, in processes of their own, or on Ray.
         resume: go on with the search that `output` holds. Finished trials stay, the one that was running starts again.
         console: where to show progress; None shows nothing.
         source: where the data came from, kept in `search.json` so that the command line finds it again.
@@ -102,20 +107,30 @@ def run(
     total = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else settings.trials
     console = console or Console(quiet=True)
     with precision(settings.mixed_precision):
+        make = partial(
+            make_tuner,
+            kind=settings.tuner,
+            space=space,
+            objective=space.objective,
+            trials=settings.trials,
+            epochs=settings.epochs,
+            seed=settings.seed,
+        )
+        held_out = (prepared.inputs(split.x_validation), prepared.targets(split.y_validation))
         with View(console, space.objective.name, total) as view, _ctrl_c_between_batches(view):
-            tuner = make_tuner(
-                settings.tuner,
-                space,
-                monitor=SaturationMonitor(x, y, on_critical="stop"),
-                objective=space.objective,
-                trials=settings.trials,
-                epochs=settings.epochs,
+            tuner = search_at(
+                placement or Placement(),
+                make,
+                output,
+                SaturationMonitor(x, y, on_critical="stop"),
                 seed=settings.seed,
-                folder=output / "trials",
                 view=view,
+                x=x,
+                y=y,
+                validation_data=held_out,
+                epochs=settings.epochs,
+                verbose=0,
             )
-            held_out = (prepared.inputs(split.x_validation), prepared.targets(split.y_validation))
-            tuner.search(x, y, validation_data=held_out, epochs=settings.epochs, verbose=0)
         found = results(tuner)
         path, test_score = None, None
         if found and found[0].score is not None:

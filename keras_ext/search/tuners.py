@@ -3,16 +3,12 @@
 import contextlib
 import io
 import math
-from pathlib import Path
 from typing import Any
 
 import keras_tuner
 
-from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search.bayesian import BayesianOptimization
 from keras_ext.search.grid import GridSearch
-from keras_ext.search.view import View
-from keras_ext.search.watch import watch
 
 TUNERS = {
     "random": keras_tuner.RandomSearch,
@@ -22,26 +18,17 @@ TUNERS = {
 }
 
 
-def make_tuner(
-    kind: str,
-    space: keras_tuner.HyperModel,
-    *,
-    monitor: SaturationMonitor,
-    objective: Any,
-    trials: int,
-    epochs: int,
-    seed: int,
-    folder: Path,
-    view: View | None,
-) -> Any:
-    """Return a tuner of this kind, watched by `monitor`, whose project lies in `folder`; one that is there already is continued.
+PROJECT = "trials"
+
+
+def make_tuner(folder: str, *, kind: str, space: keras_tuner.HyperModel, objective: Any, trials: int, epochs: int, seed: int) -> Any:
+    """Return a tuner of this kind whose project is `trials` in `folder`; one that is there already is continued.
 
     KerasTuner takes a seed of 0 for none, so the tuner's is one higher.
     """
     arguments: dict[str, Any] = {"max_epochs": epochs} if kind == "hyperband" else {"max_trials": trials}
     with contextlib.redirect_stdout(io.StringIO()):  # KerasTuner prints that it reloads
-        tuner = TUNERS[kind](space, objective=objective, seed=seed + 1, directory=str(folder.parent), project_name=folder.name, **arguments)
-    return watch(tuner, monitor, seed=seed, view=view)
+        return TUNERS[kind](space, objective=objective, seed=seed + 1, directory=folder, project_name=PROJECT, **arguments)
 
 
 def hyperband_trials(max_epochs: int, factor: int = 3) -> int:

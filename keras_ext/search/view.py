@@ -1,6 +1,9 @@
 """What a search shows while it runs: a live picture on a terminal, one line a trial elsewhere."""
 
 import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, Group
@@ -11,24 +14,34 @@ from rich.text import Text
 from keras_ext.search.records import Record, in_words
 
 
+@dataclass
+class _Running:
+    values: str
+    epochs: int
+    epoch: int = 0
+    score: float | None = None
+    found: str = ""
+
+
 class View:
-    """Shows trial i of n, its hyperparameters, an epoch bar, the best score so far and what the monitor found.
+    """Shows how many trials are done, stopped and failed, a line for each that runs, the best score so far and about how long it will take.
 
     Args:
         console: where to show it; a live picture if it is a terminal, else a line for each trial that ends.
         score_name: what the score is called.
         total: trials of the whole search; None where the tuner decides.
+        clock: seconds.
     """
 
-    def __init__(self, console: Console, score_name: str, total: int | None) -> None:
-        self._console, self._score_name, self._total = console, score_name, total
+    def __init__(self, console: Console, score_name: str, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._score_name, self._total, self._clock = console, score_name, total, clock
         self._best: Record | None = None
-        self._values, self._found = "", ""
+        self._running: dict[int, _Running] = {}
+        self._done = self._stopped = self._failed = self._ended_here = 0
+        self._began = clock()
         self.interrupted = False
         self._trials = Progress(TextColumn("trials done"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), console=console)
-        self._epochs = Progress(TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[score]}"), console=console)
         self._trial_task = self._trials.add_task("trial", total=total)
-        self._epoch_task = self._epochs.add_task("epoch", total=1, score="")
         self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=8, transient=True)
 
     def interrupt(self, *_: Any) -> None:
@@ -51,36 +64,64 @@ class View:
 
     def _picture(self) -> Group:
         best = "none yet" if self._best is None else f"{self._best.score:.4f} (trial {self._best.number})"
-        lines = [
-            Text(self._values, style="cyan"),
-            self._epochs,
-            Text(f"best {self._score_name} so far: {best}", style="bold"),
-            Text(self._found or "the monitor found nothing so far", style="yellow" if self._found else "dim"),
-        ]
-        return Group(self._trials, *lines)
+        # A trial may begin or end in another thread than the one that draws.
+        running = [line for number, trial in list(self._running.items()) for line in self._lines(number, trial)]
+        return Group(self._trials, Text(self._counts()), *running, Text(f"best {self._score_name} so far: {best}", style="bold"))
+
+    def _lines(self, number: int, trial: _Running) -> list[Text]:
+        score = "" if trial.score is None else f"  {self._score_name} {trial.score:.4f}"
+        told = (f"  {trial.found}", "yellow") if trial.found else ("  nothing found so far", "dim")
+        line = Text.assemble(f"trial {number}  epoch {trial.epoch}/{trial.epochs}{score}", told, no_wrap=True, overflow="ellipsis")
+        return [line, Text(f"  {trial.values}", style="cyan", no_wrap=True, overflow="ellipsis")]
+
+    def _counts(self) -> str:
+        counts = f"{self._done - self._stopped - self._failed} to their end, {self._stopped} stopped, {self._failed} failed"
+        left = self._time_left()
+        return counts if left is None else f"{counts}; about {left} left"
+
+    def _time_left(self) -> str | None:
+        """Return how long the trials that are left take, if they take as long as those that this process has seen; None if it saw none."""
+        if self._total is None or not self._ended_here or self._done >= self._total:
+            return None
+        seconds = (self._clock() - self._began) / self._ended_here * (self._total - self._done)
+        return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
+
+    def knows(self, records: Sequence[Record]) -> None:
+        """Count the trials that ended before."""
+        for record in records:
+            self._count(record)
+        self._began = self._clock()
 
     def trial_begins(self, number: int, values: dict[str, Any], epochs: int) -> None:
         """Show the trial with this number, counted from 1."""
-        self._values, self._found = in_words(values), ""
-        self._trials.update(self._trial_task, completed=number - 1)
-        self._epochs.reset(self._epoch_task, total=epochs, score="")
+        self._running[number] = _Running(in_words(values), epochs)
 
-    def epoch_ends(self, epoch: int, score: float | None) -> None:
-        """Show that `epoch` epochs are done, and the score after the last."""
-        self._epochs.update(self._epoch_task, completed=epoch, score="" if score is None else f"{self._score_name} {score:.4f}")
+    def epoch_ends(self, number: int, epoch: int, score: float | None) -> None:
+        """Show that `epoch` epochs of this trial are done, and the score after the last."""
+        trial = self._running[number]
+        trial.epoch, trial.score = epoch, score
 
-    def finds(self, finding: Any) -> None:
-        """Show what the monitor found."""
-        self._found = str(finding)
+    def finds(self, number: int, finding: Any) -> None:
+        """Show what the monitor found in this trial."""
+        self._running[number].found = str(finding)
 
     def trial_ends(self, record: Record, best: Record | None) -> None:
         """Show how the trial ended and who leads."""
         self._best = best
-        self._trials.update(self._trial_task, completed=record.number)
+        self._running.pop(record.number, None)
+        self._ended_here += 1
+        self._count(record)
         if self._console.is_terminal:
             return
         score = "failed" if record.score is None else f"{self._score_name} {record.score:.4f}"
         leads = "" if best is None else f" (best {best.score:.4f})"
         of = f" of {self._total}" if self._total else ""
         line = f"trial {record.number}{of}: {score}{leads}, {record.epochs} epochs, {record.seconds:.1f} s, {record.diagnosis}; "
-        self._console.print(Text(line + in_words(record.hyperparameters)), soft_wrap=True)
+        self._console.print(Text(f"{line}{in_words(record.hyperparameters)} [{self._counts()}]"), soft_wrap=True)
+
+    def _count(self, record: Record) -> None:
+        self._done += 1
+        failed = record.status != "COMPLETED"
+        self._failed += failed
+        self._stopped += bool(record.ended) and not failed
+        self._trials.update(self._trial_task, completed=self._done)

@@ -1,9 +1,7 @@
 """Any KerasTuner search, watched: each trial is seeded, monitored, scored whatever comes, and recorded with its reason."""
 
-import copy
 import math
-import time
-import zlib
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,13 @@ from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.callbacks.wording import one_line
 from keras_ext.search.atomic import mend, whole_files, write_json
 from keras_ext.search.records import DIAGNOSIS, ENDED, Record, active, collect, in_order, number_of, parts, record_of, told_of, worst_score
+from keras_ext.search.trial_run import Listener, Runner, Told
 from keras_ext.search.view import View
 
 # The score of a trial without a finite one while no other has one either; with the sign that makes it bad.
 STAND_IN = 1e9
+# Methods of a tuner that a Watch takes the places of.
+_TAKEN = ("search", "run_trial", "on_trial_end")
 
 
 def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, view: View | None = None) -> Any:
@@ -65,93 +66,80 @@ def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, vi
         raise bad_argument("tuner", "a KerasTuner tuner", tuner, error=TypeError)
     if not isinstance(monitor, SaturationMonitor):
         raise bad_argument("monitor", "a SaturationMonitor", monitor, error=TypeError)
-    if isinstance(getattr(tuner.run_trial, "__self__", None), _Watch):
+    if is_watched(tuner):
         raise ValueError("`tuner` is watched already. Watch it once.")
     mend(tuner)
-    _Watch(tuner, monitor, tuner.oracle.seed if seed is None else whole("seed", seed, 0), view).attach()
+    seed_of_weights = tuner.oracle.seed if seed is None else whole("seed", seed, 0)
+    Watch(tuner, Runner(tuner, monitor, seed_of_weights, keras.config.dtype_policy()), monitor.on_finding, view)
     return tuner
 
 
-def seed_of_trial(seed: int, trial_id: str) -> int:
-    """Return the seed of a trial's weights, which hang on it alone, whatever ran before in this process.
+def is_watched(tuner: Any) -> bool:
+    """Return whether `watch` has this tuner."""
+    return isinstance(getattr(tuner.run_trial, "__self__", None), Watch)
 
-    >>> seed_of_trial(0, "07"), seed_of_trial(1, "07")
-    (7, 1000010)
+
+class Watch:
+    """What is done around each trial of one tuner, wherever it runs.
+
+    Args:
+        tuner: a KerasTuner tuner.
+        runner: runs its trials.
+        on_finding: function that is told of each finding.
+        view: shows the trials.
     """
-    number = int(trial_id) if trial_id.isdecimal() else zlib.crc32(trial_id.encode())
-    return (seed * 1_000_003 + number) % 2**31
 
-
-class _Watch:
-    """What is done around each trial of one tuner."""
-
-    def __init__(self, tuner: Any, monitor: SaturationMonitor, seed: int, view: View | None) -> None:
-        self._tuner, self._monitor, self._seed, self._view = tuner, monitor, seed, view
-        self._search, self._run, self._end, self._build = tuner.search, tuner.run_trial, tuner.on_trial_end, None
-        self._policy = keras.config.dtype_policy()
+    def __init__(self, tuner: Any, runner: Any, on_finding: Callable[[Finding], None] | None, view: View | None) -> None:
+        self._tuner, self._runner, self._on_finding, self._view = tuner, runner, on_finding, view
+        self._search, self._end = tuner.search, tuner.on_trial_end
         self._patience = tuner.oracle.max_consecutive_failed_trials
         self._errors: list[str] = []
         # Trials without a score of their own, and the best record; what an earlier process wrote is read when it is first asked for.
         self._without: set[str] | None = None
         self._best: Record | None = None
-
-    def attach(self) -> None:
-        """Take the places of the tuner's methods."""
-        tuner = self._tuner
-        tuner.search, tuner.run_trial, tuner.on_trial_end = self.search, self.run_trial, self.on_trial_end
+        self._own = {name: vars(tuner)[name] for name in _TAKEN if name in vars(tuner)}
+        for name in _TAKEN:
+            setattr(tuner, name, getattr(self, name))
         tuner.oracle.max_consecutive_failed_trials = math.inf
-        if tuner.hypermodel is not None:
-            self._build, tuner.hypermodel.build = tuner.hypermodel.build, self.build
+
+    def detach(self) -> None:
+        """Give the tuner its methods back."""
+        for name in _TAKEN:
+            delattr(self._tuner, name)
+        vars(self._tuner).update(self._own)
+        self._tuner.oracle.max_consecutive_failed_trials = self._patience
 
     def search(self, *args: Any, **kwargs: Any) -> None:
         """Search, with every state file written whole."""
+        self.show_what_is_known()
         with whole_files():
             self._search(*args, **kwargs)
 
-    def build(self, hp: Any) -> Any:
-        """Build a model under the dtype policy that held when the tuner was watched: KerasTuner clears the session, and the policy with it.
+    def show_what_is_known(self) -> None:
+        """Let the view count the trials that earlier processes ended."""
+        if self._view:
+            self._view.knows(collect(self._tuner))
 
-        Its optimizer has its slots before Hyperband loads the weights of the trial that it goes on with.
-        """
-        assert self._build is not None
-        keras.config.set_dtype_policy(self._policy)
-        model = self._build(hp)
-        if "tuner/trial_id" in hp.values:
-            load = model.load_weights
-
-            def load_weights(*args: Any, **kwargs: Any) -> None:
-                del model.load_weights
-                model.optimizer.build(model.trainable_variables)
-                load(*args, **kwargs)
-
-            model.load_weights = load_weights
-        return model
+    def listener(self, trial: Any) -> Listener:
+        """Return who is to hear what happens in this trial."""
+        return _Teller(trial, self._on_finding, self._view)
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
         """Run one trial and write `diagnosis.json` into its folder."""
-        keras.utils.set_random_seed(seed_of_trial(self._seed, trial.trial_id))
-        values = trial.hyperparameters.values
-        first, last = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", kwargs.get("epochs", 1))
-        findings: list[Finding] = []
-        ended = [0]
-        if self._view:
-            self._view.trial_begins(number_of(trial), active(trial.hyperparameters), last - first)
-        callbacks = [*self._callbacks(findings, ended, first), *(kwargs.pop("callbacks", None) or [])]
-        told: dict[str, Any] = {"planned_epochs": last - first, "error": None, "stands_in": False}
-        began = time.monotonic()
+        told = Told()
         try:
-            found = self._run(trial, *args, callbacks=callbacks, **kwargs)
-            found, told["stands_in"] = self._scored(found)
-            if told["stands_in"]:
+            found = self._runner.run(trial, told, self.listener(trial), *args, **kwargs)
+            found, told.stands_in = self._scored(found)
+            if told.stands_in:
                 self._scoreless().add(trial.trial_id)
             return found
         except Exception as error:
-            told["error"] = one_line(error)
-            self._end_if_all_fail_alike(error)
+            told.error = told.error or one_line(error)
+            if not isinstance(error, keras_tuner.errors.FailedTrialError):  # which is of this trial alone
+                self._end_if_all_fail_alike(told.error, error)
             raise
         finally:
-            told |= {"findings": [_as_json(f) for f in findings], "epochs": ended[0], "seconds": round(time.monotonic() - began, 3)}
-            write_json(self._folder(trial) / DIAGNOSIS, told)
+            write_json(self._folder(trial) / DIAGNOSIS, asdict(told))
 
     def on_trial_end(self, trial: Any) -> None:
         """Let KerasTuner record the trial, mend scores that stood in for it, and show it."""
@@ -164,30 +152,6 @@ class _Watch:
             first = in_order([mine, *others], self._tuner.oracle.objective.direction)[0]
             self._best = first if first.score is not None else None
             self._view.trial_ends(mine, self._best)
-
-    def _callbacks(self, findings: list[Finding], ended: list[int], first: int) -> list[Any]:
-        objective, view, tell = self._tuner.oracle.objective, self._view, self._monitor.on_finding
-
-        # Functions, not methods: KerasTuner copies the callbacks deeply, and a function stays itself.
-        def found(finding: Finding) -> None:
-            findings.append(finding)
-            if tell is not None:
-                tell(finding)
-            if view:
-                view.finds(finding)
-
-        def epoch_ended(epoch: int, logs: dict[str, Any] | None) -> None:
-            ended[0] = epoch + 1 - first
-            if view:
-                view.epoch_ends(ended[0], (logs or {}).get(objective.name))
-
-        def batch_begins(batch: int, logs: dict[str, Any] | None) -> None:
-            if view:
-                view.check()
-
-        monitor = copy.copy(self._monitor)
-        monitor.on_finding = found
-        return [monitor, keras.callbacks.LambdaCallback(on_epoch_end=epoch_ended, on_train_batch_begin=batch_begins)]
 
     def _scored(self, found: Any) -> tuple[Any, bool]:
         """Return a trial's results with finite scores, and whether one stands in for that of the whole trial."""
@@ -230,16 +194,42 @@ class _Watch:
             with whole_files():
                 trial.save(str(self._folder(trial) / "trial.json"))
 
-    def _end_if_all_fail_alike(self, error: Exception) -> None:
-        self._errors.append(one_line(error))
+    def _end_if_all_fail_alike(self, told: str, error: Exception) -> None:
+        self._errors.append(told)
         has_completed = any(t.status == "COMPLETED" for t in self._tuner.oracle.trials.values())
         if not has_completed and len(self._errors) >= self._patience and len(set(self._errors)) == 1:
             raise keras_tuner.errors.FatalRuntimeError(
-                f"All {len(self._errors)} trials failed with the same error, so it is not the trial's: {one_line(error)}"
+                f"All {len(self._errors)} trials failed with the same error, so it is not the trial's: {told}"
             ) from error
 
     def _folder(self, trial: Any) -> Path:
         return Path(self._tuner.get_trial_dir(trial.trial_id))
+
+
+class _Teller(Listener):
+    """Tells the view, and who listens to the monitor, of one trial."""
+
+    def __init__(self, trial: Any, on_finding: Callable[[Finding], None] | None, view: View | None) -> None:
+        self._number, self._values = number_of(trial), active(trial.hyperparameters)
+        self._on_finding, self._view = on_finding, view
+
+    def begins(self, epochs: int) -> None:
+        if self._view:
+            self._view.trial_begins(self._number, self._values, epochs)
+
+    def batch_begins(self) -> None:
+        if self._view:
+            self._view.check()
+
+    def epoch_ends(self, epoch: int, score: float | None) -> None:
+        if self._view:
+            self._view.epoch_ends(self._number, epoch, score)
+
+    def finds(self, finding: Finding) -> None:
+        if self._on_finding is not None:
+            self._on_finding(finding)
+        if self._view:
+            self._view.finds(self._number, finding)
 
 
 def _with_finite(found: Any, objective: Any, worst: float) -> tuple[Any, bool]:
@@ -256,8 +246,3 @@ def _with_finite(found: Any, objective: Any, worst: float) -> tuple[Any, bool]:
         return ({**found, objective.name: worst} if had_none else found), had_none
     had_none = isinstance(found, float) and not math.isfinite(found)
     return (worst if had_none else found), had_none
-
-
-def _as_json(finding: Finding) -> dict[str, Any]:
-    # JSON has no NaN and no infinity.
-    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(finding).items()}

@@ -20,6 +20,7 @@ from keras_ext.search.records import Record, collect, diagnosis_of, in_words
 from keras_ext.search.results import Results
 from keras_ext.search.settings import Settings
 from keras_ext.search.tuners import hyperband_trials, make_tuner
+from keras_ext.search.watch import watch
 
 
 def table(n=120, task="classification"):
@@ -126,7 +127,8 @@ class Hopeless(keras_tuner.HyperModel):
 
 def watched_grid(space, data, objective, trials, epochs, folder):
     monitor = SaturationMonitor(data.x, data.y, on_critical="stop")
-    return make_tuner("grid", space, monitor=monitor, objective=objective, trials=trials, epochs=epochs, seed=0, folder=folder, view=None)
+    tuner = make_tuner(str(folder), kind="grid", space=space, objective=objective, trials=trials, epochs=epochs, seed=0)
+    return watch(tuner, monitor, seed=0)
 
 
 def test_hopeless_trials_are_recorded_with_their_reason_and_the_search_goes_on(tmp_path):

@@ -1,0 +1,147 @@
+"""One trial, run in this process: seeded, looked at, and told of."""
+
+import copy
+import math
+import time
+import zlib
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import keras
+
+from keras_ext.callbacks import Finding, SaturationMonitor
+from keras_ext.callbacks.wording import one_line
+
+
+@dataclass
+class Told:
+    """What is known of a trial beside KerasTuner's record of it, as `diagnosis.json` keeps it.
+
+    Args:
+        planned_epochs: of the trial, in Hyperband without those of the trial that it goes on with.
+        epochs: how many of them it was trained for.
+        seconds: that the whole trial took.
+        error: what it failed with.
+        stands_in: whether its score stands in for one that it never had.
+        findings: what the monitor found, oldest first.
+    """
+
+    planned_epochs: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+    stands_in: bool = False
+    findings: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Listener:
+    """Hears what happens in a trial; this one does nothing with it."""
+
+    def begins(self, epochs: int) -> None:
+        """The trial begins; it is to take so many epochs."""
+
+    def batch_begins(self) -> None:
+        """A batch begins: the moment to end the search."""
+
+    def epoch_ends(self, epoch: int, score: float | None) -> None:
+        """So many epochs are done; the last left this score."""
+
+    def finds(self, finding: Finding) -> None:
+        """The monitor has found something."""
+
+
+class Runner:
+    """Runs the trials of one KerasTuner `tuner` in this process.
+
+    Args:
+        tuner: whose `run_trial` it calls.
+        monitor: is copied for each trial; None looks at none.
+        seed: of the trials' weights.
+        policy: dtype policy that models are built under.
+    """
+
+    def __init__(self, tuner: Any, monitor: SaturationMonitor | None, seed: int, policy: Any) -> None:
+        self._tuner, self._monitor, self._seed, self._run = tuner, monitor, seed, tuner.run_trial
+        build_under(tuner, policy)
+
+    def run(self, trial: Any, told: Told, listener: Listener, *args: Any, **kwargs: Any) -> Any:
+        """Run one trial with the arguments of `search`, and return what its `run_trial` does; what happens goes into `told`."""
+        keras.utils.set_random_seed(seed_of_trial(self._seed, trial.trial_id))
+        values = trial.hyperparameters.values
+        first, last = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", kwargs.get("epochs", 1))
+        told.planned_epochs = last - first
+        listener.begins(last - first)
+        callbacks = [*self._callbacks(told, listener, first), *(kwargs.pop("callbacks", None) or [])]
+        began = time.monotonic()
+        try:
+            return self._run(trial, *args, callbacks=callbacks, **kwargs)
+        except Exception as error:
+            told.error = one_line(error)
+            raise
+        finally:
+            told.seconds = round(time.monotonic() - began, 3)
+
+    def _callbacks(self, told: Told, listener: Listener, first: int) -> list[Any]:
+        name = self._tuner.oracle.objective.name
+
+        # Functions, not methods: KerasTuner copies the callbacks deeply, and a function stays itself.
+        def found(finding: Finding) -> None:
+            told.findings.append(_as_json(finding))
+            listener.finds(finding)
+
+        def epoch_ended(epoch: int, logs: dict[str, Any] | None) -> None:
+            told.epochs = epoch + 1 - first
+            listener.epoch_ends(told.epochs, (logs or {}).get(name))
+
+        def batch_begins(batch: int, logs: dict[str, Any] | None) -> None:
+            listener.batch_begins()
+
+        told_of = keras.callbacks.LambdaCallback(on_epoch_end=epoch_ended, on_train_batch_begin=batch_begins)
+        if self._monitor is None:
+            return [told_of]
+        monitor = copy.copy(self._monitor)
+        monitor.on_finding = found
+        return [monitor, told_of]
+
+
+def build_under(tuner: Any, policy: Any) -> None:
+    """Let a KerasTuner `tuner` build its models under this dtype policy, and the distribution over devices that holds now.
+
+    KerasTuner clears the session before it builds a model, and both with it. The optimizer of a model gets its slots before Hyperband loads
+    the weights of the trial that it goes on with.
+    """
+    if tuner.hypermodel is None:
+        return
+    build, distribution = tuner.hypermodel.build, keras.distribution.distribution()
+
+    def build_so(hp: Any) -> Any:
+        keras.config.set_dtype_policy(policy)
+        keras.distribution.set_distribution(distribution)
+        model = build(hp)
+        if "tuner/trial_id" in hp.values:
+            load = model.load_weights
+
+            def load_weights(*args: Any, **kwargs: Any) -> None:
+                del model.load_weights
+                model.optimizer.build(model.trainable_variables)
+                load(*args, **kwargs)
+
+            model.load_weights = load_weights
+        return model
+
+    tuner.hypermodel.build = build_so
+
+
+def seed_of_trial(seed: int, trial_id: str) -> int:
+    """Return the seed of a trial's weights, which hang on it alone, whatever ran before in this process.
+
+    >>> seed_of_trial(0, "07"), seed_of_trial(1, "07")
+    (7, 1000010)
+    """
+    number = int(trial_id) if trial_id.isdecimal() else zlib.crc32(trial_id.encode())
+    return (seed * 1_000_003 + number) % 2**31
+
+
+def _as_json(finding: Finding) -> dict[str, Any]:
+    # JSON has no NaN and no infinity.
+    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(finding).items()}

@@ -1,0 +1,226 @@
+"""A search whose trials run in other processes: KerasTuner's own loop, with several trials under way and none lost with its process."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import keras_tuner
+
+from keras_ext._backend import keras_private
+from keras_ext.callbacks import Finding
+from keras_ext.search.atomic import whole_files, write_bytes
+from keras_ext.search.trial_run import Listener, Told, build_under
+from keras_ext.search.view import View
+from keras_ext.search.watch import Watch
+from keras_ext.search.workers.job import Failure, Job, Outcome
+
+_WAIT = 0.2
+
+
+@dataclass(frozen=True)
+class News:
+    """What a worker says of a trial.
+
+    Args:
+        name: of the trial.
+        what: `"started"`, `"exceeds"`, a method of `Listener`, `"ended"` (with an Outcome) or `"died"` (with the reason).
+        values: that belong to it.
+    """
+
+    name: str
+    what: str
+    values: tuple[Any, ...] = ()
+
+
+class Workers(Protocol):
+    """Processes that run trials."""
+
+    def start(self, job: Job) -> None:
+        """Begin to run a trial."""
+        ...
+
+    def news(self, timeout: float) -> Iterator[News]:
+        """Yield what has happened; wait for the first of it for at most `timeout` seconds."""
+        ...
+
+    def kill(self, name: str) -> None:
+        """End the process of a trial, of which no news is to come any more."""
+        ...
+
+    def close(self) -> None:
+        """End all processes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When a trial is given up.
+
+    Args:
+        max_retries: how often a trial whose process died is run again.
+        trial_timeout: seconds after which a trial fails; None: never.
+    """
+
+    max_retries: int = 2
+    trial_timeout: float | None = None
+
+
+@dataclass
+class _Running:
+    trial: Any
+    job: Job
+    listener: Listener
+    deaths: int = 0
+    began: float | None = None
+
+
+@dataclass
+class _Delivered:
+    """Stands for the runner of trials: hands over what came of the one that ran elsewhere."""
+
+    outcome: Outcome | None = None
+    folder: Path = field(default_factory=Path)
+
+    def run(self, trial: Any, told: Told, listener: Listener) -> Any:
+        outcome = self.outcome
+        assert outcome is not None
+        told.__dict__.update(outcome.told.__dict__)
+        if outcome.failure is not None:
+            raise _ERRORS[outcome.failure.kind](outcome.failure.text or outcome.failure.line)
+        for path, content in outcome.files.items():
+            write_bytes(self.folder / path, content)
+        trial.hyperparameters = keras_tuner.engine.trial.Trial.from_state(outcome.state).hyperparameters
+        return outcome.found
+
+
+class TrialError(RuntimeError):
+    """A trial in another process raised; the text is what it said there."""
+
+
+_ERRORS = {"fatal": keras_tuner.errors.FatalRuntimeError, "failed": keras_tuner.errors.FailedTrialError, "invalid": TrialError}
+
+
+class Elsewhere:
+    """Runs the search of one KerasTuner `tuner`, of which each trial runs in a process of `workers`.
+
+    Args:
+        tuner: whose oracle says what to try, and is told what came of it.
+        workers: the processes.
+        at_once: most trials under way.
+        patience: when a trial is given up.
+        on_finding: function that is told of each finding.
+        view: shows the trials.
+        verbose: whether KerasTuner prints what becomes of each trial; None for its default.
+    """
+
+    def __init__(
+        self,
+        tuner: Any,
+        workers: Workers,
+        at_once: int,
+        patience: Patience,
+        on_finding: Callable[[Finding], None] | None = None,
+        view: View | None = None,
+        verbose: Any = None,
+    ) -> None:
+        self._tuner, self._workers, self._at_once, self._patience, self._view = tuner, workers, at_once, patience, view
+        if verbose is not None:
+            tuner.oracle.verbose = verbose
+        self._delivered = _Delivered()
+        build_under(tuner, keras.config.dtype_policy())
+        self._watch = Watch(tuner, self._delivered, on_finding, view)
+        self._running: dict[str, _Running] = {}
+
+    def search(self) -> None:
+        """Search to the end. An interruption ends the trials under way, which start again when the search goes on."""
+        self._watch.show_what_is_known()
+        with whole_files():
+            try:
+                self._tuner.on_search_begin()
+                while self._start_what_may_start():
+                    for news in self._workers.news(_WAIT):
+                        self._hear(news)
+                    self._check_time()
+                    if self._view:
+                        self._view.check()
+                self._tuner.on_search_end()
+            finally:
+                self._workers.close()
+                self._watch.detach()
+
+    def _start_what_may_start(self) -> bool:
+        """Start trials until enough are under way, and return whether any is."""
+        oracle = self._tuner.oracle
+        while len(self._running) < self._at_once:
+            self._tuner.pre_create_trial()
+            # KerasTuner gives the process of one name the same trial until it ends.
+            trial = oracle.create_trial(_free_name(oracle))
+            if trial.status != "RUNNING":
+                break  # none is left, or the oracle waits for one that is under way
+            self._tuner.on_trial_begin(trial)
+            running = _Running(trial, self._job(trial), self._watch.listener(trial))
+            self._running[trial.trial_id] = running
+            self._workers.start(running.job)
+        return bool(self._running)
+
+    def _job(self, trial: Any) -> Job:
+        before, files = [], {}
+        parent = trial.hyperparameters.values.get("tuner/trial_id")
+        if parent is not None:
+            before.append(self._tuner.oracle.get_trial(parent).get_state())
+            folder, project = Path(self._tuner.get_trial_dir(parent)), Path(self._tuner.project_dir)
+            files = {p.relative_to(project).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        return Job(trial.trial_id, (*before, trial.get_state()), files)
+
+    def _hear(self, news: News) -> None:
+        running = self._running.get(news.name)
+        if running is None:
+            return  # of a trial that was given up
+        if news.what == "started":
+            running.began = time.monotonic()
+        elif news.what == "exceeds":
+            took, limit = (f"{size / 2**20:,.0f} MiB" for size in news.values)
+            self._workers.kill(news.name)
+            self._fail(running, f"out of memory: it took {took} of {limit} that a trial may take")
+        elif news.what == "ended":
+            self._end(running, *news.values)
+        elif news.what == "died":
+            self._died(running, *news.values)
+        else:
+            getattr(running.listener, news.what)(*news.values)
+
+    def _died(self, running: _Running, reason: str) -> None:
+        running.deaths += 1
+        if running.deaths > self._patience.max_retries:
+            times = "time" if running.deaths == 1 else "times"
+            self._fail(running, f"its process died {running.deaths} {times}: {reason}")
+            return
+        running.began = None
+        self._workers.start(running.job)
+
+    def _check_time(self) -> None:
+        limit, now = self._patience.trial_timeout, time.monotonic()
+        if limit is None:
+            return
+        for running in [r for r in self._running.values() if r.began is not None and now - r.began > limit]:
+            self._workers.kill(running.job.name)
+            self._fail(running, f"it took longer than {limit:g} s")
+
+    def _fail(self, running: _Running, reason: str) -> None:
+        told = Told(error=reason, seconds=round(time.monotonic() - (running.began or time.monotonic()), 3))
+        self._end(running, Outcome(None, told, {}, {}, Failure("failed", reason)))
+
+    def _end(self, running: _Running, outcome: Outcome) -> None:
+        trial = running.trial
+        del self._running[trial.trial_id]
+        self._delivered.outcome, self._delivered.folder = outcome, Path(self._tuner.get_trial_dir(trial.trial_id))
+        keras_private.keras_tuner_records(self._tuner, trial)
+        self._tuner.on_trial_end(trial)
+
+
+def _free_name(oracle: Any) -> str:
+    taken = set(oracle.ongoing_trials)
+    return next(name for i in range(len(taken) + 1) if (name := f"tuner{i}") not in taken)

@@ -1,0 +1,202 @@
+"""Searches whose trials run in processes of their own: the same trials as here, and nothing lost when a process dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+
+from keras_ext.callbacks import SaturationMonitor
+from keras_ext.search import results, watch
+from keras_ext.search.grid import GridSearch
+from keras_ext.search.workers.children import Children
+from keras_ext.search.workers.job import Shared
+from keras_ext.search.workers.loop import Elsewhere, Patience
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(96, 4)).astype("float32")
+Y = (X[:, 0] > 0).astype("int32")
+# Each child takes TensorFlow five seconds to start.
+AS_LONG_AS_IT_TAKES = [pytest.mark.slow] if keras.backend.backend() == "tensorflow" else []
+
+
+class Space(keras_tuner.HyperModel):
+    """Small networks, of which some are dead."""
+
+    def build(self, hp):
+        bias = keras.initializers.Constant(hp.Choice("bias", [0.0, -50.0]))
+        hidden = keras.layers.Dense(hp.Int("units", 4, 32), "relu", bias_initializer=bias)
+        model = keras.Sequential([keras.Input((4,)), hidden, keras.layers.Dense(2, "softmax")])
+        model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+
+def random(folder):
+    return keras_tuner.RandomSearch(Space(), "val_loss", max_trials=3, seed=3, directory=folder, project_name="p", overwrite=False)
+
+
+def hyperband(folder):
+    return keras_tuner.Hyperband(Space(), "val_loss", max_epochs=3, seed=3, directory=folder, project_name="p", overwrite=False)
+
+
+def monitor():
+    return SaturationMonitor(X, Y, on_critical="stop")
+
+
+FIT = {"x": X, "y": Y, "validation_data": (X, Y), "epochs": 3, "batch_size": 32, "verbose": 0}
+
+
+def in_children(make, folder, fit=FIT, trials=99, patience=None, monitor=None, **shared):
+    tuner = make(str(folder))
+    policy = keras.dtype_policies.serialize(keras.config.dtype_policy())
+    children = Children(Shared(make, monitor, 5, policy, (), fit, **shared), trials)
+    Elsewhere(tuner, children, 1, patience or Patience(), verbose=0).search()
+    return tuner
+
+
+def on_ray(make, folder, fit=FIT, trials=99, patience=None, monitor=None, at_once=2, **shared):
+    pytest.importorskip("ray")
+    from keras_ext.search import run_on_ray
+
+    patience = patience or Patience()
+    given = {"max_retries": patience.max_retries, "trial_timeout": patience.trial_timeout, **shared}
+    fit = {"verbose": 0, **fit}
+    x = fit.pop("x", X)
+    return run_on_ray(make, x, directory=folder, monitor=monitor, seed=5, trials_at_once=at_once, trials_per_process=trials, **given, **fit)
+
+
+def told(tuner):
+    by_number = sorted(results(tuner), key=lambda r: r.number)
+    return [(r.number, r.status, r.score, r.epochs, r.planned_epochs, r.symptoms, r.hyperparameters) for r in by_number]
+
+
+PLACES = [pytest.param(in_children, id="children"), pytest.param(on_ray, id="ray")]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("make", [pytest.param(random, id="random"), pytest.param(hyperband, id="hyperband", marks=AS_LONG_AS_IT_TAKES)])
+def test_a_search_elsewhere_is_the_one_that_runs_here(tmp_path, make, place):
+    here = watch(make(str(tmp_path / "here")), monitor(), seed=5)
+    here.search(**FIT)
+    at_once = {"at_once": 1} if place is on_ray else {}
+    tuner = place(make, tmp_path / "there", monitor=monitor(), **at_once)
+    assert told(tuner) == told(here)
+    (best,) = tuner.get_best_models()
+    np.testing.assert_array_equal(best.get_weights()[0], here.get_best_models()[0].get_weights()[0])
+    again = make(str(tmp_path / "there"))
+    assert told(again) == told(here)
+    assert {p.name for p in (tmp_path / "there/p").iterdir()} == {p.name for p in (tmp_path / "here/p").iterdir()}
+
+
+class Faulty(keras_tuner.GridSearch):
+    """Trials without networks, which end as their hyperparameter says."""
+
+    def run_trial(self, trial, marks, *args, **kwargs):
+        what = trial.hyperparameters.get("what")
+        Path(marks, f"{what} {time.monotonic_ns()}").touch()
+        times = len(list(Path(marks).glob(f"{what} *")))
+        if what == "killed" or (what == "killed once" and times == 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if what == "hangs":
+            time.sleep(600)
+        if what == "raises":
+            raise ValueError("no such thing")
+        if what == "eats":
+            eaten = []
+            while True:
+                eaten.append(np.ones(2**22))
+                time.sleep(0.01)
+        return {"well": 1.0, "well too": 2.0}.get(what, 3.0)
+
+
+KINDS = ["killed", "killed once", "hangs", "raises", "eats", "well", "well too"]
+
+
+def faulty(folder):
+    def space(hp):
+        hp.Choice("what", KINDS)
+
+    return Faulty(space, keras_tuner.Objective("score", "min"), directory=folder, project_name="p", overwrite=False)
+
+
+@pytest.mark.parametrize("place", [pytest.param(p, marks=AS_LONG_AS_IT_TAKES) for p in (in_children, on_ray)])
+def test_what_dies_hangs_raises_or_eats_memory_fails_alone(tmp_path, place):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    patience = Patience(max_retries=1, trial_timeout=15)
+    arguments = {"patience": patience, "memory_limit": 2**31}
+    if place is on_ray:
+        arguments["fit"] = {"x": str(marks)}
+        tuner = place(faulty, tmp_path / "s", **arguments)
+    else:
+        tuner = place(faulty, tmp_path / "s", {"marks": str(marks)}, **arguments)
+    found = {r.hyperparameters["what"]: r for r in results(tuner)}
+    assert set(found) == set(KINDS)
+    assert found["well"].score == 1.0
+    assert found["well too"].score == 2.0
+    assert found["killed once"].score == 3.0
+    assert found["killed"].ended.startswith("failed: its process died 2 times: ")
+    assert found["hangs"].ended == "failed: it took longer than 15 s"
+    assert found["raises"].ended == "failed: ValueError: no such thing"
+    assert found["eats"].ended.startswith("failed: out of memory: it took 2,")
+    tried = [path.name.rpartition(" ")[0] for path in marks.iterdir()]
+    assert {kind: tried.count(kind) for kind in KINDS} == {**dict.fromkeys(KINDS, 1), "killed": 2, "killed once": 2}
+
+
+class Slow(GridSearch):
+    """Trials of a second, which leave a mark when they begin and one when they end."""
+
+    def run_trial(self, trial, marks, *args, **kwargs):
+        number = trial.hyperparameters.get("number")
+        Path(marks, f"begun {number} {time.monotonic_ns()}").touch()
+        time.sleep(1)
+        Path(marks, f"ended {number} {time.monotonic_ns()}").touch()
+        return float(number)
+
+
+def slow(folder):
+    def space(hp):
+        hp.Int("number", 0, 4)
+
+    return Slow(space, keras_tuner.Objective("score", "min"), directory=folder, project_name="p", overwrite=False)
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_elsewhere
+place, folder, marks = getattr(test_elsewhere, sys.argv[1]), *sys.argv[2:]
+fit = {{"marks": marks}} if place is test_elsewhere.in_children else {{"x": marks}}
+place(test_elsewhere.slow, folder, fit)
+"""
+
+
+@pytest.mark.parametrize("place", [pytest.param("in_children", marks=AS_LONG_AS_IT_TAKES), pytest.param("on_ray", marks=pytest.mark.slow)])
+def test_a_search_that_is_killed_goes_on_and_runs_no_trial_twice(tmp_path, place):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    words = [sys.executable, "-c", SCRIPT.format(tests=str(Path(__file__).parent)), place, str(tmp_path / "s"), str(marks)]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list(marks.glob("begun *"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(2.5)
+    began = len(list(marks.glob("begun *")))
+    time.sleep(1.5)
+    assert len(list(marks.glob("begun *"))) == began, "its processes go on without it"
+    known = {t.trial_id: t.score for t in slow(str(tmp_path / "s")).oracle.trials.values() if t.status == "COMPLETED"}
+    assert known
+    subprocess.run(words, check=True, capture_output=True)
+    tuner = slow(str(tmp_path / "s"))
+    assert sorted(t.score for t in tuner.oracle.trials.values()) == [0, 1, 2, 3, 4]
+    ended = [path.name.split()[1] for path in marks.glob("begun *")]
+    for score in known.values():
+        assert ended.count(f"{score:.0f}") == 1
