@@ -12,6 +12,7 @@ from keras_ext import initializers
 from keras_ext._checks import whole, wholes
 from keras_ext.layers import TableFeatures
 from keras_ext.search import choices
+from keras_ext.search.strategy import in_equal_parts
 
 
 class MLP(keras_tuner.HyperModel):
@@ -122,4 +123,5 @@ class MLP(keras_tuner.HyperModel):
         """Train `model` with the chosen batch size; arguments as those of `model.fit`."""
         if self.samples is not None:
             kwargs.setdefault("batch_size", hp.get("batch_size"))
+        x, y, kwargs = in_equal_parts(model, x, y, kwargs)
         return model.fit(x, y, **kwargs)

@@ -1,5 +1,6 @@
 """How one trial uses several devices."""
 
+import math
 from typing import Any
 
 import keras
@@ -25,3 +26,30 @@ def over_all_devices(tuner: Any, strategy: str | None) -> None:
     """Let each model of `tuner` train on all devices, each with a copy of the weights and its part of every batch; None: on one."""
     if check(strategy) is not None:
         _backend.mirror(tuner)
+
+
+def in_equal_parts(model: Any, x: Any, y: Any, kwargs: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    """Return the arguments of fit so that every batch, the last too, divides into equal parts for the devices of `model`.
+
+    TensorFlow and JAX refuse other batches. Up to one sample for each device is left out of the samples of training and of those of
+    validation.
+    """
+    parts = _devices(model)
+    if parts == 1:
+        return x, y, kwargs
+
+    def cut(data: Any) -> Any:
+        return keras.tree.map_structure(lambda a: a[: len(a) // parts * parts] if hasattr(a, "shape") else a, data)
+
+    kwargs = {**kwargs, "batch_size": -(-(kwargs.get("batch_size") or 32) // parts) * parts}
+    if kwargs.get("validation_data") is not None:
+        kwargs["validation_data"] = cut(kwargs["validation_data"])
+    return cut(x), cut(y), kwargs
+
+
+def _devices(model: Any) -> int:
+    distribution = keras.distribution.distribution()
+    if distribution is not None:
+        return math.prod(distribution.device_mesh.shape)
+    strategy = getattr(model, "distribute_strategy", None)  # of TensorFlow
+    return 1 if strategy is None else strategy.num_replicas_in_sync

@@ -1,8 +1,10 @@
 """The installed command, in new processes."""
 
 import csv
+import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +37,7 @@ def digits(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
     done = keras_ext("search", "--trials", 2, "--epochs", 2, "--output", "out", cwd=folder)
     assert done.returncode == 0, done.stderr
+    shutil.copy(folder / "out/results.json", folder / "two.json")  # another test goes on with the search
     return folder, done
 
 
@@ -172,6 +175,13 @@ MISTAKES = {
     "--data pictures --image-size 8y8": "--image-size must be height x width, such as 32x48, or one number, got 8y8.",
     "--data pictures --task regression": "pictures: is a folder of images, whose folders are classes. Leave --task regression out.",
     "--data pictures": "pictures: needs a folder of images for each of two classes or more, found 0. Sort the images so.",
+    "--workers 0": "--workers must be a whole number of at least 1, got 0.",
+    "--isolate -1": "--isolate must be a whole number of at least 0, got -1.",
+    "--max-retries -1": "--max-retries must be a whole number of at least 0, got -1.",
+    "--gpus-per-trial 0": "--gpus-per-trial must be a finite number above 0, got 0.0.",
+    "--trial-timeout 0": "--trial-timeout must be a finite number above 0, got 0.0.",
+    "--memory-limit -5": "--memory-limit must be a finite number above 0, got -5.0.",
+    "--strategy tpu": "--strategy must be mirrored, got tpu.",
     "--zzz": "no such option --zzz. See keras-ext search --help.",
     "--output taken": "taken: holds a search. Add --resume (resume=True in Python) to go on with it, or give another --output.",
     "--output mine": "mine: is a file, not a folder. Give another --output.",
@@ -211,6 +221,36 @@ def test_so_does_the_mistake_of_the_installed_command(files, words):
     done = keras_ext("search", *words.split(), cwd=files)
     assert done.stderr == f"keras-ext: {MISTAKES[words]}\n"
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize("words", ["--workers 2", "--ray auto", "--gpus-per-trial 0.5"])
+def test_without_ray_it_is_a_mistake_to_ask_for_it(files, monkeypatch, capsys, words):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "ray" else find(name, *rest))
+    monkeypatch.chdir(files)
+    monkeypatch.setattr(sys, "argv", ["keras-ext", "search", *words.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = "Searches on several processes or machines need Ray. Install it with: pip install keras-ext[ray]"
+    assert capsys.readouterr().err == f"keras-ext: {told}\n"
+    assert ended.value.code == 2
+
+
+def outcome(path):
+    told = json.loads(path.read_text())
+    return [{k: v for k, v in trial.items() if k != "seconds"} for trial in told["trials"]], told["test"]
+
+
+@pytest.mark.parametrize("words", [("--isolate", 1), pytest.param(("--workers", 2), marks=pytest.mark.slow)])
+def test_trials_in_processes_of_their_own_are_the_same(digits, words):
+    folder, _ = digits
+    if "--workers" in words:
+        pytest.importorskip("ray")
+    done = keras_ext("search", "--trials", 2, "--epochs", 2, "--output", f"out{words[1]}{words[0]}", *words, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    trials, test = outcome(folder / f"out{words[1]}{words[0]}/results.json")
+    assert (trials, test) == outcome(folder / "two.json")
 
 
 def test_the_command_and_the_module_are_one_and_help_has_an_example_and_the_default_of_each_option(tmp_path):

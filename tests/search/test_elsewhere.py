@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.search import results, watch
+from keras_ext.search import MLP, results, watch
 from keras_ext.search.grid import GridSearch
 from keras_ext.search.workers.children import Children
 from keras_ext.search.workers.job import Shared
@@ -200,3 +200,37 @@ def test_a_search_that_is_killed_goes_on_and_runs_no_trial_twice(tmp_path, place
     ended = [path.name.split()[1] for path in marks.glob("begun *")]
     for score in known.values():
         assert ended.count(f"{score:.0f}") == 1
+
+
+class Devices(keras.callbacks.Callback):
+    """Writes down how many devices hold a copy of the weights."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def on_train_begin(self, logs=None):
+        weight = self.model.trainable_variables[0].value
+        count = len(weight.values) if keras.backend.backend() == "tensorflow" else len(weight.sharding.device_set)
+        Path(self.path).write_text(str(count))
+
+
+def on_two_devices(folder):
+    if keras.backend.backend() == "tensorflow" and "keras_ext_trial_" in folder:  # of the child: here TensorFlow has begun
+        import tensorflow as tf
+
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    space = MLP((4,), classes=2, samples=len(X) - 1, batch_sizes=(16,))
+    return keras_tuner.RandomSearch(space, space.objective, max_trials=1, seed=1, directory=folder, project_name="p", overwrite=False)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras's PyTorch backend trains on one device")
+def test_a_trial_trains_on_all_devices(tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    # One sample is left over by halves, and so is one batch.
+    odd = {"x": X[:-1], "y": Y[:-1], "validation_data": (X[:-1], Y[:-1])}
+    fit = {**FIT, **odd, "batch_size": 15, "callbacks": [Devices(str(tmp_path / "count"))]}
+    tuner = in_children(on_two_devices, tmp_path / "s", fit, strategy="mirrored", monitor=monitor())
+    assert [r.ended for r in results(tuner)] == [""]
+    assert (tmp_path / "count").read_text() == "2"

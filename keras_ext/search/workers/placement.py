@@ -53,8 +53,11 @@ class Placement:
     @property
     def trials_of_a_process(self) -> int:
         """Trials that one process runs; 0: all run in the search's own."""
-        needs_a_process = self.on_ray or self.trial_timeout is not None or self.memory_limit is not None
-        return self.isolate or (1 if self.on_ray else _TRIALS_OF_A_PROCESS if needs_a_process else 0)
+        if self.on_ray:
+            return self.isolate or 1
+        # What ends a trial ends its process; and how devices are used is set for a whole process.
+        needs_a_process = any(value is not None for value in (self.trial_timeout, self.memory_limit, self.strategy))
+        return self.isolate or (_TRIALS_OF_A_PROCESS if needs_a_process else 0)
 
     @property
     def bytes_of_a_trial(self) -> int | None:

@@ -8,7 +8,6 @@ import keras
 
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search.atomic import mend
-from keras_ext.search.strategy import over_all_devices
 from keras_ext.search.view import View
 from keras_ext.search.watch import watch
 from keras_ext.search.workers.children import Children
@@ -41,7 +40,6 @@ def search_at(
         )
     tuner = make_tuner(str(folder))
     if not placement.trials_of_a_process:
-        over_all_devices(tuner, placement.strategy)
         watch(tuner, monitor, seed=seed, view=view).search(**fit)
         return tuner
     mend(tuner)
