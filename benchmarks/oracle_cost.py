@@ -31,7 +31,9 @@ from keras_ext.search.tuners import TUNERS
 
 # Each number of trials is measured by so many rounds, or by fewer where they take too long.
 ROUNDS = 10
-FEWEST = 3
+FEWEST = 2
+# Further numbers of trials, which show how the files grow.
+FURTHER = {"random": (4_000,)}
 # Trials over which the memory of one is averaged.
 OF_MEMORY = 200
 # Larger than any search: KerasTuner's Bayesian oracle draws at random until it has so many trials.
@@ -168,14 +170,15 @@ def text(costs: list[Cost]) -> str:
     """Return the costs as a table in Markdown."""
     head = [
         "oracle",
-        "finished trials",
+        "finished",
         "rounds",
         "ms a trial",
         "lowest",
         "highest",
-        "of which files",
+        "of CPU",
+        "in files",
         "trials a second",
-        "`oracle.json`, KB",
+        "KB of `oracle.json`",
     ]
     lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
     for c in costs:
@@ -188,20 +191,19 @@ def text(costs: list[Cost]) -> str:
 
 
 @click.command()
-@click.option("--oracles", default=",".join(TUNERS), show_default=True)
+@click.option("--oracles", default=",".join(sorted(TUNERS, key="bayesian".__eq__)), show_default=True)
 @click.option("--finished", default="10,100,1000", show_default=True, help="Numbers of trials before those that are measured.")
-@click.option("--finished-more", default="10000", show_default=True, help="Further such numbers, of all oracles but the Bayesian.")
-@click.option("--limit", default=60.0, show_default=True, help=f"Seconds after which a number has rounds enough, if it has {FEWEST}.")
+@click.option("--limit", default=40.0, show_default=True, help=f"Seconds after which a number has rounds enough, if it has {FEWEST}.")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="File for the figures.")
-def main(oracles: str, finished: str, finished_more: str, limit: float, out: Path | None) -> None:
+def main(oracles: str, finished: str, limit: float, out: Path | None) -> None:
     """Measure what the oracle of a search takes for each trial."""
     header = machine.header("python -m benchmarks.oracle_cost")
     memory, costs = memory_of_a_trial(), []
     for kind in oracles.split(","):
-        numbers = finished if kind == "bayesian" else f"{finished},{finished_more}"
+        numbers = [*(int(n) for n in finished.split(",")), *FURTHER.get(kind, ())]
         with tempfile.TemporaryDirectory() as folder:
             tuner, scores = make(kind, folder), np.random.default_rng(0)
-            for number in sorted(int(n) for n in numbers.split(",") if n):
+            for number in sorted(numbers):
                 costs.append(measure(kind, tuner, number, limit, scores))
                 click.echo(text(costs[-1:]).splitlines()[2], err=True)
             dimensions = len(tuner.oracle.get_space().space)

@@ -10,26 +10,35 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+(ON_RAY,) = (block for block in BLOCKS if "run_on_ray" in block)
+BLOCKS.remove(ON_RAY)
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """Run the blocks one after the other in one folder, each in a new process."""
     folder = tmp_path_factory.mktemp("readme")
-    return [
-        subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", b], cwd=folder, capture_output=True, text=True) for b in BLOCKS
-    ]
+    return [run(block, folder) for block in BLOCKS]
+
+
+def run(block, folder):
+    return subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", block], cwd=folder, capture_output=True, text=True)
 
 
 def test_there_are_blocks():
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 8
 
 
 @pytest.mark.parametrize("i", range(len(BLOCKS)))
 def test_a_block_runs(ran, i):
-    if "run_on_ray" in BLOCKS[i]:
-        pytest.importorskip("ray")
     assert ran[i].returncode == 0, ran[i].stderr[-2000:]
+
+
+def test_the_search_on_ray_runs(tmp_path):
+    pytest.importorskip("ray")
+    done = run(ON_RAY, tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Leaderboard" in done.stdout
 
 
 def test_the_table_of_first_weights_is_what_the_block_prints(ran):

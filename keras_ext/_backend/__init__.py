@@ -32,6 +32,7 @@ device_name = _room.device_name
 drop = _room.drop
 fail_in_graph = _room.fail_in_graph
 few_axes = _room.few_axes
+forget_programs = _room.forget_programs
 framework_version = _room.framework_version
 fused_batch_norm = _room.fused_batch_norm
 has_sparse_gradients = _room.has_sparse_gradients
@@ -67,6 +68,7 @@ __all__ = [
     "drop",
     "fail_in_graph",
     "few_axes",
+    "forget_programs",
     "framework_version",
     "fused_batch_norm",
     "has_sparse_gradients",

@@ -30,6 +30,11 @@ def device_name() -> str:
     return "CPU" if device.platform == "cpu" else f"{device.platform.upper()} {device.device_kind}"
 
 
+def forget_programs() -> None:
+    """Let go of all that JAX compiled: it keeps the programs of models that are gone, too. What is used again is compiled again."""
+    jax.clear_caches()
+
+
 def wait(tree: Any) -> None:
     """Return once every array in `tree` has been computed."""
     jax.block_until_ready(tree)

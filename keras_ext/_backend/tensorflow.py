@@ -32,6 +32,10 @@ def device_name() -> str:
     return "GPU " + str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name))
 
 
+def forget_programs() -> None:
+    """Do nothing: what TensorFlow lets go of, Keras's `clear_session` clears, which KerasTuner calls before each model."""
+
+
 def wait(tree: Any) -> None:
     """Return once every tensor in `tree` has been computed."""
     for tensor in tf.nest.flatten(tree):

@@ -29,6 +29,10 @@ def device_name() -> str:
     return "GPU Apple" if torch.backends.mps.is_available() else "CPU"
 
 
+def forget_programs() -> None:
+    """Do nothing: what is compiled at all, Keras's `clear_session` forgets, which KerasTuner calls before each model."""
+
+
 def wait(tree: Any) -> None:
     """Return once every tensor in `tree` has been computed."""
     if torch.cuda.is_available():

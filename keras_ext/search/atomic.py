@@ -40,19 +40,19 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def whole_files() -> Iterator[None]:
-    """Let KerasTuner write its state files with `write_json` while the block runs.
+    """Let KerasTuner write its state files whole while the block runs.
 
     What cannot be written, as on a full disk, is tried again with each file that follows, and at the end.
 
     Raises:
         OSError: at the end something still cannot be written.
     """
-    waiting: dict[Path, Any] = {}
+    waiting: dict[Path, str] = {}
 
     def write_what_waits() -> OSError | None:
         for path in list(waiting):
             try:
-                write_json(path, waiting[path])
+                write_bytes(path, waiting[path].encode())
             except OSError as error:
                 return error
             del waiting[path]
@@ -60,11 +60,11 @@ def whole_files() -> Iterator[None]:
 
     def save(path: str, content: Any) -> str:
         was_well = not waiting
-        waiting[Path(path)] = content
+        waiting[Path(path)] = text = json.dumps(content)
         error = write_what_waits()
         if error is not None and was_well:
             warnings.warn(f"{path}: cannot be written ({error.strerror}). The search goes on, and tries again. Make room.", stacklevel=2)
-        return json.dumps(content)
+        return text
 
     with keras_private.keras_tuner_saves_json_with(save):
         yield

@@ -92,7 +92,7 @@ def record_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> Record:
     if error is not None:
         ended = f"failed: {error[:120]}"
         diagnosis = ended if diagnosis == NOTHING_FOUND else diagnosis
-    elif told["epochs"] < told["planned_epochs"]:
+    elif told["epochs"] < told["planned_epochs"] and (told["epochs"] or critical):  # a trial without a network has no epochs
         ended = diagnosis if critical else "by another callback"
     elif critical and not told["planned_epochs"]:
         ended = diagnosis

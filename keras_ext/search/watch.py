@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import keras_tuner
 
+from keras_ext import _backend
 from keras_ext._checks import bad_argument, whole
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.callbacks.wording import one_line
@@ -94,7 +95,7 @@ class Watch:
         self._search, self._end = tuner.search, tuner.on_trial_end
         self._patience = tuner.oracle.max_consecutive_failed_trials
         self._errors: list[str] = []
-        # Trials without a score of their own, and the best record; what an earlier process wrote is read when it is first asked for.
+        # Trials without a score of their own, read when they are first asked for; and the best record.
         self._without: set[str] | None = None
         self._best: Record | None = None
         self._own = {name: vars(tuner)[name] for name in _TAKEN if name in vars(tuner)}
@@ -118,7 +119,9 @@ class Watch:
     def show_what_is_known(self) -> None:
         """Let the view count the trials that earlier processes ended."""
         if self._view:
-            self._view.knows(collect(self._tuner))
+            known = collect(self._tuner)
+            self._view.knows(known)
+            self._best = next((record for record in known if record.score is not None), None)
 
     def listener(self, trial: Any) -> Listener:
         """Return who is to hear what happens in this trial."""
@@ -148,10 +151,12 @@ class Watch:
         known = self._tuner.oracle.trials.get(trial.trial_id)
         if self._view and known is not None and known.status in ENDED:
             mine = record_of(self._tuner, known)
-            others = collect(self._tuner) if self._best is None else [self._best]
+            others = [] if self._best is None else [self._best]
             first = in_order([mine, *others], self._tuner.oracle.objective.direction)[0]
             self._best = first if first.score is not None else None
             self._view.trial_ends(mine, self._best)
+        # Else the process grows with every trial, on JAX by some 15 MiB for the smallest.
+        _backend.forget_programs()
 
     def _scored(self, found: Any) -> tuple[Any, bool]:
         """Return a trial's results with finite scores, and whether one stands in for that of the whole trial."""

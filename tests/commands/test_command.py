@@ -241,7 +241,8 @@ def outcome(path):
     return [{k: v for k, v in trial.items() if k != "seconds"} for trial in told["trials"]], told["test"]
 
 
-@pytest.mark.parametrize("words", [("--isolate", 1), pytest.param(("--workers", 2), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("--isolate", 1), ("--workers", 2)])
 def test_trials_in_processes_of_their_own_are_the_same(digits, words):
     folder, _ = digits
     if "--workers" in words:

@@ -1,5 +1,6 @@
 """Searches whose trials run in processes of their own: the same trials as here, and nothing lost when a process dies."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -80,7 +81,7 @@ PLACES = [pytest.param(in_children, id="children"), pytest.param(on_ray, id="ray
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("make", [pytest.param(random, id="random"), pytest.param(hyperband, id="hyperband", marks=AS_LONG_AS_IT_TAKES)])
+@pytest.mark.parametrize("make", [pytest.param(random, id="random"), pytest.param(hyperband, id="hyperband", marks=pytest.mark.slow)])
 def test_a_search_elsewhere_is_the_one_that_runs_here(tmp_path, make, place):
     here = watch(make(str(tmp_path / "here")), monitor(), seed=5)
     here.search(**FIT)
@@ -118,35 +119,45 @@ class Faulty(keras_tuner.GridSearch):
 KINDS = ["killed", "killed once", "hangs", "raises", "eats", "well", "well too"]
 
 
-def faulty(folder):
+def faulty(folder, kinds=tuple(KINDS)):
     def space(hp):
-        hp.Choice("what", KINDS)
+        hp.Choice("what", list(kinds))
 
     return Faulty(space, keras_tuner.Objective("score", "min"), directory=folder, project_name="p", overwrite=False)
 
 
-@pytest.mark.parametrize("place", [pytest.param(p, marks=AS_LONG_AS_IT_TAKES) for p in (in_children, on_ray)])
-def test_what_dies_hangs_raises_or_eats_memory_fails_alone(tmp_path, place):
-    marks = tmp_path / "marks"
+@pytest.mark.parametrize(
+    ("place", "kinds"),
+    [
+        pytest.param(in_children, KINDS, id="children", marks=pytest.mark.slow),
+        pytest.param(on_ray, KINDS, id="ray", marks=pytest.mark.slow),
+        pytest.param(in_children, ["killed once", "hangs", "eats", "well"], id="children-short", marks=AS_LONG_AS_IT_TAKES),
+        pytest.param(on_ray, ["killed once", "raises"], id="ray-short", marks=AS_LONG_AS_IT_TAKES),
+    ],
+)
+def test_what_dies_hangs_raises_or_eats_memory_fails_alone(tmp_path, place, kinds):
+    marks, seconds = tmp_path / "marks", 15 if kinds is KINDS else 8
     marks.mkdir()
-    patience = Patience(max_retries=1, trial_timeout=15)
-    arguments = {"patience": patience, "memory_limit": 2**31}
-    if place is on_ray:
-        arguments["fit"] = {"x": str(marks)}
-        tuner = place(faulty, tmp_path / "s", **arguments)
-    else:
-        tuner = place(faulty, tmp_path / "s", {"marks": str(marks)}, **arguments)
-    found = {r.hyperparameters["what"]: r for r in results(tuner)}
-    assert set(found) == set(KINDS)
-    assert found["well"].score == 1.0
-    assert found["well too"].score == 2.0
-    assert found["killed once"].score == 3.0
-    assert found["killed"].ended.startswith("failed: its process died 2 times: ")
-    assert found["hangs"].ended == "failed: it took longer than 15 s"
-    assert found["raises"].ended == "failed: ValueError: no such thing"
-    assert found["eats"].ended.startswith("failed: out of memory: it took 2,")
+    fit = {"x": str(marks)} if place is on_ray else {"marks": str(marks)}
+    make, patience = functools.partial(faulty, kinds=kinds), Patience(max_retries=1, trial_timeout=seconds)
+    tuner = place(make, tmp_path / "s", fit, patience=patience, memory_limit=2**31)
+    found = {r.hyperparameters["what"]: (r.score, r.ended) for r in results(tuner)}
+    assert set(found) == set(kinds)
+    expected = {
+        "well": (1.0, ""),
+        "well too": (2.0, ""),
+        "killed once": (3.0, ""),
+        "killed": (None, "failed: its process died 2 times: "),
+        "hangs": (None, f"failed: it took longer than {seconds} s"),
+        "raises": (None, "failed: ValueError: no such thing"),
+        "eats": (None, "failed: out of memory: it took 2,"),
+    }
+    for kind, (score, ended) in found.items():
+        assert score == expected[kind][0]
+        assert ended.startswith(expected[kind][1])
+        assert bool(ended) == bool(expected[kind][1])
     tried = [path.name.rpartition(" ")[0] for path in marks.iterdir()]
-    assert {kind: tried.count(kind) for kind in KINDS} == {**dict.fromkeys(KINDS, 1), "killed": 2, "killed once": 2}
+    assert {kind: tried.count(kind) for kind in kinds} == {kind: 2 if kind.startswith("killed") else 1 for kind in kinds}
 
 
 class Slow(GridSearch):
@@ -177,7 +188,8 @@ place(test_elsewhere.slow, folder, fit)
 """
 
 
-@pytest.mark.parametrize("place", [pytest.param("in_children", marks=AS_LONG_AS_IT_TAKES), pytest.param("on_ray", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["in_children", "on_ray"])
 def test_a_search_that_is_killed_goes_on_and_runs_no_trial_twice(tmp_path, place):
     marks = tmp_path / "marks"
     marks.mkdir()

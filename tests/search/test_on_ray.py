@@ -97,6 +97,7 @@ def cluster():
     machines.shutdown()
 
 
+@pytest.mark.slow
 def test_a_machine_that_leaves_takes_no_trial_with_it(tmp_path, cluster):
     machines, other = cluster
     with pytest.raises(BadInput, match=r"a trial needs 1 CPU, 4 there, and no machine of the cluster has more than 2 CPU, 3 there\."):

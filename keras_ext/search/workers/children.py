@@ -41,16 +41,17 @@ class Children:
         self._send(pickle.dumps(job))
 
     def news(self, timeout: float) -> Iterator[News]:
-        """Yield what has happened; wait for the first of it for at most `timeout` seconds."""
-        try:
-            process, news = self._news.get(timeout=timeout)
-        except queue.Empty:
-            return
-        name = self._name
-        if self._process is not None and process == self._process.pid and name:
-            if news.what in ("ended", "died"):
-                self._name = ""
-            yield News(name, news.what, news.values)
+        """Yield all that has happened; wait for the first of it for at most `timeout` seconds."""
+        while True:
+            try:
+                process, news = self._news.get(timeout=timeout or None, block=timeout > 0)
+            except queue.Empty:
+                return
+            name, timeout = self._name, 0.0
+            if self._process is not None and process == self._process.pid and name:
+                if news.what in ("ended", "died"):
+                    self._name = ""
+                yield News(name, news.what, news.values)
 
     def kill(self, name: str) -> None:
         """End the process of a trial."""

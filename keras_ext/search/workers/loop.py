@@ -43,7 +43,7 @@ class Workers(Protocol):
         ...
 
     def news(self, timeout: float) -> Iterator[News]:
-        """Yield what has happened; wait for the first of it for at most `timeout` seconds."""
+        """Yield all that has happened; wait for the first of it for at most `timeout` seconds."""
         ...
 
     def kill(self, name: str) -> None:

@@ -59,18 +59,26 @@ class RayWorkers:
         self._running[job.name] = self._task.remote(self._shared, job)
 
     def news(self, timeout: float) -> Iterator[News]:
-        """Yield what has happened; wait for the first of it for at most `timeout` seconds."""
-        streams = {stream: name for name, stream in self._running.items()}
-        if not streams:
-            time.sleep(timeout)
-            return
-        ready, _ = ray.wait(list(streams), num_returns=1, timeout=timeout)
-        for stream in ready:
-            name = streams[stream]
-            news = self._next(name, stream)
-            if news.what in ("ended", "died"):
-                self._running.pop(name, None)
-            yield news
+        """Yield all that has happened; wait for the first of it for at most `timeout` seconds."""
+        while True:
+            streams = list(self._running.values())
+            if not streams:
+                time.sleep(timeout)
+                return
+            ready, _ = ray.wait(streams, num_returns=1, timeout=timeout)
+            if not ready:
+                return
+            ready, _ = ray.wait(streams, num_returns=len(streams), timeout=0)
+            names = {stream: name for name, stream in self._running.items()}
+            for stream in ready:
+                name = names[stream]
+                if self._running.get(name) is not stream:
+                    continue  # it was killed upon the news before
+                news = self._next(name, stream)
+                if news.what in ("ended", "died"):
+                    del self._running[name]
+                yield news
+            timeout = 0.0
 
     def kill(self, name: str) -> None:
         """End the process of a trial."""
