@@ -24,6 +24,18 @@ def pytest_addoption(parser):
     )
 
 
+# Five seconds a process go into starting TensorFlow: these tests, which are about searches and not about TensorFlow, take long there alone.
+SLOW_ON_TENSORFLOW = (
+    "runs_here",
+    "fails_alone",
+    "full_for_a_while",
+    "stays_full",
+    "is_the_uninterrupted_one",
+    "csv_of_ones_own",
+    "in_the_target_s_own_unit",
+)
+
+
 @pytest.hookimpl(trylast=True)  # what -k leaves
 def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: LONG_FILES.index(item.path.name) if item.path.name in LONG_FILES else len(LONG_FILES))
@@ -32,6 +44,10 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("needs_tensorflow"):
                 item.add_marker(skip)
+    else:
+        for item in items:
+            if any(name in item.nodeid for name in SLOW_ON_TENSORFLOW):
+                item.add_marker(pytest.mark.slow)
     if "slow" not in config.option.markexpr and os.environ.get("KERAS_EXT_SLOW") != "1":
         _deselect(config, items, {item for item in items if item.get_closest_marker("slow")})
     _deselect(config, items, _undrawn(items, config.option.cases))

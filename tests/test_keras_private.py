@@ -223,3 +223,24 @@ def test_a_callback_finds_the_others_of_its_fit_in_their_order():
         # What Keras adds comes behind, and so sees what callbacks put into `logs`.
         assert [type(c).__name__ for c in asks.seen[3:]] == ["History"]
         assert keras_private.callbacks_beside(asks) == []
+
+
+class Counts(keras_tuner.RandomSearch):
+    """A search of numbers; it fails where they are odd."""
+
+    def run_trial(self, trial, *args, **kwargs):
+        number = trial.hyperparameters.get("number")
+        if number % 2:
+            raise keras_tuner.errors.FailedTrialError("odd")
+        return {"score": float(number)}
+
+
+def test_keras_tuner_records_what_a_trial_returns_or_raises(tmp_path):
+    score = keras_tuner.Objective("score", "min")
+    tuner = Counts(lambda hp: hp.Int("number", 0, 5), score, max_trials=6, seed=1, directory=tmp_path, max_consecutive_failed_trials=9)
+    tuner.oracle.verbose = 0
+    while (trial := tuner.oracle.create_trial("t")).status == "RUNNING":
+        keras_private.keras_tuner_records(tuner, trial)
+        tuner.oracle.end_trial(trial)
+    found = {t.hyperparameters.get("number"): (t.status, t.score) for t in tuner.oracle.trials.values()}
+    assert found == {n: ("FAILED", None) if n % 2 else ("COMPLETED", float(n)) for n in range(6)}

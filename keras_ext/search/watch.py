@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import keras_tuner
 
-from keras_ext import _backend
 from keras_ext._checks import bad_argument, whole
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.callbacks.wording import one_line
@@ -155,8 +154,6 @@ class Watch:
             first = in_order([mine, *others], self._tuner.oracle.objective.direction)[0]
             self._best = first if first.score is not None else None
             self._view.trial_ends(mine, self._best)
-        # Else JAX keeps what every trial compiled: some 14 MiB for the smallest networks.
-        _backend.forget_programs()
 
     def _scored(self, found: Any) -> tuple[Any, bool]:
         """Return a trial's results with finite scores, and whether one stands in for that of the whole trial."""

@@ -23,8 +23,6 @@ from keras_ext.search.workers.loop import Elsewhere, Patience
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(96, 4)).astype("float32")
 Y = (X[:, 0] > 0).astype("int32")
-# Each child takes TensorFlow five seconds to start.
-AS_LONG_AS_IT_TAKES = [pytest.mark.slow] if keras.backend.backend() == "tensorflow" else []
 
 
 class Space(keras_tuner.HyperModel):
@@ -131,8 +129,8 @@ def faulty(folder, kinds=tuple(KINDS)):
     [
         pytest.param(in_children, KINDS, id="children", marks=pytest.mark.slow),
         pytest.param(on_ray, KINDS, id="ray", marks=pytest.mark.slow),
-        pytest.param(in_children, ["killed once", "hangs", "eats", "well"], id="children-short", marks=AS_LONG_AS_IT_TAKES),
-        pytest.param(on_ray, ["killed once", "raises"], id="ray-short", marks=AS_LONG_AS_IT_TAKES),
+        pytest.param(in_children, ["killed once", "hangs", "eats", "well"], id="children-short"),
+        pytest.param(on_ray, ["killed once", "raises"], id="ray-short"),
     ],
 )
 def test_what_dies_hangs_raises_or_eats_memory_fails_alone(tmp_path, place, kinds):

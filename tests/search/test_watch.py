@@ -13,6 +13,7 @@ import keras_tuner
 import numpy as np
 import pytest
 
+from keras_ext import _backend
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search import results, watch
 from keras_ext.search.bayesian import BayesianOptimization
@@ -253,6 +254,34 @@ def test_a_bayesian_search_goes_on_as_if_never_interrupted(tmp_path):
     searched("parts", 4)
     searched("parts", 6)
     assert searched("parts", 9) == whole
+
+
+def test_what_was_compiled_is_forgotten_every_five_trials(tmp_path, monkeypatch):
+    begun, forgotten = [], []
+    monkeypatch.setattr(_backend, "forget_programs", lambda: forgotten.append(len(begun)))
+
+    class Counted(Valley):
+        def run_trial(self, trial, *args, **kwargs):
+            begun.append(trial.trial_id)
+            return 1.0
+
+    def space(hp):
+        hp.Int("width", 2, 64)
+
+    search(watch(Counted(space, keras_tuner.Objective("score", "min"), max_trials=11, seed=1, directory=tmp_path), monitor()))
+    assert len(begun) == 11
+    assert forgotten == [4, 9]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX keeps programs")
+def test_jax_forgets_programs():
+    import jax
+
+    double = jax.jit(lambda x: 2 * x)
+    double(np.ones(3))
+    assert double._cache_size() == 1
+    _backend.forget_programs()
+    assert double._cache_size() == 0
 
 
 def test_what_is_no_tuner_or_monitor_is_refused(tmp_path):

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ import keras_tuner
 from keras_ext._backend import keras_private
 from keras_ext.callbacks import Finding
 from keras_ext.search.atomic import whole_files, write_bytes
-from keras_ext.search.trial_run import Listener, Told, build_under
+from keras_ext.search.trial_run import Listener, Told, as_json, build_under
 from keras_ext.search.view import View
 from keras_ext.search.watch import Watch
 from keras_ext.search.workers.job import Failure, Job, Outcome
@@ -73,6 +73,7 @@ class _Running:
     trial: Any
     job: Job
     listener: Listener
+    told: Told = field(default_factory=Told)
     deaths: int = 0
     began: float | None = None
 
@@ -87,7 +88,7 @@ class _Delivered:
     def run(self, trial: Any, told: Told, listener: Listener) -> Any:
         outcome = self.outcome
         assert outcome is not None
-        told.__dict__.update(outcome.told.__dict__)
+        vars(told).update(vars(outcome.told))
         if outcome.failure is not None:
             raise _ERRORS[outcome.failure.kind](outcome.failure.text or outcome.failure.line)
         for path, content in outcome.files.items():
@@ -190,6 +191,7 @@ class Elsewhere:
         elif news.what == "died":
             self._died(running, *news.values)
         else:
+            _note(running.told, news)
             getattr(running.listener, news.what)(*news.values)
 
     def _died(self, running: _Running, reason: str) -> None:
@@ -198,7 +200,7 @@ class Elsewhere:
             times = "time" if running.deaths == 1 else "times"
             self._fail(running, f"its process died {running.deaths} {times}: {reason}")
             return
-        running.began = None
+        running.began, running.told = None, Told()
         self._workers.start(running.job)
 
     def _check_time(self) -> None:
@@ -210,8 +212,8 @@ class Elsewhere:
             self._fail(running, f"it took longer than {limit:g} s")
 
     def _fail(self, running: _Running, reason: str) -> None:
-        told = Told(error=reason, seconds=round(time.monotonic() - (running.began or time.monotonic()), 3))
-        self._end(running, Outcome(None, told, {}, {}, Failure("failed", reason)))
+        seconds = 0.0 if running.began is None else round(time.monotonic() - running.began, 3)
+        self._end(running, Outcome(None, replace(running.told, error=reason, seconds=seconds), {}, {}, Failure("failed", reason)))
 
     def _end(self, running: _Running, outcome: Outcome) -> None:
         trial = running.trial
@@ -219,6 +221,16 @@ class Elsewhere:
         self._delivered.outcome, self._delivered.folder = outcome, Path(self._tuner.get_trial_dir(trial.trial_id))
         keras_private.keras_tuner_records(self._tuner, trial)
         self._tuner.on_trial_end(trial)
+
+
+def _note(told: Told, news: News) -> None:
+    """Keep what a trial tells while it runs, for the case that it does not come to an end of its own."""
+    if news.what == "begins":
+        (told.planned_epochs,) = news.values
+    elif news.what == "epoch_ends":
+        told.epochs = news.values[0]
+    elif news.what == "finds":
+        told.findings.append(as_json(*news.values))
 
 
 def _free_name(oracle: Any) -> str:
