@@ -33,6 +33,7 @@ SLOW_ON_TENSORFLOW = (
     "is_the_uninterrupted_one",
     "csv_of_ones_own",
     "in_the_target_s_own_unit",
+    "leaderboard_and_a_model[hyperband]",
 )
 
 
