@@ -20,12 +20,10 @@ from keras_ext.search.run import METRICS, REPORT, SearchResult, run
 from keras_ext.search.settings import Settings, stored_settings
 from keras_ext.search.tuners import TUNERS, hyperband_trials
 from keras_ext.search.workers.on_ray import need_ray
-from keras_ext.search.workers.placement import Placement
+from keras_ext.search.workers.placement import TRIALS_OF_A_PROCESS, Placement
 
 _DEFAULTS = Settings()
 _PLACE = Placement()
-# TensorFlow keeps some MiB of each trial, whatever is cleared.
-_FRESH = 20
 
 
 @click.command()
@@ -87,7 +85,7 @@ _FRESH = 20
 @click.option(
     "--isolate", type=int, metavar="N",
     help="Run the trials in a process that is renewed every N trials, as memory grows with them; 0 runs all in this one. Example: "
-    f"--isolate 10  [default: {_FRESH} on TensorFlow, for searches of more trials than that]",
+    f"--isolate 10  [default: {TRIALS_OF_A_PROCESS} on TensorFlow, for searches of more trials than that]",
 )  # fmt: skip
 @click.option(
     "--max-retries", type=int, metavar="N",
@@ -164,9 +162,10 @@ def _placement(given: dict[str, Any], settings: Settings) -> Placement:
             need_ray()
         except ImportError as error:
             raise BadInput(str(error)) from None
+    # TensorFlow keeps some MiB of each trial, whatever is cleared.
     elif given["isolate"] is None and keras.backend.backend() == "tensorflow":
         trials = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else settings.trials
-        placement = replace(placement, isolate=_FRESH if trials > _FRESH else 0)
+        placement = replace(placement, isolate=TRIALS_OF_A_PROCESS if trials > TRIALS_OF_A_PROCESS else 0)
     return placement
 
 

@@ -7,7 +7,7 @@ from keras_ext._checks import in_range, whole
 from keras_ext.search import strategy as strategies
 
 # A process of this many trials has not grown by much.
-_TRIALS_OF_A_PROCESS = 20
+TRIALS_OF_A_PROCESS = 20
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Placement:
             return self.isolate or 1
         # What ends a trial ends its process; and how devices are used is set for a whole process.
         needs_a_process = any(value is not None for value in (self.trial_timeout, self.memory_limit, self.strategy))
-        return self.isolate or (_TRIALS_OF_A_PROCESS if needs_a_process else 0)
+        return self.isolate or (TRIALS_OF_A_PROCESS if needs_a_process else 0)
 
     @property
     def bytes_of_a_trial(self) -> int | None:
