@@ -5,6 +5,8 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
+from keras_ext.search.evolution import defaults
+
 
 class BayesianOptimizationOracle(keras_tuner.oracles.BayesianOptimizationOracle):
     """KerasTuner's oracle, whose next trial depends on its seed and the trials before it alone.
@@ -14,7 +16,9 @@ class BayesianOptimizationOracle(keras_tuner.oracles.BayesianOptimizationOracle)
     """
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """Choose the values of the next trial."""
+        """Choose the values of the next trial; the first has the defaults of the space."""
+        if not self.trials:
+            return {"status": "RUNNING", "values": defaults(self.hyperparameters.space)}
         self._random_state = np.random.RandomState([self.seed, len(self.trials)])
         return super().populate_space(trial_id)
 

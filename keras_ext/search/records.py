@@ -87,7 +87,7 @@ def record_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> Record:
     if error is None and trial.status != "COMPLETED":
         lines = [line for line in (trial.message or "").splitlines() if line.strip()]
         error = lines[-1].strip() if lines else "no finite score"
-    critical = [f["symptom"] for f in told["findings"] if f["severity"] == "critical"]
+    critical = critical_symptoms(told["findings"])
     ended = ""
     if error is not None:
         ended = f"failed: {error[:120]}"
@@ -107,8 +107,13 @@ def record_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> Record:
         active(trial.hyperparameters),
         told["planned_epochs"],
         ended,
-        tuple(dict.fromkeys(critical)),
+        critical,
     )
+
+
+def critical_symptoms(findings: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Return the symptoms of the critical findings of a trial, in the order in which they were found."""
+    return tuple(dict.fromkeys(f["symptom"] for f in findings if f["severity"] == "critical"))
 
 
 def number_of(trial: Any) -> int:

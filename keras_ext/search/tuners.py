@@ -1,4 +1,4 @@
-"""KerasTuner's tuners by their names on the command line."""
+"""The tuners by their names on the command line."""
 
 import contextlib
 import io
@@ -8,13 +8,16 @@ from typing import Any
 import keras_tuner
 
 from keras_ext.search.bayesian import BayesianOptimization
+from keras_ext.search.genetic import GeneticTuner
 from keras_ext.search.grid import GridSearch
+from keras_ext.search.random_search import RandomSearch
 
 TUNERS = {
-    "random": keras_tuner.RandomSearch,
+    "random": RandomSearch,
     "bayesian": BayesianOptimization,
     "hyperband": keras_tuner.Hyperband,
     "grid": GridSearch,
+    "genetic": GeneticTuner,
 }
 
 

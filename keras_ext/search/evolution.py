@@ -1,0 +1,118 @@
+"""How sets of hyperparameters are made from others: by default, at random, by crossover and by mutation.
+
+Every function takes the space, a list of KerasTuner's hyperparameters in which those that another hangs on come first, and returns the
+values of those that are active: a value that nothing would read is never made, nor kept.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras_tuner
+import numpy as np
+
+Values = dict[str, Any]
+# Standard deviation of a mutation, as a share of the range, on the hyperparameter's own scale.
+SIGMA = 0.15
+_TRIES = 20
+
+
+def walked(space: Sequence[Any], choose: Callable[[Any], Any]) -> Values:
+    """Return the values that `choose` gives to the active hyperparameters."""
+    hps = keras_tuner.HyperParameters()
+    for hp in space:
+        hps.merge([hp])
+        if hps.is_active(hp):
+            hps.values[hp.name] = choose(hp)
+    return hps.values
+
+
+def defaults(space: Sequence[Any]) -> Values:
+    """Return the values that the space itself proposes."""
+    return walked(space, lambda hp: hp.default)
+
+
+def at_random(space: Sequence[Any], rng: np.random.Generator) -> Values:
+    """Return values drawn from their ranges, each on its own scale."""
+    return walked(space, lambda hp: hp.prob_to_value(rng.random()))
+
+
+def crossed(space: Sequence[Any], parents: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> Values:
+    """Return values of which each comes from one of `parents` at random (uniform crossover).
+
+    What only one parent has comes from that one, if it is active in the child; what none has is drawn at random.
+    """
+
+    def choose(hp: Any) -> Any:
+        known = [p[hp.name] for p in parents if hp.name in p and fits(hp, p[hp.name])]
+        return known[rng.integers(len(known))] if known else hp.prob_to_value(rng.random())
+
+    return walked(space, choose)
+
+
+def mutated(space: Sequence[Any], values: Mapping[str, Any], names: Mapping[str, int], rng: np.random.Generator) -> Values:
+    """Return `values` with others for the hyperparameters in `names`, each with the direction of its change: -1, 0 for any, or 1.
+
+    What becomes active by that is drawn at random.
+    """
+
+    def choose(hp: Any) -> Any:
+        if hp.name not in values or not fits(hp, values[hp.name]):
+            return hp.prob_to_value(rng.random())
+        value = values[hp.name]
+        return another(hp, value, rng, names[hp.name]) if hp.name in names else value
+
+    return walked(space, choose)
+
+
+def another(hp: Any, value: Any, rng: np.random.Generator, direction: int = 0) -> Any:
+    """Return another value of a hyperparameter: a near one where they have an order, else any; the same where there is no other.
+
+    Args:
+        hp: one of KerasTuner's hyperparameters.
+        value: that it has.
+        rng: source of chance.
+        direction: 1 for a higher one, -1 for a lower one, 0 for either; without an order it says nothing.
+    """
+    if not is_ordered(hp):
+        others = [v for v in values_of(hp) if v != value]
+        return others[rng.integers(len(others))] if others else value
+    place = float(np.clip(hp.value_to_prob(value), 0.0, 1.0))
+    for i in range(_TRIES):
+        # Wider with every try: of few values the next may be far.
+        step = rng.normal(scale=SIGMA * (1 + i / 4))
+        at = place + (direction * abs(step) if direction else step)
+        if direction:
+            at = min(max(at, 0.0), 1.0)
+        else:
+            at = 1 - abs(1 - abs(at) % 2)  # reflected at both ends
+        new = hp.prob_to_value(min(at, 1 - 1e-9))
+        if new != value and (not direction or (new > value) == (direction > 0)):
+            return new
+    return value
+
+
+def is_ordered(hp: Any) -> bool:
+    """Return whether the values of a hyperparameter have an order."""
+    if isinstance(hp, keras_tuner.engine.hyperparameters.Choice):
+        return bool(hp.ordered)
+    return isinstance(hp, (keras_tuner.engine.hyperparameters.Int, keras_tuner.engine.hyperparameters.Float))
+
+
+def values_of(hp: Any) -> list[Any]:
+    """Return the values of a hyperparameter without an order."""
+    return list(hp.values)
+
+
+def can_change(hp: Any, value: Any, direction: int = 0) -> bool:
+    """Return whether a hyperparameter has another value than `value`, in this direction if it has an order."""
+    lowest, highest = hp.prob_to_value(0.0), hp.prob_to_value(1 - 1e-9)
+    if direction and is_ordered(hp):
+        return value > lowest if direction < 0 else value < highest
+    return lowest != highest
+
+
+def fits(hp: Any, value: Any) -> bool:
+    """Return whether `value` is one that this hyperparameter can have: others of the same name may stand under other conditions."""
+    if is_ordered(hp) and not isinstance(hp, keras_tuner.engine.hyperparameters.Choice):
+        return not isinstance(value, (str, bool)) and hp.min_value <= value <= hp.max_value
+    return value in values_of(hp)

@@ -1,0 +1,212 @@
+"""A genetic search: regularised evolution, with mutations that listen to the monitor."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras_tuner
+import numpy as np
+
+from keras_ext._checks import bad_argument, flag, in_range, whole
+from keras_ext.search import evolution
+from keras_ext.search.records import critical_symptoms, told_of
+from keras_ext.search.remedies import remedies
+
+# Children of the same parents that may have been tried before, until one is drawn at random, and of these until the search ends.
+_TRIES = 20
+
+
+class GeneticOracle(keras_tuner.Oracle):
+    """Choose each trial as a child of two good ones among the last `population_size`.
+
+    The first trial has the defaults of the space, and those up to `population_size` are drawn at random. After that the best of
+    `tournament_size` trials, drawn from the last `population_size` that ended well, is a parent: old trials go, however good they were
+    (regularised evolution). With the probability `crossover` a second tournament finds another parent, and each hyperparameter comes from
+    one of the two. Then hyperparameters change, `mutations` of them on average: numbers to near ones on their own scale, others to any.
+    Values hang on the hyperparameters that they are conditional on, so that a child has none that nothing reads.
+
+    With `symptoms_of` evolution hears why trials were stopped. The changes of a child of a stopped trial begin with what helps: after
+    vanishing gradients activation, initializer, normalization or fewer layers, after an explosion the initializer, a lower learning rate or
+    threshold, or clipping; `remedies.REMEDIES` has them all, and knows hyperparameters by their names. And while the population is drawn
+    at random, a stopped trial is followed by itself with one such change.
+
+    The next trial depends on the seed and the trials that have ended alone, so that a search goes on where it stopped.
+
+    Args:
+        objective, max_trials, hyperparameters, allow_new_entries, tune_new_entries, seed, max_retries_per_trial,
+            max_consecutive_failed_trials: as those of every KerasTuner oracle; a seed of 0 is a seed.
+        population_size: number of trials that parents come from, at least 2.
+        tournament_size: number of trials of which the best becomes a parent; 1 picks it at random.
+        crossover: probability of a second parent, in [0, 1].
+        mutations: mean number of hyperparameters that change, at least 0; a child that was tried before changes in one more.
+        symptoms_of: function of a KerasTuner trial that returns the symptoms of its critical findings; None listens to nothing.
+
+    Raises:
+        ValueError: a number is outside its range, or the tournament larger than the population.
+
+    References:
+        Real, Aggarwal, Huang and Le (2019), Regularized evolution for image classifier architecture search, arXiv:1802.01548, algorithm 1
+        (population 100 and samples of 25 there, for 20,000 models). Syswerda (1989), Uniform crossover in genetic algorithms.
+    """
+
+    def __init__(
+        self,
+        objective: Any = None,
+        max_trials: int = 10,
+        population_size: int = 12,
+        tournament_size: int = 4,
+        crossover: float = 0.5,
+        mutations: float = 1.0,
+        symptoms_of: Callable[[Any], Sequence[str]] | None = None,
+        seed: int | None = None,
+        hyperparameters: Any = None,
+        allow_new_entries: bool = True,
+        tune_new_entries: bool = True,
+        max_retries_per_trial: int = 0,
+        max_consecutive_failed_trials: int = 3,
+    ) -> None:
+        super().__init__(
+            objective=objective,
+            max_trials=max_trials,
+            hyperparameters=hyperparameters,
+            tune_new_entries=tune_new_entries,
+            allow_new_entries=allow_new_entries,
+            seed=seed,
+            max_retries_per_trial=max_retries_per_trial,
+            max_consecutive_failed_trials=max_consecutive_failed_trials,
+        )
+        if seed is not None:
+            self.seed = whole("seed", seed, 0)
+        self.population_size = whole("population_size", population_size, 2)
+        self.tournament_size = whole("tournament_size", tournament_size)
+        if tournament_size > population_size:
+            raise bad_argument("tournament_size", f"at most population_size, {population_size}", tournament_size)
+        self.crossover = in_range("crossover", crossover, 0.0, 1.0)
+        self.mutations = in_range("mutations", mutations, 0.0)
+        self.symptoms_of = symptoms_of
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Choose the values of the next trial."""
+        rng = np.random.default_rng([self.seed, len(self.trials)])
+        tried = {_key(trial.hyperparameters.values) for trial in self.trials.values()}
+        for propose in (self._next, evolution.at_random):
+            for i in range(_TRIES):
+                values = propose(self.hyperparameters.space, rng)
+                if i and propose == self._next:
+                    values = self._changed(values, [], i, rng)
+                if _key(values) not in tried:
+                    return {"status": "RUNNING", "values": values}
+        return {"status": "STOPPED", "values": None}
+
+    def _next(self, space: Sequence[Any], rng: np.random.Generator) -> evolution.Values:
+        if not self.trials:
+            return evolution.defaults(space)
+        # Once each: KerasTuner runs the last trial again after a restart.
+        ended = [self.trials[name] for name in dict.fromkeys(self.end_order)]
+        population = [trial for trial in ended if trial.status == "COMPLETED"][-self.population_size :]
+        if len(self.trials) < self.population_size or len(population) < 2:
+            last = population[-1] if population else None
+            symptoms = self._symptoms(last)
+            if last is None or not symptoms:
+                return evolution.at_random(space, rng)
+            return self._changed(last.hyperparameters.values, symptoms, 0, rng)
+        parents = [self._winner(population, rng)]
+        if rng.random() < self.crossover:
+            parents.append(self._winner(population, rng))
+        child = evolution.crossed(space, [p.hyperparameters.values for p in parents], rng)
+        return self._changed(child, self._symptoms(parents[0]), int(rng.poisson(self.mutations)), rng)
+
+    def _winner(self, population: Sequence[Any], rng: np.random.Generator) -> Any:
+        drawn = rng.choice(len(population), size=min(self.tournament_size, len(population)), replace=False)
+        sign = 1 if self.objective.direction == "max" else -1
+        return max((population[i] for i in sorted(drawn)), key=lambda trial: sign * trial.score)
+
+    def _changed(self, values: evolution.Values, symptoms: Sequence[str], count: int, rng: np.random.Generator) -> evolution.Values:
+        """Return values with one that helps against `symptoms` changed, and `count` others."""
+        space = self.hyperparameters.space
+        active = {hp.name: hp for hp in space if hp.name in values and evolution.fits(hp, values[hp.name])}
+        helpful = {name: way for name, way in remedies(symptoms, active).items() if evolution.can_change(active[name], values[name], way)}
+        names: dict[str, int] = {}
+        if helpful:
+            first = list(helpful)[rng.integers(len(helpful))]
+            names[first] = helpful[first]
+            count = max(0, count - 1)
+        others = [name for name, hp in active.items() if name not in names and evolution.can_change(hp, values[name])]
+        for name in rng.permutation(others)[:count]:
+            names[str(name)] = 0
+        return evolution.mutated(space, values, names, rng)
+
+    def _symptoms(self, trial: Any) -> Sequence[str]:
+        return [] if self.symptoms_of is None or trial is None else self.symptoms_of(trial)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what a reloaded oracle needs."""
+        return {**super().get_state(), **{name: getattr(self, name) for name in _SETTINGS}}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over a saved state."""
+        super().set_state(state)
+        for name in _SETTINGS:
+            setattr(self, name, state[name])
+
+
+_SETTINGS = ("population_size", "tournament_size", "crossover", "mutations")
+
+
+def _key(values: Any) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(values.items()))
+
+
+class GeneticTuner(keras_tuner.Tuner):
+    """The tuner of `GeneticOracle`, which hears the monitor in searches that `watch` or `run_on_ray` looks at.
+
+    Args:
+        hypermodel: a function of `hp` that returns a compiled model, or a `HyperModel`.
+        objective, max_trials, population_size, tournament_size, crossover, mutations, seed: those of `GeneticOracle`.
+        listens: let the findings of stopped trials lead mutations.
+        **kwargs: further ones of `GeneticOracle`, and those of `keras_tuner.Tuner`: `directory`, `project_name`, `overwrite`, ...
+
+    Example:
+        >>> import tempfile
+        >>> tuner = GeneticTuner(lambda hp: None, "val_loss", max_trials=40, seed=1, directory=tempfile.mkdtemp())
+        >>> tuner.oracle.population_size
+        12
+    """
+
+    def __init__(
+        self,
+        hypermodel: Any = None,
+        objective: Any = None,
+        max_trials: int = 10,
+        population_size: int = 12,
+        tournament_size: int = 4,
+        crossover: float = 0.5,
+        mutations: float = 1.0,
+        listens: bool = True,
+        seed: int | None = None,
+        hyperparameters: Any = None,
+        allow_new_entries: bool = True,
+        tune_new_entries: bool = True,
+        max_retries_per_trial: int = 0,
+        max_consecutive_failed_trials: int = 3,
+        **kwargs: Any,
+    ) -> None:
+        oracle = GeneticOracle(
+            objective=objective,
+            max_trials=max_trials,
+            population_size=population_size,
+            tournament_size=tournament_size,
+            crossover=crossover,
+            mutations=mutations,
+            # Before KerasTuner's own: in a chief process that does not return.
+            symptoms_of=self._symptoms_of if flag("listens", listens) else None,
+            seed=seed,
+            hyperparameters=hyperparameters,
+            allow_new_entries=allow_new_entries,
+            tune_new_entries=tune_new_entries,
+            max_retries_per_trial=max_retries_per_trial,
+            max_consecutive_failed_trials=max_consecutive_failed_trials,
+        )
+        super().__init__(oracle=oracle, hypermodel=hypermodel, **kwargs)
+
+    def _symptoms_of(self, trial: Any) -> Sequence[str]:
+        return critical_symptoms(told_of(self, trial)["findings"])
