@@ -21,7 +21,7 @@ from keras_ext.callbacks import SaturationMonitor
 from keras_ext.callbacks.probe import Probe
 from keras_ext.callbacks.sample_cost import affordable
 from keras_ext.search import load_digits as load_digits_table
-from keras_ext.search.mlp import MLP
+from keras_ext.search.spaces import MLP
 
 # A fit takes seconds: fewer rounds than elsewhere, and more time for them.
 FITS, SECONDS = 3, 25.0

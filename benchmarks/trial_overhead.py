@@ -23,7 +23,7 @@ import keras_tuner
 from benchmarks import machine
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search import load_digits, watch
-from keras_ext.search.mlp import MLP
+from keras_ext.search.spaces import MLP
 
 
 class Timed(MLP):

@@ -3,7 +3,22 @@
 from keras_ext.callbacks.clipping_log import ClippingLog
 from keras_ext.callbacks.diagnose import Diagnosis, diagnose
 from keras_ext.callbacks.finding import Finding
+from keras_ext.callbacks.learning_rate_finder import LearningRateFinder
 from keras_ext.callbacks.limits import Limits
+from keras_ext.callbacks.one_cycle_momentum import OneCycleMomentum
+from keras_ext.callbacks.rate_curve import RateCurve
 from keras_ext.callbacks.saturation_monitor import SaturationMonitor
+from keras_ext.callbacks.stop_at import StopAt
 
-__all__ = ["ClippingLog", "Diagnosis", "Finding", "Limits", "SaturationMonitor", "diagnose"]
+__all__ = [
+    "ClippingLog",
+    "Diagnosis",
+    "Finding",
+    "LearningRateFinder",
+    "Limits",
+    "OneCycleMomentum",
+    "RateCurve",
+    "SaturationMonitor",
+    "StopAt",
+    "diagnose",
+]

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops, tree
 from rich.console import Group
 from rich.text import Text
 
-from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument, flag, whole
 from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.findings import examine
@@ -22,7 +20,8 @@ from keras_ext.callbacks.probe import Probe, UnknownLayer, layer_names
 from keras_ext.callbacks.samples import probe_batch
 from keras_ext.callbacks.setting import aims
 from keras_ext.callbacks.table import layer_table, told
-from keras_ext.callbacks.wording import grouped, number, one_line, verdict
+from keras_ext.callbacks.unbuilt import build, cannot
+from keras_ext.callbacks.wording import grouped, number, verdict
 
 _COLUMNS = ("layer", "saturated", "dead", "gradient norm", "gradient / weight", "weight scale", "worst finding")
 _NO_LOSS = "The model is not compiled: nothing is known of its gradients. Call model.compile(loss=...) first to know them."
@@ -134,6 +133,7 @@ def diagnose(
         TypeError: `model` is no Keras model, or `x` holds no arrays.
 
     Example:
+        >>> import numpy as np
         >>> x = np.random.default_rng(0).normal(size=(64, 8))
         >>> hidden = keras.layers.Dense(8, "relu", kernel_initializer="he_normal", name="hidden")
         >>> model = keras.Sequential([keras.Input((8,)), hidden, keras.layers.Dense(8)])
@@ -155,7 +155,7 @@ def diagnose(
     has_loss = model.compiled
     if has_loss and model.loss is not None and all(a is None for a in tree.flatten(data[1])):
         raise bad_argument("y", "targets, as the model is compiled with a loss", None, "Give them as `fit` takes them.")
-    _build(model, data)
+    build(model, data)
     try:
         look = Probe(model, data, rank, layers).look(_steps(model), 0) if has_loss else _without_loss(model, data, rank, layers)
     except UnknownLayer:
@@ -163,7 +163,7 @@ def diagnose(
     except Exception as error:
         sick = _not_finite(model, data, rank, layers) if has_loss else None
         if sick is None:
-            raise _cannot("run", model, data, error) from error
+            raise cannot("run", model, data, error) from error
         look = sick
     findings = examine([look], limits or Limits(), aims=aims(model, *data[1:]) if has_loss else ())
     samples = len(next(a for a in tree.flatten(data[0]) if a is not None))
@@ -201,31 +201,6 @@ class _WithoutLoss:
         return ops.zeros(())
 
 
-def _build(model: keras.Model, data: tuple[Any, Any, Any]) -> None:
-    """Make the weights of a model that has none yet, by a symbolic call, which computes and changes nothing."""
-    if keras_private.is_built(model):
-        return
-    try:
-        model(tree.map_structure(lambda a: keras.Input(a.shape[1:], dtype=_dtype(a)), data[0]))
-    except Exception as error:
-        raise _cannot("built", model, data, error) from error
-
-
-def _dtype(a: np.ndarray) -> str:
-    return keras.config.floatx() if a.dtype.kind == "f" else "string" if a.dtype.kind in "US" else a.dtype.name
-
-
 def _steps(model: keras.Model) -> int:
     iterations = getattr(getattr(model, "optimizer", None), "iterations", None)
     return 0 if iterations is None else int(ops.convert_to_numpy(iterations))
-
-
-def _cannot(what: str, model: keras.Model, data: tuple[Any, Any, Any], error: Exception) -> ValueError:
-    shapes = [
-        f"`{name}` {', '.join(f'{a.dtype} {a.shape}' for a in tree.flatten(given) if a is not None)}"
-        for name, given in zip(("x", "y", "sample_weight"), data, strict=True)
-        if any(a is not None for a in tree.flatten(given))
-    ]
-    inputs = getattr(model, "inputs", None)
-    takes = f"; it takes {', '.join(str(tuple(i.shape)) for i in tree.flatten(inputs))}" if inputs else ""
-    return ValueError(f"`model` cannot be {what} on this data: {', '.join(shapes)}{takes}. {one_line(error)}")

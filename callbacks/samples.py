@@ -70,8 +70,8 @@ def probe_batch(x: Any, y: Any = None, sample_weight: Any = None, *, size: int, 
         data = _drawn((x, y, sample_weight), size, seed)
     if any(_is_one_class(a) for a in tree.flatten(data[1]) if a is not None):
         warnings.warn(
-            f"The {_rows(data)} samples for the monitor are all of one class, so they say little about how the model learns. "
-            "Shuffle the data before it is cut into batches, or give the monitor a sample of all classes.",
+            f"The {_rows(data)} samples that were taken are all of one class, so they say little about how the model learns. "
+            "Shuffle the data before it is cut into batches, or give a sample of all classes as arrays.",
             stacklevel=3,
         )
     return data
@@ -84,7 +84,7 @@ def _drawn(data: tuple[Any, Any, Any], size: int, seed: int) -> tuple[Any, Any, 
         if (name == "x" and not leaves) or not all(_has_samples(a) for a in leaves):
             raise bad_argument(
                 name, "an array, or a list or dict of arrays", type(given).__name__,
-                "Give the monitor a few hundred samples as arrays, whatever `fit` is given.", TypeError,
+                "Give a few hundred samples as arrays, whatever `fit` is given.", TypeError,
             )  # fmt: skip
     lengths = {len(a) for a in tree.flatten(arrays) if a is not None}
     if len(lengths) > 1 or lengths == {0}:
@@ -97,7 +97,7 @@ def _first(x: Any, size: int) -> tuple[Any, Any, Any]:
     parts: list[Any] = []
     shapes: Any = None
     missing, read = size, 0
-    with _random_state_kept(x):
+    with random_state_kept(x):
         for batch in _batches(x):
             batch = _checked(batch)
             rows = _rows(batch)
@@ -140,7 +140,7 @@ def _batches(x: Any) -> Iterator[Any]:
         raise bad_argument(
             "x", "arrays, or a dataset that can be read again", type(x).__name__,
             "A generator gives its samples once, and `fit` needs them. "
-            "Give the monitor a few hundred samples as arrays: `SaturationMonitor(x[:512], y[:512])`.", TypeError,
+            "Give a few hundred samples as arrays, such as `x[:512], y[:512]`.", TypeError,
         )  # fmt: skip
     return batches
 
@@ -156,7 +156,7 @@ def _checked(batch: Any) -> tuple[Any, Any, Any]:
         raise bad_argument(
             "x", "a dataset of batches x, (x, y) or (x, y, sample_weight), dense arrays with one row a sample",
             [f"{a.dtype} {a.shape}" if isinstance(a, np.ndarray) else type(a).__name__ for a in leaves],
-            "Cut it into batches as `fit` needs them, such as `dataset.batch(32)`, or give the monitor a few hundred samples as arrays.",
+            "Cut it into batches as `fit` needs them, such as `dataset.batch(32)`, or give a few hundred samples as arrays.",
             TypeError,
         )  # fmt: skip
     return data
@@ -195,7 +195,7 @@ def _is_one_class(y: np.ndarray) -> bool:
 
 
 @contextlib.contextmanager
-def _random_state_kept(x: Any) -> Iterator[None]:
+def random_state_kept(x: Any) -> Iterator[None]:
     """Put the generators that reading `x` may draw from back as they were when the block ends."""
     python, numpy = random.getstate(), np.random.get_state()
     owners = [x, getattr(x, "sampler", None), getattr(x, "batch_sampler", None)] if _is_data_loader(x) else []

@@ -60,6 +60,7 @@ def test_rooms_import_downwards_only():
         "layers": 1,
         "initializers": 1,
         "optimizers": 1,
+        "schedules": 1,
         "callbacks": 2,
         "search": 3,
         "commands": 4,

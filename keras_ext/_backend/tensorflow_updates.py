@@ -28,7 +28,7 @@ def decay(weights: Tensors, *, rate: Any) -> None:
         w.assign_sub(w * rate, read_value=False)
 
 
-def sgd(weights: Tensors, gradients: Tensors, velocities: Tensors, *, rate: Any, momentum: float, dampening: float, nesterov: bool) -> bool:
+def sgd(weights: Tensors, gradients: Tensors, velocities: Tensors, *, rate: Any, momentum: Any, dampening: float, nesterov: bool) -> bool:
     """Step as `keras_ext.optimizers.SGD` does; without momentum `velocities` is empty."""
     if not velocities:
         for w, g in zip(weights, gradients, strict=True):
@@ -74,7 +74,7 @@ def rmsprop(
     *,
     rate: Any,
     rho: float,
-    momentum: float,
+    momentum: Any,
     epsilon: float,
     epsilon_outside: bool,
 ) -> bool:
@@ -91,7 +91,7 @@ def rmsprop(
     return True
 
 
-def _rmsprop_kernel(w: Any, g: Any, v: Any, rate: Any, rho: float, momentum: float, epsilon: float) -> Callable[[Any], Any]:
+def _rmsprop_kernel(w: Any, g: Any, v: Any, rate: Any, rho: float, momentum: Any, epsilon: float) -> Callable[[Any], Any]:
     numbers = {name: tf.cast(value, g.dtype) for name, value in (("rho", rho), ("momentum", momentum), ("epsilon", epsilon))}
     return lambda velocity: raw.ResourceApplyRMSProp(var=w.handle, ms=v.handle, mom=velocity, lr=rate, grad=g, **numbers)
 
@@ -105,13 +105,13 @@ def adam(
     *,
     rate: Any,
     t: Any,
-    beta_1: float,
+    beta_1: Any,
     beta_2: float,
     epsilon: float,
     epsilon_root: float,
 ) -> bool:
     """Step as `keras_ext.optimizers.Adam` does; `largest` is empty but for AMSGrad, `t` counts the steps, or is None."""
-    if epsilon_root or t is None or min(beta_1, beta_2) < _LEAST:
+    if epsilon_root or t is None or not isinstance(beta_1, (int, float)) or min(beta_1, beta_2) < _LEAST:
         return False
     powers = [tf.pow(tf.cast(beta, rate.dtype), t) for beta in (beta_1, beta_2)]
     rate = rate * tf.sqrt(_startup(powers[1], beta_2, t)) / _startup(powers[0], beta_1, t)

@@ -21,12 +21,13 @@ def decay(weights: Tensors, *, rate: Any) -> None:
 
 
 @torch.no_grad()
-def sgd(weights: Tensors, gradients: Tensors, velocities: Tensors, *, rate: Any, momentum: float, dampening: float, nesterov: bool) -> bool:
+def sgd(weights: Tensors, gradients: Tensors, velocities: Tensors, *, rate: Any, momentum: Any, dampening: float, nesterov: bool) -> bool:
     """Step as `keras_ext.optimizers.SGD` does; without momentum `velocities` is empty."""
     step = -float(rate)
     if not velocities:
         torch._foreach_add_(weights, gradients, alpha=step)
         return True
+    momentum = float(momentum)
     torch._foreach_mul_(velocities, momentum)
     torch._foreach_add_(velocities, gradients, alpha=step * (1.0 - dampening))
     if nesterov:
@@ -55,7 +56,7 @@ def rmsprop(
     *,
     rate: Any,
     rho: float,
-    momentum: float,
+    momentum: Any,
     epsilon: float,
     epsilon_outside: bool,
 ) -> bool:
@@ -71,7 +72,7 @@ def rmsprop(
     if not velocities:
         _add_quotients(weights, gradients, roots, -rate)
         return True
-    torch._foreach_mul_(velocities, momentum)
+    torch._foreach_mul_(velocities, float(momentum))
     _add_quotients(velocities, gradients, roots, rate)
     torch._foreach_add_(weights, velocities, alpha=-1)
     return True
@@ -87,12 +88,13 @@ def adam(
     *,
     rate: Any,
     t: Any,
-    beta_1: float,
+    beta_1: Any,
     beta_2: float,
     epsilon: float,
     epsilon_root: float,
 ) -> bool:
     """Step as `keras_ext.optimizers.Adam` does; `largest` is empty but for AMSGrad, `t` counts the steps, or is None."""
+    beta_1 = float(beta_1)
     torch._foreach_lerp_(means, gradients, 1 - beta_1)
     torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - beta_2)
     if largest:

@@ -8,6 +8,7 @@ import keras_ext
 from keras_ext._checks import BadInput
 from keras_ext._standard_error import redirect, tell
 from keras_ext.commands.diagnose import diagnose
+from keras_ext.commands.grow import grow
 from keras_ext.commands.predict import predict
 from keras_ext.commands.search import search
 
@@ -21,7 +22,7 @@ def cli() -> None:
     """
 
 
-for command in (search, predict, diagnose):
+for command in (search, grow, predict, diagnose):
     cli.add_command(command)
 
 

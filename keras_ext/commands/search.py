@@ -1,8 +1,6 @@
 """`keras-ext search`."""
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +13,7 @@ from rich.text import Text
 
 from keras_ext import _backend
 from keras_ext._checks import BadInput
+from keras_ext.commands.named import named_as_options
 from keras_ext.commands.source import Source
 from keras_ext.search.run import METRICS, REPORT, SearchResult, run
 from keras_ext.search.settings import Settings, stored_settings
@@ -150,12 +149,12 @@ def search(output: str | None, resume: bool, batch_sizes: str | None, **options:
 
 
 def _settings(stored: dict[str, Any], given: dict[str, Any]) -> Settings:
-    with _named_as_options(given):
+    with named_as_options(given):
         return replace(Settings(**stored), **{k: v for k, v in given.items() if v is not None})
 
 
 def _placement(given: dict[str, Any], settings: Settings) -> Placement:
-    with _named_as_options(given):
+    with named_as_options(given):
         placement = Placement(**{k: v for k, v in given.items() if v is not None})
     if placement.on_ray:
         try:
@@ -167,18 +166,6 @@ def _placement(given: dict[str, Any], settings: Settings) -> Placement:
         trials = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else settings.trials
         placement = replace(placement, isolate=TRIALS_OF_A_PROCESS if trials > TRIALS_OF_A_PROCESS else 0)
     return placement
-
-
-@contextlib.contextmanager
-def _named_as_options(given: dict[str, Any]) -> Iterator[None]:
-    """Let what is wrong with an argument speak of the option that gave it."""
-    try:
-        yield
-    except ValueError as error:
-        text = str(error)
-        for name in given:
-            text = text.replace(f"`{name}`", f"--{name.replace('_', '-')}")
-        raise BadInput(text) from None
 
 
 def _whole_numbers(option: str, text: str) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_ext._checks import flag, in_range
-from keras_ext.optimizers._base import ExactOptimizer
+from keras_ext.optimizers._momentum import VariesMomentum
 
 
 def moved(average: Any, new: Any, *, beta: float) -> Any:
@@ -22,7 +22,7 @@ def adam(m: Any, v: Any, *, learning_rate: Any, powers: tuple[Any, Any], epsilon
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
-class Adam(ExactOptimizer):
+class Adam(VariesMomentum):
     """Step along a moving average of the gradient over the root of a moving average of its squares.
 
     `m <- beta_1 * m + (1 - beta_1) * g`, `v <- beta_2 * v + (1 - beta_2) * g^2`,
@@ -56,6 +56,8 @@ class Adam(ExactOptimizer):
         Kingma and Ba (2015), arXiv:1412.6980, algorithm 1 and the formula before section 2.1. Reddi, Kale and Kumar (2018),
         arXiv:1904.09237, algorithm 2.
     """
+
+    momentum_argument = "beta_1"
 
     def __init__(
         self,
@@ -115,10 +117,10 @@ class Adam(ExactOptimizer):
         if not self.bias_correction:
             return ops.zeros((), dtype), ops.zeros((), dtype)
         t = ops.cast(self.iterations + 1, dtype)
-        return ops.power(ops.cast(self.beta_1, dtype), t), ops.power(ops.cast(self.beta_2, dtype), t)
+        return ops.power(ops.cast(self.current_momentum(), dtype), t), ops.power(ops.cast(self.beta_2, dtype), t)
 
     def _rule(self, g: Any, slots: list[Any], rate: Any) -> tuple[Any, list[Any]]:
-        m, v = moved(slots[0], g, beta=self.beta_1), moved(slots[1], ops.square(g), beta=self.beta_2)
+        m, v = moved(slots[0], g, beta=self.current_momentum()), moved(slots[1], ops.square(g), beta=self.beta_2)
         after = [m, v, *(ops.maximum(high, v) for high in slots[2:])]
         powers = self._powers(keras.backend.standardize_dtype(g.dtype))
         return adam(m, after[-1], learning_rate=rate, powers=powers, epsilon=self.epsilon, epsilon_root=self.epsilon_root), after
@@ -132,7 +134,7 @@ class Adam(ExactOptimizer):
             slots[2] if self.amsgrad else [],
             rate=rate,
             t=ops.cast(self.iterations + 1, rate.dtype) if self.bias_correction else None,
-            beta_1=self.beta_1,
+            beta_1=self.current_momentum(),
             beta_2=self.beta_2,
             epsilon=self.epsilon,
             epsilon_root=self.epsilon_root,

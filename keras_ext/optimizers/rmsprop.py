@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_ext._checks import flag, in_range
-from keras_ext.optimizers._base import ExactOptimizer
+from keras_ext.optimizers._momentum import VariesMomentum
 
 
 def decayed(old: Any, new: Any, *, rho: float) -> Any:
@@ -21,7 +21,7 @@ def rmsprop(g: Any, v: Any, *, learning_rate: Any, epsilon: float, epsilon_outsi
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
-class RMSprop(ExactOptimizer):
+class RMSprop(VariesMomentum):
     """Step along the gradient over the root of a moving average of its squares.
 
     `v <- rho * v + (1 - rho) * g^2` and `w <- w - learning_rate * g / sqrt(v + epsilon)`; epsilon stands inside the root, as in Keras. With
@@ -125,7 +125,7 @@ class RMSprop(ExactOptimizer):
             v = ops.maximum(ops.subtract(v, ops.square(after[1])), 0)
         step = rmsprop(g, v, learning_rate=rate, epsilon=self.epsilon, epsilon_outside=self.epsilon_outside)
         if self.momentum > 0:
-            step = ops.add(ops.multiply(self.momentum, rest[-1]), step)
+            step = ops.add(ops.multiply(self.current_momentum(), rest[-1]), step)
             after.append(step)
         return step, after
 
@@ -139,7 +139,7 @@ class RMSprop(ExactOptimizer):
             rest[-1] if self.momentum > 0 else [],
             rate=rate,
             rho=self.rho,
-            momentum=self.momentum,
+            momentum=self.current_momentum(),
             epsilon=self.epsilon,
             epsilon_outside=self.epsilon_outside,
         )

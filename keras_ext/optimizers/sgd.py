@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_ext._checks import bad_argument, flag, in_range, is_number
-from keras_ext.optimizers._base import ExactOptimizer
+from keras_ext.optimizers._momentum import VariesMomentum
 
 
 def velocity(g: Any, m: Any, *, learning_rate: Any, momentum: Any, dampening: float = 0.0) -> Any:
@@ -15,7 +15,7 @@ def velocity(g: Any, m: Any, *, learning_rate: Any, momentum: Any, dampening: fl
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
-class SGD(ExactOptimizer):
+class SGD(VariesMomentum):
     """Step against the gradient, with a velocity that keeps a share of the last step.
 
     Without momentum `w <- w - learning_rate * g`. With momentum `m <- momentum * m - learning_rate * (1 - dampening) * g` and
@@ -123,13 +123,14 @@ class SGD(ExactOptimizer):
     def _rule(self, g: Any, slots: list[Any], rate: Any) -> tuple[Any, list[Any]]:
         if not slots:
             return ops.multiply(g, rate), []
-        m = velocity(g, slots[0], learning_rate=rate, momentum=self.momentum, dampening=self.dampening)
-        ahead = velocity(g, m, learning_rate=rate, momentum=self.momentum) if self.nesterov else m
+        momentum = self.current_momentum()
+        m = velocity(g, slots[0], learning_rate=rate, momentum=momentum, dampening=self.dampening)
+        ahead = velocity(g, m, learning_rate=rate, momentum=momentum) if self.nesterov else m
         return ops.negative(ahead), [m]
 
     def _update_list(self, updates: Any, weights: list[Any], gradients: list[Any], slots: list[list[Any]], rate: Any) -> bool:
         velocities = slots[0] if slots else []
-        numbers = {"momentum": self.momentum, "dampening": self.dampening, "nesterov": self.nesterov}
+        numbers = {"momentum": self.current_momentum(), "dampening": self.dampening, "nesterov": self.nesterov}
         return updates.sgd(weights, gradients, velocities, rate=rate, **numbers)
 
     def get_config(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@
 from keras_ext.search import choices
 from keras_ext.search.data import Table, load_csv, load_digits, load_images, load_npz, make_table
 from keras_ext.search.genetic import GeneticOracle, GeneticTuner
+from keras_ext.search.grow import Grown, Stage, grow
 from keras_ext.search.records import Record
 from keras_ext.search.results import Results, results
 from keras_ext.search.run import SearchResult, run
@@ -23,6 +24,7 @@ __all__ = [
     "MLP",
     "GeneticOracle",
     "GeneticTuner",
+    "Grown",
     "Placement",
     "Record",
     "ResNet",
@@ -31,8 +33,10 @@ __all__ = [
     "SearchResult",
     "Settings",
     "Space",
+    "Stage",
     "Table",
     "choices",
+    "grow",
     "load_csv",
     "load_digits",
     "load_images",

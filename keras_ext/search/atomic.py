@@ -38,6 +38,13 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def save_model(model: Any, path: Path) -> None:
+    """Save a Keras model as a `.keras` file that is there whole or not at all."""
+    partial = path.with_name(f".partial.{path.name}")
+    model.save(partial)
+    partial.replace(path)
+
+
 @contextlib.contextmanager
 def whole_files() -> Iterator[None]:
     """Let KerasTuner write its state files whole while the block runs.

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ext.search.atomic import save_model
 from keras_ext.search.data import Split
 from keras_ext.search.data.table import joined
 from keras_ext.search.precision import precision
@@ -36,9 +37,7 @@ def keep_best(tuner: Any, trial: Any, prepared: Preparation, split: Split, setti
         else:
             model = tuner.load_model(trial)
         model = prepared.finished(model)
-    partial = path.with_name(f".partial.{path.name}")
-    model.save(partial)
-    partial.replace(path)
+    save_model(model, path)
     if split.y_test is None:
         return None
     _, score = model.evaluate(prepared.inputs(split.x_test), split.y_test, verbose=0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_ext.layers import ClassNames, TableFeatures
 from keras_ext.search.data.table import Inputs
-from keras_ext.search.mlp import MLP
+from keras_ext.search.spaces import MLP
 
 # Names of the last layers of a finished model: that which brings the target's unit back, and that which knows the classes.
 UNIT, CLASSES = "unit", "classes"

@@ -341,8 +341,8 @@ EYE = np.eye(3)
 )
 def test_targets_of_one_class_are_told(y):
     message = (
-        "The 8 samples for the monitor are all of one class, so they say little about how the model learns. "
-        "Shuffle the data before it is cut into batches, or give the monitor a sample of all classes."
+        "The 8 samples that were taken are all of one class, so they say little about how the model learns. "
+        "Shuffle the data before it is cut into batches, or give a sample of all classes as arrays."
     )
 
     def monitor():  # stands for the constructor: the warning must point at its caller
@@ -382,7 +382,7 @@ def test_one_sample_has_one_class_and_needs_no_warning():
 def test_a_dataset_that_is_sorted_by_class_is_told():
     x, y, _ = arrays()
     dataset = Again(lambda: [(x[:50], np.sort(y)[:50]), (x[50:], np.sort(y)[50:])])
-    with pytest.warns(UserWarning, match="The 40 samples for the monitor are all of one class"):
+    with pytest.warns(UserWarning, match="The 40 samples that were taken are all of one class"):
         probe_batch(dataset, size=40, seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -392,9 +392,9 @@ def test_a_dataset_that_is_sorted_by_class_is_told():
 # Errors
 
 ARRAYS = "an array, or a list or dict of arrays"
-AS_ARRAYS = "Give the monitor a few hundred samples as arrays, whatever `fit` is given."
+AS_ARRAYS = "Give a few hundred samples as arrays, whatever `fit` is given."
 BATCHES = "`x` must be a dataset of batches x, (x, y) or (x, y, sample_weight), dense arrays with one row a sample, got "
-CUT = "Cut it into batches as `fit` needs them, such as `dataset.batch(32)`, or give the monitor a few hundred samples as arrays."
+CUT = "Cut it into batches as `fit` needs them, such as `dataset.batch(32)`, or give a few hundred samples as arrays."
 X = np.ones((3, 2))
 
 
@@ -437,7 +437,7 @@ def test_what_gives_its_samples_once_is_refused_unread(x, name):
         probe_batch(x, size=8, seed=0)
     assert str(raised.value) == (
         f"`x` must be arrays, or a dataset that can be read again, got '{name}'. A generator gives its samples once, and `fit` needs them. "
-        "Give the monitor a few hundred samples as arrays: `SaturationMonitor(x[:512], y[:512])`."
+        "Give a few hundred samples as arrays, such as `x[:512], y[:512]`."
     )
     assert next(x) is not None
 

@@ -169,7 +169,7 @@ def test_the_probe_is_a_seeded_sample():
             {"x": iter([1])},
             TypeError,
             "`x` must be arrays, or a dataset that can be read again, got 'list_iterator'. A generator gives its samples once, and `fit` "
-            "needs them. Give the monitor a few hundred samples as arrays: `SaturationMonitor(x[:512], y[:512])`.",
+            "needs them. Give a few hundred samples as arrays, such as `x[:512], y[:512]`.",
         ),
         ({"x": np.ones((3, 2)), "probe_size": 0}, ValueError, "`probe_size` must be a whole number of at least 1, got 0."),
         (

@@ -10,9 +10,9 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from keras_ext._checks import BadInput
 from keras_ext.search import load_digits, make_table, run
-from keras_ext.search.mlp import MLP
 from keras_ext.search.preparation import Preparation
 from keras_ext.search.settings import Settings
+from keras_ext.search.spaces import MLP
 
 
 def columns(n=150, missing=""):

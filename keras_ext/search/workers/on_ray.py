@@ -18,7 +18,7 @@ from keras_ext.search.view import View
 from keras_ext.search.watch import is_watched
 from keras_ext.search.workers.job import Shared
 from keras_ext.search.workers.loop import Elsewhere, Patience
-from keras_ext.search.workers.writable import check_writable
+from keras_ext.search.writable import check_writable
 
 
 def run_on_ray(

@@ -1,0 +1,83 @@
+"""The losses of a learning-rate range test, and the rate that they suggest."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Width of the smoothing, as a share of the steps of a whole test: the noise of single batches is not a slope.
+_WIDTH = 0.08
+# A fall by less than so many standard deviations of the smoothed noise is none: the largest of a hundred less the smallest is some four.
+_NOISE = 6.0
+
+
+@dataclass(frozen=True)
+class RateCurve:
+    """What a learning-rate range test saw; `plot` draws it.
+
+    Args:
+        rates: of each step, ascending.
+        losses: of each step's batch, before the step; all but the last are finite.
+        planned_steps: of the test; it ends earlier where the loss explodes.
+
+    Example:
+        >>> rates = np.geomspace(1e-5, 1, 100)
+        >>> curve = RateCurve(tuple(rates), tuple(1 / (1 + rates / 0.01)), planned_steps=100)
+        >>> round(float(curve.suggested), 3)
+        0.01
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    planned_steps: int
+
+    @property
+    def smoothed(self) -> np.ndarray:
+        """The losses, each averaged with its neighbours on both sides, which moves no fall to higher rates as a running mean does."""
+        losses = np.asarray(self.losses, "float64")
+        losses = losses[np.isfinite(losses)]
+        reach = max(1, round(_WIDTH * self.planned_steps))
+        offsets = np.arange(-reach, reach + 1)
+        kernel = 1 - np.abs(offsets) / (reach + 1)
+        inside = np.convolve(np.ones_like(losses), kernel)[reach : reach + len(losses)]
+        return np.convolve(losses, kernel)[reach : reach + len(losses)] / inside
+
+    @property
+    def suggested(self) -> float | None:
+        """The rate at which the loss falls fastest, by the logarithm of the rate; None where it never fell.
+
+        A schedule with a peak, such as `OneCycle`, takes some three times as much for that.
+        """
+        smoothed = self.smoothed
+        if len(smoothed) < 3:
+            return None
+        lowest = int(np.argmin(smoothed))
+        if lowest == 0 or smoothed[: lowest + 1].max() - smoothed[lowest] <= _NOISE * self._noise():
+            return None
+        slopes = np.gradient(smoothed, np.log(self.rates[: len(smoothed)]))
+        return self.rates[int(np.argmin(slopes[: lowest + 1]))]
+
+    @property
+    def lowest_loss_at(self) -> float:
+        """The rate at which the smoothed loss is lowest: training with it or more is unstable, sooner or later."""
+        return self.rates[int(np.argmin(self.smoothed))]
+
+    def _noise(self) -> float:
+        """Return the standard deviation that the smoothing leaves of the noise between neighbours."""
+        losses = np.asarray(self.losses, "float64")[: len(self.smoothed)]
+        reach = max(1, round(_WIDTH * self.planned_steps))
+        # Before the loss moves: the first quarter. Differences of neighbours have twice the variance.
+        steps = np.diff(losses[: max(4, self.planned_steps // 4)])
+        return float(np.sqrt(np.mean(steps**2) / 2) * math.sqrt(2 / (3 * (reach + 1))))
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Return a matplotlib Figure of loss by rate, with the suggested rate; with `path`, save it too."""
+        from keras_ext.callbacks.rate_picture import picture
+
+        figure = picture(self)
+        if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path, dpi=150)
+        return figure

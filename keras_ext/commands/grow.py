@@ -1,0 +1,140 @@
+"""`keras-ext grow`."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import keras
+import keras_tuner
+import numpy as np
+from rich.console import Console
+
+from keras_ext import _backend
+from keras_ext._checks import BadInput
+from keras_ext.callbacks import SaturationMonitor
+from keras_ext.commands.named import named_as_options
+from keras_ext.commands.source import Source
+from keras_ext.search.atomic import save_model
+from keras_ext.search.choices import ACTIVATIONS
+from keras_ext.search.grow import EARLIER, NEW, Stage
+from keras_ext.search.grow import grow as grown_by
+from keras_ext.search.preparation import Preparation
+from keras_ext.search.writable import check_writable
+
+
+@click.command()
+@click.option(
+    "--data", "data_path", metavar="FILE",
+    help="CSV or NPZ file, or folder with a folder of images for each class; scikit-learn's bundled digits if left out. "
+    "Example: --data houses.csv",
+)  # fmt: skip
+@click.option("--target", metavar="NAME", help="CSV column or NPZ array to predict; the last column, or y. Example: --target price")
+@click.option(
+    "--task", metavar="auto|classification|regression",
+    help="What to predict: text and few whole numbers are classes, else numbers. Example: --task regression  [default: auto]",
+)  # fmt: skip
+@click.option(
+    "--categories", metavar="A,B",
+    help="CSV columns of numbers that name categories, as text does by itself. Example: --categories postcode,month",
+)  # fmt: skip
+@click.option("--image-size", metavar="HxW", help="Size that images are brought to. Example: --image-size 28x28  [default: 32x32]")
+@click.option(
+    "--units", type=int, metavar="N",
+    help="Width of the hidden layers; by the rule of thumb, between inputs and outputs, if left out. Example: --units 64",
+)  # fmt: skip
+@click.option("--activation", default="relu", metavar="|".join(ACTIVATIONS), help="Example: --activation tanh  [default: relu]")
+@click.option("--learning-rate", type=float, default=1e-3, metavar="R", help="Of Adam. Example: --learning-rate 0.0003  [default: 0.001]")
+@click.option("--epochs", type=int, default=20, metavar="N", help="Of each network. Example: --epochs 50  [default: 20]")
+@click.option("--max-layers", type=int, default=10, metavar="N", help="Of the deepest network. Example: --max-layers 20  [default: 10]")
+@click.option(
+    "--earlier", default="keep", metavar="|".join(EARLIER),
+    help="What becomes of the weights of the network before: trained on, left as they are, or drawn anew. Example: --earlier freeze  "
+    "[default: keep]",
+)  # fmt: skip
+@click.option(
+    "--new", default="drawn", metavar="|".join(NEW),
+    help="How an added layer begins: drawn at random, or passing its input on. Example: --new identity  [default: drawn]",
+)  # fmt: skip
+@click.option(
+    "--patience", type=int, default=1, metavar="N",
+    help="Networks in a row without a better score that end the growth. Example: --patience 2  [default: 1]",
+)  # fmt: skip
+@click.option("--seed", type=int, default=0, metavar="N", help="Of the split and the weights. Example: --seed 7  [default: 0]")
+@click.option(
+    "--test", type=float, default=0.2, metavar="SHARE",
+    help="Share of the samples on which the best network is tried once, at the end; 0 for none. Example: --test 0.1  [default: 0.2]",
+)  # fmt: skip
+@click.option(
+    "--output", metavar="MODEL.keras",
+    help="File for the best network; a new one under results/ if left out. Example: --output runs/grown.keras",
+)  # fmt: skip
+def grow(
+    units: int | None, activation: str, learning_rate: float, epochs: int, max_layers: int, seed: int, test: float, output: str | None,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Grow a multilayer perceptron: one hidden layer, then one more at a time, until validation gets no better.
+
+    Each network begins with the weights of the one before it. The best is saved, with what prepares its inputs.
+
+    \b
+    Examples:
+      keras-ext grow
+      keras-ext grow --data houses.csv --target price --earlier freeze --output runs/grown.keras
+    """
+    if activation not in ACTIVATIONS:
+        raise BadInput(f"--activation must be one of {', '.join(ACTIVATIONS)}, got {activation}.")
+    if learning_rate <= 0:
+        raise BadInput(f"--learning-rate must be above 0, got {learning_rate:g}.")
+    if not 0 <= test < 0.5:
+        raise BadInput(f"--test must be a share in [0, 0.5), got {test:g}.")
+    growth = {name: options.pop(name) for name in ("earlier", "new", "patience")}
+    source = Source.of({}, **options)
+    table = source.table()
+    path = Path(output or f"results/{Path(table.name).stem}-grown-{datetime.now():%Y%m%d-%H%M%S}.keras")
+    if path.suffix != ".keras":
+        raise BadInput(f"--output must name a .keras file, got {output}.")
+    check_writable(path.parent)
+    console = Console()
+    _backend.prepare_devices()
+    split = table.split(0.2, seed, test)
+    prepared = Preparation.of(split.x, split.y, table.classes)
+    x, y = prepared.inputs(split.x), prepared.targets(split.y)
+    held_out = (prepared.inputs(split.x_validation), prepared.targets(split.y_validation))
+    space = prepared.space(len(y), (32,))
+    if max_layers > 0:
+        space.max_layers = max_layers
+
+    def build(layers: int) -> keras.Model:
+        hp = keras_tuner.HyperParameters()
+        hp.values = {"layers": layers, "activation": activation, "optimizer": "adam", "learning_rate_adam": learning_rate}
+        if units is not None:
+            hp.values["units"] = units
+        return space.build(hp)
+
+    console.print(f"{table.name}: {len(table)} samples, {table.inputs}", style="bold", soft_wrap=True, highlight=False)
+    console.print(f"keras {keras.__version__} on {_backend.framework_version()}, {_backend.device_name()}", soft_wrap=True)
+
+    def told(stage: Stage) -> None:
+        score = "not finite" if stage.score is None else f"{stage.score:.4f}"
+        better = ", the best so far" if stage.is_best else ""
+        layers = f"{stage.layers} hidden layer{'s' if stage.layers > 1 else ''}"
+        console.print(f"{layers}: {space.objective.name} {score} in {stage.epochs} epochs, {stage.seconds:.1f} s{better}", highlight=False)
+
+    with named_as_options((*growth, "max_layers", "epochs", "seed", "units")):
+        if units is not None and units < 1:
+            raise ValueError(f"`units` must be a whole number of at least 1, got {units}.")
+        found = grown_by(
+            build, x, y, validation_data=held_out, objective=space.objective.name, direction="max", max_layers=max_layers, epochs=epochs,
+            monitor=SaturationMonitor(x, y, on_critical="stop"), on_stage=told, seed=seed, batch_size=32, verbose=0, **growth,
+        )  # fmt: skip
+    console.print(found.table())
+    whole = prepared.finished(found.model)
+    save_model(whole, path)
+    best = found.best
+    layers = f"{best.layers} hidden layer{'s' if best.layers > 1 else ''}"
+    console.print(f"best: {layers}, {space.objective.name} {best.score:.4f}, saved as {path}", soft_wrap=True)
+    if split.y_test is not None:
+        score = float(np.asarray(whole.evaluate(prepared.inputs(split.x_test), split.y_test, verbose=0)[1]))
+        name = "accuracy" if table.classes else "r2_score"
+        console.print(f"{name} {score:.4f} on the {len(split.y_test)} samples of the test, which no network saw", highlight=False)

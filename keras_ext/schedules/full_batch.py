@@ -1,0 +1,144 @@
+"""Full-batch descent on data whose gradients do not fit into memory at once."""
+
+import math
+import warnings
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_ext._checks import bad_argument, whole
+from keras_ext.schedules.growing_batches import check_reductions, checked_arrays, cut
+
+
+class FullBatch(keras.utils.PyDataset):
+    """Make one step of the optimizer, for the gradient of all samples, an epoch, with at most `micro_batch` samples in memory.
+
+    The samples are cut into as few equal parts as `micro_batch` allows, whose gradients the optimizer collects:
+
+        data = FullBatch(x, y, micro_batch=256)
+        model.compile(SGD(0.1, gradient_accumulation_steps=data.accumulation_steps), "mse")
+        model.fit(data, epochs=100, callbacks=[data.callback()])
+
+    Where the parts do not divide the samples evenly, the last is filled up with samples whose weight is 0, and all other weights are
+    multiplied by `steps * size / samples`: Keras divides each weighted loss by the size of its part and the sum of the gradients by the
+    number of parts, so the mean is that over all samples, as from `fit` with a batch as large as the data. So is the epoch's loss.
+    The callback checks before the training that the optimizer collects so many parts; it is not needed for more. Under mixed_float16, where
+    Keras leaves out a part whose gradient is not finite, the steps no longer begin with the epochs after that, of which it warns.
+
+    The step is that of the whole batch only if a sample's loss does not hang on the others of its part: not with BatchNormalization in
+    training, nor under a mask (Masking, `mask_zero`) that leaves parts of unequal length. Metrics that are not weighted count the added
+    samples. Where the parts are uneven, all carry sample weights, beside which Keras takes no `class_weight`.
+
+    The kinds of gradient descent differ in the samples of a step: all, as here; one (stochastic descent), with `batch_size=1` in `fit`; or
+    some (mini-batches), with `batch_size=32`, or with `GrowingBatches`, which can begin with the one and end near the other.
+
+    Args:
+        x: an array with one row a sample (NumPy, pandas, a tensor), or a list, tuple or dict of such. Lists come out as tuples, floats as
+            `floatx`, as from `fit` with arrays.
+        y: targets, likewise. None, for a model that needs none, where the parts are even.
+        sample_weight: weights, likewise, of the loss that `y` makes.
+        micro_batch: most samples in memory, at least 1.
+
+    Raises:
+        ValueError: an argument breaks its rule; in `fit` with the callback: the optimizer collects another number of parts, or is in the
+            midst of a step, `steps_per_epoch` is given, or a loss is not a mean over the samples.
+
+    Warns:
+        UserWarning: with the callback: the steps no longer begin with the epochs.
+
+    Example:
+        >>> import numpy as np
+        >>> data = FullBatch(np.zeros((8, 2)), np.zeros(8), micro_batch=3)
+        >>> data.accumulation_steps, data.size
+        (3, 3)
+        >>> data[2][2].tolist()
+        [1.125, 1.125, 0.0]
+    """
+
+    def __init__(self, x: Any, y: Any = None, sample_weight: Any = None, *, micro_batch: int) -> None:
+        super().__init__()
+        whole("micro_batch", micro_batch)
+        self._data, self._samples = checked_arrays(x, y, sample_weight)
+        self._steps = math.ceil(self._samples / micro_batch)
+        # The smallest that makes no more parts: less to add.
+        self.size = math.ceil(self._samples / self._steps)
+        self._padding = self._steps * self.size - self._samples
+        if self._padding and y is None:
+            raise bad_argument(
+                "micro_batch", f"a number that divides {self._samples} samples evenly, without `y`", micro_batch,
+                "What is added to the last part has the weight 0 in the loss that targets make.",
+            )  # fmt: skip
+
+    @property
+    def accumulation_steps(self) -> int | None:
+        """The number of parts, for the optimizer's `gradient_accumulation_steps`; None if one holds all samples."""
+        return self._steps if self._steps > 1 else None
+
+    def callback(self) -> keras.callbacks.Callback:
+        """Return the callback that checks, when a training begins, that an epoch will be one step."""
+        return _CheckFullBatch(self._steps)
+
+    def __len__(self) -> int:
+        """Return the number of parts."""
+        return self._steps
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        """Return a part: `(x,)`, `(x, y)` or, where there are weights or samples had to be added, `(x, y, sample_weight)`."""
+        if not 0 <= index < self._steps:
+            raise IndexError(f"There are {self._steps} parts, there is none of index {index}.")
+        begin = index * self.size
+        rows = slice(begin, begin + self.size)
+        if not self._padding:
+            return cut(self._data, rows)
+        if index < self._steps - 1:
+            return cut(self._data, rows, 0, 1 + self._padding / self._samples)
+        rows = [*range(begin, self._samples), *[begin] * self._padding]
+        return cut(self._data, rows, self._padding, 1 + self._padding / self._samples)
+
+
+class _CheckFullBatch(keras.callbacks.Callback):
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self._has_warned = False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        steps = (self.params or {}).get("steps")
+        if steps != self.steps:
+            raise bad_argument(
+                "steps_per_epoch", f"None, and `x` the FullBatch of {self.steps} parts that the callback is from", f"{steps} steps an epoch"
+            )
+        given = _innermost(self.model).gradient_accumulation_steps
+        if (given or 1) != self.steps:
+            wanted = self.steps if self.steps > 1 else None
+            raise bad_argument(
+                "gradient_accumulation_steps", f"{wanted}, so that an epoch is one step", given,
+                "Pass `gradient_accumulation_steps=data.accumulation_steps` to the optimizer.",
+            )  # fmt: skip
+        check_reductions(self.model, ("sum_over_batch_size", "mean"), "as the mean of all samples is put together from those of the parts")
+        self._has_warned = False
+        parts = self._collected()
+        if parts:
+            raise ValueError(
+                f"The optimizer holds the gradients of {parts} of {self.steps} parts, from a training that was interrupted. "
+                "Compile the model with a new optimizer, or load its state from the end of an epoch."
+            )
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if not self._has_warned and self._collected():
+            self._has_warned = True
+            warnings.warn(
+                "The optimizer left out parts whose gradients were not finite, so its steps no longer begin with the epochs. "
+                "Loss scaling does so in float16; mixed_bfloat16 needs none.",
+                stacklevel=2,
+            )
+
+    def _collected(self) -> int:
+        """Return the number of parts that the optimizer holds of a step."""
+        return sum(int(ops.convert_to_numpy(v)) for v in _innermost(self.model).variables if v.name == "iteration") % self.steps
+
+
+def _innermost(model: Any) -> Any:
+    """Return the optimizer of `model`; of a LossScaleOptimizer, the one that it wraps."""
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer)

@@ -1,0 +1,433 @@
+"""Batches whose size grows over the epochs, where a schedule would let the learning rate fall."""
+
+import operator
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from keras_ext._checks import bad_argument, flag, in_range, one_of, whole
+
+_NAMES = ("x", "y", "sample_weight")
+
+
+class GrowingBatches(keras.utils.PyDataset):
+    """Cut arrays into batches of a size that hangs on the epoch.
+
+    To let the batch grow does what to let the learning rate fall does, with fewer steps. The noise of a step has the scale
+    `g = eps * (N / B - 1)`, about `eps * N / B` for batches much smaller than the data, with the learning rate `eps`, `N` samples and
+    the batch size `B`: a batch k times as large stands for a rate divided by k. With momentum m the rate counts as `eps / (1 - m)`. Once
+    the batch is as large as the machine or N / 10 allows, the rate falls as ever. Sizes that grow by the factor by which the rate fell,
+    at the epochs at which it fell, follow the schedule that they replace.
+
+    Keras tells a dataset of batches neither the number of an epoch nor that a training begins, so `fit` needs `callback()` too:
+
+        data = GrowingBatches(x, y, batch_sizes={0: 32, 30: 160, 60: 800})
+        model.fit(data, epochs=90, shuffle=False, callbacks=[data.callback()])
+
+    The samples of an epoch come in an order that `seed` and the number of the epoch alone determine: a training that goes on with
+    `initial_epoch=40`, or from a backup, sees what an uninterrupted one would have seen. With Keras's own default, `shuffle=True`, the
+    batches of an epoch are the same, but Python's `random` draws which comes first; that warns. In a search,
+    `tuner.search(data, shuffle=False, callbacks=[data.callback()])` begins every trial with epoch 0. Evaluate and predict with the arrays
+    themselves. Schedules of the learning rate count steps, of which later epochs have fewer: `steps(epochs)` says how many.
+
+    With `remainder="pad"` the batch that is short is filled up with samples of the epoch's beginning, whose weight is 0. The weights of
+    the others are multiplied by `size / samples`, as Keras divides a weighted loss by the size: loss and gradient of the batch, and its
+    weighted metrics, are those of the short batch. What else looks at all samples of a batch sees the added ones: metrics that are not
+    weighted, BatchNormalization, losses that layers add, and losses under a mask (Masking, `mask_zero`), which want `"drop"`. In the
+    mean over an epoch Keras counts each batch by its size, so the short one counts as a full one. All batches then carry sample weights,
+    beside which Keras takes no `class_weight`.
+
+    A new size costs JAX, and TensorFlow with XLA, one more compilation; TensorFlow traces the step once for all sizes.
+
+    Args:
+        x: an array with one row a sample (NumPy, pandas, a tensor), or a list, tuple or dict of such. Lists come out as tuples, floats as
+            `floatx`, as from `fit` with arrays.
+        y: targets, likewise; None for a model that needs none.
+        sample_weight: weights, likewise, of the loss that `y` makes.
+        batch_sizes: from the first epoch, counted from 0, of each size to the size: `{0: 32, 30: 160}`. No size is above the number of
+            samples.
+        remainder: what becomes of the samples that fill no batch: `"drop"` leaves them out of this epoch, `"pad"` fills up the batch.
+        shuffle: whether to draw a new order for each epoch.
+        seed: of the orders, at least 0.
+        **kwargs: `workers`, `use_multiprocessing` and `max_queue_size` of `keras.utils.PyDataset`. More workers than one cannot be had
+            where Keras builds a model from a batch (JAX, PyTorch, distributed TensorFlow): the first epoch would begin with what the
+            workers had read ahead for it. Batches are cut in memory, so that workers gain little.
+
+    Raises:
+        ValueError: an argument breaks its rule; in `fit`: `callback()` is missing, `steps_per_epoch` is given, there are several workers
+            where there cannot be, or batches are padded for a loss that is no mean.
+
+    Warns:
+        UserWarning: `fit` was not given `shuffle=False`.
+
+    Example:
+        >>> data = GrowingBatches(np.zeros((100, 3)), np.zeros(100), batch_sizes={0: 10, 2: 50})
+        >>> for epoch in range(3):
+        ...     data.begin_epoch(epoch)
+        ...     print(len(data), data[0][0].shape)
+        10 (10, 3)
+        10 (10, 3)
+        2 (50, 3)
+
+    References:
+        Smith, Kindermans, Ying and Le (2018), "Don't Decay the Learning Rate, Increase the Batch Size", arXiv:1711.00489, sections 2 (the
+        scale of the noise) to 4 (momentum).
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        batch_sizes: Mapping[int, int],
+        remainder: str = "drop",
+        shuffle: bool = True,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._data, self._samples = checked_arrays(x, y, sample_weight)
+        self.batch_sizes = _checked_sizes(batch_sizes, self._samples)
+        self.remainder = one_of("remainder", remainder, ("drop", "pad"))
+        if remainder == "pad" and y is None:
+            raise bad_argument(
+                "remainder", '"drop" without `y`', remainder, "What is added has the weight 0 in the loss that targets make."
+            )
+        self.shuffle = flag("shuffle", shuffle)
+        self.seed = int(whole("seed", seed, 0))
+        self._epoch = 0
+        self._order: tuple[int, Any] = (-1, None)
+        self._presence = _Presence()
+        self._awaits_first_batch = False
+
+    @classmethod
+    def geometric(
+        cls,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        initial: int,
+        factor: float,
+        every: int,
+        largest: int | None = None,
+        **kwargs: Any,
+    ) -> "GrowingBatches":
+        """Return batches of `initial * factor**k` samples, rounded down, from epoch `k * every` on.
+
+        Args:
+            x: as for the class, like `y` and `sample_weight`.
+            y: targets.
+            sample_weight: weights.
+            initial: size in epoch 0.
+            factor: by which the size grows, above 1; the paper divides rates by 5.
+            every: epochs between two sizes.
+            largest: size at which growth ends; by default the number of samples.
+            **kwargs: the other arguments of the class.
+
+        Example:
+            >>> x = np.zeros((1000, 3))
+            >>> GrowingBatches.geometric(x, initial=32, factor=5, every=10, largest=400).batch_sizes
+            {0: 32, 10: 160, 20: 400}
+        """
+        whole("initial", initial)
+        in_range("factor", factor, 1.0, closed="neither")
+        whole("every", every)
+        samples = checked_arrays(x, None, None)[1]
+        if largest is not None:
+            whole("largest", largest, initial)
+        end = samples if largest is None else largest
+        sizes, k = {0: initial}, 0
+        while sizes[max(sizes)] < end:
+            k += 1
+            size = min(int(initial * factor**k), end)
+            if size > sizes[max(sizes)]:
+                sizes[k * every] = size
+        return cls(x, y, sample_weight, batch_sizes=sizes, **kwargs)
+
+    def callback(self) -> keras.callbacks.Callback:
+        """Return the callback that tells the data of a `fit` which epoch begins; copies of it do too."""
+        return _EpochCallback()
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Cut batches for `epoch`, counted from 0, from now on: what the callback does, for training loops of one's own."""
+        self._epoch = int(whole("epoch", epoch, 0))
+
+    def batch_size(self, epoch: int) -> int:
+        """Return the batch size of an epoch."""
+        whole("epoch", epoch, 0)
+        return self.batch_sizes[max(first for first in self.batch_sizes if first <= epoch)]
+
+    def steps(self, epochs: int) -> int:
+        """Return the number of batches of all epochs before `epochs`."""
+        return sum(self._batches(epoch) for epoch in range(whole("epochs", epochs, 0)))
+
+    def _batches(self, epoch: int) -> int:
+        size = self.batch_size(epoch)
+        return self._samples // size if self.remainder == "drop" else -(-self._samples // size)
+
+    def __len__(self) -> int:
+        """Return the number of batches of the epoch."""
+        return self._batches(self._epoch)
+
+    @property
+    def num_batches(self) -> Any:
+        """The number of batches of the epoch, as a number that follows the epochs: Keras asks for it once for all of them."""
+        return _EpochSteps(self)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        """Return a batch of the epoch: `(x,)`, `(x, y)` or `(x, y, sample_weight)`."""
+        epoch = self._epoch
+        size = self.batch_size(epoch)
+        if not 0 <= index < self._batches(epoch):
+            raise IndexError(f"Epoch {epoch} has {self._batches(epoch)} batches, there is none of index {index}.")
+        self._warn_of_shuffled_batches(index)
+        order = self._order_of(epoch)
+        chosen = order[index * size : (index + 1) * size]
+        if self.remainder == "drop":
+            return cut(self._data, chosen)
+        padding = size - len(chosen)
+        return cut(self._data, np.concatenate([chosen, order[:padding]]), padding, size / len(chosen))
+
+    def _order_of(self, epoch: int) -> Any:
+        known, order = self._order
+        if known != epoch:
+            order = np.arange(self._samples)
+            if self.shuffle:
+                order = np.random.default_rng([self.seed, epoch]).permutation(order)
+            self._order = (epoch, order)
+        return order
+
+    def on_epoch_begin(self) -> None:
+        """Check that the epoch was told by the callback."""
+        self._awaits_first_batch = self._presence.begin()
+
+    def on_epoch_end(self) -> None:
+        """Note the end of an epoch; Keras also calls it before the first."""
+        self._presence.end()
+
+    def _warn_of_shuffled_batches(self, index: int) -> None:
+        if self._awaits_first_batch and not self._has_workers:
+            self._awaits_first_batch = False
+            if index:
+                warnings.warn(
+                    "`fit` draws the order of the batches with Python's `random`, so a training that is resumed would see another one. "
+                    "Pass `shuffle=False` to `fit`: the samples are shuffled by `seed` and epoch.",
+                    stacklevel=2,
+                )
+
+    @property
+    def _has_workers(self) -> bool:
+        return self.workers > 1 or self.use_multiprocessing
+
+    def _begin_training(self, model: Any) -> None:
+        """Check that this training can be had."""
+        read_ahead, self._presence.was_read_ahead = self._presence.was_read_ahead, False
+        if self._has_workers and read_ahead:
+            raise bad_argument(
+                "workers", "1, without multiprocessing, where Keras builds the model from a batch", self.workers,
+                "It would train on what the workers have read ahead for that.",
+            )  # fmt: skip
+        if self.remainder == "pad":
+            check_reductions(model, ("sum_over_batch_size", "mean", "mean_with_sample_weight"), 'or pass remainder="drop"')
+
+    def _announce(self, epoch: int) -> None:
+        self.begin_epoch(epoch)
+        self._presence.is_announced = True
+
+    def _end_training(self) -> None:
+        self.begin_epoch(0)
+        self._presence = _Presence()
+
+
+class _EpochCallback(keras.callbacks.Callback):
+    """Tells the `GrowingBatches` that a `fit` trains on which epoch begins.
+
+    It holds none: a search copies its callbacks and not its data, and what is pickled twice is two.
+    """
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        super().set_params(params)
+        steps = params.get("steps")
+        if isinstance(steps, _EpochSteps):
+            steps.data._presence = _Presence(was_read_ahead=steps.data._presence.was_read_ahead)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._data()._begin_training(self.model)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._data()._announce(epoch)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._data()._end_training()
+
+    def _data(self) -> GrowingBatches:
+        steps = (self.params or {}).get("steps")
+        if not isinstance(steps, _EpochSteps):
+            raise bad_argument(
+                "steps_per_epoch", "None, and `x` a GrowingBatches, where its callback is given", steps,
+                "How many steps an epoch has follows from its batch size.",
+            )  # fmt: skip
+        return steps.data
+
+
+class _Presence:
+    """Finds out whether the callback is there, from the order in which Keras calls the hooks of a dataset.
+
+    Before the first epoch Keras may begin one to build the model from a batch, and always ends one: what begins after that is an epoch.
+    A training that failed may have left off anywhere.
+    """
+
+    def __init__(self, *, was_read_ahead: bool = False) -> None:
+        self.was_read_ahead = was_read_ahead
+        self.is_announced = False
+        self._in_epoch = False
+        self._must_be_announced = False
+
+    def begin(self) -> bool:
+        """Return whether what begins is an epoch that was announced."""
+        announced, self.is_announced = self.is_announced, False
+        if not announced and self._must_be_announced:
+            self._must_be_announced = False
+            raise ValueError(
+                "GrowingBatches cannot know which epoch begins without its callback: "
+                "`model.fit(data, shuffle=False, callbacks=[data.callback()])`. To evaluate, give the arrays themselves."
+            )
+        self.was_read_ahead = not announced
+        self._in_epoch = announced
+        return announced
+
+    def end(self) -> None:
+        self._must_be_announced = not self._in_epoch
+        self._in_epoch = False
+
+
+def _reflected(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda self, other: operation(_plain(other), int(self))
+
+
+def _forward(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda self, other: operation(int(self), _plain(other))
+
+
+def _plain(number: Any) -> Any:
+    return int(number) if isinstance(number, _EpochSteps) else number
+
+
+class _EpochSteps:
+    """The number of batches of the epoch that `data` is in: a whole number that is another one in another epoch.
+
+    A copy of it, pickled or not, is the number of that moment.
+    """
+
+    def __init__(self, data: GrowingBatches) -> None:
+        self.data = data
+
+    def __index__(self) -> int:
+        return len(self.data)
+
+    __int__ = __index__
+
+    def __float__(self) -> float:
+        return float(len(self.data))
+
+    def __repr__(self) -> str:
+        return str(len(self.data))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, (len(self.data),)
+
+    __hash__ = None  # type: ignore[assignment]
+    __eq__, __ne__ = _forward(operator.eq), _forward(operator.ne)  # type: ignore[assignment]
+    __lt__, __le__, __gt__, __ge__ = _forward(operator.lt), _forward(operator.le), _forward(operator.gt), _forward(operator.ge)
+    __add__, __radd__ = _forward(operator.add), _reflected(operator.add)
+    __sub__, __rsub__ = _forward(operator.sub), _reflected(operator.sub)
+    __mul__, __rmul__ = _forward(operator.mul), _reflected(operator.mul)
+    __truediv__, __rtruediv__ = _forward(operator.truediv), _reflected(operator.truediv)
+    __floordiv__, __rfloordiv__ = _forward(operator.floordiv), _reflected(operator.floordiv)
+    __mod__, __rmod__ = _forward(operator.mod), _reflected(operator.mod)
+
+    def __bool__(self) -> bool:
+        return len(self.data) > 0
+
+
+def checked_arrays(x: Any, y: Any, sample_weight: Any) -> tuple[tuple[Any, Any, Any], int]:
+    """Return the data as NumPy arrays, tuples in place of lists, and the number of samples."""
+    data = tree.map_structure(_as_array, (tree.lists_to_tuples(x), tree.lists_to_tuples(y), tree.lists_to_tuples(sample_weight)))
+    for name, given, arrays in zip(_NAMES, (x, y, sample_weight), data, strict=True):
+        leaves = [a for a in tree.flatten(arrays) if a is not None]
+        if (name == "x" and not leaves) or not all(isinstance(a, np.ndarray) and a.ndim and a.dtype != object for a in leaves):
+            raise bad_argument(name, "an array, or a list, tuple or dict of arrays", type(given).__name__)
+    if y is None and sample_weight is not None:
+        raise bad_argument("y", "given where `sample_weight` is", y, "Weights belong to the loss that targets make.")
+    lengths = {len(a) for a in tree.flatten(data) if a is not None}
+    if len(lengths) > 1 or lengths == {0}:
+        raise ValueError(f"`x`, `y` and `sample_weight` must have the same number of samples, at least 1, got {sorted(lengths)}.")
+    return data, lengths.pop()
+
+
+def _as_array(a: Any) -> Any:
+    if not hasattr(a, "__array__"):
+        return a
+    if ops.is_tensor(a):
+        return ops.convert_to_numpy(a)
+    is_series = type(a).__module__.startswith("pandas") and getattr(a, "ndim", 0) == 1
+    return np.asarray(a)[:, None] if is_series else np.asarray(a)  # as `fit` takes a Series
+
+
+def cut(data: tuple[Any, Any, Any], rows: Any, padding: int = 0, scale: float | None = None) -> tuple[Any, ...]:
+    """Return the batch of the samples `rows`, an index of NumPy.
+
+    With `scale` it has sample weights: those of `data`, or 1, times `scale`, and 0 for the last `padding` samples.
+    """
+    floatx = keras.config.floatx()
+
+    def taken(a: Any) -> Any:
+        if a is None:
+            return None
+        part = a[rows]
+        return part.astype(floatx) if part.dtype.kind == "f" and part.dtype.name != floatx else part
+
+    def scaled(a: Any) -> Any:
+        if a is None:
+            return None
+        part = (a[rows] * scale).astype(floatx)
+        part[len(part) - padding :] = 0
+        return part
+
+    x, y, sample_weight = data
+    if scale is None:
+        batch = tree.map_structure(taken, data)
+        return batch if sample_weight is not None else batch[:2] if y is not None else batch[:1]
+    if sample_weight is None:
+        first = next(a for a in tree.flatten(x) if a is not None)
+        sample_weight = np.broadcast_to(np.float32(1), len(first))
+    return tree.map_structure(taken, x), tree.map_structure(taken, y), tree.map_structure(scaled, sample_weight)
+
+
+def check_reductions(model: Any, allowed: tuple[str, ...], mend: str) -> None:
+    """Raise an error if a loss that `model` is compiled with has a reduction that is not in `allowed`."""
+    for loss in tree.flatten(model.loss):
+        reduction = getattr(loss, "reduction", "sum_over_batch_size")
+        if reduction not in allowed:
+            raise bad_argument(
+                "loss", f"a mean over the samples ({', '.join(map(repr, allowed))})", reduction, f"Compile with one, {mend}."
+            )
+
+
+def _checked_sizes(sizes: Any, samples: int) -> dict[int, int]:
+    if not isinstance(sizes, Mapping) or not sizes:
+        raise bad_argument("batch_sizes", "a mapping of epochs to batch sizes", sizes, "Such as {0: 32, 30: 160}.")
+    for epoch, size in sizes.items():
+        whole("epoch of batch_sizes", epoch, 0)
+        whole("size of batch_sizes", size)
+        if size > samples:
+            raise bad_argument("size of batch_sizes", f"at most the number of samples, {samples}", size)
+    if 0 not in sizes:
+        raise bad_argument("batch_sizes", "a mapping that names the size of epoch 0", sizes)
+    return {int(epoch): int(sizes[epoch]) for epoch in sorted(sizes)}

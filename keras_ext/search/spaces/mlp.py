@@ -1,0 +1,91 @@
+"""A search space of multilayer perceptrons."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_ext._checks import whole
+from keras_ext.layers import TableFeatures
+from keras_ext.search import choices
+from keras_ext.search.spaces.dense import DenseSpace
+
+
+class MLP(DenseSpace):
+    """Search depth, width, activation, initializer, normalization, dropout, optimizer, clipping, learning rate and batch size.
+
+    A KerasTuner HyperModel: give it to any tuner. Each hidden layer is Dense, batch normalization if chosen, the activation, dropout if
+    chosen; the last is softmax over the classes, or linear for regression.
+
+    Args:
+        input_shape: shape of one sample, without the batch; more than one axis is flattened.
+        classes: number of classes, at least 2; None for regression.
+        outputs: numbers to predict, in regression.
+        mean: of shape `input_shape`, or broadcast to it; taken off the inputs inside the model. None: the inputs stay as they are.
+        variance: likewise; the inputs are divided by its root. A variance of 0 counts as 1, so that a constant input stays harmless.
+        max_layers: most hidden layers.
+        units: widths to choose from; where a search begins is the one that `choices.units` takes.
+        samples: number of training samples, which bounds the batch sizes to choose from; None leaves the batch size to the call of
+            `search`.
+        features: a `layers.TableFeatures` that has been adapted, for inputs as its `encode` returns them; each model gets a copy.
+        batch_sizes: sizes to choose from, with `samples`; 1 and `"full"`, stochastic and full-batch descent, may be among them. See
+            `choices.batch_size`.
+        name: name of the search space.
+        regularization: choose a penalty on the weights, L1, L2 or none, and its strength.
+        activations: to choose from, see `choices.activation`.
+
+    Raises:
+        ValueError: an argument is out of range, only one of `mean` and `variance` is given, or both them and `features`.
+
+    Example:
+        >>> import keras_tuner
+        >>> space = MLP(input_shape=(4,), classes=3)
+        >>> model = space.build(keras_tuner.HyperParameters())
+        >>> model.output_shape
+        (None, 3)
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        classes: int | None = None,
+        outputs: int = 1,
+        mean: Any = None,
+        variance: Any = None,
+        max_layers: int = 4,
+        units: Sequence[int] = (32, 64, 128, 256),
+        samples: int | None = None,
+        features: TableFeatures | None = None,
+        batch_sizes: Sequence[int | str] = (16, 32, 64, 128),
+        name: str = "mlp",
+        regularization: bool = False,
+        activations: Sequence[str] = choices.ACTIVATIONS,
+    ) -> None:
+        super().__init__(
+            input_shape,
+            units,
+            features,
+            activations,
+            classes=classes,
+            outputs=outputs,
+            mean=mean,
+            variance=variance,
+            samples=samples,
+            batch_sizes=batch_sizes,
+            regularization=regularization,
+            name=name,
+        )
+        self.max_layers = whole("max_layers", max_layers)
+
+    def body(self, hp: Any, x: Any) -> Any:
+        """Return the output of the last hidden layer."""
+        activation = choices.activation(hp, activations=self.activations)
+        units = self.choose_units(hp, x)
+        for i in range(choices.layers(hp, self.max_layers)):
+            x = self.dense(hp, units, activation, name=f"hidden_{i + 1}")(x)
+            for layer in self.normalization(hp, "none", "batch"):
+                x = layer(x)
+            x = keras.layers.Activation(activation, name=f"{activation}_{i + 1}")(x)
+            for layer in choices.dropout(hp):
+                x = layer(x)
+        return x

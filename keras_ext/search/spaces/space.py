@@ -1,0 +1,151 @@
+"""What all search spaces share: what stands before and after the body of a network, how it is compiled, and how it is trained."""
+
+import abc
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import keras_tuner
+import numpy as np
+
+from keras_ext import initializers
+from keras_ext._checks import bad_argument, flag, whole
+from keras_ext.search import choices
+from keras_ext.search.batch_sizes import checked_batch_sizes, offered_batch_sizes
+from keras_ext.search.strategy import in_equal_parts
+
+
+class Space(keras_tuner.HyperModel, abc.ABC):
+    """A search space of networks: a subclass gives the `body`, between the normalized inputs and the last layer.
+
+    A KerasTuner HyperModel: give it to any tuner. The last layer is softmax over the classes, or linear for regression. Optimizer,
+    clipping, learning rate and, with `samples`, the batch size are chosen too.
+
+    Args:
+        input_shape: shape of one sample, without the batch.
+        classes: number of classes, at least 2; None for regression.
+        outputs: numbers to predict, in regression.
+        mean: of `input_shape`, or of a shape that broadcasts to it; taken off the inputs inside the model. None: the inputs stay as they
+            are.
+        variance: likewise; the inputs are divided by its root. A variance of 0 counts as 1, so that a constant input stays harmless.
+        samples: number of training samples, which bounds the batch sizes to choose from; None leaves the batch size to the call of
+            `search`.
+        batch_sizes: sizes to choose from, with `samples`; 1 and `"full"`, stochastic and full-batch descent, may be among them. See
+            `choices.batch_size`.
+        regularization: choose a penalty on the weights, L1, L2 or none, and its strength.
+        name: name of the search space.
+
+    Raises:
+        ValueError: an argument is out of range, only one of `mean` and `variance` is given, or they do not broadcast to `input_shape`.
+
+    Example:
+        >>> class Linear(Space):
+        ...     def body(self, hp, x):
+        ...         return x
+        >>> Linear((4,), classes=3, name="linear").build(keras_tuner.HyperParameters()).count_params()
+        15
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int | None],
+        classes: int | None = None,
+        outputs: int = 1,
+        mean: Any = None,
+        variance: Any = None,
+        samples: int | None = None,
+        batch_sizes: Sequence[int | str] = (16, 32, 64, 128),
+        regularization: bool = False,
+        name: str = "space",
+    ) -> None:
+        super().__init__(name=name)
+        if (mean is None) != (variance is None):
+            raise ValueError("`mean` and `variance` must be given together, got one of them. Give both, or neither.")
+        self.input_shape: tuple[Any, ...] = tuple(input_shape)
+        self.classes = None if classes is None else whole("classes", classes, 2)
+        self.outputs = whole("outputs", outputs)
+        self.mean, self.variance = (_broadcasting(n, v, self.input_shape) for n, v in (("mean", mean), ("variance", variance)))
+        self.samples = None if samples is None else whole("samples", samples)
+        self.batch_sizes = checked_batch_sizes(batch_sizes, "batch_sizes")
+        self.regularization = flag("regularization", regularization)
+
+    @abc.abstractmethod
+    def body(self, hp: Any, x: Any) -> Any:
+        """Return what the last layer takes, of shape (batch, features), from what `prepare` returned."""
+
+    @property
+    def objective(self) -> keras_tuner.Objective:
+        """What a search of this space maximises: validation accuracy, or R2 for regression."""
+        return keras_tuner.Objective("val_accuracy" if self.classes else "val_r2_score", "max")
+
+    @property
+    def exact(self) -> str:
+        """The dtype of what must not be rounded: the inputs before they are of unit scale, and the predictions."""
+        return keras.config.dtype_policy().variable_dtype
+
+    def input(self) -> Any:
+        """Return the symbolic input of a network."""
+        return keras.Input(self.input_shape)
+
+    def prepare(self, x: Any) -> Any:
+        """Return the inputs with mean 0 and variance 1, where these were given."""
+        if self.mean is None:
+            return x
+        # Axes of any size have one mean and variance, and so have those along which neither differs.
+        shape = np.broadcast_shapes(self.mean.shape, self.variance.shape, (1,) * len(self.input_shape))
+        axes = [i for i, size in enumerate(shape) if size > 1]
+        mean, variance = (np.broadcast_to(v, shape).reshape([shape[i] for i in axes]) for v in (self.mean, self.variance))
+        variance = np.where(variance > 0, variance, 1.0)
+        axis = tuple(i + 1 for i in axes) or None
+        return keras.layers.Normalization(axis=axis, mean=mean, variance=variance, dtype=self.exact)(x)
+
+    def build(self, hp: Any) -> keras.Model:
+        """Return a compiled model; its optimizer is built, so that a checkpoint brings its state back too."""
+        if self.samples is not None:
+            choices.batch_size(hp, self.samples, sizes=self.batch_sizes)
+        inputs = self.input()
+        x = self.body(hp, self.prepare(inputs))
+        last = keras.layers.Dense(
+            self.classes or self.outputs,
+            activation="softmax" if self.classes else "linear",
+            kernel_initializer=initializers.GlorotUniform(),
+            name="output",
+            dtype=self.exact,
+        )
+        model = keras.Model(inputs, last(x), name=self.name)
+        if self.classes:
+            model.compile(choices.optimizer(hp), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        else:
+            model.compile(choices.optimizer(hp), "mean_squared_error", metrics=["r2_score"])
+        model.optimizer.build(model.trainable_variables)
+        return model
+
+    def fit(self, hp: Any, model: keras.Model, x: Any, y: Any = None, **kwargs: Any) -> Any:
+        """Train `model` with the chosen batch size; arguments as those of `model.fit`."""
+        if self.samples is not None:
+            kwargs.setdefault("batch_size", hp.get("batch_size"))
+        x, y, kwargs = in_equal_parts(model, x, y, kwargs)
+        return model.fit(x, y, **kwargs)
+
+    def normalization(self, hp: Any, *kinds: str) -> list[Any]:
+        """Choose among kinds of normalization as `choices.normalization` does, which must know whether batches may have one sample."""
+        sizes = [] if self.samples is None else offered_batch_sizes(self.samples, self.batch_sizes)
+        return choices.normalization(hp, kinds=kinds, batch_sizes=sizes)
+
+    def regularizer(self, hp: Any) -> Any:
+        """Choose a penalty on the weights, if this space has that choice; None otherwise."""
+        return choices.regularizer(hp) if self.regularization else None
+
+
+def _broadcasting(name: str, value: Any, input_shape: tuple[int | None, ...]) -> Any:
+    """Return `value` as an array that broadcasts to a sample; an axis of any size takes one value."""
+    if value is None:
+        return None
+    value, known = np.asarray(value, dtype="float64"), tuple(1 if size is None else size for size in input_shape)
+    try:
+        fits = np.broadcast_shapes(value.shape, known) == known
+    except ValueError:
+        fits = False
+    if not fits:
+        raise bad_argument(name, f"an array whose shape broadcasts to `input_shape`, {input_shape}", value.shape)
+    return value
