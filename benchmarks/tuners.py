@@ -144,8 +144,8 @@ def draw(found: dict[str, tuple[dict[str, list[Course]], float]], path: Path) ->
 
     figure = Figure(figsize=(7.0, 3.4), layout="constrained")
     panels = figure.subplots(1, len(found), squeeze=False)[0]
-    styles = dict(zip(KINDS, ("-", ":", "-.", "--", "-", "-"), strict=True))
-    colours = dict(zip(KINDS, ("#7f7f7f", "#bcbd22", "#9467bd", "#1f77b4", "#ff9896", "#d62728"), strict=True))
+    styles: dict[str, str] = dict(zip(KINDS, ("-", ":", "-.", "--", "-", "-"), strict=True))
+    colours: dict[str, str] = dict(zip(KINDS, ("#7f7f7f", "#bcbd22", "#9467bd", "#1f77b4", "#ff9896", "#d62728"), strict=True))
     for axes, (title, (courses, budget)) in zip(panels, found.items(), strict=True):
         for kind, each in courses.items():
             times = np.linspace(0.02 * budget, budget, 200)

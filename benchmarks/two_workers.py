@@ -33,7 +33,7 @@ def seconds_of(place: Placement, trials: int, epochs: int, seed: int) -> tuple[f
         began = time.perf_counter()
         settings = Settings(trials=trials, epochs=epochs, seed=seed, test=0.0)
         found = run(load_digits(), Path(folder) / "search", settings, placement=place, console=Console(quiet=True))
-        return time.perf_counter() - began, found.results[0].score
+        return time.perf_counter() - began, found.results[0].score or 0.0
 
 
 @click.command()

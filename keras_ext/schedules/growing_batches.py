@@ -1,17 +1,15 @@
 """Batches whose size grows over the epochs, where a schedule would let the learning rate fall."""
 
-import operator
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops, tree
 
 from keras_ext._checks import bad_argument, flag, in_range, one_of, whole
-
-_NAMES = ("x", "y", "sample_weight")
+from keras_ext.schedules._arrays import check_reductions, checked_arrays, cut
+from keras_ext.schedules._epoch_steps import EpochSteps
 
 
 class GrowingBatches(keras.utils.PyDataset):
@@ -178,7 +176,7 @@ class GrowingBatches(keras.utils.PyDataset):
     @property
     def num_batches(self) -> Any:
         """The number of batches of the epoch, as a number that follows the epochs: Keras asks for it once for all of them."""
-        return _EpochSteps(self)
+        return EpochSteps(self)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         """Return a batch of the epoch: `(x,)`, `(x, y)` or `(x, y, sample_weight)`."""
@@ -254,7 +252,7 @@ class _EpochCallback(keras.callbacks.Callback):
     def set_params(self, params: dict[str, Any]) -> None:
         super().set_params(params)
         steps = params.get("steps")
-        if isinstance(steps, _EpochSteps):
+        if isinstance(steps, EpochSteps):
             steps.data._presence = _Presence(was_read_ahead=steps.data._presence.was_read_ahead)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -268,7 +266,7 @@ class _EpochCallback(keras.callbacks.Callback):
 
     def _data(self) -> GrowingBatches:
         steps = (self.params or {}).get("steps")
-        if not isinstance(steps, _EpochSteps):
+        if not isinstance(steps, EpochSteps):
             raise bad_argument(
                 "steps_per_epoch", "None, and `x` a GrowingBatches, where its callback is given", steps,
                 "How many steps an epoch has follows from its batch size.",
@@ -305,119 +303,6 @@ class _Presence:
     def end(self) -> None:
         self._must_be_announced = not self._in_epoch
         self._in_epoch = False
-
-
-def _reflected(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    return lambda self, other: operation(_plain(other), int(self))
-
-
-def _forward(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    return lambda self, other: operation(int(self), _plain(other))
-
-
-def _plain(number: Any) -> Any:
-    return int(number) if isinstance(number, _EpochSteps) else number
-
-
-class _EpochSteps:
-    """The number of batches of the epoch that `data` is in: a whole number that is another one in another epoch.
-
-    A copy of it, pickled or not, is the number of that moment.
-    """
-
-    def __init__(self, data: GrowingBatches) -> None:
-        self.data = data
-
-    def __index__(self) -> int:
-        return len(self.data)
-
-    __int__ = __index__
-
-    def __float__(self) -> float:
-        return float(len(self.data))
-
-    def __repr__(self) -> str:
-        return str(len(self.data))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return int, (len(self.data),)
-
-    __hash__ = None  # type: ignore[assignment]
-    __eq__, __ne__ = _forward(operator.eq), _forward(operator.ne)  # type: ignore[assignment]
-    __lt__, __le__, __gt__, __ge__ = _forward(operator.lt), _forward(operator.le), _forward(operator.gt), _forward(operator.ge)
-    __add__, __radd__ = _forward(operator.add), _reflected(operator.add)
-    __sub__, __rsub__ = _forward(operator.sub), _reflected(operator.sub)
-    __mul__, __rmul__ = _forward(operator.mul), _reflected(operator.mul)
-    __truediv__, __rtruediv__ = _forward(operator.truediv), _reflected(operator.truediv)
-    __floordiv__, __rfloordiv__ = _forward(operator.floordiv), _reflected(operator.floordiv)
-    __mod__, __rmod__ = _forward(operator.mod), _reflected(operator.mod)
-
-    def __bool__(self) -> bool:
-        return len(self.data) > 0
-
-
-def checked_arrays(x: Any, y: Any, sample_weight: Any) -> tuple[tuple[Any, Any, Any], int]:
-    """Return the data as NumPy arrays, tuples in place of lists, and the number of samples."""
-    data = tree.map_structure(_as_array, (tree.lists_to_tuples(x), tree.lists_to_tuples(y), tree.lists_to_tuples(sample_weight)))
-    for name, given, arrays in zip(_NAMES, (x, y, sample_weight), data, strict=True):
-        leaves = [a for a in tree.flatten(arrays) if a is not None]
-        if (name == "x" and not leaves) or not all(isinstance(a, np.ndarray) and a.ndim and a.dtype != object for a in leaves):
-            raise bad_argument(name, "an array, or a list, tuple or dict of arrays", type(given).__name__)
-    if y is None and sample_weight is not None:
-        raise bad_argument("y", "given where `sample_weight` is", y, "Weights belong to the loss that targets make.")
-    lengths = {len(a) for a in tree.flatten(data) if a is not None}
-    if len(lengths) > 1 or lengths == {0}:
-        raise ValueError(f"`x`, `y` and `sample_weight` must have the same number of samples, at least 1, got {sorted(lengths)}.")
-    return data, lengths.pop()
-
-
-def _as_array(a: Any) -> Any:
-    if not hasattr(a, "__array__"):
-        return a
-    if ops.is_tensor(a):
-        return ops.convert_to_numpy(a)
-    is_series = type(a).__module__.startswith("pandas") and getattr(a, "ndim", 0) == 1
-    return np.asarray(a)[:, None] if is_series else np.asarray(a)  # as `fit` takes a Series
-
-
-def cut(data: tuple[Any, Any, Any], rows: Any, padding: int = 0, scale: float | None = None) -> tuple[Any, ...]:
-    """Return the batch of the samples `rows`, an index of NumPy.
-
-    With `scale` it has sample weights: those of `data`, or 1, times `scale`, and 0 for the last `padding` samples.
-    """
-    floatx = keras.config.floatx()
-
-    def taken(a: Any) -> Any:
-        if a is None:
-            return None
-        part = a[rows]
-        return part.astype(floatx) if part.dtype.kind == "f" and part.dtype.name != floatx else part
-
-    def scaled(a: Any) -> Any:
-        if a is None:
-            return None
-        part = (a[rows] * scale).astype(floatx)
-        part[len(part) - padding :] = 0
-        return part
-
-    x, y, sample_weight = data
-    if scale is None:
-        batch = tree.map_structure(taken, data)
-        return batch if sample_weight is not None else batch[:2] if y is not None else batch[:1]
-    if sample_weight is None:
-        first = next(a for a in tree.flatten(x) if a is not None)
-        sample_weight = np.broadcast_to(np.float32(1), len(first))
-    return tree.map_structure(taken, x), tree.map_structure(taken, y), tree.map_structure(scaled, sample_weight)
-
-
-def check_reductions(model: Any, allowed: tuple[str, ...], mend: str) -> None:
-    """Raise an error if a loss that `model` is compiled with has a reduction that is not in `allowed`."""
-    for loss in tree.flatten(model.loss):
-        reduction = getattr(loss, "reduction", "sum_over_batch_size")
-        if reduction not in allowed:
-            raise bad_argument(
-                "loss", f"a mean over the samples ({', '.join(map(repr, allowed))})", reduction, f"Compile with one, {mend}."
-            )
 
 
 def _checked_sizes(sizes: Any, samples: int) -> dict[int, int]:
