@@ -1,6 +1,6 @@
 """What a trial costs beyond its training: building, checkpoints and records, with `watch` and with KerasTuner alone.
 
-python -m benchmarks.trial_overhead
+`python -m benchmarks.trial_overhead` runs each search in a process of its own: what one leaves in memory would slow the next.
 """
 
 import contextlib
@@ -8,6 +8,8 @@ import io
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +26,8 @@ from benchmarks import machine
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search import load_digits, watch
 from keras_ext.search.spaces import MLP
+
+ALONE, WATCHED = KINDS = ("KerasTuner alone", "watched")
 
 
 class Timed(MLP):
@@ -56,18 +60,25 @@ def beyond_training(is_watched: bool, trials: int, seed: int) -> float:
 @click.option("--trials", default=8, show_default=True, help="Of each search.")
 @click.option("--rounds", default=5, show_default=True, help="Searches of each kind, in turn.")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="File for the figures.")
-def main(trials: int, rounds: int, out: Path | None) -> None:
+@click.option("--one", type=click.Choice(KINDS), help="Run one search of this kind, and print its seconds a trial.")
+@click.option("--seed", default=1, show_default=True, help="Of that one.")
+def main(trials: int, rounds: int, out: Path | None, one: str | None, seed: int) -> None:
     """Compare what a trial costs beyond its training."""
+    if one is not None:
+        is_watched = one == WATCHED
+        beyond_training(is_watched, 1, seed)  # imports and first calls
+        click.echo(beyond_training(is_watched, trials, seed))
+        return
     header = machine.header(f"python -m benchmarks.trial_overhead --trials {trials} --rounds {rounds}")
-    seconds: dict[str, list[float]] = {"KerasTuner alone": [], "watched": []}
-    beyond_training(True, 1, 1)  # imports and first calls
+    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for i in range(rounds):
-        for name in sorted(seconds, reverse=bool(i % 2)):
-            seconds[name].append(beyond_training(name == "watched", trials, i + 1))
-    ratio = statistics.median(b / a for a, b in zip(*seconds.values(), strict=True))
+        for kind in KINDS if i % 2 == 0 else reversed(KINDS):
+            command = [sys.executable, "-m", "benchmarks.trial_overhead", "--one", kind, "--trials", str(trials), "--seed", str(i + 1)]
+            seconds[kind].append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]))
+    ratio = statistics.median(b / a for a, b in zip(seconds[ALONE], seconds[WATCHED], strict=True))
     click.echo("\n".join(f"{key}: {value}" for key, value in header.items()))
-    for name, values in seconds.items():
-        click.echo(f"{name}: {1e3 * statistics.median(values):.0f} ms a trial beyond its training (median of {rounds} searches)")
+    for kind, values in seconds.items():
+        click.echo(f"{kind}: {1e3 * statistics.median(values):.0f} ms a trial beyond its training (median of {rounds} searches)")
     click.echo(f"ratio {ratio:.2f}")
     if out is not None:
         out.write_text(json.dumps({"header": header, "trials": trials, "seconds": seconds, "ratio": ratio}, indent=1) + "\n")
