@@ -91,6 +91,16 @@ def another(hp: Any, value: Any, rng: np.random.Generator, direction: int = 0) -
     return value
 
 
+def difference(hp: Any, a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
+    """Return how far two sets of values are apart in one hyperparameter, from 0 to 1; 0 where neither has it."""
+    has_a, has_b = (hp.name in values and fits(hp, values[hp.name]) for values in (a, b))
+    if not (has_a and has_b):
+        return float(has_a != has_b)
+    if is_ordered(hp):
+        return abs(hp.value_to_prob(a[hp.name]) - hp.value_to_prob(b[hp.name]))
+    return float(a[hp.name] != b[hp.name])
+
+
 def is_ordered(hp: Any) -> bool:
     """Return whether the values of a hyperparameter have an order."""
     if isinstance(hp, keras_tuner.engine.hyperparameters.Choice):

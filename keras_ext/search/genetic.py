@@ -9,10 +9,12 @@ import numpy as np
 from keras_ext._checks import bad_argument, flag, in_range, whole
 from keras_ext.search import evolution
 from keras_ext.search.records import critical_symptoms, told_of
-from keras_ext.search.remedies import remedies
+from keras_ext.search.remedies import can_make_sick, remedies
 
 # Children of the same parents that may have been tried before, until one is drawn at random, and of these until the search ends.
 _TRIES = 20
+# Changes that are made to a child for the sake of what made trials like it sick.
+_MENDS = 3
 
 
 class GeneticOracle(keras_tuner.Oracle):
@@ -24,10 +26,10 @@ class GeneticOracle(keras_tuner.Oracle):
     one of the two. Then hyperparameters change, `mutations` of them on average: numbers to near ones on their own scale, others to any.
     Values hang on the hyperparameters that they are conditional on, so that a child has none that nothing reads.
 
-    With `symptoms_of` evolution hears why trials were stopped. The changes of a child of a stopped trial begin with what helps: after
-    vanishing gradients activation, initializer, normalization or fewer layers, after an explosion the initializer, a lower learning rate or
-    threshold, or clipping; `remedies.REMEDIES` has them all, and knows hyperparameters by their names. And while the population is drawn
-    at random, a stopped trial is followed by itself with one such change.
+    With `symptoms_of` evolution hears why trials were stopped. While the trial that a new one is most like, in what can make sick, was
+    stopped, the new one changes first in what helps: after vanishing gradients in activation, initializer, normalization or to fewer
+    layers, after an explosion in the initializer, to a lower learning rate or threshold, or in clipping. `remedies.REMEDIES` has them all,
+    and knows hyperparameters by their names.
 
     The next trial depends on the seed and the trials that have ended alone, so that a search goes on where it stopped.
 
@@ -83,6 +85,8 @@ class GeneticOracle(keras_tuner.Oracle):
         self.crossover = in_range("crossover", crossover, 0.0, 1.0)
         self.mutations = in_range("mutations", mutations, 0.0)
         self.symptoms_of = symptoms_of
+        # Symptoms of trials by their names, as they are heard once.
+        self._heard: dict[str, Sequence[str]] = {}
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Choose the values of the next trial."""
@@ -92,7 +96,7 @@ class GeneticOracle(keras_tuner.Oracle):
             for i in range(_TRIES):
                 values = propose(self.hyperparameters.space, rng)
                 if i and propose == self._next:
-                    values = self._changed(values, [], i, rng)
+                    values = self._changed(values, i, rng)
                 if _key(values) not in tried:
                     return {"status": "RUNNING", "values": values}
         return {"status": "STOPPED", "values": None}
@@ -104,39 +108,58 @@ class GeneticOracle(keras_tuner.Oracle):
         ended = [self.trials[name] for name in dict.fromkeys(self.end_order)]
         population = [trial for trial in ended if trial.status == "COMPLETED"][-self.population_size :]
         if len(self.trials) < self.population_size or len(population) < 2:
-            last = population[-1] if population else None
-            symptoms = self._symptoms(last)
-            if last is None or not symptoms:
-                return evolution.at_random(space, rng)
-            return self._changed(last.hyperparameters.values, symptoms, 0, rng)
+            return self._mended(evolution.at_random(space, rng), ended, rng)
         parents = [self._winner(population, rng)]
         if rng.random() < self.crossover:
             parents.append(self._winner(population, rng))
         child = evolution.crossed(space, [p.hyperparameters.values for p in parents], rng)
-        return self._changed(child, self._symptoms(parents[0]), int(rng.poisson(self.mutations)), rng)
+        return self._mended(self._changed(child, int(rng.poisson(self.mutations)), rng), ended, rng)
+
+    def _mended(self, values: evolution.Values, ended: Sequence[Any], rng: np.random.Generator) -> evolution.Values:
+        """Return values of which those that help are changed, while the trial that is most like them was stopped."""
+        if self.symptoms_of is None:
+            return values
+        known = [(trial.hyperparameters.values, self._symptoms(trial)) for trial in ended if trial.status == "COMPLETED"]
+        if not any(symptoms for _, symptoms in known):
+            return values
+        done: set[str] = set()
+        for _ in range(_MENDS):
+            nearest = min(range(len(known)), key=lambda i: self._distance(values, known[i][0]))
+            active = self._active(values)
+            helpful = [
+                (name, way)
+                for name, way in remedies(known[nearest][1], active).items()
+                if name not in done and evolution.can_change(active[name], values[name], way)
+            ]
+            if not helpful:
+                break
+            name, way = helpful[rng.integers(len(helpful))]
+            values = evolution.mutated(self.hyperparameters.space, values, {name: way}, rng)
+            done.add(name)
+        return values
+
+    def _distance(self, a: evolution.Values, b: evolution.Values) -> float:
+        """Return how far two trials are apart in what can make sick."""
+        return sum(evolution.difference(hp, a, b) for hp in self.hyperparameters.space if can_make_sick(hp.name))
 
     def _winner(self, population: Sequence[Any], rng: np.random.Generator) -> Any:
         drawn = rng.choice(len(population), size=min(self.tournament_size, len(population)), replace=False)
         sign = 1 if self.objective.direction == "max" else -1
         return max((population[i] for i in sorted(drawn)), key=lambda trial: sign * trial.score)
 
-    def _changed(self, values: evolution.Values, symptoms: Sequence[str], count: int, rng: np.random.Generator) -> evolution.Values:
-        """Return values with one that helps against `symptoms` changed, and `count` others."""
-        space = self.hyperparameters.space
-        active = {hp.name: hp for hp in space if hp.name in values and evolution.fits(hp, values[hp.name])}
-        helpful = {name: way for name, way in remedies(symptoms, active).items() if evolution.can_change(active[name], values[name], way)}
-        names: dict[str, int] = {}
-        if helpful:
-            first = list(helpful)[rng.integers(len(helpful))]
-            names[first] = helpful[first]
-            count = max(0, count - 1)
-        others = [name for name, hp in active.items() if name not in names and evolution.can_change(hp, values[name])]
-        for name in rng.permutation(others)[:count]:
-            names[str(name)] = 0
-        return evolution.mutated(space, values, names, rng)
+    def _changed(self, values: evolution.Values, count: int, rng: np.random.Generator) -> evolution.Values:
+        """Return values with `count` of them changed."""
+        names = [name for name, hp in self._active(values).items() if evolution.can_change(hp, values[name])]
+        return evolution.mutated(self.hyperparameters.space, values, {str(n): 0 for n in rng.permutation(names)[:count]}, rng)
+
+    def _active(self, values: evolution.Values) -> dict[str, Any]:
+        """Return the hyperparameters that `values` are of, by their names."""
+        return {hp.name: hp for hp in self.hyperparameters.space if hp.name in values and evolution.fits(hp, values[hp.name])}
 
     def _symptoms(self, trial: Any) -> Sequence[str]:
-        return [] if self.symptoms_of is None or trial is None else self.symptoms_of(trial)
+        if self.symptoms_of is not None and trial.trial_id not in self._heard:
+            self._heard[trial.trial_id] = self.symptoms_of(trial)
+        return self._heard.get(trial.trial_id, ())
 
     def get_state(self) -> dict[str, Any]:
         """Return what a reloaded oracle needs."""

@@ -49,3 +49,12 @@ def remedies(symptoms: Iterable[str], names: Iterable[str]) -> dict[str, int]:
         if directions:
             found[name] = directions.pop() if len(directions) == 1 else 0
     return found
+
+
+def can_make_sick(name: str) -> bool:
+    """Return whether a hyperparameter of this name is one that helps against some symptom, or the optimizer, whose rates differ.
+
+    >>> can_make_sick("initializer_relu"), can_make_sick("dropout")
+    (True, False)
+    """
+    return "optimizer" in name.lower() or any(kind.search(name.lower()) for kind in _KINDS.values())

@@ -2,12 +2,15 @@
 
 import copy
 import math
+import random
+import sys
 import time
 import zlib
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_ext import _backend
 from keras_ext.callbacks import Finding, SaturationMonitor
@@ -74,7 +77,7 @@ class Runner:
         self._begun += 1
         if self._begun % _TRIALS_REMEMBERED == 0:
             _backend.forget_programs()
-        keras.utils.set_random_seed(seed_of_trial(self._seed, trial.trial_id))
+        set_seed(seed_of_trial(self._seed, trial.trial_id))
         values = trial.hyperparameters.values
         first, last = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", kwargs.get("epochs", 1))
         told.planned_epochs = last - first
@@ -148,6 +151,22 @@ def seed_of_trial(seed: int, trial_id: str) -> int:
     """
     number = int(trial_id) if trial_id.isdecimal() else zlib.crc32(trial_id.encode())
     return (seed * 1_000_003 + number) % 2**31
+
+
+def set_seed(seed: int) -> None:
+    """Seed all generators that a network's first weights may come from, before Keras's session is cleared.
+
+    `keras.utils.set_random_seed` imports TensorFlow wherever that is installed, for tf.data: 400 MB, and twice the time in the garbage
+    collector, which KerasTuner calls twice a trial. What it does beside is undone as the session is cleared.
+    """
+    if "tensorflow" in sys.modules:
+        keras.utils.set_random_seed(seed)
+        return
+    random.seed(seed)
+    np.random.seed(seed)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(seed)
 
 
 def as_json(finding: Finding) -> dict[str, Any]:

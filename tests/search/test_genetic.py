@@ -172,6 +172,8 @@ def test_a_value_of_another_condition_is_not_taken_over():
     for _ in range(50):
         child = evolution.mutated(hp.space, {"kind": "small", "units": 5}, {"kind": 0}, rng)
         assert child["kind"] == "large"
+        crossed = evolution.crossed(hp.space, [{"kind": "small", "units": 5}, {"kind": "large", "units": 500}], rng)
+        assert crossed["units"] == (5 if crossed["kind"] == "small" else 500)
         assert 100 <= child["units"] <= 900
 
 
@@ -214,7 +216,7 @@ def test_the_first_trial_has_the_defaults_and_every_one_is_new_and_valid(tmp_pat
 def test_evolution_gets_better_than_chance(tmp_path):
     def best(name, **kwargs):
         found = []
-        for seed in range(8):
+        for seed in range(5):
             oracle = oracle_in(tmp_path / f"{name}{seed}", seed=seed, **kwargs)
             for _ in range(40):
                 step(oracle)
@@ -339,27 +341,53 @@ def test_bad_arguments_are_told(argument, message):
     ],
 )
 @pytest.mark.parametrize("is_old", [False, True])
-def test_the_child_of_a_stopped_trial_changes_first_what_helps(tmp_path, symptom, kinds, is_old):
-    """In the random start, where it follows at once, and in the tournaments, which a search of sick trials alone cannot avoid."""
+def test_what_is_like_a_stopped_trial_changes_first_in_what_helps(tmp_path, monkeypatch, symptom, kinds, is_old):
+    """In the random start, where all draws are the first trial's, and in the tournaments, where all children are the winner's copies."""
     changed = Counter()
+    if not is_old:
+        monkeypatch.setattr(evolution, "at_random", lambda space, rng: evolution.defaults(space))
     for seed in range(20):
-        oracle = oracle_in(tmp_path / f"{seed}", seed=seed, mutations=0.0, crossover=0.0, tournament_size=8)
+        oracle = oracle_in(tmp_path / f"{seed}", seed=seed, mutations=0.0, crossover=0.0, tournament_size=8, listens=False)
         if is_old:
             for _ in range(8):
                 step(oracle)
         oracle.symptoms_of = lambda trial: [symptom]
         parents = [t.hyperparameters.values for t in oracle.trials.values()] if is_old else [step(oracle).hyperparameters.values]
-        if is_old:
-            parents = [max(parents, key=score_of)]
+        parent = max(parents, key=score_of)
         child = step(oracle).hyperparameters.values
-        new = {k for k in set(child) | set(parents[0]) if child.get(k) != parents[0].get(k)}
+        assert_valid(child)
+        new = {k for k in set(child) | set(parent) if child.get(k) != parent.get(k)}
+        # What becomes active by a change is drawn at random.
         assert new & kinds
+        assert new <= kinds | {"initializer", "initializer_relu", "nesterov", "momentum"}
         if symptom != "vanishing_gradient" and "learning_rate" in new:
-            assert child["learning_rate"] < parents[0]["learning_rate"]
+            assert child["learning_rate"] < parent["learning_rate"]
         if "layers" in new:
-            assert child["layers"] < parents[0]["layers"]
+            assert child["layers"] < parent["layers"]
         changed.update(new & kinds)
     assert len(changed) >= (1 if symptom == "oscillating_loss" else 2)
+
+
+def test_what_is_like_a_trial_that_was_well_stays_as_it_is(tmp_path, monkeypatch):
+    """The first trial was stopped and the second was well: a copy of the second is as near to it as can be."""
+    oracle = oracle_in(tmp_path, population_size=20)
+    oracle.symptoms_of = lambda trial: ["vanishing_gradient"] if trial.trial_id == "00" else []
+    first, second = step(oracle).hyperparameters.values, step(oracle).hyperparameters.values
+    wanted = {**second, "dropout": 0.5 if second["dropout"] < 0.4 else 0.0}
+    monkeypatch.setattr(evolution, "at_random", lambda space, rng: dict(wanted))
+    assert step(oracle).hyperparameters.values == wanted
+    monkeypatch.setattr(evolution, "at_random", lambda space, rng: {**first, "dropout": 0.5})
+    assert step(oracle).hyperparameters.values != {**first, "dropout": 0.5}
+
+
+def test_the_distance_of_two_trials_counts_what_they_differ_in():
+    activation, relu, other, layers, rate, *_ = space()
+    a = {"activation": "relu", "initializer_relu": "he_normal", "layers": 1, "learning_rate": 1e-5}
+    b = {"activation": "tanh", "initializer": "xavier", "layers": 8, "learning_rate": 1e-5 * 10**2.5}
+    assert [evolution.difference(hp, a, b) for hp in (activation, relu, other)] == [1.0, 1.0, 1.0]
+    assert evolution.difference(layers, a, b) == pytest.approx(7 / 8)  # from the middle of one eighth to that of another
+    assert evolution.difference(rate, a, b) == pytest.approx(0.5)
+    assert [evolution.difference(hp, a, a) for hp in (activation, relu, other, layers, rate)] == [0.0] * 5
 
 
 def build(hp):

@@ -413,3 +413,29 @@ def test_a_users_own_script_that_is_killed_goes_on_as_if_it_had_not_been(tmp_pat
     assert told == [line for line in whole.splitlines() if line.startswith("trial")]
     assert len(told) == 4
     assert (tmp_path / "parts/p/trial_0/diagnosis.json").read_bytes() == first
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="runs on TensorFlow")
+def test_a_watched_search_does_not_import_tensorflow(tmp_path, in_new_process):
+    """It takes 400 MB, and twice the time in the garbage collector, where it is installed beside the backend."""
+    code = """
+import sys
+import keras, keras_tuner, numpy as np
+from keras_ext.callbacks import SaturationMonitor
+from keras_ext.search import watch
+
+before = "tensorflow.python" in sys.modules
+x, y = np.random.default_rng(0).normal(size=(32, 4)), np.arange(32) % 2
+
+def build(hp):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(hp.Int("units", 2, 4)), keras.layers.Dense(2, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+tuner = keras_tuner.RandomSearch(build, "loss", max_trials=1, directory=sys.argv[1])
+watch(tuner, SaturationMonitor(x, y))
+tuner.search(x, y, epochs=1, verbose=0)
+print(before, "tensorflow.python" in sys.modules)
+"""
+    before, after = in_new_process(code, tmp_path).split()[-2:]
+    assert before == after
