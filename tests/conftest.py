@@ -15,7 +15,15 @@ import pytest
 from keras import ops
 
 # Two workers that take a file each end together only if the long files do not come last.
-LONG_FILES = ("test_run.py", "test_watch.py", "test_command.py", "test_readme.py", "test_failure_pages.py", "test_docs_pages.py", "test_benchmarks.py")
+LONG_FILES = (
+    "test_run.py",
+    "test_watch.py",
+    "test_command.py",
+    "test_readme.py",
+    "test_failure_pages.py",
+    "test_docs_pages.py",
+    "test_benchmarks.py",
+)
 
 
 def pytest_addoption(parser):

@@ -243,6 +243,10 @@ def test_a_picture_of_no_steps():
 
 
 def test_every_public_schedule_is_tested_here():
-    public = [thing for name in schedules.__all__ if issubclass(thing := getattr(schedules, name), keras.optimizers.schedules.LearningRateSchedule)]
+    public = [
+        thing
+        for name in schedules.__all__
+        if issubclass(thing := getattr(schedules, name), keras.optimizers.schedules.LearningRateSchedule)
+    ]
     assert {type(make()) for make in MAKE.values()} | {Schedule} == set(public)
     assert all(issubclass(thing, Schedule) for thing in public)
