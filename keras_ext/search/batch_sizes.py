@@ -14,7 +14,8 @@ def batch_size(hp: Any, samples: int, name: str = "batch_size", sizes: Sequence[
     - Stochastic descent: 1 among `sizes`. An epoch has as many steps as there are samples. Batch normalization has no use for batches of
       one; see `normalization`.
     - Full-batch descent: `"full"` among `sizes`, which is the number of samples. An epoch is one step. A step keeps the activations of all
-      samples for the gradient, so that memory grows with their number: a trial that does not fit fails.
+      samples for the gradient, so that memory grows with their number; the search spaces of the package take them in parts of at most
+      `micro_batch`, and `schedules.FullBatch` does it for a network of your own.
 
     Args:
         hp: KerasTuner's hyperparameters.

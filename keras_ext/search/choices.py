@@ -268,15 +268,18 @@ def clipping(hp: Any, optimizer: Any, name: str = "clipping") -> Any:
     return optimizer
 
 
-def optimizer(hp: Any, name: str = "optimizer") -> keras.optimizers.Optimizer:
+def optimizer(hp: Any, name: str = "optimizer", gradient_accumulation_steps: int | None = None) -> keras.optimizers.Optimizer:
     """Choose an optimizer with its learning rate, its momentum where it has one, and its clipping.
+
+    With `gradient_accumulation_steps` it takes one step for so many batches.
 
     >>> import keras_tuner
     >>> type(optimizer(keras_tuner.HyperParameters())).__name__
     'Adam'
     """
     classes = {"adam": optimizers.Adam, "rmsprop": optimizers.RMSprop, "adagrad": optimizers.Adagrad, "sgd": optimizers.SGD}
-    chosen, arguments = hp.Choice(name, list(classes)), {}
+    chosen = hp.Choice(name, list(classes))
+    arguments: dict[str, Any] = {"gradient_accumulation_steps": gradient_accumulation_steps}
     for option in classes:
         with hp.conditional_scope(name, [option]):
             if option == chosen:

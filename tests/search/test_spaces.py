@@ -398,3 +398,33 @@ def test_bad_arguments_of_a_space_are_told(make, message):
     with pytest.raises(ValueError) as raised:
         make()
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("clipping", ["none", "global_norm"])
+def test_full_batch_descent_keeps_so_many_samples_in_memory(clipping):
+    """One step an epoch, along the gradient that one batch of all samples has."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 4)).astype("float32"), rng.integers(0, 3, 50)
+    found = {}
+    for micro_batch in (16, 64):
+        seen = []
+
+        class Noting(MLP):
+            def body(self, hp, x, seen=seen):
+                return super().body(hp, keras.layers.Lambda(lambda t: seen.append(t.shape[0]) or t)(x))
+
+        keras.utils.set_random_seed(0)
+        space = Noting((4,), classes=3, samples=50, batch_sizes=("full",), micro_batch=micro_batch)
+        hp = keras_tuner.HyperParameters()
+        hp.values = {"clipping": clipping, "clipping_threshold": 0.1, "learning_rate_adam": 0.01}
+        model = space.build(hp)
+        model.run_eagerly = True
+        del seen[:]
+        space.fit(hp, model, x, y, epochs=2, shuffle=False, verbose=0, validation_data=(x, y))
+        assert int(model.optimizer.iterations) == 2
+        # Parts of 13 in training, and batches of `micro_batch` in validation.
+        assert {n for n in seen if n} == ({13, 16, 2} if micro_batch == 16 else {50})
+        found[micro_batch] = [keras.ops.convert_to_numpy(w) for w in model.trainable_variables]
+    for a, b in zip(found[16], found[64], strict=True):
+        # Sums in another order, and Adam's first steps are as large as the rate whatever the gradient's size: .01 * 2^-24 * some hundreds.
+        np.testing.assert_allclose(a, b, atol=2e-6)

@@ -33,6 +33,7 @@ class MLP(DenseSpace):
         name: name of the search space.
         regularization: choose a penalty on the weights, L1, L2 or none, and its strength.
         activations: to choose from, see `choices.activation`.
+        micro_batch: most samples in memory at once in full-batch descent, see `Space`.
 
     Raises:
         ValueError: an argument is out of range, only one of `mean` and `variance` is given, or both them and `features`.
@@ -60,6 +61,7 @@ class MLP(DenseSpace):
         name: str = "mlp",
         regularization: bool = False,
         activations: Sequence[str] = choices.ACTIVATIONS,
+        micro_batch: int = 1024,
     ) -> None:
         super().__init__(
             input_shape,
@@ -73,6 +75,7 @@ class MLP(DenseSpace):
             samples=samples,
             batch_sizes=batch_sizes,
             regularization=regularization,
+            micro_batch=micro_batch,
             name=name,
         )
         self.max_layers = whole("max_layers", max_layers)

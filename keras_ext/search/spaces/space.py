@@ -1,6 +1,7 @@
 """What all search spaces share: what stands before and after the body of a network, how it is compiled, and how it is trained."""
 
 import abc
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from keras_ext import initializers
 from keras_ext._checks import bad_argument, flag, whole
+from keras_ext.schedules import FullBatch
 from keras_ext.search import choices
 from keras_ext.search.batch_sizes import checked_batch_sizes, offered_batch_sizes
 from keras_ext.search.strategy import in_equal_parts
@@ -33,6 +35,8 @@ class Space(keras_tuner.HyperModel, abc.ABC):
         batch_sizes: sizes to choose from, with `samples`; 1 and `"full"`, stochastic and full-batch descent, may be among them. See
             `choices.batch_size`.
         regularization: choose a penalty on the weights, L1, L2 or none, and its strength.
+        micro_batch: most samples in memory at once in full-batch descent. More are taken in parts, whose gradients the optimizer collects,
+            see `schedules.FullBatch`; batch normalization then sees the parts, and arrays alone can be trained on.
         name: name of the search space.
 
     Raises:
@@ -56,6 +60,7 @@ class Space(keras_tuner.HyperModel, abc.ABC):
         samples: int | None = None,
         batch_sizes: Sequence[int | str] = (16, 32, 64, 128),
         regularization: bool = False,
+        micro_batch: int = 1024,
         name: str = "space",
     ) -> None:
         super().__init__(name=name)
@@ -68,6 +73,7 @@ class Space(keras_tuner.HyperModel, abc.ABC):
         self.samples = None if samples is None else whole("samples", samples)
         self.batch_sizes = checked_batch_sizes(batch_sizes, "batch_sizes")
         self.regularization = flag("regularization", regularization)
+        self.micro_batch = whole("micro_batch", micro_batch)
 
     @abc.abstractmethod
     def body(self, hp: Any, x: Any) -> Any:
@@ -113,19 +119,30 @@ class Space(keras_tuner.HyperModel, abc.ABC):
             dtype=self.exact,
         )
         model = keras.Model(inputs, last(x), name=self.name)
+        optimizer = choices.optimizer(hp, gradient_accumulation_steps=self._parts(hp))
         if self.classes:
-            model.compile(choices.optimizer(hp), "sparse_categorical_crossentropy", metrics=["accuracy"])
+            model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
         else:
-            model.compile(choices.optimizer(hp), "mean_squared_error", metrics=["r2_score"])
+            model.compile(optimizer, "mean_squared_error", metrics=["r2_score"])
         model.optimizer.build(model.trainable_variables)
         return model
 
     def fit(self, hp: Any, model: keras.Model, x: Any, y: Any = None, **kwargs: Any) -> Any:
         """Train `model` with the chosen batch size; arguments as those of `model.fit`."""
+        if self._parts(hp) is not None:
+            data = FullBatch(x, y, kwargs.pop("sample_weight", None), micro_batch=self.micro_batch)
+            kwargs.pop("batch_size", None)
+            kwargs.setdefault("validation_batch_size", self.micro_batch)
+            return model.fit(data, **{**kwargs, "callbacks": [data.callback(), *(kwargs.get("callbacks") or [])]})
         if self.samples is not None:
             kwargs.setdefault("batch_size", hp.get("batch_size"))
         x, y, kwargs = in_equal_parts(model, x, y, kwargs)
         return model.fit(x, y, **kwargs)
+
+    def _parts(self, hp: Any) -> int | None:
+        """Return the number of parts of the chosen batch, where that is all samples and they are too many for one."""
+        is_full = self.samples is not None and "full" in self.batch_sizes and hp.get("batch_size") == self.samples
+        return math.ceil(self.samples / self.micro_batch) if is_full and self.samples > self.micro_batch else None
 
     def normalization(self, hp: Any, *kinds: str) -> list[Any]:
         """Choose among kinds of normalization as `choices.normalization` does, which must know whether batches may have one sample."""
