@@ -174,9 +174,9 @@ def test_kept_layers_are_trained_and_drawn_ones_are_not_taken_over():
     one, two = firsts("keep")
     assert not same(one.layers[0], two.layers[0])
     # With the seed of its depth a drawn network is what it would be alone.
+    _, drawn = firsts("draw")
     keras.utils.set_random_seed(2)
     alone = build(2)
-    _, drawn = firsts("draw")
     alone.fit(X[:200], Y[:200], validation_data=(X[200:], Y[200:]), verbose=0)
     assert same(alone, drawn)
 
@@ -188,8 +188,13 @@ def test_it_ends_when_depth_no_longer_helps():
         def on_epoch_end(self, epoch, logs=None):
             logs["told"] = next(scores)
 
+    def eager(n):
+        model = build(n)
+        model.run_eagerly = True
+        return model
+
     def layers(**kwargs):
-        grown = grow(build, **DATA, epochs=1, objective="told", callbacks=[Scored()], max_layers=9, **kwargs)
+        grown = grow(eager, **DATA, epochs=1, objective="told", callbacks=[Scored()], max_layers=9, **kwargs)
         return [s.layers for s in grown.stages], grown.best.layers
 
     assert layers(patience=1, direction="min") == ([1, 2, 3], 2)
@@ -254,7 +259,7 @@ def test_the_monitor_says_why_a_deep_one_does_not_learn_and_ends_it():
 
     told = []
     monitor = SaturationMonitor(DATA["x"], DATA["y"], on_critical="stop", on_finding=told.append)
-    grown = grow(sick, **DATA, start=1, max_layers=12, earlier="draw", epochs=6, patience=12, monitor=monitor)
+    grown = grow(sick, **DATA, start=11, max_layers=12, earlier="draw", epochs=6, patience=12, monitor=monitor)
     deep = grown.stages[-1]
     assert any(f.severity == "critical" for f in deep.findings)
     assert deep.epochs < 6
