@@ -42,6 +42,9 @@ SLOW_ON_TENSORFLOW = (
     "csv_of_ones_own",
     "in_the_target_s_own_unit",
     "leaderboard_and_a_model[hyperband]",
+    "tells_the_oracle_why",
+    "a_trial_of_a_search_that_it_ends",
+    "trials_of_a_search_begin_with_the_first_size",
 )
 
 
