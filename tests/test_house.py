@@ -123,7 +123,7 @@ def test_examples_in_docstrings_run(name):
     assert found.failed == 0
 
 
-@pytest.mark.parametrize("room", [keras_ext.layers, keras_ext.initializers, keras_ext.optimizers, keras_ext.callbacks])
+@pytest.mark.parametrize("room", [keras_ext.layers, keras_ext.initializers, keras_ext.optimizers, keras_ext.schedules, keras_ext.callbacks])
 def test_every_public_name_has_a_docstring_and_its_class_an_example(room):
     for name in room.__all__:
         thing = getattr(room, name)
