@@ -12,6 +12,7 @@ from rich.console import Group
 from rich.text import Text
 
 from keras_ext._checks import bad_argument, flag, whole
+from keras_ext._figures import saved
 from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.findings import examine
 from keras_ext.callbacks.limits import Limits
@@ -69,11 +70,7 @@ class Diagnosis:
         """Return a matplotlib Figure of the layers, findings marked; with `path`, save it too."""
         from keras_ext.callbacks.picture import picture
 
-        figure = picture([self._shown], self.findings)
-        if path is not None:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=150)
-        return figure
+        return saved(picture([self._shown], self.findings), path)
 
     def to_json(self, path: str | Path) -> None:
         """Write look and findings to a file; `keras_ext.callbacks.json_report.from_json` reads it."""

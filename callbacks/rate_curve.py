@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_ext._figures import saved
+
 # Width of the smoothing, as a share of the steps of a whole test: the noise of single batches is not a slope.
 _WIDTH = 0.08
 # A fall by less than so many standard deviations of the smoothed noise is none: the largest of a hundred less the smallest is some four.
@@ -76,8 +78,4 @@ class RateCurve:
         """Return a matplotlib Figure of loss by rate, with the suggested rate; with `path`, save it too."""
         from keras_ext.callbacks.rate_picture import picture
 
-        figure = picture(self)
-        if path is not None:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=150)
-        return figure
+        return saved(picture(self), path)

@@ -14,6 +14,7 @@ import numpy as np
 from keras import tree
 
 from keras_ext._checks import bad_argument, whole
+from keras_ext._dense import dense
 
 _NAMES = ("x", "y", "sample_weight")
 # Where shapes differ, few batches fit the first: an endless stream must not be read forever, nor a long one to its end.
@@ -78,7 +79,7 @@ def probe_batch(x: Any, y: Any = None, sample_weight: Any = None, *, size: int, 
 
 
 def _drawn(data: tuple[Any, Any, Any], size: int, seed: int) -> tuple[Any, Any, Any]:
-    arrays = tree.map_structure(_dense, data)
+    arrays = tree.map_structure(dense, data)
     for name, given, values in zip(_NAMES, data, arrays, strict=True):
         leaves = [a for a in tree.flatten(values) if a is not None]
         if (name == "x" and not leaves) or not all(_has_samples(a) for a in leaves):
@@ -147,7 +148,7 @@ def _batches(x: Any) -> Iterator[Any]:
 
 def _checked(batch: Any) -> tuple[Any, Any, Any]:
     """Return a batch as `(x, y, sample_weight)` of NumPy arrays with one number of rows."""
-    arrays = tree.map_structure(_dense, batch)
+    arrays = tree.map_structure(dense, batch)
     leaves = [a for a in tree.flatten(arrays) if a is not None]
     fits = not isinstance(batch, list | tuple) or 1 <= len(batch) <= 3
     fits = fits and all(_has_samples(a) for a in leaves) and len({len(a) for a in leaves}) == 1
@@ -160,18 +161,6 @@ def _checked(batch: Any) -> tuple[Any, Any, Any]:
             TypeError,
         )  # fmt: skip
     return data
-
-
-def _dense(a: Any) -> Any:
-    """Return `a` as a NumPy array, or as it is if it is no dense array."""
-    if not hasattr(a, "__array__"):
-        return a
-    if hasattr(a, "detach"):
-        # A tensor of PyTorch, whatever Keras runs on: NumPy reads none that has a gradient, lies on a GPU or is bfloat16.
-        a = a.detach().cpu()
-        a = a.float() if str(a.dtype) == "torch.bfloat16" else a
-    is_series = type(a).__module__.startswith("pandas") and getattr(a, "ndim", 0) == 1
-    return np.asarray(a)[:, None] if is_series else np.asarray(a)  # as `fit` takes a Series
 
 
 def _has_samples(a: Any) -> bool:

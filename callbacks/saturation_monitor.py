@@ -10,6 +10,7 @@ import keras
 
 from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument, flag, one_of, whole
+from keras_ext._figures import saved
 from keras_ext.callbacks.clipping_shares import ClippingShares
 from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.findings import by_layer, examine, worst
@@ -209,11 +210,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         """Return a matplotlib Figure of layers by looks, findings marked; with `path`, save it too."""
         from keras_ext.callbacks.picture import picture
 
-        figure = picture(self.looks, self.findings)
-        if path is not None:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=150)
-        return figure
+        return saved(picture(self.looks, self.findings), path)
 
     def to_json(self, path: str | Path) -> None:
         """Write looks and findings to a file; `keras_ext.callbacks.json_report.from_json` reads it."""

@@ -11,10 +11,10 @@ import numpy as np
 from rich.console import Console
 
 from keras_ext import _backend
-from keras_ext._checks import BadInput
+from keras_ext._checks import BadInput, whole
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.commands.named import named_as_options
-from keras_ext.commands.source import Source
+from keras_ext.commands.source import Source, with_data
 from keras_ext.search.atomic import save_model
 from keras_ext.search.choices import ACTIVATIONS
 from keras_ext.search.grow import EARLIER, NEW, Stage
@@ -24,21 +24,7 @@ from keras_ext.search.writable import check_writable
 
 
 @click.command()
-@click.option(
-    "--data", "data_path", metavar="FILE",
-    help="CSV or NPZ file, or folder with a folder of images for each class; scikit-learn's bundled digits if left out. "
-    "Example: --data houses.csv",
-)  # fmt: skip
-@click.option("--target", metavar="NAME", help="CSV column or NPZ array to predict; the last column, or y. Example: --target price")
-@click.option(
-    "--task", metavar="auto|classification|regression",
-    help="What to predict: text and few whole numbers are classes, else numbers. Example: --task regression  [default: auto]",
-)  # fmt: skip
-@click.option(
-    "--categories", metavar="A,B",
-    help="CSV columns of numbers that name categories, as text does by itself. Example: --categories postcode,month",
-)  # fmt: skip
-@click.option("--image-size", metavar="HxW", help="Size that images are brought to. Example: --image-size 28x28  [default: 32x32]")
+@with_data
 @click.option(
     "--units", type=int, metavar="N",
     help="Width of the hidden layers; by the rule of thumb, between inputs and outputs, if left out. Example: --units 64",
@@ -118,23 +104,28 @@ def grow(
     def told(stage: Stage) -> None:
         score = "not finite" if stage.score is None else f"{stage.score:.4f}"
         better = ", the best so far" if stage.is_best else ""
-        layers = f"{stage.layers} hidden layer{'s' if stage.layers > 1 else ''}"
-        console.print(f"{layers}: {space.objective.name} {score} in {stage.epochs} epochs, {stage.seconds:.1f} s{better}", highlight=False)
+        console.print(
+            f"{_hidden(stage.layers)}: {space.objective.name} {score} in {stage.epochs} epochs, {stage.seconds:.1f} s{better}",
+            highlight=False,
+        )
 
     with named_as_options((*growth, "max_layers", "epochs", "seed", "units")):
-        if units is not None and units < 1:
-            raise ValueError(f"`units` must be a whole number of at least 1, got {units}.")
+        if units is not None:
+            whole("units", units)
         found = grown_by(
             build, x, y, validation_data=held_out, objective=space.objective.name, direction="max", max_layers=max_layers, epochs=epochs,
             monitor=SaturationMonitor(x, y, on_critical="stop"), on_stage=told, seed=seed, batch_size=32, verbose=0, **growth,
         )  # fmt: skip
     console.print(found.table())
-    whole = prepared.finished(found.model)
-    save_model(whole, path)
+    model = prepared.finished(found.model)
+    save_model(model, path)
     best = found.best
-    layers = f"{best.layers} hidden layer{'s' if best.layers > 1 else ''}"
-    console.print(f"best: {layers}, {space.objective.name} {best.score:.4f}, saved as {path}", soft_wrap=True)
+    console.print(f"best: {_hidden(best.layers)}, {space.objective.name} {best.score:.4f}, saved as {path}", soft_wrap=True)
     if split.y_test is not None:
-        score = float(np.asarray(whole.evaluate(prepared.inputs(split.x_test), split.y_test, verbose=0)[1]))
+        score = float(np.asarray(model.evaluate(prepared.inputs(split.x_test), split.y_test, verbose=0)[1]))
         name = "accuracy" if table.classes else "r2_score"
         console.print(f"{name} {score:.4f} on the {len(split.y_test)} samples of the test, which no network saw", highlight=False)
+
+
+def _hidden(layers: int) -> str:
+    return f"{layers} hidden layer{'s' if layers > 1 else ''}"

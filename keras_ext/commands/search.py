@@ -14,7 +14,7 @@ from rich.text import Text
 from keras_ext import _backend
 from keras_ext._checks import BadInput
 from keras_ext.commands.named import named_as_options
-from keras_ext.commands.source import Source
+from keras_ext.commands.source import Source, with_data
 from keras_ext.search.run import METRICS, REPORT, SearchResult, run
 from keras_ext.search.settings import Settings, stored_settings
 from keras_ext.search.tuners import TUNERS, hyperband_trials
@@ -26,24 +26,7 @@ _PLACE = Placement()
 
 
 @click.command()
-@click.option(
-    "--data", "data_path", metavar="FILE",
-    help="CSV or NPZ file, or folder with a folder of images for each class; scikit-learn's bundled digits if left out. "
-    "Example: --data houses.csv",
-)  # fmt: skip
-@click.option(
-    "--target", metavar="NAME",
-    help="CSV column or NPZ array to predict; the last column, or y. Example: --target price",
-)  # fmt: skip
-@click.option(
-    "--task", metavar="auto|classification|regression",
-    help="What to predict: text and few whole numbers are classes, else numbers. Example: --task regression  [default: auto]",
-)  # fmt: skip
-@click.option(
-    "--categories", metavar="A,B",
-    help="CSV columns of numbers that name categories, as text does by itself. Example: --categories postcode,month",
-)  # fmt: skip
-@click.option("--image-size", metavar="HxW", help="Size that images are brought to. Example: --image-size 28x28  [default: 32x32]")
+@with_data
 @click.option(
     "--tuner", metavar="|".join(TUNERS),
     help=f"How the next trial is chosen. Example: --tuner bayesian  [default: {_DEFAULTS.tuner}]",

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument
+from keras_ext.optimizers._anew import rewrapped
 from keras_ext.optimizers._base import ExactOptimizer
 from keras_ext.optimizers.adagrad import Adagrad
 from keras_ext.optimizers.adam import Adam
@@ -124,8 +125,4 @@ def _with_state(new: Any, old: Any) -> Any:
 
 def _around(wrapper: Any, convert: Any) -> Any:
     """Return a wrapper like `wrapper` around what `convert` makes of the optimizer in it."""
-    inner = convert(wrapper.inner_optimizer)
-    config = wrapper.get_config()
-    key = "inner_optimizer" if "inner_optimizer" in config else "optimizer"
-    new = type(wrapper)(inner, **{name: value for name, value in config.items() if name != key})
-    return _with_state(new, wrapper)
+    return _with_state(rewrapped(wrapper, convert(wrapper.inner_optimizer)), wrapper)

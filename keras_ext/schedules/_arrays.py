@@ -4,16 +4,17 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import tree
 
 from keras_ext._checks import bad_argument
+from keras_ext._dense import dense
 
 _NAMES = ("x", "y", "sample_weight")
 
 
 def checked_arrays(x: Any, y: Any, sample_weight: Any) -> tuple[tuple[Any, Any, Any], int]:
     """Return the data as NumPy arrays, tuples in place of lists, and the number of samples."""
-    data = tree.map_structure(_as_array, (tree.lists_to_tuples(x), tree.lists_to_tuples(y), tree.lists_to_tuples(sample_weight)))
+    data = tree.map_structure(dense, (tree.lists_to_tuples(x), tree.lists_to_tuples(y), tree.lists_to_tuples(sample_weight)))
     for name, given, arrays in zip(_NAMES, (x, y, sample_weight), data, strict=True):
         leaves = [a for a in tree.flatten(arrays) if a is not None]
         if (name == "x" and not leaves) or not all(isinstance(a, np.ndarray) and a.ndim and a.dtype != object for a in leaves):
@@ -24,15 +25,6 @@ def checked_arrays(x: Any, y: Any, sample_weight: Any) -> tuple[tuple[Any, Any, 
     if len(lengths) > 1 or lengths == {0}:
         raise ValueError(f"`x`, `y` and `sample_weight` must have the same number of samples, at least 1, got {sorted(lengths)}.")
     return data, lengths.pop()
-
-
-def _as_array(a: Any) -> Any:
-    if not hasattr(a, "__array__"):
-        return a
-    if ops.is_tensor(a):
-        return ops.convert_to_numpy(a)
-    is_series = type(a).__module__.startswith("pandas") and getattr(a, "ndim", 0) == 1
-    return np.asarray(a)[:, None] if is_series else np.asarray(a)  # as `fit` takes a Series
 
 
 def cut(data: tuple[Any, Any, Any], rows: Any, padding: int = 0, scale: float | None = None) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_ext._checks import bad_argument, whole
+from keras_ext._figures import saved
 
 # Keras counts steps in 32 bits on JAX and PyTorch; half of that leaves room for a cycle of twice as many.
 MOST_STEPS = 2**30
@@ -31,11 +32,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         """Return a matplotlib Figure of the rates of steps 0 to `steps - 1`; with `path`, save it too."""
         from keras_ext.schedules.picture import picture
 
-        figure = picture(self, whole("steps", steps))
-        if path is not None:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=150)
-        return figure
+        return saved(picture(self, whole("steps", steps)), path)
 
     def turns(self, steps: int) -> Iterator[int]:
         """Yield the steps below `steps`, in ascending order, at which the course bends: a picture must not miss them."""

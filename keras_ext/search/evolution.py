@@ -74,7 +74,7 @@ def another(hp: Any, value: Any, rng: np.random.Generator, direction: int = 0) -
         direction: 1 for a higher one, -1 for a lower one, 0 for either; without an order it says nothing.
     """
     if not is_ordered(hp):
-        others = [v for v in values_of(hp) if v != value]
+        others = [v for v in hp.values if v != value]
         return others[rng.integers(len(others))] if others else value
     place = float(np.clip(hp.value_to_prob(value), 0.0, 1.0))
     for i in range(_TRIES):
@@ -108,11 +108,6 @@ def is_ordered(hp: Any) -> bool:
     return isinstance(hp, (keras_tuner.engine.hyperparameters.Int, keras_tuner.engine.hyperparameters.Float))
 
 
-def values_of(hp: Any) -> list[Any]:
-    """Return the values of a hyperparameter without an order."""
-    return list(hp.values)
-
-
 def can_change(hp: Any, value: Any, direction: int = 0) -> bool:
     """Return whether a hyperparameter has another value than `value`, in this direction if it has an order."""
     lowest, highest = hp.prob_to_value(0.0), hp.prob_to_value(1 - 1e-9)
@@ -125,4 +120,4 @@ def fits(hp: Any, value: Any) -> bool:
     """Return whether `value` is one that this hyperparameter can have: others of the same name may stand under other conditions."""
     if is_ordered(hp) and not isinstance(hp, keras_tuner.engine.hyperparameters.Choice):
         return not isinstance(value, (str, bool)) and hp.min_value <= value <= hp.max_value
-    return value in values_of(hp)
+    return value in hp.values

@@ -122,13 +122,14 @@ class GeneticOracle(keras_tuner.Oracle):
         known = [(trial.hyperparameters.values, self._symptoms(trial)) for trial in ended if trial.status == "COMPLETED"]
         if not any(symptoms for _, symptoms in known):
             return values
+        causes = [hp for hp in self.hyperparameters.space if can_make_sick(hp.name)]
         done: set[str] = set()
         for _ in range(_MENDS):
-            nearest = min(range(len(known)), key=lambda i: self._distance(values, known[i][0]))
+            _, symptoms = min(known, key=lambda trial: sum(evolution.difference(hp, values, trial[0]) for hp in causes))
             active = self._active(values)
             helpful = [
                 (name, way)
-                for name, way in remedies(known[nearest][1], active).items()
+                for name, way in remedies(symptoms, active).items()
                 if name not in done and evolution.can_change(active[name], values[name], way)
             ]
             if not helpful:
@@ -137,10 +138,6 @@ class GeneticOracle(keras_tuner.Oracle):
             values = evolution.mutated(self.hyperparameters.space, values, {name: way}, rng)
             done.add(name)
         return values
-
-    def _distance(self, a: evolution.Values, b: evolution.Values) -> float:
-        """Return how far two trials are apart in what can make sick."""
-        return sum(evolution.difference(hp, a, b) for hp in self.hyperparameters.space if can_make_sick(hp.name))
 
     def _winner(self, population: Sequence[Any], rng: np.random.Generator) -> Any:
         drawn = rng.choice(len(population), size=min(self.tournament_size, len(population)), replace=False)

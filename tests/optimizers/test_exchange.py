@@ -7,7 +7,7 @@ from keras import ops
 
 import keras_ext
 from keras_ext import optimizers
-from keras_ext.optimizers import from_keras, to_keras
+from keras_ext.optimizers import clipping_rules, from_keras, to_keras
 
 SHAPES = [(3, 2), (2,), (2, 1)]
 CASES = [
@@ -374,3 +374,12 @@ def test_a_name_or_a_class_is_no_optimizer(convert, wrong):
 def test_what_there_is_no_other_of_is_told_by_its_name():
     with pytest.raises(TypeError, match=r"AdamW of Keras, got Lion\. There is no other of ours; keep Keras's\."):
         optimizers.from_keras(keras.optimizers.Lion())
+
+
+def test_a_rule_of_ones_own_goes_along_both_ways():
+    rule = clipping_rules.PercentileClipping(10.0)
+    ours = from_keras(optimizers.GradientClipping(keras.optimizers.SGD(0.1), rule=rule))
+    theirs = to_keras(ours)
+    assert isinstance(ours.inner_optimizer, optimizers.SGD)
+    assert isinstance(theirs.inner_optimizer, keras.optimizers.SGD)
+    assert ours.rule.get_config() == theirs.rule.get_config() == rule.get_config()
