@@ -34,13 +34,19 @@ class GeneticOracle(keras_tuner.Oracle):
     The next trial depends on the seed and the trials that have ended alone, so that a search goes on where it stopped.
 
     Args:
-        objective, max_trials, hyperparameters, allow_new_entries, tune_new_entries, seed, max_retries_per_trial,
-            max_consecutive_failed_trials: as those of every KerasTuner oracle; a seed of 0 is a seed.
+        objective: name of what is searched for, or a `keras_tuner.Objective`.
+        max_trials: number of trials.
         population_size: number of trials that parents come from, at least 2.
         tournament_size: number of trials of which the best becomes a parent; 1 picks it at random.
         crossover: probability of a second parent, in [0, 1].
         mutations: mean number of hyperparameters that change, at least 0; a child that was tried before changes in one more.
         symptoms_of: function of a KerasTuner trial that returns the symptoms of its critical findings; None listens to nothing.
+        seed: of all draws; 0 is a seed.
+        hyperparameters: as of every KerasTuner oracle.
+        allow_new_entries: the same.
+        tune_new_entries: the same.
+        max_retries_per_trial: the same.
+        max_consecutive_failed_trials: the same.
 
     Raises:
         ValueError: a number is outside its range, or the tournament larger than the population.
@@ -181,11 +187,22 @@ class GeneticTuner(keras_tuner.Tuner):
 
     Args:
         hypermodel: a function of `hp` that returns a compiled model, or a `HyperModel`.
-        objective, max_trials, population_size, tournament_size, crossover, mutations, seed: those of `GeneticOracle`.
+        objective: name of what is searched for, or a `keras_tuner.Objective`.
+        max_trials: number of trials.
+        population_size: number of trials that parents come from.
+        tournament_size: number of trials of which the best becomes a parent.
+        crossover: probability of a second parent.
+        mutations: mean number of hyperparameters that change.
         listens: let the findings of stopped trials lead mutations.
-        **kwargs: further ones of `GeneticOracle`, and those of `keras_tuner.Tuner`: `directory`, `project_name`, `overwrite`, ...
+        seed: of all draws; 0 is a seed.
+        hyperparameters: as of every KerasTuner oracle.
+        allow_new_entries: the same.
+        tune_new_entries: the same.
+        max_retries_per_trial: the same.
+        max_consecutive_failed_trials: the same.
+        **kwargs: those of `keras_tuner.Tuner`: `directory`, `project_name`, `overwrite`, ...
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> tuner = GeneticTuner(lambda hp: None, "val_loss", max_trials=40, seed=1, directory=tempfile.mkdtemp())
         >>> tuner.oracle.population_size

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from keras_ext.callbacks.html import document, image, table
 from keras_ext.callbacks.write import write_text
-from keras_ext.search.picture import hyperparameters, parallel_picture, score_picture, state_of, symptom_picture
+from keras_ext.search.picture import hyperparameters, parallel_picture, score_picture, state_of, symptom_picture, time_unit
 from keras_ext.search.records import NOTHING_FOUND, Record
 
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ def _verdict(results: "Results") -> str:
 def _counts(results: "Results") -> str:
     states = [state_of(r) for r in results.records]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    minutes = sum(r.seconds for r in results.records) / 60
-    return f"{len(states)} trials in {minutes:.3g} minutes of training: {counts}"
+    seconds = sum(r.seconds for r in results.records)
+    unit, length = time_unit(seconds)
+    return f"{len(states)} trials in {seconds / length:.3g} {unit} of training: {counts}"
 
 
 def _trials(results: "Results") -> list[str]:

@@ -23,6 +23,7 @@ _STATES = {
 }
 _PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
 _PARTS = 4  # of the range of a number, for the shares of symptoms
+_A_ROW = 8  # hyperparameters side by side that a page shows in a size one can read
 
 
 def state_of(record: Record) -> str:
@@ -34,15 +35,25 @@ def state_of(record: Record) -> str:
     return "stopped by the monitor" if record.symptoms else "ended by another callback"
 
 
+def time_unit(seconds: float) -> tuple[str, int]:
+    """Return the unit in which a time reads well, and its seconds.
+
+    >>> time_unit(17.0), time_unit(3000.0)
+    (('seconds', 1), ('minutes', 60))
+    """
+    return ("seconds", 1) if seconds < 120 else ("minutes", 60) if seconds < 7200 else ("hours", 3600)
+
+
 def score_picture(records: Sequence[Record], score_name: str, direction: str) -> Figure:
     """Return the score of each trial at the time when it ended, and the best so far as a line.
 
     >>> score_picture([], "loss", "min").axes[0].get_ylabel()
     'loss'
     """
-    figure, axes = _figure(9.0, 4.0)
+    figure, (axes,) = _figure(9.0, 4.0)
     ordered = sorted(records, key=lambda r: r.number)
-    minutes = np.cumsum([r.seconds for r in ordered]) / 60
+    unit, length = time_unit(sum(r.seconds for r in ordered))
+    times = np.cumsum([r.seconds for r in ordered]) / length
     scores = [r.score for r in ordered]
     known = [s for s in scores if s is not None]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
@@ -52,14 +63,14 @@ def score_picture(records: Sequence[Record], score_name: str, direction: str) ->
         at = [i for i, r in enumerate(ordered) if state_of(r) == state]
         if at:
             heights = [edge if scores[i] is None else scores[i] for i in at]
-            axes.scatter(minutes[at], heights, marker=marker, color=colour, s=36, label=f"{state}: {len(at)}", zorder=3)  # type: ignore[arg-type]
+            axes.scatter(times[at], heights, marker=marker, color=colour, s=36, label=f"{state}: {len(at)}", zorder=3)  # type: ignore[arg-type]
     if known:
         best = list(itertools.accumulate((edge if s is None else s for s in scores), max if direction == "max" else min))
-        axes.step(minutes, best, where="post", color="#1a6b32", label="best so far", zorder=2)
+        axes.step(times, best, where="post", color="#1a6b32", label="best so far", zorder=2)
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     if direction == "min" and low > 0 and high > 30 * low:
         axes.set_yscale("log")
-    axes.set_xlabel("minutes of training")
+    axes.set_xlabel(f"{unit} of training")
     axes.set_ylabel(score_name)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -68,41 +79,49 @@ def score_picture(records: Sequence[Record], score_name: str, direction: str) ->
 def parallel_picture(records: Sequence[Record], score_name: str, direction: str) -> Figure:
     """Return a line for each trial through its hyperparameters, coloured by its score; a line ends where a value was not used.
 
+    Many hyperparameters stand in rows, one below the other; the last of a row is the first of the next.
+
     >>> len(parallel_picture([], "loss", "min").axes)
     1
     """
     names = hyperparameters(records)
-    figure, axes = _figure(max(7.0, 1.15 * (len(names) + 1) + 1.5), 5.0)
-    axes.set_axis_off()
-    if not names:
-        return figure
+    rows = [names[first : first + _A_ROW] for first in range(0, max(len(names) - 1, 1), _A_ROW - 1)]
+    width = max(map(len, rows))
+    figure, all_axes = _figure(max(7.0, 1.3 * (width + 1)), 4.6 * len(rows), len(rows))
     scales = {name: _Scale([r.hyperparameters[name] for r in records if name in r.hyperparameters]) for name in names}
     ranks = _ranks(records, direction)
     colours = colormaps["viridis"]
-    # The best are drawn last, on top.
-    for record in sorted(records, key=lambda r: ranks.get(r.number, -1.0)):
-        points = [
-            (i, scales[name].height(record.hyperparameters[name])) if name in record.hyperparameters else None
-            for i, name in enumerate(names)
-        ]
-        pieces = [[a, b] for a, b in itertools.pairwise(points) if a is not None and b is not None]
-        rank = ranks.get(record.number)
-        colour = "#bbbbbb" if rank is None else colours(rank)
-        axes.add_collection(LineCollection(pieces, colors=[colour], linewidths=0.8 if rank is None else 1.0 + 1.5 * rank**4, alpha=0.85))
-        lone = [p for i, p in enumerate(points) if p is not None and not any(points[max(i - 1, 0) : i] + points[i + 1 : i + 2])]
-        axes.scatter([p[0] for p in lone], [p[1] for p in lone], color=[colour] * len(lone), s=10)
-    for i, name in enumerate(names):
-        axes.plot([i, i], [0, 1], color="#59636e", linewidth=0.8, zorder=0)
-        for height, text in scales[name].ticks():
-            axes.text(i + 0.03, height, text, fontsize=7, va="center", bbox=_PAPER)
-        axes.text(i, -0.06, name, rotation=35, ha="right", va="top", fontsize=8)
-    axes.set_xlim(-0.4, len(names) - 0.2)
-    axes.set_ylim(-0.02, 1.02)
-    ends = [(1.0, f"best {score_name}"), (0.5, "median"), (0.0, "worst")]
-    handles = [Line2D([], [], color=colours(rank), linewidth=2, label=text) for rank, text in ends]
-    handles.append(Line2D([], [], color="#bbbbbb", label="without a score"))
-    axes.legend(handles=handles, frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0.0, 1.01), fontsize=8)
+    for axes, row in zip(all_axes, rows, strict=True):
+        axes.set_axis_off()
+        axes.set_xlim(-0.4, width - 0.2)
+        axes.set_ylim(-0.02, 1.02)
+        # The best are drawn last, on top.
+        for record in sorted(records, key=lambda r: ranks.get(r.number, -1.0)):
+            rank = ranks.get(record.number)
+            _draw_trial(
+                axes, row, scales, record, "#bbbbbb" if rank is None else colours(rank), 0.8 if rank is None else 1.0 + 1.5 * rank**4
+            )
+        for i, name in enumerate(row):
+            axes.plot([i, i], [0, 1], color="#59636e", linewidth=0.8, zorder=0)
+            for height, text in scales[name].ticks():
+                axes.text(i + 0.03, height, text, fontsize=8, va="center", bbox=_PAPER)
+            axes.text(i, -0.06, name, rotation=25, ha="right", va="top", fontsize=9)
+    if names:
+        ends = [(1.0, f"best {score_name}"), (0.5, "median"), (0.0, "worst")]
+        handles = [Line2D([], [], color=colours(rank), linewidth=2, label=text) for rank, text in ends]
+        handles.append(Line2D([], [], color="#bbbbbb", label="without a score"))
+        all_axes[0].legend(handles=handles, frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0.0, 1.01), fontsize=9)
     return figure
+
+
+def _draw_trial(axes: Any, names: Sequence[str], scales: dict[str, "_Scale"], record: Record, colour: Any, width: float) -> None:
+    used = record.hyperparameters
+    points = [(i, scales[name].height(used[name])) if name in used else None for i, name in enumerate(names)]
+    pieces = [[a, b] for a, b in itertools.pairwise(points) if a is not None and b is not None]
+    axes.add_collection(LineCollection(pieces, colors=[colour], linewidths=width, alpha=0.85))
+    # A value between two that the trial does not use would else be seen nowhere.
+    lone = [p for i, p in enumerate(points) if p is not None and not any(points[max(i - 1, 0) : i] + points[i + 1 : i + 2])]
+    axes.scatter([p[0] for p in lone], [p[1] for p in lone], color=[colour] * len(lone), s=10)
 
 
 def symptom_picture(records: Sequence[Record]) -> Figure | None:
@@ -116,7 +135,7 @@ def symptom_picture(records: Sequence[Record]) -> Figure | None:
         return None
     rows = [(name, text, mine) for name in hyperparameters(records) for text, mine in by_value(records, name)]
     shares = np.array([[sum(s in r.symptoms for r in mine) / len(mine) for s in symptoms] for _, _, mine in rows])
-    figure, axes = _figure(4.2 + 0.8 * len(symptoms), 1.6 + 0.27 * len(rows))
+    figure, (axes,) = _figure(4.2 + 0.8 * len(symptoms), 1.6 + 0.27 * len(rows))
     axes.imshow(shares, cmap="Reds", vmin=0, vmax=1, aspect="auto")
     for (i, j), share in np.ndenumerate(shares):
         if share:
@@ -198,6 +217,6 @@ def _ranks(records: Sequence[Record], direction: str) -> dict[int, float]:
     return {r.number: i / max(len(scored) - 1, 1) for i, r in enumerate(scored)}
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Any]:
+def _figure(width: float, height: float, rows: int = 1) -> tuple[Figure, list[Any]]:
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
+    return figure, list(figure.subplots(rows, squeeze=False)[:, 0])

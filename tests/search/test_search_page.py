@@ -39,7 +39,15 @@ def test_a_trial_is_drawn_by_how_it_ended():
     ]  # fmt: skip
     points = {tuple(p) for c in figure.axes[0].collections for p in c.get_offsets().data.round(6).tolist()}
     # In the order of the search, two seconds each; those without a score at the worst one.
-    assert points == {(round(2 * i / 60, 6), s) for i, s in zip(range(1, 7), (0.9, 0.3, 0.8, 0.2, 0.2, 0.2), strict=True)}
+    assert points == {(2.0 * i, s) for i, s in zip(range(1, 7), (0.9, 0.3, 0.8, 0.2, 0.2, 0.2), strict=True)}
+    assert figure.axes[0].get_xlabel() == "seconds of training"
+
+
+def test_long_searches_are_drawn_in_minutes():
+    slow = [Record(i, str(i), "COMPLETED", 0.5, 1, 60.0 * i, "", {}) for i in (1, 2)]
+    axes = score_picture(slow, "s", "max").axes[0]
+    assert axes.get_xlabel() == "minutes of training"
+    assert axes.lines[0].get_xdata().tolist() == [1.0, 3.0]
 
 
 @pytest.mark.parametrize(("direction", "best"), [("max", [0.9] * 6), ("min", [0.9, 0.3, 0.3, 0.2, 0.2, 0.2])])
@@ -130,11 +138,21 @@ def test_a_value_beside_those_that_were_not_used_is_a_point():
     assert [len(c.get_segments()) for c in axes.collections if isinstance(c, LineCollection)] in ([0, 2], [2, 0])
 
 
+@pytest.mark.parametrize(("count", "rows"), [(1, [1]), (8, [8]), (9, [8, 2]), (15, [8, 8]), (16, [8, 8, 2])])
+def test_many_hyperparameters_stand_in_rows_that_go_on_where_the_last_one_ended(count, rows):
+    names = [f"h{i:02d}" for i in range(count)]
+    records = [Record(i, str(i), "COMPLETED", 0.1 * i, 1, 1.0, "", dict.fromkeys(names, i)) for i in (1, 2)]
+    shown = [[t.get_text() for t in axes.texts if t.get_text().startswith("h")] for axes in parallel_picture(records, "s", "max").axes]
+    assert [len(row) for row in shown] == rows
+    assert [name for i, row in enumerate(shown) for name in row[min(i, 1) :]] == names
+    assert all(before[-1] == after[0] for before, after in itertools.pairwise(shown))
+
+
 def test_the_page_says_what_the_trials_say_and_needs_nothing_else(tmp_path):
     Results(TRIALS, "val_accuracy", "max").report(tmp_path / "new" / "report.html")
     text = (tmp_path / "new/report.html").read_text()
     assert "Best val_accuracy 0.9, of trial 1" in text
-    assert "6 trials in 0.2 minutes of training: 2 ran through, 1 stopped by the monitor" in text
+    assert "6 trials in 12 seconds of training: 2 ran through, 1 stopped by the monitor" in text
     assert text.count("<img ") == 3
     assert "saturated (&lt;h1&gt;)" in text
     assert "<h1>)" not in text
