@@ -4,7 +4,6 @@
 changed rules are tried without training, since the same command on a full record only replays.
 """
 
-import json
 import os
 import pickle
 import random
@@ -24,7 +23,7 @@ import keras
 import numpy as np
 from sklearn.datasets import load_digits
 
-from benchmarks import machine
+from benchmarks import frame, machine
 from keras_ext._backend import keras_private
 from keras_ext.callbacks import Finding, Limits, SaturationMonitor
 from keras_ext.callbacks.findings import examine
@@ -384,7 +383,18 @@ def _failure(verdict: Verdict) -> dict[str, Any]:
 
 
 def text(figures: dict[str, Any]) -> str:
-    """Return the report."""
+    """Return the report, with the runs in which the lowest critical layer is not the broken one."""
+    failures = [f"The {len(figures['failures'])} runs in which it is not:", *(f"  {_line(f)}" for f in figures["failures"])]
+    return "\n".join([report(figures), "", *failures])
+
+
+def section(kept: dict[str, Any]) -> str:
+    """Return the report for a page."""
+    return f"```text\n{report(kept)}\n```"
+
+
+def report(figures: dict[str, Any]) -> str:
+    """Return the report without the single runs."""
     lines = [
         "right: the lowest layer named critical is the broken one; of all runs, of those that hurt, of those with anything critical.",
         "epoch 1: the broken layer is told by its end. lowest: the lowest layer of any finding, critical or not, is the broken one.",
@@ -407,8 +417,6 @@ def text(figures: dict[str, Any]) -> str:
     lines += [f"  {fault}: {_counts(places)}" for fault, places in figures["onset"].items()]
     lines += ["", "Symptoms, from the look at which their definition first holds for a layer:"]
     lines += [f"  {symptom}: {_counts(counts)}" for symptom, counts in figures["by definition"].items()]
-    lines += ["", f"The {len(figures['failures'])} runs in which it is not:"]
-    lines += [f"  {_line(f)}" for f in figures["failures"]]
     return "\n".join(lines)
 
 
@@ -466,7 +474,7 @@ def _names(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("--epochs", default=4, show_default=True)
 @click.option("--record", "path", type=click.Path(dir_okay=False, path_type=Path), help="Pickle of the runs; what it has is not trained.")
 @click.option("--only", "names", callback=_names, help="One architecture.")
-@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="File for the figures.")
+@frame.json_option
 def main(seeds: int, epochs: int, path: Path | None, names: list[str], out: Path | None) -> None:
     """Break one layer of clean networks and tell how often the monitor names it."""
     words = [f"--seeds {seeds}", f"--epochs {epochs}"] + ([f'--only "{names[0]}"'] if len(names) == 1 else [])
@@ -489,10 +497,7 @@ def main(seeds: int, epochs: int, path: Path | None, names: list[str], out: Path
     train(record, names, seeds, epochs, lambda line: click.echo(line, err=True), save)
     runs = {key: run for key, run in record["runs"].items() if key[0] in names and key[2] < seeds}
     figures = summary(verdicts(runs))
-    click.echo("\n".join(f"{key}: {value}" for key, value in record["header"].items()))
-    click.echo(text(figures))
-    if out is not None:
-        out.write_text(json.dumps({"header": record["header"], **figures}, indent=1) + "\n", encoding="utf-8")
+    frame.finish({"header": record["header"], **figures}, text(figures), out)
 
 
 if __name__ == "__main__":

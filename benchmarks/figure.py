@@ -12,7 +12,8 @@ class Figure:
 
     `keras` and `ours` are the medians of what is compared, in `unit`. `ratio` is the median of ours over Keras's, round by
     round, with its quartiles, or None where the noise hides it. With `percent` the ratio is that of the same fit with and without a part,
-    and is shown as what the part adds. `detail` holds further medians, in `unit`.
+    and is shown as what the part adds. `detail` holds further medians, in `unit`. `work` is given where
+    the same is measured with more and more: how many times the work of the least.
     """
 
     part: str
@@ -25,15 +26,16 @@ class Figure:
     percent: bool = False
     unit: str = "ms"
     detail: dict[str, float] = field(default_factory=dict)
+    work: int | None = None
 
     def __str__(self) -> str:
         """Return the ratio, or what is added in percent, as a person reads it."""
         if self.ratio is None:
             return "within the noise"
-        numbers = (self.ratio.median, self.ratio.low, self.ratio.high)
         if self.percent:
+            numbers = (self.ratio.median, self.ratio.low, self.ratio.high)
             return "{:+.1f} % ({:+.1f} to {:+.1f})".format(*(100 * (n - 1) for n in numbers))
-        return "{:.2f} ({:.2f} to {:.2f})".format(*numbers)
+        return str(self.ratio)
 
 
 @dataclass(frozen=True)

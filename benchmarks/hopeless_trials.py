@@ -23,7 +23,7 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.model_selection import train_test_split
 
-from benchmarks import machine
+from benchmarks import frame, machine
 from benchmarks.pruners import PRUNERS, pruned
 from keras_ext import initializers, layers, optimizers
 from keras_ext.callbacks import SaturationMonitor
@@ -185,15 +185,46 @@ def compare(alone: dict[str, Trial], other: dict[str, Trial], samples: int, comm
     }
 
 
-def text(rows: Sequence[tuple[str, int, str, dict[str, Any]]]) -> str:
+# Data, seed, way, and what `compare` returns.
+Row = tuple[str, int, str, dict[str, Any]]
+
+
+def rows_of(kept: dict[str, Any]) -> list[Row]:
+    """Return the comparisons of a file's searches."""
+    rows = []
+    for kept_search in kept["searches"]:
+        name, seed = kept_search["data"], kept_search["seed"]
+        found = {way: {t: Trial(**trial) for t, trial in trials.items()} for way, trials in kept_search.items() if isinstance(trials, dict)}
+        data, alone = data_of(name, seed), found.pop(ALONE)
+        rows += [(name, seed, way, compare(alone, trials, len(data.y_validation), data.commonest)) for way, trials in found.items()]
+    return rows
+
+
+def ratios(kept: dict[str, Any]) -> dict[str, list[float]]:
+    """Return, by data and way, the time of each seed's search over that of the same trials without."""
+    rows = rows_of(kept)
+    kinds = dict.fromkeys((data, way) for data, _, way, _ in rows)
+    return {
+        f"a search on {data.replace('_', ' ')}, {way} over none": [c["time"] for d, _, w, c in rows if (d, w) == (data, way)]
+        for data, way in kinds
+    }
+
+
+def section(kept: dict[str, Any]) -> str:
+    """Return the figures as tables in Markdown."""
+    return text(rows_of(kept))
+
+
+def text(rows: Sequence[Row]) -> str:
     """Return the comparisons as a table in Markdown, and their medians."""
     times = ["time", "CPU time", "with foresight", "epochs"]
     head = ["data", "seed", "way", *times, "best alone", "best", "samples lost", "hopeless", "stopped", "of the best tenth stopped"]
-    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
+    table = []
     for data, seed, way, c in rows:
         cells = [data, str(seed), way, *(f"{c[name]:.2f}" for name in times), *(f"{c[name]:.4f}" for name in ("best alone", "best"))]
         cells += [str(c["samples lost"]), f"{c['hopeless']:.0%}", f"{c['stopped']:.0%}", str(c["elite stopped"])]
-        lines.append("| " + " | ".join(cells) + " |")
+        table.append(cells)
+    lines = [frame.markdown(head, table)]
     for data, way in dict.fromkeys((data, way) for data, _, way, _ in rows):
         mine = [c for d, _, w, c in rows if (d, w) == (data, way)]
         kept = sum(c["samples lost"] <= 1 for c in mine)
@@ -209,25 +240,22 @@ def text(rows: Sequence[tuple[str, int, str, dict[str, Any]]]) -> str:
 @click.option("--trials", default=40, show_default=True)
 @click.option("--epochs", default=30, show_default=True)
 @click.option("--ways", default=MONITOR, show_default=True, help=f"Any of {', '.join(WAYS)}, with commas.")
-@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="File for the figures.")
+@frame.json_option
 def main(folder: Path, names: str, seeds: int, trials: int, epochs: int, ways: str, out: Path | None) -> None:
     """Compare searches with and without hopeless trials stopped."""
     wanted = [way.strip() for way in ways.split(",")]
     header = machine.header(f"python -m benchmarks.hopeless_trials --data {names} --seeds {seeds} --trials {trials} --epochs {epochs}")
-    rows, kept = [], []
+    kept = []
     for name in names.split(","):
         for seed in range(seeds):
             found = side_by_side(name, seed, (ALONE, *wanted), trials, epochs, folder)
             data = data_of(name, seed)
             for way in wanted:
-                rows.append((name, seed, way, compare(found[ALONE], found[way], len(data.y_validation), data.commonest)))
-                click.echo(text(rows[-1:]).splitlines()[2], err=True)
+                row = name, seed, way, compare(found[ALONE], found[way], len(data.y_validation), data.commonest)
+                click.echo(text([row]).splitlines()[2], err=True)
             kept.append({"data": name, "seed": seed, **{way: {t: asdict(r) for t, r in trials.items()} for way, trials in found.items()}})
-    click.echo("\n".join(f"{key}: {value}" for key, value in header.items()))
-    click.echo(text(rows))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({"header": header, "searches": kept}, indent=1) + "\n", encoding="utf-8")
+    everything = {"header": header, "searches": kept}
+    frame.finish(everything, section(everything), out)
 
 
 if __name__ == "__main__":

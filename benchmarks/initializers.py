@@ -26,7 +26,8 @@ class Draw:
     keras: Make
 
 
-def _named(name: str, shape: tuple[int, ...], **arguments: Any) -> Draw:
+def named(name: str, shape: tuple[int, ...], **arguments: Any) -> Draw:
+    """Return the draw of a weight of `shape` by the initializers of that name."""
     text = " x ".join(map(str, shape))
     return Draw(
         name, text, shape, partial(getattr(initializers, name), seed=1, **arguments), partial(getattr(keras.initializers, name), seed=1)
@@ -36,7 +37,7 @@ def _named(name: str, shape: tuple[int, ...], **arguments: Any) -> Draw:
 def _heads(features: int, heads: int, size: int) -> Draw:
     """Keras draws one orthogonal matrix of all heads together; ours are orthogonal each."""
     one_each = {"input_axes": [0], "output_axes": [2]}
-    draw = _named("Orthogonal", (features, heads, size), **one_each)
+    draw = named("Orthogonal", (features, heads, size), **one_each)
     return Draw(draw.part, f"{heads} heads of {features} x {size}", draw.shape, draw.ours, draw.keras)
 
 
@@ -44,10 +45,10 @@ def draws(small: bool) -> list[Draw]:
     """Return what is measured."""
     big, window = (8, 3) if small else (4096, 512)
     return [
-        _named("HeNormal", (big, big)),
-        _named("GlorotUniform", (3, 3, window, window)),
-        _named("HeNormal", (8, 8)),
-        _named("Orthogonal", (big, big)),
+        named("HeNormal", (big, big)),
+        named("GlorotUniform", (3, 3, window, window)),
+        named("HeNormal", (8, 8)),
+        named("Orthogonal", (big, big)),
         _heads(4, 2, 2) if small else _heads(1024, 16, 64),
     ]
 
@@ -55,10 +56,11 @@ def draws(small: bool) -> list[Draw]:
 def cases(effort: measure.Effort) -> Iterator[Case]:
     """Yield each draw."""
     for draw in draws(effort.small):
-        yield Case(f"{draw.part} {draw.text}", partial(_measure, draw, effort))
+        yield Case(f"{draw.part} {draw.text}", partial(compare, draw, effort))
 
 
-def _measure(draw: Draw, effort: measure.Effort) -> Figure:
+def compare(draw: Draw, effort: measure.Effort) -> Figure:
+    """Return the time of drawing one weight over that of Keras's initializer."""
     steps = {"ours": lambda: draw.ours()(draw.shape), "keras": lambda: draw.keras()(draw.shape)}
     seconds = measure.interleave(measure.samples(steps, wait, effort), effort)
     return Figure(

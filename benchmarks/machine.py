@@ -12,7 +12,8 @@ def header(command: str) -> dict[str, str]:
     import keras
 
     import keras_ext
-    from keras_ext._backend import device_name, framework_version
+    from benchmarks import device
+    from keras_ext._backend import framework_version
 
     return {
         "command": command,
@@ -21,7 +22,7 @@ def header(command: str) -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "memory": memory(),
         "load before": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown",
-        "device": device_name(),
+        "device": device.name(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": f"keras_ext {keras_ext.__version__}, keras {keras.__version__}, {framework_version()}, numpy {version('numpy')}",

@@ -43,6 +43,14 @@ class Spread:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        """Return it as a person reads it.
+
+        >>> str(Spread(0.5, 0.25, 0.75))
+        '0.50 (0.25 to 0.75)'
+        """
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
 
 def spread(values: Sequence[float]) -> Spread:
     """Return the median and the quartiles of `values`.
@@ -103,6 +111,19 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
     1.0
     """
     return spread([a / b for a, b in zip(ours, theirs, strict=True)])
+
+
+def exponent(work: Sequence[float], seconds: Sequence[float]) -> float | None:
+    """Return the power of the work that the time grows with; None where a time is not positive.
+
+    It is the slope of the logarithms by least squares.
+
+    >>> round(exponent([1, 10, 100], [0.2, 2.0, 20.0]), 6)
+    1.0
+    """
+    if min(seconds) <= 0:
+        return None
+    return float(np.polyfit(np.log(work), np.log(seconds), 1)[0])
 
 
 def added(with_it: Sequence[float], without: Sequence[float]) -> list[float]:

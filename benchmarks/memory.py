@@ -1,11 +1,11 @@
-"""A layer's own memory: the peak of a train step with six of it, less that of the same step without."""
+"""A layer's own memory: the peak of a train step with six of it, less that of the same step without; and a process's with an optimizer."""
 
 import ctypes
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,30 +13,56 @@ from typing import Any
 import keras
 import numpy as np
 
-from benchmarks import measure
+from benchmarks import measure, optimizers
 from benchmarks.compiled import jax_state, modes
 from benchmarks.figure import Case, Figure
 from benchmarks.layers import FEW_LAYERS, LAYERS, PARTS, Setting, network
+from benchmarks.optimizers import Weights
+from keras_ext._backend import wait
 
 SETTING, SMALL_SETTING = Setting((64, 56, 56, 32)), Setting((2, 8, 8, 4))
+WEIGHTS, SMALL_WEIGHTS = Weights(8, (2048, 2048)), Weights(2, (4, 4))
 _STEPS, _MB = 3, 1e6
 
 
 def cases(effort: measure.Effort) -> Iterator[Case]:
-    """Yield each layer in each mode whose memory can be seen: what XLA's code takes inside TensorFlow cannot."""
+    """Yield each layer in each mode whose memory can be seen (what XLA's code takes inside TensorFlow cannot), and each optimizer."""
     for part in PARTS:
         for mode, jit in modes().items():
             if mode != "XLA":
                 yield Case(f"{part} {mode}, memory", partial(_measure, part, mode, jit, effort.small))
+    for part in list(optimizers.PARTS)[-1:] if effort.small else optimizers.PARTS:
+        for mode, jit in modes().items():
+            yield Case(f"{part} {mode}, memory", partial(_measure_process, part, mode, jit, effort.small))
+
+
+def _peaks(part: str, names: Sequence[str], jit: bool, small: bool) -> dict[str, list[float]]:
+    """Return the peaks of each variant, a process for each of its rounds."""
+    peaks: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(2 if small else 3):
+        for name in names:
+            words = [sys.executable, "-m", "benchmarks.memory", part, name, str(int(jit)), str(int(small))]
+            peaks[name].append(json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+    return peaks
+
+
+def _measure_process(part: str, mode: str, jit: bool, small: bool) -> Figure:
+    peaks = _peaks(part, ("ours", "keras"), jit, small)
+    return Figure(
+        part=part,
+        case=f"{SMALL_WEIGHTS if small else WEIGHTS}, peak memory of the process",
+        mode=mode,
+        keras=measure.spread(peaks["keras"]).median,
+        ours=measure.spread(peaks["ours"]).median,
+        ratio=measure.ratios(peaks["ours"], peaks["keras"]),
+        rounds=len(peaks["ours"]),
+        unit="MB",
+    )
 
 
 def _measure(part: str, mode: str, jit: bool, small: bool) -> Figure:
-    rounds = 2 if small else 3
-    peaks: dict[str, list[float]] = {"none": [], "ours": [], "keras": []}
-    for _ in range(rounds):
-        for name in peaks:
-            words = [sys.executable, "-m", "benchmarks.memory", part, name, str(int(jit)), str(int(small))]
-            peaks[name].append(json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+    peaks = _peaks(part, ("none", "ours", "keras"), jit, small)
+    rounds = len(peaks["none"])
     median = {name: measure.spread(values).median for name, values in peaks.items()}
     own = {name: measure.added(peaks[name], [median["none"]] * rounds) for name in ("ours", "keras")}
     return Figure(
@@ -53,7 +79,13 @@ def _measure(part: str, mode: str, jit: bool, small: bool) -> Figure:
 
 
 def peak(part: str, name: str, jit: bool, small: bool) -> float:
-    """Return the peak of a train step's memory in MB, in a process of its own."""
+    """Return the peak of a train step's memory in MB, in a process of its own; with an optimizer that of the process since it began."""
+    if part in optimizers.PARTS:
+        lower_mark()  # a child begins with its parent's
+        step = optimizers.update_step(optimizers.PARTS[part][name == "keras"], SMALL_WEIGHTS if small else WEIGHTS, jit)
+        for _ in range(_STEPS):
+            wait(step())
+        return mark()
     make = {"none": None, "ours": PARTS[part][0], "keras": PARTS[part][1]}[name]
     model, batch = network(make, FEW_LAYERS if small else LAYERS, SMALL_SETTING if small else SETTING, jit)
     model.train_on_batch(*batch)

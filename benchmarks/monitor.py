@@ -52,15 +52,20 @@ class TimedMonitor(SaturationMonitor):
 def cases(effort: measure.Effort) -> Iterator[Case]:
     """Yield fits of a small dense network on the digits and a convolutional one on synthetic pictures, and looks at deep networks."""
     yield Case("SaturationMonitor in a search", partial(_in_a_search, effort))
-    yield Case("SaturationMonitor dense", partial(_measure, "dense, digits", _dense, effort))
+    yield Case("SaturationMonitor dense", partial(dense, effort))
     yield Case("SaturationMonitor convolutional", partial(_measure, "convolutional", _convolutional, effort))
     if keras.backend.backend() == "tensorflow":  # Keras's own callback needs it
         yield Case("SaturationMonitor beside TensorBoard", partial(_beside_tensorboard, effort))
     for side in (32,) if effort.small else (32, 224):
-        yield Case(f"SaturationMonitor, ResNet50, {side} x {side}", partial(_residual, side, effort))
+        yield Case(f"SaturationMonitor, ResNet50, {side} x {side}", partial(residual, side, effort))
     for layers in (2, 3) if effort.small else (10, 100, 300):
-        yield Case(f"SaturationMonitor, {layers} layers", partial(_look, layers, effort))
+        yield Case(f"SaturationMonitor, {layers} layers", partial(look, layers, effort))
     yield from monitor_memory.cases(effort)
+
+
+def dense(effort: measure.Effort) -> Figure:
+    """Return what the monitor adds to a fit of a small dense network on the digits."""
+    return _measure("dense, digits", _dense, effort)
 
 
 def _dense(effort: measure.Effort) -> tuple[Any, Any, Any, int, int]:
@@ -145,7 +150,7 @@ def _figure(case: str, seconds: dict[str, list[float]]) -> Figure:
     )
 
 
-def _residual(side: int, effort: measure.Effort) -> Figure:
+def residual(side: int, effort: measure.Effort) -> Figure:
     """Return the time of 500 steps with the five looks of an epoch over that of the steps, from one look and one step timed in turn."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
@@ -182,7 +187,7 @@ def _timed(function: Callable[[], Any]) -> float:
     return time.perf_counter() - begin
 
 
-def _look(layers: int, effort: measure.Effort) -> Figure:
+def look(layers: int, effort: measure.Effort) -> Figure:
     """Return the time of a look at 256 samples over that of a training step of 256 samples, without XLA."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)

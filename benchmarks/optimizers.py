@@ -75,7 +75,8 @@ class UpdateOnly(keras.Model):
         """Take `data`, or on JAX `state, data`, and return logs, or on JAX `logs, state`."""
         if keras.backend.backend() != "jax":
             self.optimizer.apply(self._gradients(args[0]), self.parts)
-            return {"iterations": ops.convert_to_tensor(self.optimizer.iterations)}
+            # A number of what was updated: who waits for it on a GPU waits for the update.
+            return {"last": ops.convert_to_tensor(self.parts[-1])[0, 0]}
         (trainable, values, slots, metrics), gradients = args
         values, slots = self.optimizer.stateless_apply(slots, list(gradients), values)
         return {}, (trainable, values, slots, metrics)
@@ -105,7 +106,7 @@ def compare(
     """Return what the update of `ours` adds to the step of `base`, over what that of `theirs` adds."""
     keras.utils.clear_session()
     gc.collect()
-    steps = {name: _step(make, weights, jit) for name, make in (("none", base), ("ours", ours), ("keras", theirs))}
+    steps = {name: update_step(make, weights, jit) for name, make in (("none", base), ("ours", ours), ("keras", theirs))}
     # A step that does nothing takes microseconds: as many of the others would take minutes.
     idle = measure.samples({"none": steps.pop("none")}, wait, effort)
     seconds = measure.interleave({**idle, **measure.samples(steps, wait, effort)}, effort)
@@ -122,7 +123,8 @@ def compare(
     )
 
 
-def _step(make: Make, weights: Weights, jit: bool) -> Callable[[], Any]:
+def update_step(make: Make, weights: Weights, jit: bool) -> Callable[[], Any]:
+    """Return a compiled step that applies given gradients to `weights` with the optimizer that `make` returns."""
     keras.utils.set_random_seed(0)
     model = UpdateOnly(weights)
     model.compile(make(), jit_compile=jit)  # type: ignore[arg-type]

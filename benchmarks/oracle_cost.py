@@ -5,7 +5,6 @@
 
 import contextlib
 import io
-import json
 import os
 import statistics
 import tempfile
@@ -23,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras_tuner
 import numpy as np
 
-from benchmarks import machine
+from benchmarks import frame, machine
 from keras_ext._backend import keras_private
 from keras_ext.search import MLP
 from keras_ext.search.atomic import whole_files
@@ -166,6 +165,12 @@ def memory_of_a_trial() -> int:
     return round(kept / OF_MEMORY)
 
 
+def section(kept: dict[str, Any]) -> str:
+    """Return the figures as a person reads them."""
+    facts = f"{kept['hyperparameters']} hyperparameters; a trial keeps {kept['bytes in memory of a trial']:,} bytes of main memory."
+    return f"{facts}\n\n{text([Cost(**cost) for cost in kept['costs']])}"
+
+
 def text(costs: list[Cost]) -> str:
     """Return the costs as a table in Markdown."""
     head = [
@@ -180,21 +185,20 @@ def text(costs: list[Cost]) -> str:
         "trials a second",
         "KB of `oracle.json`",
     ]
-    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    rows = []
     for c in costs:
         median = statistics.median(c.seconds)
         shown = (median, min(c.seconds), max(c.seconds), statistics.median(c.cpu_seconds), statistics.median(c.in_files))
         times = [f"{1000 * s:,.1f}" for s in shown]
-        cells = [c.oracle, f"{c.finished:,}", str(len(c.seconds)), *times, f"{1 / median:.3g}", f"{c.oracle_bytes / 1000:,.0f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([c.oracle, f"{c.finished:,}", str(len(c.seconds)), *times, f"{1 / median:.3g}", f"{c.oracle_bytes / 1000:,.0f}"])
+    return frame.markdown(head, rows)
 
 
 @click.command()
 @click.option("--oracles", default=",".join(sorted(TUNERS, key="bayesian".__eq__)), show_default=True)
 @click.option("--finished", default="10,100,1000", show_default=True, help="Numbers of trials before those that are measured.")
 @click.option("--limit", default=40.0, show_default=True, help=f"Seconds after which a number has rounds enough, if it has {FEWEST}.")
-@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="File for the figures.")
+@frame.json_option
 def main(oracles: str, finished: str, limit: float, out: Path | None) -> None:
     """Measure what the oracle of a search takes for each trial."""
     header = machine.header("python -m benchmarks.oracle_cost")
@@ -208,11 +212,8 @@ def main(oracles: str, finished: str, limit: float, out: Path | None) -> None:
                 click.echo(text(costs[-1:]).splitlines()[2], err=True)
             dimensions = len(tuner.oracle.get_space().space)
     facts = {"hyperparameters": dimensions, "bytes in memory of a trial": memory}
-    click.echo("\n".join(f"{key}: {value}" for key, value in {**header, **facts}.items()))
-    click.echo(text(costs))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({"header": header, **facts, "costs": [asdict(c) for c in costs]}, indent=1) + "\n", encoding="utf-8")
+    kept = {"header": header, **facts, "costs": [asdict(c) for c in costs]}
+    frame.finish(kept, section(kept), out)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import GROUPS, machine, report
+from benchmarks import GROUPS, device, machine, report
 from benchmarks.measure import QUICK, Effort
 
 
@@ -17,9 +17,9 @@ def run(groups: Sequence[str], output: Path, quick: bool) -> None:
     backend = keras.backend.backend()
     console = Console()
     effort = QUICK if quick else Effort()
-    cases = {group: list(import_module(f"benchmarks.{group}").cases(effort)) for group in groups}
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     paths: dict[Path, None] = {}
+    cases = {group: list(import_module(f"benchmarks.{group}").cases(effort)) for group in groups}
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(backend, total=sum(map(len, cases.values())))
         for group in groups:
@@ -30,7 +30,10 @@ def run(groups: Sequence[str], output: Path, quick: bool) -> None:
                 figures.append(case.measure())
                 progress.advance(task)
             console.print(report.table(backend, figures))
-            paths |= dict.fromkeys(report.save(output, backend, group, header, figures))
+            if group == "growth":
+                console.print(report.growth_table(backend, figures))
+            own = report.save(output, backend, group, header, figures)
+            paths |= dict.fromkeys([own, *report.write(output, [group])])
     for path in paths:
         console.print(f"[dim]{path}[/dim]", soft_wrap=True)
 
@@ -40,6 +43,8 @@ def command(backend: str, groups: Sequence[str], quick: bool) -> str:
     words = ["python -m benchmarks", f"--backend {backend}"]
     if list(groups) != list(GROUPS):
         words.append(f"--only {','.join(groups)}")
+    if device.asked() is not None:
+        words.append(f"--device {device.asked()}")
     if quick:
         words.append("--quick")
     return " ".join(words)

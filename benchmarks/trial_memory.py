@@ -22,7 +22,7 @@ import keras
 import keras_tuner
 from rich.console import Console
 
-from benchmarks import machine
+from benchmarks import frame, machine
 from benchmarks.hopeless_trials import data_of
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search import watch
@@ -129,18 +129,20 @@ def measure(way: str, trials: int) -> Growth:
     return Growth.of(json.loads(told.splitlines()[-1]))
 
 
-def text(found: dict[str, Growth], trials: int) -> str:
+def section(kept: dict[str, Any]) -> str:
     """Return the figures as a table in Markdown."""
+    found = {way: Growth(**growth) for way, growth in kept["ways"].items()}
+    trials = max(len(growth.all) for growth in found.values()) - 1
     head = ["way", f"MiB after trial {FIRST}", f"MiB after trial {trials}", "growth", "MiB a trial"]
-    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
-    lines += [f"| {way} | {g.first:,.1f} | {g.last:,.1f} | {g.percent:+.1f} % | {g.a_trial:+.2f} |" for way, g in found.items()]
-    return "\n".join(lines)
+    return frame.markdown(
+        head, [[way, f"{g.first:,.1f}", f"{g.last:,.1f}", f"{g.percent:+.1f} %", f"{g.a_trial:+.2f}"] for way, g in found.items()]
+    )
 
 
 @click.command()
 @click.option("--trials", type=click.IntRange(min=FIRST + 1), default=50, show_default=True)
 @click.option("--ways", default=",".join(WAYS), show_default=True, help="Any of them, with commas.")
-@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="File for the figures.")
+@frame.json_option
 @click.option("--way", type=click.Choice(WAYS), hidden=True)
 def main(trials: int, ways: str, out: Path | None, way: str | None) -> None:
     """Measure how a search's process grows with its trials."""
@@ -149,12 +151,8 @@ def main(trials: int, ways: str, out: Path | None, way: str | None) -> None:
         return
     header = machine.header(f"python -m benchmarks.trial_memory --trials {trials}")
     found = {name.strip(): measure(name.strip(), trials) for name in ways.split(",")}
-    click.echo("\n".join(f"{key}: {value}" for key, value in header.items()))
-    click.echo(text(found, trials))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        kept = {"header": header, "ways": {name: asdict(growth) for name, growth in found.items()}}
-        out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    kept = {"header": header, "ways": {name: asdict(growth) for name, growth in found.items()}}
+    frame.finish(kept, section(kept), out)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,7 @@
 
 import contextlib
 import io
-import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import keras_tuner
 
-from benchmarks import machine
+from benchmarks import frame, machine, measure
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search import load_digits, watch
 from keras_ext.search.spaces import MLP
@@ -56,10 +54,27 @@ def beyond_training(is_watched: bool, trials: int, seed: int) -> float:
         return (time.perf_counter() - begin - space.seconds) / trials
 
 
+def ratios(kept: dict[str, Any]) -> dict[str, list[float]]:
+    """Return, by what is compared, the ratio of each round."""
+    pairs = zip(kept["seconds"][ALONE], kept["seconds"][WATCHED], strict=True)
+    return {"a trial beyond its training, watched over KerasTuner alone": [b / a for a, b in pairs]}
+
+
+def section(kept: dict[str, Any]) -> str:
+    """Return the figures as a table in Markdown."""
+    (ratio,) = map(measure.spread, ratios(kept).values())
+    head = ["search", "ms a trial beyond its training", "lowest", "highest", "rounds"]
+    rows = []
+    for kind, seconds in kept["seconds"].items():
+        shown = (measure.spread(seconds).median, min(seconds), max(seconds))
+        rows.append([kind, *(f"{1e3 * s:,.0f}" for s in shown), str(len(seconds))])
+    return f"{frame.markdown(head, rows)}\n\nWatched over KerasTuner alone, median of the rounds' ratios: {ratio}."
+
+
 @click.command()
 @click.option("--trials", default=8, show_default=True, help="Of each search.")
 @click.option("--rounds", default=5, show_default=True, help="Searches of each kind, in turn.")
-@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="File for the figures.")
+@frame.json_option
 @click.option("--one", type=click.Choice(KINDS), help="Run one search of this kind, and print its seconds a trial.")
 @click.option("--seed", default=1, show_default=True, help="Of that one.")
 def main(trials: int, rounds: int, out: Path | None, one: str | None, seed: int) -> None:
@@ -75,13 +90,8 @@ def main(trials: int, rounds: int, out: Path | None, one: str | None, seed: int)
         for kind in KINDS if i % 2 == 0 else reversed(KINDS):
             command = [sys.executable, "-m", "benchmarks.trial_overhead", "--one", kind, "--trials", str(trials), "--seed", str(i + 1)]
             seconds[kind].append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]))
-    ratio = statistics.median(b / a for a, b in zip(seconds[ALONE], seconds[WATCHED], strict=True))
-    click.echo("\n".join(f"{key}: {value}" for key, value in header.items()))
-    for kind, values in seconds.items():
-        click.echo(f"{kind}: {1e3 * statistics.median(values):.0f} ms a trial beyond its training (median of {rounds} searches)")
-    click.echo(f"ratio {ratio:.2f}")
-    if out is not None:
-        out.write_text(json.dumps({"header": header, "trials": trials, "seconds": seconds, "ratio": ratio}, indent=1) + "\n")
+    kept = {"header": header, "trials": trials, "seconds": seconds}
+    frame.finish(kept, section(kept), out)
 
 
 if __name__ == "__main__":

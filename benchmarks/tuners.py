@@ -7,7 +7,6 @@ with `--real` trains others for so many seconds each. Hopeless trials end early 
 import contextlib
 import functools
 import io
-import json
 import os
 import statistics
 import tempfile
@@ -24,7 +23,7 @@ import keras
 import keras_tuner
 import numpy as np
 
-from benchmarks import hopeless_trials, machine, recorded
+from benchmarks import frame, hopeless_trials, machine, recorded
 from keras_ext import _backend
 from keras_ext._backend import keras_private
 from keras_ext.callbacks import SaturationMonitor
@@ -138,6 +137,14 @@ def table_of(courses: dict[str, list[Course]], budget: float) -> Iterator[str]:
         yield f"| {kind} | " + " | ".join(f"{m:.4f}" for m in medians) + f" | {trials:.0f} |"
 
 
+def section(kept: dict[str, Any]) -> str:
+    """Return the courses of a file as tables in Markdown."""
+    kinds = [(title, found) for title, found in kept.items() if title != "header"]
+    return "\n\n".join(
+        f"{title}, {found['budget']:.0f} s each\n\n" + "\n".join(table_of(found["courses"], found["budget"])) for title, found in kinds
+    )
+
+
 def draw(found: dict[str, tuple[dict[str, list[Course]], float]], path: Path) -> None:
     """Draw the median best score by time, a panel for each kind of search."""
     from matplotlib.figure import Figure
@@ -181,7 +188,7 @@ def searched(kinds: Sequence[str], seeds: int, one: Callable[[str, int], Course]
 @click.option("--real-seeds", default=3, show_default=True)
 @click.option("--epochs", default=15, show_default=True, help="Most of a trial, where it is trained.")
 @click.option("--kinds", default=";".join(KINDS), show_default=True)
-@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="File for the courses.")
+@frame.json_option
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="File for the picture.")
 def main(
     path: Path | None,
@@ -203,13 +210,8 @@ def main(
         found[f"replayed, {seeds} seeds"] = searched(wanted, seeds, lambda kind, seed: replayed(kind, table, seed, budget)), budget
     if real:
         found[f"trained, {real_seeds} seeds"] = searched(wanted, real_seeds, lambda kind, seed: trained(kind, seed, real, epochs)), real
-    click.echo("\n".join(f"{name}: {value}" for name, value in header.items()))
-    for title, (courses, budget) in found.items():
-        click.echo(f"\n{title}, {budget:.0f} s each\n")
-        click.echo("\n".join(table_of(courses, budget)))
-    if out is not None:
-        kept = {title: {"budget": budget, "courses": courses} for title, (courses, budget) in found.items()}
-        out.write_text(json.dumps({"header": header, **kept}) + "\n")
+    kept = {"header": header, **{title: {"budget": budget, "courses": courses} for title, (courses, budget) in found.items()}}
+    frame.finish(kept, section(kept), out, indent=None)
     if picture is not None:
         draw(found, picture)
 

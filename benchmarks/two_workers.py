@@ -3,21 +3,17 @@
 python -m benchmarks.two_workers --json two_workers.json
 """
 
-import json
 import os
-import statistics
-import tempfile
-import time
 from pathlib import Path
+from typing import Any
 
 import click
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from rich.console import Console
-
-from benchmarks import machine
-from keras_ext.search import Placement, Settings, load_digits, run
+from benchmarks import frame, machine, measure
+from benchmarks.digits_search import searched
+from keras_ext.search import Placement, Settings
 
 PLACES = {
     "in this process": Placement(),
@@ -29,18 +25,33 @@ PLACES = {
 
 def seconds_of(place: Placement, trials: int, epochs: int, seed: int) -> tuple[float, float]:
     """Return how long a search takes there, and its best score."""
-    with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        settings = Settings(trials=trials, epochs=epochs, seed=seed, test=0.0)
-        found = run(load_digits(), Path(folder) / "search", settings, placement=place, console=Console(quiet=True))
-        return time.perf_counter() - began, found.results[0].score or 0.0
+    took, found = searched(Settings(trials=trials, epochs=epochs, seed=seed, test=0.0), place)
+    return took, found.results[0].score or 0.0
+
+
+def ratios(kept: dict[str, Any]) -> dict[str, list[float]]:
+    """Return, by what is compared, the ratio of each round."""
+    here, *others = kept["seconds"]
+    pairs = {name: zip(kept["seconds"][name], kept["seconds"][here], strict=True) for name in others}
+    return {f"a search with {name}, over one process": [a / b for a, b in pair] for name, pair in pairs.items()}
+
+
+def section(kept: dict[str, Any]) -> str:
+    """Return the figures as a table in Markdown."""
+    head = ["a search", "seconds", "lowest", "highest", "rounds", "over one process"]
+    found = ["", *(str(measure.spread(values)) for values in ratios(kept).values())]
+    rows = []
+    for (name, seconds), ratio in zip(kept["seconds"].items(), found, strict=True):
+        shown = (measure.spread(seconds).median, min(seconds), max(seconds))
+        rows.append([name, *(f"{s:,.0f}" for s in shown), str(len(seconds)), ratio])
+    return f"{kept['trials']} trials of {kept['epochs']} epochs on the digits.\n\n{frame.markdown(head, rows)}"
 
 
 @click.command()
 @click.option("--trials", default=16, show_default=True, help="Of each search.")
 @click.option("--epochs", default=30, show_default=True, help="Of each trial.")
 @click.option("--rounds", default=3, show_default=True, help="Searches in each place, in turn.")
-@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="File for the figures.")
+@frame.json_option
 def main(trials: int, epochs: int, rounds: int, out: Path | None) -> None:
     """Compare the time of one search in several places."""
     header = machine.header(f"python -m benchmarks.two_workers --trials {trials} --epochs {epochs} --rounds {rounds}")
@@ -50,13 +61,8 @@ def main(trials: int, epochs: int, rounds: int, out: Path | None) -> None:
             took, score = seconds_of(PLACES[name], trials, epochs, i)
             seconds[name].append(took)
             click.echo(f"round {i + 1}, {name}: {took:.0f} s, best score {score:.4f}")
-    click.echo("\n".join(f"{key}: {value}" for key, value in header.items()))
-    here = seconds["in this process"]
-    for name, values in seconds.items():
-        ratio = statistics.median(b / a for a, b in zip(here, values, strict=True))
-        click.echo(f"{name}: {statistics.median(values):.0f} s, {ratio:.2f} of the time in one process (median of {rounds})")
-    if out is not None:
-        out.write_text(json.dumps({"header": header, "trials": trials, "epochs": epochs, "seconds": seconds}, indent=1) + "\n")
+    kept = {"header": header, "trials": trials, "epochs": epochs, "seconds": seconds}
+    frame.finish(kept, section(kept), out)
 
 
 if __name__ == "__main__":

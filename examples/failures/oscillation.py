@@ -54,7 +54,7 @@ def main() -> None:
         largest = 2 / steepest(data.x)
         figures.number(f"{key}_steepest", steepest(data.x))
         bound = figures.number(f"{key}_largest", largest)
-        figures.number(f"{key}_lowest_loss_at", curve.lowest_loss_at)
+        figures.number(f"{key}_lowest_loss_at", curve.lowest_loss_at or 0.0)
         if key == "raw":
             suggested = curve.suggested or RATE
             figures.number("suggested", suggested)
