@@ -12,7 +12,7 @@ _FAR = 0.5
 def advice_for(look: Look, layer: str, usual: str, limits: Limits) -> str:
     """Return what mends an activation of `layer` that is out of range: what its inputs, its kernel or its steps ask for, else the `usual`.
 
-    Example:
+    Examples:
         >>> advice_for(Look(0, 0, 1.0, 1.0, (), ()), "h1", "Use leaky_relu.", Limits())
         'Use leaky_relu.'
     """

@@ -19,7 +19,7 @@ class ClippingLog(keras.callbacks.Callback):
         ValueError: the model's optimizer is not, and holds no, `GradientClipping`.
         FloatingPointError: see `GradientClipping`.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         >>> model.compile(GradientClipping("sgd", threshold=0.1), "mse")

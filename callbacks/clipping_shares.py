@@ -9,7 +9,7 @@ from keras_ext.optimizers import GradientClipping
 def clipping_of(model: Any) -> GradientClipping | None:
     """Return the `GradientClipping` that `model` is compiled with, inside a `LossScaleOptimizer` or another wrapper too; None without one.
 
-    Example:
+    Examples:
         >>> import keras
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         >>> model.compile(keras.optimizers.LossScaleOptimizer(GradientClipping("sgd", threshold=2.0)), "mse")
@@ -25,7 +25,7 @@ def clipping_of(model: Any) -> GradientClipping | None:
 class ClippingShares:
     """Tells which share of the steps since it was asked last a model's `GradientClipping` changed and left out.
 
-    Example:
+    Examples:
         >>> import keras
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         >>> model.compile(GradientClipping("sgd", threshold=1e-6), "mse")

@@ -17,6 +17,7 @@ from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.findings import examine
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Look
+from keras_ext.callbacks.lossless import not_finite, without_loss
 from keras_ext.callbacks.probe import Probe, UnknownLayer, layer_names
 from keras_ext.callbacks.samples import probe_batch
 from keras_ext.callbacks.setting import aims
@@ -41,7 +42,7 @@ class Diagnosis:
         samples: how many samples were looked at.
         has_loss: False for a model that is not compiled.
 
-    Example:
+    Examples:
         >>> print(Diagnosis("digits", [], Look(0, 0, 0.7, 1.0, (), ()), 64))
         digits, 64 samples, loss 0.7: nothing found
     """
@@ -129,7 +130,7 @@ def diagnose(
             unknown, or the model cannot be built or run on this data.
         TypeError: `model` is no Keras model, or `x` holds no arrays.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> x = np.random.default_rng(0).normal(size=(64, 8))
         >>> hidden = keras.layers.Dense(8, "relu", kernel_initializer="he_normal", name="hidden")
@@ -154,48 +155,18 @@ def diagnose(
         raise bad_argument("y", "targets, as the model is compiled with a loss", None, "Give them as `fit` takes them.")
     build(model, data)
     try:
-        look = Probe(model, data, rank, layers).look(_steps(model), 0) if has_loss else _without_loss(model, data, rank, layers)
+        steps = _steps(model)
+        look = Probe(model, data, rank, layers).look(steps, 0) if has_loss else without_loss(model, data, rank, layers, steps)
     except UnknownLayer:
         raise
     except Exception as error:
-        sick = _not_finite(model, data, rank, layers) if has_loss else None
+        sick = not_finite(model, data, rank, layers, _steps(model)) if has_loss else None
         if sick is None:
             raise cannot("run", model, data, error) from error
         look = sick
     findings = examine([look], limits or Limits(), aims=aims(model, *data[1:]) if has_loss else ())
     samples = len(next(a for a in tree.flatten(data[0]) if a is not None))
     return Diagnosis(model.name, findings, look if has_loss else replace(look, loss=math.nan), samples, has_loss)
-
-
-def _without_loss(model: keras.Model, data: tuple[Any, Any, Any], rank: bool, layers: Sequence[str] | None) -> Look:
-    """Return a look whose loss is 0 and whose gradients are NaN."""
-    look = Probe(_WithoutLoss(model), (data[0], None, None), rank, layers).look(_steps(model), 0)
-    return replace(look, weights=tuple(replace(w, gradient_norm=math.nan, zero_gradients=math.nan) for w in look.weights))
-
-
-def _not_finite(model: keras.Model, data: tuple[Any, Any, Any], rank: bool, layers: Sequence[str] | None) -> Look | None:
-    """Return a look if something in it is not finite: PyTorch's cross entropies raise for a prediction of NaN."""
-    try:
-        look = _without_loss(model, data, rank, layers)
-    except Exception:
-        return None
-    return None if look.finite else replace(look, loss=math.nan)
-
-
-class _WithoutLoss:
-    """Stands for a model whose loss is 0, whatever it puts out."""
-
-    def __init__(self, model: keras.Model) -> None:
-        self._model = model
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._model(*args, **kwargs)
-
-    def compute_loss(self, **kwargs: Any) -> Any:
-        return ops.zeros(())
 
 
 def _steps(model: keras.Model) -> int:

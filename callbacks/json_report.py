@@ -31,7 +31,7 @@ def to_json(path: str | os.PathLike[str], looks: Sequence[Look], findings: Seque
     Raises:
         OSError: the path cannot be written.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "report.json"
         >>> to_json(path, [Look(0, 0, math.inf, 1.0, (), ())], [], model="digits")

@@ -44,7 +44,7 @@ class LearningRateFinder:
         ValueError: a number is outside its range; in `find`: the model is not compiled, or cannot be trained on the data.
         TypeError: `x` can be read once only; in `find`: `model` is no Keras model, or its optimizer has no `learning_rate` in its config.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> x = rng.normal(size=(512, 8)).astype("float32")
         >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1, kernel_initializer="zeros")])

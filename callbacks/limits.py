@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from keras_ext._checks import in_range, whole
+from keras_ext._checks import in_range, keep, whole
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,10 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("saturated", "dead", "severe", "begun", "learned"):
-            in_range(name, getattr(self, name), 0.0, 1.0, closed="right")
+            keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="right")})
         for name in ("vanishing_ratio", "vanishing_norm", "constant", "falling", "catching_up", "alike", "oscillating", "stalled"):
-            in_range(name, getattr(self, name), 0.0, 1.0, closed="neither")
-        in_range("initial_scale", self.initial_scale, 1.0)
-        whole("window", self.window, 4)
-        whole("slow", self.slow)
+            keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="neither")})
+        keep(self, initial_scale=in_range("initial_scale", self.initial_scale, 1.0))
+        keep(self, window=whole("window", self.window, 4), slow=whole("slow", self.slow))
         for name in ("exploding_gradient", "exploding_activation", "exploding_weight", "unscaled_input", "unscaled_target", "initial_bias"):
-            in_range(name, getattr(self, name), 0.0, closed="neither")
+            keep(self, **{name: in_range(name, getattr(self, name), 0.0, closed="neither")})

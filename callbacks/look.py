@@ -90,9 +90,9 @@ class Look:
     """A model at one moment of its training, seen on the probe batch.
 
     `step` counts the batches of this fit, `epoch` its epochs; both are 0 before the first step. `spread` is 0 where the model predicts the
-    same whatever its input. `input_rms` is the root mean square of what the first layer with a kernel is given, 0 if that is no array of
-    numbers. `clipped` and `skipped` are the shares of steps since the last look that a `GradientClipping` changed and left
-    out; NaN without one.
+    same whatever its input, and NaN where it saw one sample alone. `input_rms` is the root mean square of what the first layer with a
+    kernel is given, 0 if that is no array of numbers. `clipped` and `skipped` are the shares of steps since the last look that a
+    `GradientClipping` changed and left out; NaN without one.
     """
 
     step: int

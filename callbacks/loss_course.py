@@ -19,7 +19,7 @@ def learning(looks: Sequence[Look], limits: Limits, patience: int = 2, baseline:
         return False
     before, lately = losses[:-patience] or losses[:1], losses[-patience:]
     least = limits.catching_up if min(lately) > baseline else limits.falling
-    if min(lately) < (1 - least) * min(before) and looks[-1].spread > limits.constant:
+    if min(lately) < (1 - least) * min(before) and not looks[-1].spread <= limits.constant:
         return True
     return has_learned(looks, limits, baseline)
 
@@ -41,7 +41,8 @@ def has_begun(looks: Sequence[Look], limits: Limits, baseline: float = math.nan)
 
 
 def _is_below(share: float, looks: Sequence[Look], limits: Limits, baseline: float) -> bool:
-    return looks[-1].spread > limits.constant and looks[-1].loss <= share * _reference(looks, baseline)
+    # Of one sample the spread is NaN, and no reason to doubt.
+    return not looks[-1].spread <= limits.constant and looks[-1].loss <= share * _reference(looks, baseline)
 
 
 def course_states(looks: Sequence[Look], limits: Limits, baseline: float = math.nan) -> Iterator[State]:

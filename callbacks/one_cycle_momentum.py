@@ -31,7 +31,7 @@ class OneCycleMomentum(keras.callbacks.Callback):
         ValueError: a number is outside its range, the optimizer has no `OneCycle`, or was made without momentum.
         TypeError: the optimizer is another; Keras's own write the momentum into the compiled step as a constant.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from keras_ext.optimizers import SGD
         >>> from keras_ext.schedules import OneCycle

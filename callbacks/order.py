@@ -24,7 +24,7 @@ def missing_the_keys(before: Sequence[Any], per_layer: bool) -> list[str]:
         before: callbacks, in the order in which `fit` calls them.
         per_layer: whether the keys of single layers are logged.
 
-    Example:
+    Examples:
         >>> stop = keras.callbacks.EarlyStopping(monitor="saturation", mode="min")
         >>> missing_the_keys([keras.callbacks.TerminateOnNaN(), stop, keras.callbacks.EarlyStopping()], per_layer=False)
         ["EarlyStopping(monitor='saturation')"]

@@ -24,7 +24,7 @@ class RateCurve:
         losses: of each step's batch, before the step; all but the last are finite.
         planned_steps: of the test; it ends earlier where the loss explodes.
 
-    Example:
+    Examples:
         >>> rates = np.geomspace(1e-5, 1, 100)
         >>> curve = RateCurve(tuple(rates), tuple(1 / (1 + rates / 0.01)), planned_steps=100)
         >>> round(float(curve.suggested), 3)
@@ -40,6 +40,8 @@ class RateCurve:
         """The losses, each averaged with its neighbours on both sides, which moves no fall to higher rates as a running mean does."""
         losses = np.asarray(self.losses, "float64")
         losses = losses[np.isfinite(losses)]
+        if not len(losses):  # not even the first was finite
+            return losses
         reach = max(1, round(_WIDTH * self.planned_steps))
         offsets = np.arange(-reach, reach + 1)
         kernel = 1 - np.abs(offsets) / (reach + 1)
@@ -62,9 +64,13 @@ class RateCurve:
         return self.rates[int(np.argmin(slopes[: lowest + 1]))]
 
     @property
-    def lowest_loss_at(self) -> float:
-        """The rate at which the smoothed loss is lowest: training with it or more is unstable, sooner or later."""
-        return self.rates[int(np.argmin(self.smoothed))]
+    def lowest_loss_at(self) -> float | None:
+        """The rate at which the smoothed loss is lowest: training with it or more is unstable, sooner or later.
+
+        None where no loss was finite.
+        """
+        smoothed = self.smoothed
+        return self.rates[int(np.argmin(smoothed))] if len(smoothed) else None
 
     def _noise(self) -> float:
         """Return the standard deviation that the smoothing leaves of the noise between neighbours."""

@@ -1,5 +1,7 @@
 """When the monitor looks."""
 
+import numbers
+
 from keras_ext._checks import bad_argument
 
 # An illness of the first steps shows long before the first epoch ends, and each look costs as much as a step.
@@ -15,16 +17,17 @@ class Rhythm:
     Args:
         every: `"epoch"`, or a number of steps.
 
-    Example:
+    Examples:
         >>> rhythm = Rhythm("epoch")
         >>> [step for step in range(200) if rhythm.is_due(step)]
         [1, 10, 100]
     """
 
     def __init__(self, every: str | int) -> None:
-        if every != "epoch" and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
+        is_number = isinstance(every, numbers.Integral) and not isinstance(every, bool) and int(every) >= 1
+        if not is_number and not (isinstance(every, str) and every == "epoch"):
             raise bad_argument("every", '"epoch" or a whole number of steps of at least 1', every)
-        self.every = every
+        self.every = every if isinstance(every, str) else int(every)
         self._last = 0
 
     def begin(self, step: int) -> None:

@@ -14,7 +14,7 @@ def new_run(log_dir: Path) -> tuple[int, Path]:
     Raises:
         OSError: the folder cannot be written.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> log_dir = Path(tempfile.mkdtemp())
         >>> [(number, path.name) for number, path in (new_run(log_dir), new_run(log_dir))]

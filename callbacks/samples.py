@@ -51,7 +51,7 @@ def probe_batch(x: Any, y: Any = None, sample_weight: Any = None, *, size: int, 
     Warns:
         UserWarning: all targets are of one class, as integers or one-hot. Targets that are floats and not one-hot are not judged.
 
-    Example:
+    Examples:
         >>> x, y, sample_weight = probe_batch(np.arange(1000.0)[:, None], np.arange(1000) % 2, size=64, seed=0)
         >>> x.shape, y.shape, sample_weight
         ((64, 1), (64,), None)

@@ -1,5 +1,6 @@
 """The callback: when to look, and what to do with what was found. No arithmetic."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,13 +10,14 @@ from typing import Any
 import keras
 
 from keras_ext._backend import keras_private
-from keras_ext._checks import bad_argument, flag, one_of, whole
+from keras_ext._checks import BadInput, a_path, bad_argument, flag, one_of, whole
 from keras_ext._figures import saved
 from keras_ext.callbacks.clipping_shares import ClippingShares
 from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.findings import by_layer, examine, worst
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Look
+from keras_ext.callbacks.lossless import not_finite
 from keras_ext.callbacks.order import missing_the_keys
 from keras_ext.callbacks.probe import Probe, UnknownLayer, layer_names
 from keras_ext.callbacks.rhythm import Rhythm
@@ -23,7 +25,7 @@ from keras_ext.callbacks.run_folder import RUN_FILE, new_run
 from keras_ext.callbacks.sample_cost import affordable
 from keras_ext.callbacks.samples import probe_batch
 from keras_ext.callbacks.setting import Aim, aims
-from keras_ext.callbacks.wording import one_line
+from keras_ext.callbacks.wording import one_line, reason
 
 
 class SaturationMonitor(keras.callbacks.Callback):
@@ -74,7 +76,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         ValueError: the arrays differ in length, `probe_size` is under 1, or `on_critical` is unknown.
         TypeError: `x` holds no arrays.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> x, y = rng.normal(size=(64, 8)), rng.integers(0, 2, 64)
@@ -119,8 +121,8 @@ class SaturationMonitor(keras.callbacks.Callback):
         self.seed = whole("seed", seed, 0)
         self.rank = flag("rank", rank)
         self.per_layer = flag("per_layer", per_layer)
-        self.report = report if report is None else Path(report)
-        self.log_dir = log_dir if log_dir is None else Path(log_dir)
+        self.report = report if report is None else a_path("report", report)
+        self.log_dir = log_dir if log_dir is None else a_path("log_dir", log_dir)
         self.on_finding = on_finding
         self.findings: list[Finding] = []
         self.looks: list[Look] = []
@@ -144,8 +146,12 @@ class SaturationMonitor(keras.callbacks.Callback):
         if self.log_dir is not None:
             from keras_ext.callbacks.scalars import Scalars
 
-            self._run, self._folder = new_run(self.log_dir)
-            self._scalars = Scalars(self._folder)
+            try:
+                self._run, self._folder = new_run(self.log_dir)
+                self._scalars = Scalars(self._folder)
+            except OSError as error:  # told now, not after hours of training
+                mend = "Give another folder, or make room."
+                raise BadInput(f"`log_dir` {self.log_dir} cannot be written ({reason(error)}). {mend}") from None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Look at the first weights, if they exist yet. Only now is it known whether the fit goes on from an earlier one."""
@@ -258,7 +264,7 @@ class SaturationMonitor(keras.callbacks.Callback):
             if self._probe is None:
                 self._probe = Probe(model, affordable(model, self._data), rank=self.rank, layers=self.layers)
                 self._aims = aims(model, *self._data[1:])
-            look = self._probe.look(self._step, epoch, is_regular)
+            look = self._looked(model, epoch, is_regular)
             clipped, skipped = self._shares.since_last(model)
             self.looks.append(replace(look, clipped=clipped, skipped=skipped))
         except UnknownLayer:
@@ -267,8 +273,7 @@ class SaturationMonitor(keras.callbacks.Callback):
             self._blind = True
             warnings.warn(f"SaturationMonitor cannot look at this model; training goes on without it. {one_line(error)}", stacklevel=2)
             return
-        if self._scalars is not None:
-            self._scalars.write(self.looks[-1])
+        self._write_scalars()
         new = examine(self.looks, self.limits, self.findings, self.patience, self._aims)
         self.findings.extend(new)
         for finding in new:
@@ -277,6 +282,30 @@ class SaturationMonitor(keras.callbacks.Callback):
         critical = [f for f in new if f.severity == "critical"]
         if critical:
             self._act(model, critical)
+
+    def _looked(self, model: Any, epoch: int, is_regular: bool) -> Look:
+        assert self._probe is not None
+        try:
+            return self._probe.look(self._step, epoch, is_regular)
+        except Exception:
+            sick = not_finite(model, affordable(model, self._data), self.rank, self.layers, self._step, epoch)
+            if sick is None:
+                raise
+            return replace(sick, is_regular=is_regular)
+
+    def _write_scalars(self) -> None:
+        if self._scalars is None:
+            return
+        try:
+            self._scalars.write(self.looks[-1])
+        except OSError as error:  # what is trained must not be lost
+            warnings.warn(
+                f"SaturationMonitor: {self._folder} cannot be written ({reason(error)}). Training goes on without its scalars. Make room.",
+                stacklevel=2,
+            )
+            with contextlib.suppress(OSError):
+                self._close_scalars()
+            self._scalars = None
 
     def _act(self, model: Any, critical: list[Finding]) -> None:
         more = f" And {len(critical) - 1} more in `monitor.findings`." if len(critical) > 1 else ""

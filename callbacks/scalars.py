@@ -32,7 +32,7 @@ class Scalars:
         ImportError: the package tensorboard is missing.
         OSError: the folder cannot be written.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> with Scalars(tempfile.mkdtemp()) as scalars:
         ...     scalars.write(Look(0, 0, 2.3, 1.0, (), ()))

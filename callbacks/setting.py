@@ -39,7 +39,7 @@ def aims(model: Any, y: Any, sample_weight: Any = None) -> tuple[Aim | None, ...
         y: targets, as arrays.
         sample_weight: if there are weights, no baseline is known.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
         >>> model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
         >>> (aim,) = aims(model, np.array([[0.0], [1.0]]))

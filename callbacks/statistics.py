@@ -70,7 +70,7 @@ def activation_statistics(values: Sequence[Any], kind: str, channel_axis: int = 
     elif kind in SATURATING:
         flat = ops.cast(slope_share(y, kind) < SLOPE_SHARE, "float32")
         saturated, saturated_units = _mean(flat), ops.mean(ops.min(flat, axis=others), axis=1)
-    elif kind in RECTIFYING:
+    elif kind in RECTIFYING and math.prod(y.shape[i] for i in others) > 1:  # one value tells nothing
         dead = ops.mean(ops.min(zero, axis=others), axis=1)
     if rank:
         ranks = ops.stack([effective_rank(v, channel_axis - 1) for v in values])
@@ -178,11 +178,11 @@ def output_statistics(predictions: Any) -> Any:
 
     Returns:
         low and high: the smallest and the largest. sum_off: how far sums over the units are from 1 at most. spread: the standard deviation
-        over the samples, over the root mean square.
+        over the samples, over the root mean square; NaN of one sample.
     """
     p = ops.cast(predictions, "float32")
     p = p if len(p.shape) > 1 else p[:, None]
-    spread = ops.sqrt(ops.mean(ops.var(p, axis=0))) / (rms(p) + 1e-30)
+    spread = ops.sqrt(ops.mean(ops.var(p, axis=0))) / (rms(p) + 1e-30) if p.shape[0] != 1 else ops.full((), math.nan, "float32")
     return ops.stack([ops.min(p), ops.max(p), ops.max(ops.abs(ops.sum(p, axis=-1) - 1.0)), spread])
 
 

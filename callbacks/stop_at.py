@@ -32,7 +32,7 @@ class StopAt(keras.callbacks.Callback):
     Raises:
         ValueError: an argument is outside its rule; in training, `monitor` is not in the logs.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="zeros")])
         >>> model.compile(keras.optimizers.SGD(0.25), "mse")
         >>> stop = StopAt("loss", below=0.1)

@@ -102,6 +102,15 @@ def one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text if len(text) <= 300 else f'{text[:150]} ... {text[-140:]}'}"
 
 
+def reason(error: OSError) -> str:
+    """Return why a file could not be written, in the system's words; HDF5 has none of these.
+
+    >>> reason(OSError(28, "No space left on device"))
+    'No space left on device'
+    """
+    return error.strerror or one_line(error)
+
+
 def short_names(names: Sequence[str]) -> list[str]:
     """Return the names, long ones without their middle as long as they still differ.
 

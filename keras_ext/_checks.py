@@ -1,6 +1,7 @@
 """One wording for every bad argument: the argument, the rule, the value received.
 
-Each check returns the value it was given, so that a constructor reads as a list of assignments:
+Each check returns the value it was given, NumPy's numbers as Python's own, so that a constructor reads as a list of assignments and its
+config is JSON:
 
 >>> momentum = in_range("momentum", 0.9, 0.0, 1.0)
 >>> in_range("rate", 1.5, 0.0, 1.0, closed="left")
@@ -11,21 +12,57 @@ ValueError: `rate` must be a number in [0, 1), got 1.5.
 
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+# Keras counts steps in 32 bits on JAX and PyTorch; half of that leaves room for twice as many.
+MOST_STEPS = 2**30
 
 
 def bad_argument(name: str, rule: str, value: Any, mend: str = "", error: type[Exception] = ValueError) -> Exception:
     """Build the error that says that argument `name` breaks `rule`; the caller raises it."""
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except Exception:  # a number of more digits than Python writes
+        shown = f"a value of type {type(value).__name__}"
     if len(shown) > 80:
         shown = shown[:77] + "..."
     return error(f"`{name}` must be {rule}, got {shown}.{' ' + mend if mend else ''}")
 
 
 def is_number(value: Any) -> bool:
-    """True for a real number that is neither a bool nor NaN."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
+    """True for a real number that a float can hold, and that is neither a bool nor NaN."""
+    try:
+        return isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
+    except OverflowError:
+        return False
+
+
+def plain(value: Any) -> int | float:
+    """Return a number that `is_number` let through as Python's own; a whole one that JAX's 32 bits cannot hold as a float.
+
+    >>> plain(np.float32(0.5)), plain(np.int64(2)), plain(2**31)
+    (0.5, 2, 2147483648.0)
+    """
+    return int(value) if isinstance(value, numbers.Integral) and abs(int(value)) < 2**31 else float(value)
+
+
+def items(value: Any) -> tuple[Any, ...] | None:
+    """Return the items of a list, or of what is like one; None for text, a mapping and what has no items.
+
+    >>> items([1, 2]), items("ab"), items(np.array(1.5))
+    ((1, 2), None, None)
+    """
+    if isinstance(value, (str, bytes, Mapping)):
+        return None
+    try:
+        return tuple(value)
+    except TypeError:
+        return None
 
 
 def in_range(name: str, value: Any, low: float, high: float = math.inf, *, closed: str = "both", mend: str = "") -> Any:
@@ -50,22 +87,31 @@ def in_range(name: str, value: Any, low: float, high: float = math.inf, *, close
         else:
             rule = f"a number in {left}{low:g}, {high:g}{right}"
         raise bad_argument(name, rule, value, mend)
+    return plain(value)
+
+
+def in_float32(name: str, value: float) -> float:
+    """Return a number if float32, as which weights and rates are kept, can hold it."""
+    if abs(value) > float(np.finfo("float32").max):
+        raise bad_argument(name, "a number that float32 can hold", value)
     return value
 
 
-def whole(name: str, value: Any, low: int = 1, *, mend: str = "") -> Any:
-    """Return `value` if it is a whole number of at least `low`."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < low:
+def whole(name: str, value: Any, low: int = 1, high: int | None = None, *, mend: str = "") -> Any:
+    """Return `value` if it is a whole number of at least `low`, and of at most `high`."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < low:
         raise bad_argument(name, f"a whole number of at least {low}", value, mend)
-    return value
+    if high is not None and int(value) > high:
+        raise bad_argument(name, f"a whole number of at most {high}", value, mend)
+    return int(value)
 
 
 def wholes(name: str, values: Any) -> tuple[int, ...]:
     """Return a sequence of one positive whole number or several as a tuple."""
-    is_sequence = isinstance(values, list | tuple) and len(values) > 0
-    if not is_sequence or any(not isinstance(v, numbers.Integral) or isinstance(v, bool) or v < 1 for v in values):
+    found = items(values)
+    if not found or any(not isinstance(v, numbers.Integral) or isinstance(v, bool) or v < 1 for v in found):
         raise bad_argument(name, "a sequence of positive whole numbers", values)
-    return tuple(values)
+    return tuple(int(v) for v in found)
 
 
 def one_of(name: str, value: Any, allowed: Iterable[Any], *, mend: str = "") -> Any:
@@ -78,9 +124,22 @@ def one_of(name: str, value: Any, allowed: Iterable[Any], *, mend: str = "") -> 
 
 def flag(name: str, value: Any) -> bool:
     """Return `value` if it is True or False."""
-    if not isinstance(value, bool):
+    if not isinstance(value, (bool, np.bool_)):
         raise bad_argument(name, "True or False", value)
-    return value
+    return bool(value)
+
+
+def keep(record: Any, **checked: Any) -> None:
+    """Set fields of a frozen `record` to what their checks returned."""
+    for name, value in checked.items():
+        object.__setattr__(record, name, value)
+
+
+def a_path(name: str, value: Any) -> Path:
+    """Return `value` as a path if it can be one."""
+    if not isinstance(value, str | PathLike) or not str(value).strip() or "\0" in str(value):
+        raise bad_argument(name, "the path of a file or folder", value)
+    return Path(value)
 
 
 class BadInput(ValueError):

@@ -33,7 +33,7 @@ def upgrade(model: Any, custom_objects: Mapping[str, Any] | None = None, *, opti
         ValueError: `model`, or a model or layer inside it, makes such layers in code of its own, which a clone repeats. Put the layers of
             `keras_ext.layers` into that code instead; their weights are those of Keras's.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(name="norm"), keras.layers.Dense(1)])
         >>> type(upgrade(model).get_layer("norm")).__module__
         'keras_ext.layers.batch_normalization'
@@ -54,7 +54,7 @@ def downgrade(model: Any, custom_objects: Mapping[str, Any] | None = None, *, op
     Raises:
         ValueError: as `upgrade`; or a layer does at inference what Keras's cannot: several channel axes, `monte_carlo`.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((4,)), layers.BatchNormalization(name="norm"), keras.layers.Dense(1)])
         >>> type(downgrade(model).get_layer("norm")) is keras.layers.BatchNormalization
         True

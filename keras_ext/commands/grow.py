@@ -20,7 +20,7 @@ from keras_ext.search.choices import ACTIVATIONS
 from keras_ext.search.grow import EARLIER, NEW, Stage
 from keras_ext.search.grow import grow as grown_by
 from keras_ext.search.preparation import Preparation
-from keras_ext.search.writable import check_writable
+from keras_ext.search.writable import check_writable, told_where_it_cannot_be_written
 
 
 @click.command()
@@ -118,7 +118,8 @@ def grow(
         )  # fmt: skip
     console.print(found.table())
     model = prepared.finished(found.model)
-    save_model(model, path)
+    with told_where_it_cannot_be_written(path, "Make room, and run it again."):
+        save_model(model, path)
     best = found.best
     console.print(f"best: {_hidden(best.layers)}, {space.objective.name} {best.score:.4f}, saved as {path}", soft_wrap=True)
     if split.y_test is not None:

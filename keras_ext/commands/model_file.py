@@ -2,6 +2,8 @@
 
 import math
 import warnings
+import zipfile
+import zlib
 from pathlib import Path
 
 import keras
@@ -34,6 +36,10 @@ def load(path: str | Path) -> keras.Model:
             warnings.simplefilter("ignore")  # Keras warns of optimizer state, which is not needed
             model = keras.models.load_model(path)
     except Exception as error:
+        if _is_damaged(path):
+            raise BadInput(
+                f"{path}: cannot be loaded (it is cut off or overwritten). Save the model again, or take a copy of the file."
+            ) from None
         raise BadInput(
             f"{path}: cannot be loaded ({one_line(error)}). For a model with classes or functions of your own, call "
             "keras_ext.callbacks.diagnose(model, x, y) where they are defined."
@@ -45,6 +51,15 @@ def load(path: str | Path) -> keras.Model:
             "keras_ext.callbacks.diagnose(model, x, y)."
         )
     return model
+
+
+def _is_damaged(path: Path) -> bool:
+    """Return whether a `.keras` file lacks what a whole one has: its end, or the checksums of its parts."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is not None
+    except (zipfile.BadZipFile, EOFError, OSError, zlib.error):
+        return True
 
 
 def features_of(model: keras.Model) -> TableFeatures | None:

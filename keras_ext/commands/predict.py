@@ -47,6 +47,8 @@ def predict(model_path: str, data_path: str, target: str | None, probabilities: 
     _backend.prepare_devices()
     model = model_file.load(model_path)
     paths, x = _inputs(Path(data_path), model, target)
+    if not len(x):
+        raise BadInput(f"{data_path}: holds no samples. Give at least one.")
     predicted = np.asarray(model.predict(x, batch_size=256, verbose=0), "float64")
     bad = np.flatnonzero(~np.isfinite(predicted.reshape(len(predicted), -1)).all(axis=1))
     if len(bad):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_ext._checks import bad_argument
 
@@ -19,8 +20,22 @@ def checked_seed(seed: Any) -> Any:
         return random.randint(1, 10**9)
     if isinstance(seed, dict):
         return keras.saving.deserialize_keras_object(seed)
-    if isinstance(seed, bool) or not isinstance(seed, int | keras.random.SeedGenerator):
+    if not isinstance(seed, int | np.integer | keras.random.SeedGenerator):
         raise bad_argument("seed", "an int, a keras.random.SeedGenerator or None", seed)
+    return plain_seed(seed)
+
+
+def plain_seed(seed: Any) -> Any:
+    """Return `seed`, one of NumPy's as Python's own, which Keras takes and JSON keeps, if the backend can draw with it."""
+    if isinstance(seed, (bool, np.bool_)):
+        raise bad_argument("seed", "an int, a keras.random.SeedGenerator or None", seed)
+    seed = int(seed) if isinstance(seed, np.integer) else seed
+    if isinstance(seed, int) and not 0 <= seed < 2**31:
+        try:
+            keras.random.uniform((), seed=seed)
+        except (ValueError, TypeError, OverflowError, RuntimeError):
+            mend = "Every backend draws with those from 0 to 2,147,483,647."
+            raise bad_argument("seed", "a whole number that the backend can draw with", seed, mend) from None
     return seed
 
 

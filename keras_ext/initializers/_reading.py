@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from keras_ext._checks import bad_argument, one_of, whole
+from keras_ext._checks import bad_argument, items, one_of, whole
 
 KINDS = ("dense", "conv", "depthwise", "conv_transpose", "embedding", "recurrent", "einsum")
 _GROUPED = (None, "conv", "recurrent")
@@ -69,18 +69,17 @@ class Reading:
     output_axes: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        one_of("kind", self.kind, (None, *KINDS))
+        checked_groups(self.groups)
+        checked_strides(self.strides)
         if (self.kind, self.groups, self.strides) == (None, 1, 1):
             return
-        one_of("kind", self.kind, (None, *KINDS))
-        whole("groups", self.groups, mend="It counts a convolution's groups, or the gates of a recurrent kernel.")
         # Orthogonal calls them `blocks`.
         if self.groups > 1 and (self.input_axes is not None or self.output_axes is not None):
             mend = "Leave the axis that counts them out of both."
             raise bad_argument("groups or blocks", "1 with `input_axes` and `output_axes`", self.groups, mend)
         if self.groups > 1 and self.kind not in _GROUPED:
             raise bad_argument("groups", f"1 unless `kind` is one of {', '.join(map(repr, _GROUPED))}", self.groups)
-        for stride in self.strides if isinstance(self.strides, tuple) else (self.strides,):
-            whole("strides", stride)
         if self.strides != 1 and self.kind not in _STRIDED:
             raise bad_argument("strides", f"1 unless `kind` is one of {', '.join(map(repr, _STRIDED))}", self.strides)
         if self.kind not in (None, "einsum") and (self.input_axes is not None or self.output_axes is not None):
@@ -140,9 +139,21 @@ def as_axes(name: str, axes: Any) -> tuple[int, ...] | None:
     """Return axes as a tuple; None stays None."""
     if axes is None:
         return None
-    if isinstance(axes, (str, dict)) or not isinstance(axes, Sequence) or any(not _is_whole(a) for a in axes):
+    found = items(axes)
+    if found is None or any(not _is_whole(a) for a in found):
         raise bad_argument(name, "a list of axes, or None", axes)
-    return tuple(int(a) for a in axes)
+    return tuple(int(a) for a in found)
+
+
+def checked_groups(groups: Any) -> int:
+    """Return a number of groups or gates."""
+    return whole("groups", groups, mend="It counts a convolution's groups, or the gates of a recurrent kernel.")
+
+
+def checked_strides(strides: Any) -> int | tuple[int, ...]:
+    """Return one stride, or one for each axis of a window as a tuple."""
+    several = items(strides)
+    return whole("strides", strides) if several is None else tuple(whole("strides", stride) for stride in several)
 
 
 def _is_whole(value: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ext._checks import bad_argument, is_number, one_of
+from keras_ext._checks import bad_argument, is_number, one_of, plain
 
 # keras.activations.leaky_relu's default.
 _NEGATIVE_SLOPE = 0.2
@@ -59,7 +59,7 @@ def calculate_gain(activation: str, negative_slope: float | None = None) -> floa
     Raises:
         ValueError: another name, or a slope for another activation.
 
-    Example:
+    Examples:
         >>> round(calculate_gain("relu"), 4), round(calculate_gain("leaky_relu", 0.3), 4)
         (1.4142, 1.3546)
 
@@ -90,7 +90,7 @@ def checked_gain(gain: Any, *, positive: bool = True) -> Any:
     else:
         fits = is_number(gain) and math.isfinite(gain) and (gain > 0 or not positive)
     if fits:
-        return gain
+        return gain if isinstance(gain, str) else plain(gain)
     number = "a finite number above 0" if positive else "a finite number"
     raise bad_argument("gain", f"{number}, or one of {', '.join(map(repr, _ACTIVATIONS))}", gain)
 

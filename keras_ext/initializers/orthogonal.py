@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from keras_ext._checks import flag, whole
-from keras_ext.initializers._draws import Draws, checked_seed
-from keras_ext.initializers._reading import Axes, Reading, as_axes
+from keras_ext.initializers._draws import Draws, checked_seed, plain_seed
+from keras_ext.initializers._reading import Axes, Reading, as_axes, checked_strides
 from keras_ext.initializers.gains import as_number, checked_gain
 
 
@@ -42,7 +42,7 @@ class Orthogonal(keras.initializers.Initializer, Draws):
     Raises:
         ValueError: an argument is outside its range, the shape has fewer than two axes, or does not fit the arguments.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> q = ops.convert_to_numpy(Orthogonal(seed=1, blocks=4)((8, 32)))
         >>> forget = q[:, 8:16]
@@ -67,16 +67,16 @@ class Orthogonal(keras.initializers.Initializer, Draws):
         kind: str | None = None,
         strides: int | Sequence[int] = 1,
     ) -> None:
-        self._given_seed = seed
+        self._given_seed = plain_seed(seed)
         self.gain = checked_gain(gain, positive=False)
         self.seed = checked_seed(seed)
         self.blocks = whole("blocks", blocks)
         self.delta = flag("delta", delta)
-        self.input_axes = input_axes
-        self.output_axes = output_axes
+        self.input_axes = as_axes("input_axes", input_axes)
+        self.output_axes = as_axes("output_axes", output_axes)
         self.kind = kind
-        self.strides = tuple(strides) if isinstance(strides, Sequence) else strides
-        self._reading = Reading(kind, blocks, self.strides, as_axes("input_axes", input_axes), as_axes("output_axes", output_axes))
+        self.strides = checked_strides(strides)
+        self._reading = Reading(kind, self.blocks, self.strides, self.input_axes, self.output_axes)
 
     def _axes(self, shape: Sequence[int]) -> Axes:
         if len(shape) < 2:
@@ -103,7 +103,7 @@ class Orthogonal(keras.initializers.Initializer, Draws):
         axes = self._axes(shape)
         rows, columns, factor = self._sizes(axes)
         window = axes.size(axes.window) if self.delta else 1
-        return factor**2 / max(rows, columns, 1) / window
+        return factor * factor / max(rows, columns, 1) / window
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         """Return a tensor of this shape and dtype (default: `keras.config.floatx()`)."""

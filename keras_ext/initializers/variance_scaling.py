@@ -11,8 +11,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext.initializers._draws import Draws
-from keras_ext.initializers._reading import Reading, as_axes
+from keras_ext._checks import bad_argument, is_number, plain
+from keras_ext.initializers._draws import Draws, plain_seed
+from keras_ext.initializers._reading import Reading, as_axes, checked_groups, checked_strides
 from keras_ext.initializers.gains import as_number, checked_gain
 
 # Standard deviation of a standard normal cut off at 2: sqrt(1 - 4 phi(2) / (2 Phi(2) - 1)).
@@ -56,7 +57,7 @@ class VarianceScaling(keras.initializers.VarianceScaling, Draws):
     Raises:
         ValueError: an argument is outside its range, or the shape does not fit `kind`.
 
-    Example:
+    Examples:
         >>> w = ops.convert_to_numpy(VarianceScaling(scale=2.0, seed=1)((400, 300)))
         >>> bool(abs(w.std() - (2 / 400) ** 0.5) < 5e-4)
         True
@@ -80,18 +81,27 @@ class VarianceScaling(keras.initializers.VarianceScaling, Draws):
         groups: int = 1,
         strides: int | Sequence[int] = 1,
     ) -> None:
-        super().__init__(scale, mode, distribution, seed, input_axes, output_axes)
+        # What Keras's class would stumble over; the rest it refuses in its own words.
+        if not is_number(scale) or math.isinf(scale):
+            raise bad_argument("scale", "a finite number above 0", scale)
+        for name, value in (("mode", mode), ("distribution", distribution)):
+            if not isinstance(value, str):
+                raise bad_argument(name, "a word", value)
+        axes = as_axes("input_axes", input_axes), as_axes("output_axes", output_axes)
+        super().__init__(plain(scale), mode, distribution, plain_seed(seed), *axes)
         self.gain = checked_gain(gain)
         self.kind = kind
-        self.groups = groups
-        self.strides = tuple(strides) if isinstance(strides, Sequence) else strides
-        self._reading = Reading(kind, groups, self.strides, as_axes("input_axes", input_axes), as_axes("output_axes", output_axes))
+        self.groups = checked_groups(groups)
+        self.strides = checked_strides(strides)
+        self._reading = Reading(kind, self.groups, self.strides, *axes)
 
     def variance(self, shape: Sequence[int]) -> float:
         """Return the variance of the weights of this shape."""
         axes = self._reading.of(shape)
         n = (axes.fan_in + axes.fan_out) / 2 if self.mode == "fan_avg" else getattr(axes, self.mode)
-        return self.scale * as_number(self.gain) ** 2 / (n or 1.0)
+        gain = as_number(self.gain)
+        # Not ** 2, which raises where the product is infinite.
+        return self.scale * gain * gain / (n or 1.0)
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         """Return a tensor of this shape and dtype (default: `keras.config.floatx()`)."""
@@ -145,7 +155,7 @@ class _NamedScaling(VarianceScaling):
             groups=groups,
             strides=strides,
         )
-        self._given_gain = gain
+        self._given_gain = None if gain is None else self.gain
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -72,7 +72,7 @@ def initialize(model: Any, initializer: Any, seed: int | None = None, data: Any 
         ValueError: the model is not built, `initializer` is none, or was told how to read shapes, or has a seed although `seed` is given;
             `data` is missing for `"lsuv"` or given for others. The model is then as it was.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((8, 8, 64)), keras.layers.DepthwiseConv2D(3), keras.layers.ReLU()])
         >>> report = initialize(model, "auto", seed=1)
         >>> report.weights[0].kind, report.weights[0].fan_in, round(report.weights[0].std_wanted, 3)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ext._checks import bad_argument, is_number
+from keras_ext._checks import bad_argument, is_number, items
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +43,10 @@ def described(column: Number | Category) -> dict[str, Any]:
 
 
 def checked_columns(columns: Any) -> tuple[Number | Category, ...]:
-    if isinstance(columns, (str, Mapping)) or not isinstance(columns, Iterable):
+    given = items(columns)
+    if given is None:
         raise bad_argument("columns", "a list of descriptions, or None", columns, "Take `columns` from a layer's config.")
-    checked = tuple(_checked_column(f"columns[{i}]", column) for i, column in enumerate(columns))
+    checked = tuple(_checked_column(f"columns[{i}]", column) for i, column in enumerate(given))
     if not checked:
         raise bad_argument("columns", "a list with at least one description, or None", columns, "Leave it out and call `adapt`.")
     names = [column.name for column in checked]
@@ -74,9 +75,9 @@ def _checked_column(where: str, column: Any) -> Number | Category:
 
 
 def _checked_vocabulary(where: str, vocabulary: Any) -> tuple[str, ...]:
-    if isinstance(vocabulary, (str, Mapping)) or not isinstance(vocabulary, Iterable):
+    words = items(vocabulary)
+    if words is None:
         raise bad_argument(where, "a list of text", vocabulary, "List the column's distinct values.")
-    words = tuple(vocabulary)
     if not words or not all(isinstance(word, str) for word in words):
         raise bad_argument(where, "a list of text, and not empty", vocabulary, "List the column's distinct values as text.")
     if len(set(words)) < len(words):

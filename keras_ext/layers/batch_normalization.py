@@ -2,14 +2,16 @@
 
 import math
 import numbers
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from keras_ext import _backend
-from keras_ext._checks import bad_argument, flag, in_range, whole
+from keras_ext._checks import bad_argument, flag, in_range, is_number, plain, whole
 from keras_ext.layers import _moving_average, _normalizing
+from keras_ext.layers._arguments import base_arguments, keras_object
 
 
 class _Moments(NamedTuple):
@@ -99,7 +101,7 @@ class BatchNormalization(keras.layers.Layer):
         training: use and record the batch's statistics.
         mask: shape of the inputs without their last axis, or broadcastable to it; False leaves a position out of the statistics.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> x = np.random.default_rng(0).normal(5.0, 3.0, (256, 4)).astype("float32")
         >>> y = ops.convert_to_numpy(BatchNormalization()(x, training=True))
@@ -134,31 +136,35 @@ class BatchNormalization(keras.layers.Layer):
         debias: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        if synchronized and keras.backend.backend() != "tensorflow":
+        super().__init__(**base_arguments(kwargs))
+        if "." in self.name and keras.backend.backend() == "torch":
+            raise bad_argument("name", "text without a point on PyTorch, which names the weights by it", self.name)
+        if flag("synchronized", synchronized) and keras.backend.backend() != "tensorflow":
             raise bad_argument("synchronized", "False on backends other than TensorFlow", synchronized)
         self.axis = _checked_axis(axis)
         self.momentum = in_range("momentum", momentum, 0.0, 1.0)
         self.epsilon = in_range("epsilon", epsilon, 0.0)
         self.center = flag("center", center)
         self.scale = flag("scale", scale)
-        self.beta_initializer = keras.initializers.get(beta_initializer)
-        self.gamma_initializer = keras.initializers.get(gamma_initializer)
-        self.moving_mean_initializer = keras.initializers.get(moving_mean_initializer)
-        self.moving_variance_initializer = keras.initializers.get(moving_variance_initializer)
-        self.beta_regularizer = keras.regularizers.get(beta_regularizer)
-        self.gamma_regularizer = keras.regularizers.get(gamma_regularizer)
-        self.beta_constraint = keras.constraints.get(beta_constraint)
-        self.gamma_constraint = keras.constraints.get(gamma_constraint)
+        self.beta_initializer = _initializer("beta_initializer", beta_initializer)
+        self.gamma_initializer = _initializer("gamma_initializer", gamma_initializer)
+        self.moving_mean_initializer = _initializer("moving_mean_initializer", moving_mean_initializer)
+        if moving_variance_initializer is None:
+            raise bad_argument("moving_variance_initializer", _AN_INITIALIZER, None, "Keras's own for None draws negative numbers too.")
+        self.moving_variance_initializer = _initializer("moving_variance_initializer", moving_variance_initializer)
+        self.beta_regularizer = keras_object("beta_regularizer", keras.regularizers.get, beta_regularizer, _A_REGULARIZER)
+        self.gamma_regularizer = keras_object("gamma_regularizer", keras.regularizers.get, gamma_regularizer, _A_REGULARIZER)
+        self.beta_constraint = keras_object("beta_constraint", keras.constraints.get, beta_constraint, _A_CONSTRAINT)
+        self.gamma_constraint = keras_object("gamma_constraint", keras.constraints.get, gamma_constraint, _A_CONSTRAINT)
         self.renorm = flag("renorm", renorm)
-        self.renorm_clipping = _checked_clipping(renorm_clipping) if renorm else renorm_clipping
+        self.renorm_clipping = _checked_clipping(renorm_clipping, self.renorm)
         self.renorm_momentum = in_range("renorm_momentum", renorm_momentum, 0.0, 1.0)
         self.synchronized = flag("synchronized", synchronized)
         self.virtual_batch_size = None if virtual_batch_size is None else whole("virtual_batch_size", virtual_batch_size)
         self.debias = flag("debias", debias)
-        if virtual_batch_size is not None and (renorm or synchronized):
+        if virtual_batch_size is not None and (self.renorm or self.synchronized):
             raise bad_argument("virtual_batch_size", "None with `renorm` or `synchronized`", virtual_batch_size)
-        if debias and momentum == 1:
+        if self.debias and momentum == 1:
             raise bad_argument("momentum", "below 1 with `debias`", momentum, "At 1 the moving statistics never change.")
         self._debiasing = None
         self.supports_masking = True
@@ -218,12 +224,11 @@ class BatchNormalization(keras.layers.Layer):
 
     def _add_statistic(self, name: str, shape: tuple[int, ...], initializer: Any) -> Any:
         dtype = _float32_at_least(self.variable_dtype)
-        if isinstance(initializer, keras.initializers.Initializer):
-            initializer = initializer.clone()  # a seeded initializer shared by two weights would draw on
+        initializer = _anew(initializer)
         return self.add_weight(shape=shape, name=name, initializer=initializer, dtype=dtype, trainable=False, autocast=False)
 
     def _first_stddev(self, shape: Any, dtype: Any = None) -> Any:
-        return ops.sqrt(self.moving_variance_initializer.clone()(shape, dtype=dtype))
+        return ops.sqrt(_anew(self.moving_variance_initializer)(shape, dtype=dtype))
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Return the normalised `inputs`, in the layer's compute dtype."""
@@ -235,7 +240,8 @@ class BatchNormalization(keras.layers.Layer):
         x = self._channels_in_one(inputs)
         # float16 overflows in a sum of squares; float64 stays float64.
         dtype = _float32_at_least(inputs.dtype)
-        if training and self.trainable:
+        # An empty batch, as a replica's share of the last one may be, has no statistics.
+        if training and self.trainable and 0 not in inputs.shape:
             keep = None if mask is None else ops.broadcast_to(ops.cast(ops.expand_dims(mask, -1), "bool"), ops.shape(inputs))
             y = self._normalized_by_batch(x, None if keep is None else self._channels_in_one(keep), dtype)
         else:
@@ -311,7 +317,7 @@ class BatchNormalization(keras.layers.Layer):
         most = max if isinstance(batch, int) else ops.maximum
         full = most(1, batch // (self.virtual_batch_size or 1))
         # As even as can be; where it does not come out even, the last one is smaller, padded with what does not count.
-        size = (batch + full - 1) // full
+        size = most(1, (batch + full - 1) // full)
         ghosts = (batch + size - 1) // size
         padding = [[0, ghosts * size - batch]] + [[0, 0]] * (rank - 1)
         keep = ops.ones_like(x, dtype="bool") if keep is None else keep
@@ -446,12 +452,33 @@ def _checked_axis(axis: Any) -> int | tuple[int, ...]:
     return int(axes[0]) if len(axes) == 1 else tuple(int(a) for a in axes)
 
 
-def _checked_clipping(limits: dict[str, float] | None) -> dict[str, float]:
+_AN_INITIALIZER = "an initializer, its name, or a function of shape and dtype"
+_A_REGULARIZER = "a regularizer, its name, or None"
+_A_CONSTRAINT = "a constraint, its name, or None"
+
+
+def _initializer(name: str, value: Any) -> Any:
+    return keras_object(name, keras.initializers.get, value, _AN_INITIALIZER)
+
+
+def _anew(initializer: Any) -> Any:
+    """Return a copy: a seeded initializer that two weights share would draw on. A function has none."""
+    return initializer.clone() if isinstance(initializer, keras.initializers.Initializer) else initializer
+
+
+def _checked_clipping(limits: Any, renorm: bool) -> dict[str, float] | None:
     """Return the limits of the renorm correction; Keras's wording where they are refused."""
-    limits = dict(limits or {})
+    if limits is None and not renorm:
+        return None
+    if limits is not None and not isinstance(limits, Mapping):
+        raise bad_argument("renorm_clipping", "a dict of limits, or None", limits, 'Such as {"rmax": 3.0, "dmax": 5.0}.')
+    limits = {name: plain(limit) if is_number(limit) else limit for name, limit in (limits or {}).items()}
     names = ["rmax", "rmin", "dmax"]
     if set(limits) - set(names):
         raise ValueError(f"Received invalid keys for `renorm_clipping` argument: {limits}. Supported values: {names}.")
+    for name, limit in limits.items():
+        if limit is not None and not (is_number(limit) and math.isfinite(limit)):
+            raise bad_argument(f"renorm_clipping[{name!r}]", "a finite number, or None", limit)
     rmax, rmin, dmax = (limits.get(name) for name in names)
     if rmax is not None and rmin is not None and rmax < rmin:
         raise ValueError(f"rmax should be greater than rmin in the `renorm_clipping` argument. Received: rmax={rmax}, rmin={rmin}.")

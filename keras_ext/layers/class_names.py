@@ -1,13 +1,13 @@
 """The names of a classifier's classes, kept in the model's file."""
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_ext._checks import bad_argument
+from keras_ext._checks import bad_argument, items
+from keras_ext.layers._arguments import base_arguments
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
@@ -31,7 +31,7 @@ class ClassNames(keras.layers.Layer):
     Raises:
         ValueError: `names` are fewer than two, not text, or have one twice; or the input's last axis does not fit them.
 
-    Example:
+    Examples:
         >>> layer = ClassNames(["cat", "dog"])
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "softmax"), layer])
         >>> model.layers[-1].decode([[0.2, 0.8], [0.7, 0.3]]).tolist()
@@ -42,7 +42,7 @@ class ClassNames(keras.layers.Layer):
 
     def __init__(self, names: Any, **kwargs: Any) -> None:
         # No cast: it would be another tensor.
-        super().__init__(**kwargs, autocast=False)
+        super().__init__(**base_arguments(kwargs), autocast=False)
         self._names = _checked_names(names)
         self.supports_masking = True
 
@@ -119,9 +119,9 @@ class ClassNames(keras.layers.Layer):
 
 
 def _checked_names(names: Any) -> tuple[str, ...]:
-    if isinstance(names, (str, Mapping)) or not isinstance(names, Iterable):
+    found = items(names)
+    if found is None:
         raise bad_argument("names", "a list of text", names, "List the classes in the order of the model's outputs.")
-    found = tuple(names)
     for i, name in enumerate(found):
         if not isinstance(name, str):
             raise bad_argument(f"names[{i}]", "text", name, "Write str(...) for a number.")

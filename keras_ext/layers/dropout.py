@@ -1,5 +1,6 @@
 """Dropout (Srivastava et al. 2014)."""
 
+import numbers
 import weakref
 from typing import Any
 
@@ -9,8 +10,9 @@ from keras import ops
 
 from keras_ext import _backend
 from keras_ext._backend import keras_private
-from keras_ext._checks import flag, is_number, whole
+from keras_ext._checks import flag, is_number, plain, whole
 from keras_ext.layers import _dropping
+from keras_ext.layers._arguments import base_arguments, seed_generator
 
 
 class _RateState:
@@ -85,7 +87,7 @@ class Dropout(keras.layers.Layer):
         inputs: tensor of any shape.
         training: drop (True) or pass through (False).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> y = ops.convert_to_numpy(Dropout(0.5, seed=1)(np.ones((1000, 100), "float32"), training=True))
         >>> sorted({float(v) for v in y.ravel()})
@@ -107,13 +109,14 @@ class Dropout(keras.layers.Layer):
         stream: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**base_arguments(kwargs))
         self._rate = _checked_rate(rate)
-        self.seed = seed
+        # NumPy's as Python's own, which Keras takes and JSON keeps.
+        self.seed = int(seed) if isinstance(seed, np.integer) else seed
         self.noise_shape = _checked_noise_shape(noise_shape)
         self.monte_carlo = flag("monte_carlo", monte_carlo)
         self.stream = None if stream is None else whole("stream", stream, 0)
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = seed_generator(self.seed)
         self._rate_state = _RateState(self._rate)
         self.supports_masking = True
         # Nothing to build, unless a subclass builds something.
@@ -220,7 +223,7 @@ def _checked_rate(rate: Any) -> Any:
             "Invalid value received for argument `rate`. Expected a float value between 0 and 1. "
             f"Received: rate={rate!r}. It is the share of the inputs to drop: .5 drops every second one."
         )
-    return rate
+    return plain(rate)
 
 
 def _checked_noise_shape(noise_shape: Any) -> tuple[int | None, ...] | None:
@@ -237,7 +240,7 @@ def _checked_noise_shape(noise_shape: Any) -> tuple[int | None, ...] | None:
     for i, size in enumerate(shape):
         if size is None:
             continue
-        if not isinstance(size, int) or isinstance(size, bool):
+        if not isinstance(size, numbers.Integral) or isinstance(size, bool):
             raise ValueError(
                 f"{where}Expected all elements to be integers or None. "
                 f"Received element at index {i}: {size!r} (type: {type(size).__name__})"
@@ -246,4 +249,4 @@ def _checked_noise_shape(noise_shape: Any) -> tuple[int | None, ...] | None:
             raise ValueError(
                 f"{where}Expected all dimensions to be positive integers or None. Received negative or zero value at index {i}: {size}"
             )
-    return shape
+    return tuple(None if size is None else int(size) for size in shape)

@@ -52,7 +52,7 @@ class SpatialDropout1D(_SpatialDropout):
         inputs: shape (batch, time, channels).
         training: drop (True) or pass through (False).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> y = np.asarray(keras.ops.convert_to_numpy(SpatialDropout1D(0.5, seed=1)(np.ones((2, 9, 8), "float32"), training=True)))
         >>> bool((y == y[:, :1]).all())
@@ -90,7 +90,7 @@ class SpatialDropout2D(_SpatialDropout):
         inputs: shape (batch, rows, columns, channels), or (batch, channels, rows, columns).
         training: drop (True) or pass through (False).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> y = np.asarray(keras.ops.convert_to_numpy(SpatialDropout2D(0.5, seed=1)(np.ones((2, 9, 9, 8), "float32"), training=True)))
         >>> bool((y == y[:, :1, :1]).all())
@@ -119,7 +119,7 @@ class SpatialDropout3D(_SpatialDropout):
         inputs: shape (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns).
         training: drop (True) or pass through (False).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> y = np.asarray(keras.ops.convert_to_numpy(SpatialDropout3D(0.5, seed=1)(np.ones((2, 5, 5, 5, 8), "float32"), training=True)))
         >>> bool((y == y[:, :1, :1, :1]).all())

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_ext._checks import bad_argument
 from keras_ext.layers import _columns
+from keras_ext.layers._arguments import base_arguments
 from keras_ext.layers._columns import Category, Number
 
 # Every whole number up to here has a value of its own in these dtypes.
@@ -46,7 +47,7 @@ class TableFeatures(keras.layers.Layer):
         ValueError: `columns` is not such a list, or has a name twice; the layer is called before `adapt`, or with another number of
             columns.
 
-    Example:
+    Examples:
         >>> table = {"age": [20.0, 40.0], "city": ["Rome", "Oslo"]}
         >>> layer = TableFeatures()
         >>> layer.adapt(table)
@@ -60,7 +61,7 @@ class TableFeatures(keras.layers.Layer):
     """
 
     def __init__(self, columns: Any = None, **kwargs: Any) -> None:
-        super().__init__(**{"trainable": False, **kwargs}, autocast=False)
+        super().__init__(**{"trainable": False, **base_arguments(kwargs)}, autocast=False)
         self._columns = () if columns is None else _columns.checked_columns(columns)
 
     @property
@@ -172,7 +173,8 @@ class TableFeatures(keras.layers.Layer):
         source = np.repeat(np.arange(len(widths), dtype="int32"), widths)
         code = np.concatenate([np.arange(width, dtype="float32") for width in widths])
         passes = np.repeat([isinstance(column, Number) for column in self._columns], widths)
-        values = ops.take(inputs, source, axis=1)
+        # By rows: what Keras takes of columns, PyTorch cannot export to ONNX.
+        values = ops.transpose(ops.take(ops.transpose(inputs), source, axis=0))
         one_hot = ops.cast(ops.equal(values, code), self.compute_dtype)
         if not passes.any():
             return one_hot

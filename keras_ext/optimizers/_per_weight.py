@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from keras_ext._checks import bad_argument, in_range
+from keras_ext._checks import bad_argument, in_range, items
 
 _NORMS_AND_BIASES = ("bias", "gamma", "beta")
 
@@ -67,16 +67,17 @@ def checked_entries(name: str, entries: Any, rule: str = "a list of regular expr
     """Return `entries` as a list if each is a regular expression."""
     if entries is None:
         return []
-    if isinstance(entries, str) or not all(isinstance(p, str) for p in entries):
+    found = items(entries)
+    if found is None or not all(isinstance(p, str) for p in found):
         raise bad_argument(name, rule, entries, f"For instance {example}.", TypeError)
-    for entry in entries:
+    for entry in found:
         if entry.startswith("="):
             continue
         try:
             re.compile(entry.removeprefix("@"))
         except re.error as error:
             raise bad_argument(name, f"{rule} ({error})", entry, f"For instance {example}.") from None
-    return list(entries)
+    return [str(entry) for entry in found]
 
 
 def checked_multipliers(name: str, multipliers: Any) -> dict[str, float]:

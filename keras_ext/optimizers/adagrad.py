@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext._checks import flag, in_range
+from keras_ext._checks import flag, in_float32, in_range
 from keras_ext.optimizers._base import ExactOptimizer
 
 
@@ -36,7 +36,7 @@ class Adagrad(ExactOptimizer):
     Raises:
         ValueError: a number is outside its range.
 
-    Example:
+    Examples:
         >>> w = keras.Variable([1.0])
         >>> Adagrad(learning_rate=0.5, initial_accumulator_value=0.0).apply([ops.convert_to_tensor([4.0])], [w])
         >>> round(float(w.numpy()[0]), 6)
@@ -83,8 +83,9 @@ class Adagrad(ExactOptimizer):
             name=name,
             **kwargs,
         )
-        self.initial_accumulator_value = in_range("initial_accumulator_value", initial_accumulator_value, 0.0)
-        self.epsilon = in_range("epsilon", epsilon, 0.0)
+        first = in_range("initial_accumulator_value", initial_accumulator_value, 0.0)
+        self.initial_accumulator_value = in_float32("initial_accumulator_value", first)
+        self.epsilon = in_float32("epsilon", in_range("epsilon", epsilon, 0.0))
         self.epsilon_outside = flag("epsilon_outside", epsilon_outside)
         self._accumulators: list[Any] = []
 

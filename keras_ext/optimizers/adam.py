@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext._checks import flag, in_range
+from keras_ext._checks import flag, in_float32, in_range
 from keras_ext.optimizers._momentum import VariesMomentum
 
 
@@ -46,7 +46,7 @@ class Adam(VariesMomentum):
     Raises:
         ValueError: a number is outside its range.
 
-    Example:
+    Examples:
         >>> w = keras.Variable([1.0])
         >>> Adam(learning_rate=0.1).apply([ops.convert_to_tensor([4.0])], [w])
         >>> round(float(w.numpy()[0]), 5)
@@ -97,9 +97,9 @@ class Adam(VariesMomentum):
         )
         self.beta_1 = in_range("beta_1", beta_1, 0.0, 1.0, closed="left")
         self.beta_2 = in_range("beta_2", beta_2, 0.0, 1.0, closed="left")
-        self.epsilon = in_range("epsilon", epsilon, 0.0)
+        self.epsilon = in_float32("epsilon", in_range("epsilon", epsilon, 0.0))
         self.amsgrad = flag("amsgrad", amsgrad)
-        self.epsilon_root = in_range("epsilon_root", epsilon_root, 0.0)
+        self.epsilon_root = in_float32("epsilon_root", in_range("epsilon_root", epsilon_root, 0.0))
         self.bias_correction = flag("bias_correction", bias_correction)
         self._momentums: list[Any] = []
         self._velocities: list[Any] = []

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_ext import _backend
-from keras_ext._checks import in_range, whole
+from keras_ext._checks import MOST_STEPS, in_float32, in_range, whole
 from keras_ext.optimizers import _per_weight
 
 
@@ -43,7 +43,7 @@ class ClippingRule:
     Args:
         threshold: what it bounds; None for the default.
 
-    Example:
+    Examples:
         >>> class HalfTheNorm(ClippingRule):
         ...     default = 0.5
         ...
@@ -62,7 +62,8 @@ class ClippingRule:
 
     def __init__(self, threshold: float | None = None) -> None:
         value = self.default if threshold is None else threshold
-        self.threshold = in_range("threshold", value, 0.0, self.largest, closed="neither" if self.largest == float("inf") else "right")
+        closed = "neither" if self.largest == float("inf") else "right"
+        self.threshold = float(in_float32("threshold", in_range("threshold", value, 0.0, self.largest, closed=closed)))
 
     def first_state(self) -> dict[str, Any]:
         """Return the state before the first step: names and arrays."""
@@ -185,13 +186,17 @@ class AdaptiveClipping(ClippingRule):
         return {**super().get_config(), "epsilon": self.epsilon, "exclude": self.exclude}
 
 
+# Some megabytes, sorted at each step.
+_MOST_NORMS = 1_000_000
+
+
 @keras.saving.register_keras_serializable(package="keras_ext")
 class PercentileClipping(ClippingRule):
     """Clip the joint norm to a percentile of the norms so far, this step's included (AutoClip).
 
     Args:
         threshold: the percentile, above 0 and up to 100. 10 by default, the paper's choice: nine steps of ten are clipped.
-        history: how many of the last norms are kept; the paper keeps all.
+        history: how many of the last norms are kept, up to 1,000,000; the paper keeps all.
 
     References:
         Seetharaman, Wichern, Pardo and Le Roux (2020), AutoClip: adaptive gradient clipping for source separation networks,
@@ -203,7 +208,7 @@ class PercentileClipping(ClippingRule):
 
     def __init__(self, threshold: float | None = None, history: int = 1000) -> None:
         super().__init__(threshold)
-        self.history = whole("history", history, 2)
+        self.history = whole("history", history, 2, _MOST_NORMS)
 
     def first_state(self) -> dict[str, Any]:
         """Return no norms."""
@@ -249,7 +254,7 @@ class ZScoreClipping(ClippingRule):
     def __init__(self, threshold: float | None = None, decay: float = 0.97, warmup: int = 25) -> None:
         super().__init__(threshold)
         self.decay = in_range("decay", decay, 0.0, 1.0, closed="neither")
-        self.warmup = whole("warmup", warmup, 2)
+        self.warmup = whole("warmup", warmup, 2, MOST_STEPS)
 
     def first_state(self) -> dict[str, Any]:
         """Return no mean and no variance."""
@@ -262,7 +267,7 @@ class ZScoreClipping(ClippingRule):
         deviation = ops.sqrt(variance)
         z = (norm - mean) / (deviation + 1e-6)
         changed = ops.logical_and(warm, z > self.threshold)
-        size = ops.where(changed, mean + self.threshold**2 / ops.where(changed, z, 1.0) * deviation, norm)
+        size = ops.where(changed, mean + self.threshold / ops.where(changed, z, 1.0) * self.threshold * deviation, norm)
         factor = ops.where(changed, size / ops.where(changed, norm, 1.0), 1.0)
         # The plain mean and variance of the warm-up, one norm after the other (Welford 1962).
         early_mean = mean + (norm - mean) / (count + 1)

@@ -37,7 +37,7 @@ def from_keras(optimizer: Any) -> Any:
     Raises:
         TypeError: there is no optimizer of ours for it.
 
-    Example:
+    Examples:
         >>> keras_adam, w = keras.optimizers.Adam(0.1), keras.Variable([1.0])
         >>> keras_adam.apply([ops.convert_to_tensor([4.0])], [w])
         >>> ours = from_keras(keras_adam)
@@ -77,7 +77,7 @@ def to_keras(optimizer: Any) -> Any:
             `epsilon_outside` or `bias_correction=False`.
         TypeError: `optimizer` is no optimizer.
 
-    Example:
+    Examples:
         >>> isinstance(to_keras(SGD(0.1, momentum=0.9)), keras.optimizers.SGD)
         True
     """

@@ -60,7 +60,7 @@ class GradientClipping(KeepsState):
         ValueError: `rule` or `nonfinite` is unknown, `threshold` is not above 0, or `optimizer` clips or scales its loss itself.
         TypeError: `optimizer` is no Keras optimizer, or `rule` no rule.
 
-    Example:
+    Examples:
         >>> from keras import ops
         >>> w = keras.Variable([0.0, 0.0])
         >>> clipped = GradientClipping(keras.optimizers.SGD(1.0), rule="global_norm", threshold=1.0)
@@ -85,7 +85,7 @@ class GradientClipping(KeepsState):
         max_skips: int | None = 100,
         name: str | None = None,
     ) -> None:
-        inner = keras.optimizers.get(optimizer) if isinstance(optimizer, str) else optimizer
+        inner = _by_name(optimizer) if isinstance(optimizer, str) else optimizer
         _check_inner(inner)
         made = _rule(rule, threshold)
         one_of("nonfinite", nonfinite, _POLICIES)
@@ -409,6 +409,13 @@ def _rule(rule: Any, threshold: float | None) -> ClippingRule:
     if threshold is not None:
         raise bad_argument("threshold", "None with a rule that has its own", threshold)
     return rule
+
+
+def _by_name(name: str) -> Any:
+    try:
+        return keras.optimizers.get(name)
+    except ValueError:
+        raise bad_argument("optimizer", "a Keras optimizer, or the name of one", name, 'Such as "adam".') from None
 
 
 def _check_inner(inner: Any) -> None:

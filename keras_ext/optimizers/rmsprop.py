@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext._checks import flag, in_range
+from keras_ext._checks import flag, in_float32, in_range
 from keras_ext.optimizers._momentum import VariesMomentum
 
 
@@ -44,7 +44,7 @@ class RMSprop(VariesMomentum):
     Raises:
         ValueError: a number is outside its range.
 
-    Example:
+    Examples:
         >>> w = keras.Variable([1.0])
         >>> RMSprop(learning_rate=0.1, rho=0.75).apply([ops.convert_to_tensor([4.0])], [w])
         >>> round(float(w.numpy()[0]), 5)
@@ -92,7 +92,7 @@ class RMSprop(VariesMomentum):
         )
         self.rho = in_range("rho", rho, 0.0, 1.0)
         self.momentum = in_range("momentum", momentum, 0.0, 1.0)
-        self.epsilon = in_range("epsilon", epsilon, 0.0)
+        self.epsilon = in_float32("epsilon", in_range("epsilon", epsilon, 0.0))
         self.centered = flag("centered", centered)
         self.epsilon_outside = flag("epsilon_outside", epsilon_outside)
         self._velocities: list[Any] = []

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext._checks import bad_argument, flag, in_range, is_number
+from keras_ext._checks import bad_argument, flag, in_range, is_number, plain
 from keras_ext.optimizers._momentum import VariesMomentum
 
 
@@ -53,7 +53,7 @@ class SGD(VariesMomentum):
     Raises:
         ValueError: a number is outside its range, or `nesterov` goes with `dampening`.
 
-    Example:
+    Examples:
         >>> w = keras.Variable([1.0, 2.0])
         >>> SGD(learning_rate=0.5).apply([ops.convert_to_tensor([1.0, 1.0])], [w])
         >>> [float(v) for v in w.numpy()]
@@ -85,8 +85,8 @@ class SGD(VariesMomentum):
     ) -> None:
         if not is_number(momentum) or not 0 <= momentum <= 1:
             raise ValueError(f"`momentum` must be a float between [0, 1]. Received: momentum={momentum!r}.")
-        in_range("dampening", dampening, 0.0, 1.0)
-        if flag("nesterov", nesterov) and dampening:
+        dampening, nesterov = in_range("dampening", dampening, 0.0, 1.0), flag("nesterov", nesterov)
+        if nesterov and dampening:
             raise bad_argument("dampening", "0 with nesterov=True", dampening, "There is no published rule for both.")
         if dampening and not momentum:
             raise bad_argument("dampening", "0 without momentum", dampening, "There is no velocity that it could dampen.")
@@ -104,7 +104,7 @@ class SGD(VariesMomentum):
             name=name,
             **kwargs,
         )
-        self.momentum = momentum
+        self.momentum = plain(momentum)
         self.nesterov = nesterov
         self.dampening = dampening
         self.momentums: list[Any] = []

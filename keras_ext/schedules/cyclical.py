@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext._checks import bad_argument, in_range, one_of
+from keras_ext._checks import bad_argument, in_float32, in_range, one_of
 from keras_ext.schedules.schedule import Schedule, between, checked_steps, rate_dtype, whole_steps
 
 MODES = ("triangular", "triangular2", "exp_range")
@@ -31,7 +31,7 @@ class CyclicalLearningRate(Schedule):
     Raises:
         ValueError: a number is outside its range, or `gamma` does not go with the mode.
 
-    Example:
+    Examples:
         >>> rate = CyclicalLearningRate(0.25, 1.0, step_size=4, mode="triangular2")
         >>> [float(rate(step)) for step in (0, 2, 4, 6, 8, 12, 16)]
         [0.25, 0.625, 1.0, 0.625, 0.25, 0.625, 0.25]
@@ -49,7 +49,8 @@ class CyclicalLearningRate(Schedule):
         gamma: float | None = None,
     ) -> None:
         self.min_learning_rate = float(in_range("min_learning_rate", min_learning_rate, 0.0))
-        self.max_learning_rate = float(in_range("max_learning_rate", max_learning_rate, self.min_learning_rate, closed="neither"))
+        highest = in_range("max_learning_rate", max_learning_rate, self.min_learning_rate, closed="neither")
+        self.max_learning_rate = float(in_float32("max_learning_rate", highest))
         self.step_size = checked_steps("step_size", step_size)
         self.mode = one_of("mode", mode, MODES)
         if mode == "exp_range":

@@ -47,7 +47,7 @@ class FullBatch(keras.utils.PyDataset):
     Warns:
         UserWarning: with the callback: the steps no longer begin with the epochs.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> data = FullBatch(np.zeros((8, 2)), np.zeros(8), micro_batch=3)
         >>> data.accumulation_steps, data.size
@@ -60,7 +60,7 @@ class FullBatch(keras.utils.PyDataset):
         super().__init__()
         whole("micro_batch", micro_batch)
         self._data, self._samples = checked_arrays(x, y, sample_weight)
-        self._steps = math.ceil(self._samples / micro_batch)
+        self._steps = -(-self._samples // micro_batch)
         # The smallest that makes no more parts: less to add.
         self.size = math.ceil(self._samples / self._steps)
         self._padding = self._steps * self.size - self._samples

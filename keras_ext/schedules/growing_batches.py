@@ -62,7 +62,7 @@ class GrowingBatches(keras.utils.PyDataset):
     Warns:
         UserWarning: `fit` was not given `shuffle=False`.
 
-    Example:
+    Examples:
         >>> data = GrowingBatches(np.zeros((100, 3)), np.zeros(100), batch_sizes={0: 10, 2: 50})
         >>> for epoch in range(3):
         ...     data.begin_epoch(epoch)
@@ -88,6 +88,9 @@ class GrowingBatches(keras.utils.PyDataset):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
+        for name in ("workers", "max_queue_size"):
+            whole(name, kwargs.get(name, 1), 0)
+        flag("use_multiprocessing", kwargs.get("use_multiprocessing", False))
         super().__init__(**kwargs)
         self._data, self._samples = checked_arrays(x, y, sample_weight)
         self.batch_sizes = _checked_sizes(batch_sizes, self._samples)
@@ -128,7 +131,7 @@ class GrowingBatches(keras.utils.PyDataset):
             largest: size at which growth ends; by default the number of samples.
             **kwargs: the other arguments of the class.
 
-        Example:
+        Examples:
             >>> x = np.zeros((1000, 3))
             >>> GrowingBatches.geometric(x, initial=32, factor=5, every=10, largest=400).batch_sizes
             {0: 32, 10: 160, 20: 400}

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext._checks import in_range, one_of
+from keras_ext._checks import in_float32, in_range, one_of
 from keras_ext.schedules.schedule import Schedule, between, checked_steps, rate_dtype, whole_steps
 
 ANNEALS = ("cosine", "linear")
@@ -36,7 +36,7 @@ def one_cycle(step: Any, total_steps: int, warmup_share: float, start: float, pe
         end: last value.
         anneal: `"cosine"`, half a wave each way, or `"linear"`.
 
-    Example:
+    Examples:
         >>> [round(float(one_cycle(step, 9, 0.5, 0.25, 1.0, 0.0, "linear")), 6) for step in (0, 1, 3, 5, 8, 99)]
         [0.25, 0.5, 1.0, 0.6, 0.0, 0.0]
     """
@@ -76,7 +76,7 @@ class OneCycle(Schedule):
     Raises:
         ValueError: a number is outside its range, or `anneal` is unknown.
 
-    Example:
+    Examples:
         >>> rate = OneCycle(1.0, total_steps=100)
         >>> [round(float(rate(step)), 6) for step in (0, rate.peak_step, 64, 99, 1000)]
         [0.04, 1.0, 0.500002, 4e-06, 4e-06]
@@ -94,7 +94,8 @@ class OneCycle(Schedule):
         end_divisor: float = 1e4,
         anneal: str = "cosine",
     ) -> None:
-        self.max_learning_rate = float(in_range("max_learning_rate", max_learning_rate, 0.0, closed="neither"))
+        highest = in_range("max_learning_rate", max_learning_rate, 0.0, closed="neither")
+        self.max_learning_rate = float(in_float32("max_learning_rate", highest))
         self.total_steps = checked_steps("total_steps", total_steps, 3)
         self.warmup_share = float(in_range("warmup_share", warmup_share, 0.0, 1.0, closed="neither"))
         self.start_divisor = float(in_range("start_divisor", start_divisor, 1.0))

@@ -7,11 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext._checks import bad_argument, whole
+from keras_ext._checks import MOST_STEPS, whole
 from keras_ext._figures import saved
-
-# Keras counts steps in 32 bits on JAX and PyTorch; half of that leaves room for a cycle of twice as many.
-MOST_STEPS = 2**30
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -19,7 +16,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
     A subclass gives `__call__(step)`, which the optimizer calls with its count of steps, and `get_config()`.
 
-    Example:
+    Examples:
         >>> class Halving(Schedule):
         ...     def __call__(self, step):
         ...         return 0.1 / 2 ** ops.cast(step, "float32")
@@ -41,10 +38,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
 def checked_steps(name: str, value: Any, low: int = 1) -> int:
     """Return a number of steps."""
-    steps = int(whole(name, value, low))
-    if steps > MOST_STEPS:
-        raise bad_argument(name, f"a whole number of at most {MOST_STEPS}", value)
-    return steps
+    return whole(name, value, low, MOST_STEPS)
 
 
 def whole_steps(step: Any) -> Any:

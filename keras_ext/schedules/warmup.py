@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext._checks import bad_argument, in_range, is_number
+from keras_ext._checks import bad_argument, in_float32, in_range, is_number
 from keras_ext.schedules.schedule import Schedule, between, checked_steps, rate_dtype, whole_steps
 
 
@@ -27,7 +27,7 @@ class Warmup(Schedule):
         TypeError: `learning_rate` is neither.
         ValueError: a number is outside its range.
 
-    Example:
+    Examples:
         >>> rate = Warmup(keras.optimizers.schedules.ExponentialDecay(1.0, decay_steps=1, decay_rate=0.5), steps=4)
         >>> [float(rate(step)) for step in range(8)]
         [0.0, 0.25, 0.5, 0.75, 1.0, 0.5, 0.25, 0.125]
@@ -39,12 +39,12 @@ class Warmup(Schedule):
     def __init__(self, learning_rate: Any, steps: int, start: float = 0.0) -> None:
         self.learning_rate: Any = learning_rate
         if is_number(learning_rate):
-            self.learning_rate = float(in_range("learning_rate", learning_rate, 0.0, closed="neither"))
+            self.learning_rate = float(in_float32("learning_rate", in_range("learning_rate", learning_rate, 0.0, closed="neither")))
         elif not isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
             mend = f"Give {learning_rate.__name__}(...)." if isinstance(learning_rate, type) else ""
             raise bad_argument("learning_rate", "a LearningRateSchedule or a number above 0", learning_rate, mend, TypeError)
         self.steps = checked_steps("steps", steps)
-        self.start = float(in_range("start", start, 0.0))
+        self.start = float(in_float32("start", in_range("start", start, 0.0)))
         if isinstance(self.learning_rate, float) and self.start > self.learning_rate:
             raise bad_argument("start", f"at most the learning_rate, {self.learning_rate:g}", start)
 

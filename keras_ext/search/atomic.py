@@ -41,8 +41,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 def save_model(model: Any, path: Path) -> None:
     """Save a Keras model as a `.keras` file that is there whole or not at all."""
     partial = path.with_name(f".partial.{path.name}")
-    model.save(partial)
-    partial.replace(path)
+    try:
+        model.save(partial)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from keras_ext._checks import bad_argument, whole, wholes
+from keras_ext._checks import bad_argument, items, whole, wholes
 
 
 def batch_size(hp: Any, samples: int, name: str = "batch_size", sizes: Sequence[int | str] = (16, 32, 64, 128)) -> int:
@@ -26,7 +26,7 @@ def batch_size(hp: Any, samples: int, name: str = "batch_size", sizes: Sequence[
     Raises:
         ValueError: `samples` or one of `sizes` is something else.
 
-    Example:
+    Examples:
         >>> import keras_tuner
         >>> batch_size(keras_tuner.HyperParameters(), samples=1000), batch_size(keras_tuner.HyperParameters(), samples=20)
         (16, 10)
@@ -55,9 +55,9 @@ def checked_batch_sizes(sizes: Any, name: str = "sizes") -> tuple[Any, ...]:
     >>> checked_batch_sizes([1, 32, "full"])
     (1, 32, 'full')
     """
-    numbers = [1 if isinstance(size, str) and size == "full" else size for size in sizes] if isinstance(sizes, list | tuple) else sizes
+    found = items(sizes) or ()
     try:
-        wholes(name, numbers)
+        numbers = wholes(name, [1 if isinstance(size, str) and size == "full" else size for size in found])
     except ValueError:
         raise bad_argument(name, 'a sequence of positive whole numbers and "full"', sizes) from None
-    return tuple(sizes)
+    return tuple("full" if isinstance(size, str) else number for size, number in zip(found, numbers, strict=True))

@@ -14,6 +14,10 @@ from keras_ext.search.precision import precision
 from keras_ext.search.preparation import Preparation
 from keras_ext.search.settings import Settings
 from keras_ext.search.trial_run import seed_of_trial
+from keras_ext.search.writable import told_where_it_cannot_be_written
+
+# What to do where the disk is full at the end of a search.
+AGAIN = "All trials are kept. Make room, and go on with --resume (resume=True in Python)."
 
 
 def keep_best(tuner: Any, trial: Any, prepared: Preparation, split: Split, settings: Settings, path: Path) -> float | None:
@@ -37,7 +41,8 @@ def keep_best(tuner: Any, trial: Any, prepared: Preparation, split: Split, setti
         else:
             model = tuner.load_model(trial)
         model = prepared.finished(model)
-    save_model(model, path)
+    with told_where_it_cannot_be_written(path, AGAIN):
+        save_model(model, path)
     if split.y_test is None:
         return None
     _, score = model.evaluate(prepared.inputs(split.x_test), split.y_test, verbose=0)

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from keras_ext import initializers, optimizers
-from keras_ext._checks import bad_argument, in_range, one_of, whole, wholes
+from keras_ext._checks import bad_argument, in_range, items, one_of, whole, wholes
 from keras_ext.layers import BatchNormalization, Dropout
 from keras_ext.search.batch_sizes import batch_size as batch_size
 
@@ -77,7 +77,7 @@ def units(hp: Any, inputs: int, outputs: int, sizes: Sequence[int] = (32, 64, 12
     Raises:
         ValueError: a number is not a positive whole one.
 
-    Example:
+    Examples:
         >>> import keras_tuner
         >>> units(keras_tuner.HyperParameters(), inputs=64, outputs=10)  # the rule says 53
         64
@@ -105,7 +105,7 @@ def activation(hp: Any, name: str = "activation", activations: Sequence[str] = A
     Raises:
         ValueError: `activations` is empty, or has another name.
 
-    Example:
+    Examples:
         >>> import keras_tuner
         >>> activation(keras_tuner.HyperParameters())
         'relu'
@@ -119,9 +119,10 @@ def checked_activations(activations: Any) -> tuple[str, ...]:
     >>> checked_activations(["relu", "gelu"])
     ('relu', 'gelu')
     """
-    if not isinstance(activations, list | tuple) or not activations or not all(name in INITIALIZERS for name in activations):
+    found = items(activations)
+    if not found or not all(isinstance(name, str) and name in INITIALIZERS for name in found):
         raise bad_argument("activations", f"a sequence of some of {', '.join(map(repr, INITIALIZERS))}", activations)
-    return tuple(activations)
+    return tuple(map(str, found))
 
 
 def initializer(
@@ -142,7 +143,7 @@ def initializer(
     Raises:
         ValueError: `activation` is not one of `activations`, or has no initializers here.
 
-    Example:
+    Examples:
         >>> import keras_tuner
         >>> hp = keras_tuner.HyperParameters()
         >>> type(initializer(hp, activation(hp))).__name__
@@ -179,12 +180,12 @@ def normalization(
     Raises:
         ValueError: `kinds` is empty, or has another name.
 
-    Example:
+    Examples:
         >>> import keras_tuner
         >>> normalization(keras_tuner.HyperParameters())
         []
     """
-    if not isinstance(kinds, list | tuple) or not kinds or not all(kind in _NORMALIZATIONS for kind in kinds):
+    if not isinstance(kinds, list | tuple) or not kinds or not all(isinstance(kind, str) and kind in _NORMALIZATIONS for kind in kinds):
         raise bad_argument("kinds", f"a sequence of some of {', '.join(map(repr, _NORMALIZATIONS))}", kinds)
     several = [size for size in batch_sizes if size > 1]
     if "batch" not in kinds or len(several) == len(batch_sizes):
@@ -221,7 +222,7 @@ def regularizer(hp: Any, name: str = "regularizer", strengths: tuple[float, floa
     Raises:
         ValueError: `strengths` is not a rising pair of numbers above 0.
 
-    Example:
+    Examples:
         >>> import keras_tuner
         >>> hp = keras_tuner.HyperParameters()
         >>> hp.values["regularizer"] = "l2"

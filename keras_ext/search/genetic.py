@@ -72,18 +72,23 @@ class GeneticOracle(keras_tuner.Oracle):
         max_retries_per_trial: int = 0,
         max_consecutive_failed_trials: int = 3,
     ) -> None:
+        if hyperparameters is not None and not isinstance(hyperparameters, keras_tuner.HyperParameters):
+            raise bad_argument("hyperparameters", "a keras_tuner.HyperParameters, or None", hyperparameters, error=TypeError)
+        if symptoms_of is not None and not callable(symptoms_of):
+            raise bad_argument("symptoms_of", "a function of a trial, or None", symptoms_of, error=TypeError)
+        seed = None if seed is None else whole("seed", seed, 0)
         super().__init__(
             objective=objective,
-            max_trials=max_trials,
+            max_trials=None if max_trials is None else whole("max_trials", max_trials),
             hyperparameters=hyperparameters,
-            tune_new_entries=tune_new_entries,
-            allow_new_entries=allow_new_entries,
+            tune_new_entries=flag("tune_new_entries", tune_new_entries),
+            allow_new_entries=flag("allow_new_entries", allow_new_entries),
             seed=seed,
-            max_retries_per_trial=max_retries_per_trial,
-            max_consecutive_failed_trials=max_consecutive_failed_trials,
+            max_retries_per_trial=whole("max_retries_per_trial", max_retries_per_trial, 0),
+            max_consecutive_failed_trials=whole("max_consecutive_failed_trials", max_consecutive_failed_trials),
         )
         if seed is not None:
-            self.seed = whole("seed", seed, 0)
+            self.seed = seed
         self.population_size = whole("population_size", population_size, 2)
         self.tournament_size = whole("tournament_size", tournament_size)
         if tournament_size > population_size:

@@ -136,7 +136,7 @@ def grow(
         ValueError: an argument is out of range, `build` returns a network that is not compiled, or `objective` is not in the logs.
         RuntimeError: no network had a finite score.
 
-    Example:
+    Examples:
         >>> def build(layers):
         ...     model = keras.Sequential([keras.Input((2,))])
         ...     for i in range(layers):

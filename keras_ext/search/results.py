@@ -100,7 +100,7 @@ def results(tuner: Any, log_dir: str | Path | None = None) -> Results:
     Raises:
         TypeError: `tuner` is none.
 
-    Example:
+    Examples:
         >>> import keras, keras_tuner, tempfile
         >>> build = lambda hp: keras.Sequential([keras.layers.Dense(hp.Int("units", 1, 4))])
         >>> tuner = keras_tuner.RandomSearch(build, objective="val_loss", max_trials=1, directory=tempfile.mkdtemp())

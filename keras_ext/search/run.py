@@ -17,7 +17,7 @@ from keras_ext._checks import BadInput
 from keras_ext._standard_error import redirect
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search.atomic import write_json
-from keras_ext.search.best_model import keep_best
+from keras_ext.search.best_model import AGAIN, keep_best
 from keras_ext.search.data import Table
 from keras_ext.search.page import write_page
 from keras_ext.search.precision import precision
@@ -28,6 +28,7 @@ from keras_ext.search.tuners import hyperband_trials, make_tuner
 from keras_ext.search.view import View
 from keras_ext.search.workers.placement import Placement
 from keras_ext.search.workers.search_at import search_at
+from keras_ext.search.writable import told_where_it_cannot_be_written
 
 LOG = "search.log"
 BEST_MODEL = "best_model.keras"
@@ -83,7 +84,7 @@ def run(
         BadInput: `output` holds a search and `resume` is False, or holds another one than `settings` and `table` say; the samples are too
             few for a test or the batch sizes.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from keras_ext.search import load_digits
         >>> small = Settings(trials=1, epochs=1)
@@ -117,7 +118,8 @@ def run(
             seed=settings.seed,
         )
         held_out = (prepared.inputs(split.x_validation), prepared.targets(split.y_validation))
-        with View(console, space.objective.name, total) as view, _ctrl_c_between_batches(view):
+        told = told_where_it_cannot_be_written(output, AGAIN)
+        with told, View(console, space.objective.name, total) as view, _ctrl_c_between_batches(view):
             tuner = search_at(
                 placement or Placement(),
                 make,
@@ -152,9 +154,10 @@ def run(
         "best_model": path.name if path else None,
         "test": None if test_score is None else {"samples": tested, METRICS[table.task]: test_score},
     }
-    write_json(output / "results.json", {**summary, "trials": [asdict(r) for r in found]})
-    found.to_csv(output / "leaderboard.csv")
-    write_page(output / REPORT, found, f"Search on {table.name}")
+    with told_where_it_cannot_be_written(output, AGAIN):
+        write_json(output / "results.json", {**summary, "trials": [asdict(r) for r in found]})
+        found.to_csv(output / "leaderboard.csv")
+        write_page(output / REPORT, found, f"Search on {table.name}")
     return SearchResult(found, path, seconds, test_score, tested)
 
 

@@ -5,12 +5,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_ext._checks import BadInput, flag, in_range, one_of, whole, wholes
+from keras_ext._checks import BadInput, flag, in_range, keep, one_of, whole, wholes
 from keras_ext.search.atomic import write_json
 from keras_ext.search.data import Table
 from keras_ext.search.tuners import TUNERS
 
 SETTINGS = "search.json"
+# Of a seed: the tuner's is one higher, and NumPy and scikit-learn hold 32 bits.
+_MOST = 2**32 - 2
 # What a search may go on with otherwise than it began.
 _MAY_CHANGE = ("trials", "refit")
 
@@ -43,14 +45,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         one_of("tuner", self.tuner, TUNERS)
-        whole("trials", self.trials)
-        whole("epochs", self.epochs)
-        whole("seed", self.seed, 0)
-        in_range("validation", self.validation, 0.0, 0.5, closed="right")
-        in_range("test", self.test, 0.0, 0.5, closed="left")
-        flag("refit", self.refit)
+        keep(self, trials=whole("trials", self.trials), epochs=whole("epochs", self.epochs), seed=whole("seed", self.seed, 0, _MOST))
+        keep(self, validation=in_range("validation", self.validation, 0.0, 0.5, closed="right"))
+        keep(self, test=in_range("test", self.test, 0.0, 0.5, closed="left"), refit=flag("refit", self.refit))
         one_of("mixed_precision", self.mixed_precision, (None, "float16", "bfloat16"))
-        object.__setattr__(self, "batch_sizes", wholes("batch_sizes", self.batch_sizes))
+        keep(self, batch_sizes=wholes("batch_sizes", self.batch_sizes))
 
 
 def stored_settings(output: str | Path) -> dict[str, Any]:

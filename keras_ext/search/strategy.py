@@ -15,7 +15,7 @@ def check(strategy: str | None) -> str | None:
     """Return `strategy` if Keras's backend knows it."""
     if strategy is None:
         return None
-    if strategy not in STRATEGIES:
+    if not isinstance(strategy, str) or strategy not in STRATEGIES:
         raise BadInput(f"--strategy must be mirrored, got {strategy}.")
     if keras.backend.backend() == "torch":
         raise BadInput("--strategy mirrored: Keras's PyTorch backend trains a model on one device. Leave it out, or take another backend.")

@@ -48,7 +48,7 @@ def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, vi
         TypeError: `monitor` is no SaturationMonitor, or `tuner` no tuner.
         ValueError: the tuner is watched already.
 
-    Example:
+    Examples:
         >>> import numpy as np, tempfile
         >>> def build(hp):
         ...     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(hp.Int("units", 2, 8), "relu"), keras.layers.Dense(1)])

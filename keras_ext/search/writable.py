@@ -1,9 +1,12 @@
-"""Whether a folder can be written, asked before anything long begins."""
+"""Whether a folder can be written, asked before anything long begins, and what is told where it no longer can."""
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from keras_ext._checks import BadInput
+from keras_ext.callbacks.wording import reason
 
 
 def check_writable(folder: Path) -> None:
@@ -19,3 +22,18 @@ def check_writable(folder: Path) -> None:
             file.flush()
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written ({error.strerror}). Give another folder, or make room.") from None
+
+
+@contextlib.contextmanager
+def told_where_it_cannot_be_written(path: Path, mend: str) -> Iterator[None]:
+    """Let what the block cannot write at `path`, or in that folder, end in one line with `mend`.
+
+    Raises:
+        BadInput: it cannot be written, or its disk is full.
+    """
+    try:
+        yield
+    except (ConnectionError, TimeoutError, ChildProcessError):
+        raise
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written ({reason(error)}). {mend}") from error

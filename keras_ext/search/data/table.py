@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from keras_ext._checks import BadInput
+from keras_ext._checks import BadInput, one_of
 
 # A target of whole numbers with no more different values than this is taken for classes.
 _MOST_CLASSES = 20
@@ -137,8 +137,9 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto") -> Table:
     Raises:
         BadInput: the data cannot be used.
     """
-    x = {column: np.asarray(values) for column, values in x.items()} if isinstance(x, Mapping) else np.asarray(x)
-    y = np.asarray(y)
+    one_of("task", task, ("auto", "classification", "regression"))
+    x = {column: _array(name, "inputs", values) for column, values in x.items()} if isinstance(x, Mapping) else _array(name, "inputs", x)
+    y = _array(name, "targets", y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:
@@ -148,6 +149,8 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto") -> Table:
     for values in x.values() if isinstance(x, dict) else (x,):
         if len(values) != len(y):
             raise BadInput(f"{name}: {len(values)} samples but {len(y)} targets. Give one target for each sample.")
+    if not x if isinstance(x, dict) else 0 in x.shape[1:]:
+        raise BadInput(f"{name}: the samples have no inputs. Give at least one.")
     if len(y) < _FEWEST_SAMPLES:
         raise BadInput(f"{name}: {len(y)} samples are too few to train and validate on. Give at least {_FEWEST_SAMPLES}.")
     if isinstance(x, dict):
@@ -155,6 +158,8 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto") -> Table:
     else:
         x = _finite(name, x).astype("float32")
         x = x[:, None] if x.ndim == 1 else x
+    if y.dtype.kind == "c":
+        raise BadInput(f"{name}: the targets are {y.dtype}, real numbers or names are needed. Give their real part, or their size.")
     numeric = np.issubdtype(y.dtype, np.number)
     if numeric and not np.isfinite(y.astype("float64")).all():
         raise BadInput(f"{name}: NaN or infinite values in the target. Remove those samples.")
@@ -168,7 +173,10 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto") -> Table:
             raise BadInput(f"{name}: every sample has the same target, {y[0]}: there is nothing to learn. Name another target.")
         _within_range(name, "target", y)
         return Table(x, y.astype("float64"), None, name)
-    labels, numbers, counts = np.unique(y, return_inverse=True, return_counts=True)
+    try:
+        labels, numbers, counts = np.unique(y, return_inverse=True, return_counts=True)
+    except TypeError:
+        raise BadInput(f"{name}: the target mixes text, numbers and gaps. Make text of all of it, or numbers, and fill the gaps.") from None
     if len(labels) == 1:
         raise BadInput(
             f"{name}: the target has a single class, {_class_name(labels[0])}: there is nothing to tell apart. Name another target."
@@ -180,6 +188,16 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto") -> Table:
     return Table(x, numbers.astype("int32"), tuple(map(_class_name, labels)), name)
 
 
+def _array(name: str, what: str, values: Any) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        raise BadInput(f"{name}: the {what} are no array. Give each sample as many numbers as the others.") from None
+    if array.ndim == 0:
+        raise BadInput(f"{name}: the {what} are {type(values).__name__}, an array is needed. Give a row for each sample.")
+    return array
+
+
 def _class_name(label: Any) -> str:
     """Return a class's name: 4 for 4.0, as a CSV file knows no whole numbers."""
     return str(int(label)) if isinstance(label, float | np.floating) and float(label).is_integer() else str(label)
@@ -187,7 +205,7 @@ def _class_name(label: Any) -> str:
 
 def _finite(name: str, x: np.ndarray) -> np.ndarray:
     """Return numbers as float64 if all of them can be trained on."""
-    if not np.issubdtype(x.dtype, np.number) and x.dtype != bool:
+    if x.dtype.kind not in "biuf":
         raise BadInput(f"{name}: the inputs are {x.dtype}, not numbers. Encode them as numbers first.")
     x = x.astype("float64")
     bad = np.argwhere(~np.isfinite(x.reshape(len(x), -1)))

@@ -33,7 +33,7 @@ class CNN(ImageSpace):
     Raises:
         ValueError: an argument is out of range, or only one of `mean` and `variance` is given.
 
-    Example:
+    Examples:
         >>> import keras_tuner
         >>> space = CNN(input_shape=(28, 28), classes=10)
         >>> space.build(keras_tuner.HyperParameters()).output_shape

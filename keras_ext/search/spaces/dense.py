@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_ext._checks import wholes
+from keras_ext._checks import bad_argument, wholes
 from keras_ext.layers import TableFeatures
 from keras_ext.search import choices
 from keras_ext.search.spaces.space import Space
@@ -33,7 +33,12 @@ class DenseSpace(Space):
         activations: Sequence[str],
         **kwargs: Any,
     ) -> None:
-        super().__init__(wholes("input_shape", tuple(input_shape)), **kwargs)
+        super().__init__(wholes("input_shape", input_shape), **kwargs)
+        if features is not None and not (isinstance(features, TableFeatures) and features.columns):
+            raise bad_argument("features", "a layers.TableFeatures that has been adapted, or None", features, "Call `adapt(table)` first.")
+        if features is not None and self.input_shape != (len(features.columns),):
+            rule = f"({len(features.columns)},), the number of columns, with `features`"
+            raise bad_argument("input_shape", rule, self.input_shape, "Give what `features.encode` returns for one row.")
         if features is not None and self.mean is not None:
             raise ValueError(
                 "`features` and `mean` cannot both be given: TableFeatures normalizes by itself. Leave `mean` and `variance` out."

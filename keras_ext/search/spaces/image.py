@@ -27,7 +27,7 @@ class ImageSpace(Space):
     """
 
     def __init__(self, input_shape: Sequence[int], filters: Sequence[int], activations: Sequence[str], **kwargs: Any) -> None:
-        super().__init__(wholes("input_shape", tuple(input_shape)), **kwargs)
+        super().__init__(wholes("input_shape", input_shape), **kwargs)
         if len(self.input_shape) not in (2, 3):
             raise bad_argument("input_shape", "(height, width, channels) or (height, width)", self.input_shape)
         self.filters = wholes("filters", filters)

@@ -37,7 +37,7 @@ class LSTM(Space):
         ValueError: an argument is out of range, only one of `mean` and `variance` is given, `mean` is given with `vocabulary`, or
             `mask_zero` without.
 
-    Example:
+    Examples:
         >>> import keras_tuner
         >>> numbers = LSTM(input_shape=(20, 3))
         >>> numbers.build(keras_tuner.HyperParameters()).output_shape

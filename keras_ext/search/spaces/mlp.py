@@ -38,7 +38,7 @@ class MLP(DenseSpace):
     Raises:
         ValueError: an argument is out of range, only one of `mean` and `variance` is given, or both them and `features`.
 
-    Example:
+    Examples:
         >>> import keras_tuner
         >>> space = MLP(input_shape=(4,), classes=3)
         >>> model = space.build(keras_tuner.HyperParameters())

@@ -35,7 +35,7 @@ class ResidualMLP(DenseSpace):
     Raises:
         ValueError: an argument is out of range, only one of `mean` and `variance` is given, or both them and `features`.
 
-    Example:
+    Examples:
         >>> import keras_tuner
         >>> hp = keras_tuner.HyperParameters()
         >>> hp.values["blocks"] = 16

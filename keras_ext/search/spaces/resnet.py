@@ -36,7 +36,7 @@ class ResNet(ImageSpace):
     Raises:
         ValueError: an argument is out of range, or only one of `mean` and `variance` is given.
 
-    Example:
+    Examples:
         >>> import keras_tuner
         >>> space = ResNet(input_shape=(32, 32, 3), classes=10)
         >>> space.build(keras_tuner.HyperParameters()).output_shape

@@ -10,7 +10,7 @@ import keras_tuner
 import numpy as np
 
 from keras_ext import initializers
-from keras_ext._checks import bad_argument, flag, whole
+from keras_ext._checks import bad_argument, flag, items, whole
 from keras_ext.schedules import FullBatch
 from keras_ext.search import choices
 from keras_ext.search.batch_sizes import checked_batch_sizes, offered_batch_sizes
@@ -42,7 +42,7 @@ class Space(keras_tuner.HyperModel, abc.ABC):
     Raises:
         ValueError: an argument is out of range, only one of `mean` and `variance` is given, or they do not broadcast to `input_shape`.
 
-    Example:
+    Examples:
         >>> class Linear(Space):
         ...     def body(self, hp, x):
         ...         return x
@@ -63,10 +63,12 @@ class Space(keras_tuner.HyperModel, abc.ABC):
         micro_batch: int = 1024,
         name: str = "space",
     ) -> None:
+        if name is not None and (not isinstance(name, str) or not name or "/" in name):
+            raise bad_argument("name", "text without `/`, or None", name)
         super().__init__(name=name)
         if (mean is None) != (variance is None):
             raise ValueError("`mean` and `variance` must be given together, got one of them. Give both, or neither.")
-        self.input_shape: tuple[Any, ...] = tuple(input_shape)
+        self.input_shape: tuple[Any, ...] = _checked_shape(input_shape)
         self.classes = None if classes is None else whole("classes", classes, 2)
         self.outputs = whole("outputs", outputs)
         self.mean, self.variance = (_broadcasting(n, v, self.input_shape) for n, v in (("mean", mean), ("variance", variance)))
@@ -154,11 +156,25 @@ class Space(keras_tuner.HyperModel, abc.ABC):
         return choices.regularizer(hp) if self.regularization else None
 
 
+def _checked_shape(input_shape: Any) -> tuple[int | None, ...]:
+    """Return a shape as a tuple; what an axis of any size means is the subclass's matter."""
+    sizes = items(input_shape)
+    if sizes is None:
+        raise bad_argument("input_shape", "a sequence of sizes, one for each axis of a sample", input_shape, "Such as (64,).")
+    return tuple(None if size is None else whole("size in input_shape", size) for size in sizes)
+
+
 def _broadcasting(name: str, value: Any, input_shape: tuple[int | None, ...]) -> Any:
     """Return `value` as an array that broadcasts to a sample; an axis of any size takes one value."""
     if value is None:
         return None
-    value, known = np.asarray(value, dtype="float64"), tuple(1 if size is None else size for size in input_shape)
+    known = tuple(1 if size is None else size for size in input_shape)
+    try:
+        value = np.asarray(value, dtype="float64")
+    except (TypeError, ValueError, OverflowError):
+        raise bad_argument(name, "an array of numbers", value) from None
+    if not np.isfinite(value).all():
+        raise bad_argument(name, "an array of finite numbers", value, "Leave out the samples that are not.")
     try:
         fits = np.broadcast_shapes(value.shape, known) == known
     except ValueError:

@@ -76,7 +76,7 @@ def run_on_ray(
         ValueError: the tuner is watched, or does not lie in the folder that it was given; Ray has not the resources.
         OSError: the folder cannot be written.
 
-    Example:
+    Examples:
         def make_tuner(folder):
             return keras_tuner.RandomSearch(build, "val_loss", max_trials=20, seed=1, directory=folder)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from keras_ext._checks import in_range, whole
+from keras_ext._checks import bad_argument, in_range, keep, whole
 from keras_ext.search import strategy as strategies
 
 # A process of this many trials has not grown by much.
@@ -36,13 +36,14 @@ class Placement:
     strategy: str | None = None
 
     def __post_init__(self) -> None:
-        whole("workers", self.workers)
-        whole("isolate", self.isolate, 0)
-        whole("max_retries", self.max_retries, 0)
+        keep(self, workers=whole("workers", self.workers), isolate=whole("isolate", self.isolate, 0))
+        keep(self, max_retries=whole("max_retries", self.max_retries, 0))
+        if self.ray is not None and not (isinstance(self.ray, str) and self.ray):
+            raise bad_argument("ray", "the address of a cluster, or None", self.ray, 'Such as "auto" or "ray://host:10001".')
         for name in ("gpus_per_trial", "trial_timeout", "memory_limit"):
             value = getattr(self, name)
             if value is not None:
-                in_range(name, value, 0, closed="neither")
+                keep(self, **{name: in_range(name, value, 0, closed="neither")})
         strategies.check(self.strategy)
 
     @property

@@ -1,0 +1,53 @@
+"""What Keras makes of an argument: refused in the argument's name where Keras cannot read it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_ext._checks import bad_argument
+
+
+def keras_object(name: str, get: Callable[[Any], Any], value: Any, rule: str) -> Any:
+    """Return what Keras's `get` makes of `value`: a function, or None.
+
+    >>> type(keras_object("beta_initializer", keras.initializers.get, "zeros", "an initializer")).__name__
+    'Zeros'
+    >>> keras_object("beta_initializer", keras.initializers.get, 3, "an initializer")
+    Traceback (most recent call last):
+        ...
+    ValueError: `beta_initializer` must be an initializer, got 3.
+    """
+    try:
+        found = get(value)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        found = value
+    if found is not None and not callable(found):
+        raise bad_argument(name, rule, value)
+    return found
+
+
+def base_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `keras.layers.Layer` if Keras can read those whose refusal would not name them."""
+    if kwargs.get("dtype") is not None:
+        try:
+            policy = keras.dtype_policies.get(kwargs["dtype"])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            policy = None
+        if not isinstance(policy, keras.DTypePolicy):
+            mend = 'Such as "float32" or "mixed_bfloat16".'
+            raise bad_argument("dtype", "a dtype, a name of a policy, or a keras.DTypePolicy", kwargs["dtype"], mend)
+    regularizer = kwargs.get("activity_regularizer")
+    keras_object("activity_regularizer", keras.regularizers.get, regularizer, "a regularizer, its name, or None")
+    return kwargs
+
+
+def seed_generator(seed: Any) -> keras.random.SeedGenerator:
+    """Return a generator for `seed`, refused where the backend's cannot hold it."""
+    if seed is None:
+        return keras.random.SeedGenerator()
+    try:
+        return keras.random.SeedGenerator(seed)
+    except (ValueError, TypeError, OverflowError, RuntimeError):
+        mend = "Every backend holds those from 0 to 2,147,483,647."
+        raise bad_argument("seed", "None, or a whole number that the backend's generators hold", seed, mend) from None

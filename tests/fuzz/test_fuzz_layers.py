@@ -1,0 +1,142 @@
+"""Every layer, whatever it is given: a layer that works, or an error in words."""
+
+from fractions import Fraction
+
+import fuzzing
+import keras
+import numpy as np
+import pytest
+from fuzzing import FLAG, NAME, SEED, SHARE, WHOLE, Fuzzed, can_be_saved, comes_back, is_moderate, refused
+from hypothesis import strategies as st
+from keras import ops
+
+from keras_ext import initializers, layers
+
+INITIALIZER = st.sampled_from(["zeros", "ones", keras.initializers.Constant(0.5), initializers.HeNormal(seed=1)])
+PENALTY = st.sampled_from([None, "l2", keras.regularizers.L1(0.1)])
+CONSTRAINT = st.sampled_from([None, "non_neg", keras.constraints.MaxNorm(2.0)])
+BASE = {
+    "name": NAME,
+    "dtype": st.sampled_from([None, "float32", "mixed_bfloat16", "float16", keras.DTypePolicy("mixed_float16")]),
+    "trainable": FLAG,
+    "activity_regularizer": st.sampled_from([None, "l2"]),
+}
+COLUMNS = [
+    {"name": "a", "mean": 0.5, "variance": 2.0},
+    {"name": "b", "vocabulary": ["x", "y"]},
+    {"name": "c", "mean": np.float32(1), "variance": 1},
+]
+
+
+def works_on(*shape, **training):
+    """Return the law of a layer that keeps the shape of its input."""
+    x = np.random.default_rng(0).normal(size=shape).astype("float32")
+
+    def owes(layer, arguments):
+        parts = {name: value for name, value in arguments.items() if name.endswith(("initializer", "regularizer", "constraint"))}
+        if not can_be_saved(parts):
+            return
+        for each in (layer, comes_back(layer)):
+            y = refused(lambda each=each: each(x, **training))
+            if y is not None:
+                y = ops.convert_to_numpy(ops.cast(y, "float32"))
+                assert y.shape == shape
+                assert np.isfinite(y).all() or not is_moderate(arguments)
+
+    return owes
+
+
+def owes_features(layer, arguments):
+    again = comes_back(layer) if can_be_saved({"": arguments.get("activity_regularizer")}) else layer
+    if not layer.columns:
+        return
+    assert again.columns == layer.columns
+    table = {c.name: [c.vocabulary[0], "?"] if hasattr(c, "vocabulary") else [c.mean, c.mean + 1] for c in layer.columns}
+    x = refused(lambda: layer.encode(table))
+    if x is not None:
+        assert ops.convert_to_numpy(layer(x)).shape == (2, layer.units)
+
+
+DROPOUT = {"rate": SHARE, "seed": SEED, "monte_carlo": FLAG, "stream": st.none() | st.integers(0, 3), **BASE}
+FORMAT = st.sampled_from([None, "channels_last", "channels_first"])
+FUZZED = {
+    "BatchNormalization": Fuzzed(
+        layers.BatchNormalization,
+        {
+            "axis": st.sampled_from([-1, 1, 0, (1,), (1, 2), [-1, -2], np.int64(2)]),
+            "momentum": SHARE,
+            "epsilon": st.sampled_from([0, 1e-3, 1, np.float32(0.1)]),
+            **dict.fromkeys(("center", "scale", "renorm", "debias", "synchronized"), FLAG),
+            **dict.fromkeys(("beta_initializer", "gamma_initializer", "moving_mean_initializer"), INITIALIZER),
+            "moving_variance_initializer": st.sampled_from(["ones", keras.initializers.Constant(0.5)]),
+            **dict.fromkeys(("beta_regularizer", "gamma_regularizer"), PENALTY),
+            **dict.fromkeys(("beta_constraint", "gamma_constraint"), CONSTRAINT),
+            "renorm_clipping": st.sampled_from([None, {}, {"rmin": 0.5, "rmax": 2.0, "dmax": 1.0}, {"rmax": None}]),
+            "renorm_momentum": SHARE,
+            "virtual_batch_size": st.none() | WHOLE,
+            **BASE,
+        },
+        works_on(4, 3, 2, training=True),
+        found=(
+            {"momentum": 10**400},
+            {"momentum": np.float32(0.5), "epsilon": Fraction(1, 2), "virtual_batch_size": np.int64(3)},
+            {"beta_initializer": 3},
+            {"moving_variance_initializer": None, "renorm": True},
+            {"gamma_regularizer": {}},
+            {"beta_constraint": object},
+            {"dtype": "nothing"},
+            {"dtype": {"class_name": "Nothing"}},
+            {"activity_regularizer": "nothing"},
+            {"name": "a.b"},
+            {"synchronized": np.array([0.5, 1.0])},
+            {"renorm_clipping": np.nan},
+            {"renorm": True, "renorm_clipping": {"rmax": "a"}},
+        ),
+    ),
+    "ClassNames": Fuzzed(
+        layers.ClassNames,
+        {"names": st.lists(st.text(max_size=3), unique=True, min_size=2, max_size=3), **BASE},
+        works_on(4, 2),
+        ("names",),
+        found=({"names": np.array(0.5)}, {"names": ["a", "b"], "dtype": "nothing"}),
+    ),
+    "Dropout": Fuzzed(
+        layers.Dropout,
+        {"noise_shape": st.sampled_from([None, (None, 1, None), [3, 2], (1, 1, 1), (5,), ()]), **DROPOUT},
+        works_on(4, 3, 2, training=True),
+        ("rate",),
+        found=(
+            {"rate": 10**400},
+            {"rate": np.float32(0.5), "stream": np.int64(3), "seed": np.int64(5)},
+            {"rate": 0.5, "seed": 2**31},
+            {"rate": 0.5, "seed": 2**63},
+            {"rate": 0.5, "seed": -1},
+            {"rate": 0.5, "noise_shape": (np.int64(4), 1, 1)},
+        ),
+    ),
+    "SpatialDropout1D": Fuzzed(layers.SpatialDropout1D, DROPOUT, works_on(4, 3, 2, training=True), ("rate",)),
+    "SpatialDropout2D": Fuzzed(layers.SpatialDropout2D, {"data_format": FORMAT, **DROPOUT}, works_on(2, 3, 2, 2, training=True), ("rate",)),
+    "SpatialDropout3D": Fuzzed(
+        layers.SpatialDropout3D, {"data_format": FORMAT, **DROPOUT}, works_on(2, 3, 2, 2, 1, training=True), ("rate",)
+    ),
+    "TableFeatures": Fuzzed(
+        layers.TableFeatures,
+        {"columns": st.none() | st.lists(st.sampled_from(COLUMNS), unique_by=lambda c: c["name"], min_size=1), **BASE},
+        owes_features,
+        found=({"columns": np.array(2)}, {"columns": [{"name": "a", "vocabulary": np.array(0.5)}]}),
+    ),
+}
+
+
+def test_every_layer_has_a_strategy():
+    assert sorted(FUZZED) == fuzzing.public(layers)
+
+
+def test_a_layer_works_or_is_refused_in_words():
+    fuzzing.quick(FUZZED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FUZZED)
+def test_a_layer_works_or_is_refused_in_words_whatever_it_is_given(name):
+    fuzzing.deep(name, FUZZED[name])
