@@ -94,8 +94,8 @@ STUDIES = (
     ),
     Study(
         "tuners", "search", "Which tuner finds good networks soonest: best score by training time.",
-        "tuners-replayed.json", ("--table", "{table}", "--trials", "60", "--seeds", "10"),
-        ("--table", "{table}", "--trials", "1", "--seeds", "1", "--kinds", "random"), 60, "docs/tuners.md, Compared", once_on="torch",
+        "tuners.json", ("--table", "{table}", "--trials", "60", "--seeds", "10", "--real", "120", "--real-seeds", "3"),
+        ("--table", "{table}", "--trials", "1", "--seeds", "1", "--kinds", "random"), 150, "docs/tuners.md, Compared", once_on="torch",
     ),
     Study(
         "two_workers", "search", "What a search takes with two trials at once, against one at a time.",

@@ -73,7 +73,8 @@ class SaturationMonitor(keras.callbacks.Callback):
         looks: list of `Look`, what was measured.
 
     Raises:
-        ValueError: the arrays differ in length, `probe_size` is under 1, or `on_critical` is unknown.
+        ValueError: the arrays differ in length, `probe_size` is under 1, or `on_critical` is unknown; when a training begins, `log_dir`
+            cannot be written (what cannot be written later costs a warning).
         TypeError: `x` holds no arrays.
 
     Examples:

@@ -403,7 +403,7 @@ def test_a_study_runs_in_a_process_of_its_own_with_the_settings_of_the_quoted_fi
     studies.run(studies.BY_NAME["tuners"], "jax", tmp_path, quick=False)
     (tmp_path / "recorded-digits.json").write_text("{}")
     studies.run(studies.BY_NAME["tuners"], "torch", tmp_path, quick=False)
-    more = ["--trials", "60", "--seeds", "10", "--json", str(tmp_path / "tuners-replayed.json")]
+    more = ["--trials", "60", "--seeds", "10", "--real", "120", "--real-seeds", "3", "--json", str(tmp_path / "tuners.json")]
     assert ran == [
         (["-m", "benchmarks.tuners", "--table", str(RESULTS / "recorded-digits.json"), *more], "jax"),
         (["-m", "benchmarks.tuners", "--table", str(tmp_path / "recorded-digits.json"), *more], "torch"),

@@ -231,6 +231,15 @@ def test_a_full_disk_leaves_the_model_that_was_there(tmp_path):
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "net.keras").predict(X, verbose=0), model.predict(X, verbose=0))
 
 
+def test_keras_s_own_save_loses_the_model_that_was_there(tmp_path):
+    network().save(tmp_path / "net.keras")
+    other = network()
+    with full_disk(2000), pytest.raises(OSError):
+        other.save(tmp_path / "net.keras")
+    with pytest.raises(ValueError, match=r"accessible `\.keras` zip file"):
+        keras.saving.load_model(tmp_path / "net.keras")
+
+
 def test_a_full_disk_costs_no_training(tmp_path):
     pytest.importorskip("tensorboard")
     stack = contextlib.ExitStack()

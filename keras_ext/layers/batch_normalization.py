@@ -54,8 +54,8 @@ class BatchNormalization(keras.layers.Layer):
 
     Different from Keras's class:
 
-    - A batch whose statistics of a channel are not finite, or all of whose values are masked, leaves that channel's moving statistics as
-      they were. Its own output is as it comes.
+    - A batch that is empty, whose statistics of a channel are not finite, or all of whose values are masked, leaves that channel's moving
+      statistics as they were. Its own output is as it comes.
     - The variance is never negative, and an offset does not swallow it (Keras on PyTorch: `E[x^2] - E[x]^2`; on every backend the mean of
       50,000 values near 1e5 is off by half a unit): it is taken in two passes of values that are shifted first, or by the framework's
       own kernel where that is right. The gradient is the kernel's, or derived by hand; both have gradients. On JAX there is no

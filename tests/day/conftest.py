@@ -8,10 +8,10 @@ import sys
 import keras
 import pytest
 
-# A model of each class alone goes to another process in tests/test_every_class.py, and TensorFlow searches by the README, watched.
+# A model of each class alone goes to another process in tests/test_every_class.py, and a watched search is tried by tests/test_readme.py.
 SLOW_ON = {
     "tensorflow": ("test_a_process_with_keras_ext_alone", "test_the_search_is_the_one_it_was"),
-    "jax": ("test_a_process_with_keras_ext_alone",),
+    "jax": ("test_a_process_with_keras_ext_alone", "test_the_search_is_the_one_it_was"),
     "torch": (),
 }
 

@@ -79,8 +79,8 @@ def run_without(run_alone, run_here, tmp_path, capsys):
     Where it is not, no process is needed for that.
     """
 
-    def run(script, *arguments):
-        if not IS_INSTALLED:
+    def run(script, *arguments, alone=IS_INSTALLED):
+        if not alone:
             run_here(script, tmp_path, *arguments)
             return capsys.readouterr().out
         (tmp_path / "blocked").mkdir()
@@ -111,8 +111,8 @@ def test_a_search_runs_to_its_end(tuners, run_without, tmp_path):
 def test_the_command_searches_in_processes_of_its_own(run_without, tmp_path):
     rows = [f"{i},{('red', 'blue')[i % 2]},{3 * i + 50 * (i % 2)}" for i in range(80)]
     (tmp_path / "houses.csv").write_text("\n".join(["size,colour,price", *rows]) + "\n")
-    script = "from keras_ext.__main__ import main\nmain(standalone_mode=False)\n"
+    script = "from keras_ext.__main__ import main\nmain()\n"
     options = "search --data houses.csv --target price --trials 2 --epochs 2 --isolate 1 --output run"
-    run_without(script, *options.split())
+    run_without(script, *options.split(), alone=True)
     assert (tmp_path / "run/best_model.keras").exists()
     assert len(list((tmp_path / "run/trials").glob("**/diagnosis.json"))) == 2
