@@ -138,7 +138,7 @@ def test_what_dies_hangs_raises_or_eats_memory_fails_alone(tmp_path, place, kind
     marks.mkdir()
     fit = {"x": str(marks)} if place is on_ray else {"marks": str(marks)}
     make, patience = functools.partial(faulty, kinds=kinds), Patience(max_retries=1, trial_timeout=seconds)
-    tuner = place(make, tmp_path / "s", fit, patience=patience, memory_limit=2**31)
+    tuner = place(make, tmp_path / "s", fit, patience=patience, memory_limit=5 * 2**28)
     found = {r.hyperparameters["what"]: (r.score, r.ended) for r in results(tuner)}
     assert set(found) == set(kinds)
     expected = {
@@ -148,7 +148,7 @@ def test_what_dies_hangs_raises_or_eats_memory_fails_alone(tmp_path, place, kind
         "killed": (None, "failed: its process died 2 times: "),
         "hangs": (None, f"failed: it took longer than {seconds} s"),
         "raises": (None, "failed: ValueError: no such thing"),
-        "eats": (None, "failed: out of memory: it took 2,"),
+        "eats": (None, "failed: out of memory: it took 1,"),
     }
     for kind, (score, ended) in found.items():
         assert score == expected[kind][0]
