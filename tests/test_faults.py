@@ -1,6 +1,7 @@
 """Faults of data, weights, disk and process: what docs/faults.md says of each is tested, here or where the page says."""
 
 import contextlib
+import dataclasses
 import math
 import os
 import re
@@ -17,7 +18,8 @@ from click.testing import CliRunner
 
 from keras_ext import initializers
 from keras_ext._checks import BadInput
-from keras_ext.callbacks import LearningRateFinder, RateCurve, SaturationMonitor, diagnose
+from keras_ext.callbacks import LearningRateFinder, Limits, RateCurve, SaturationMonitor, diagnose
+from keras_ext.callbacks.loss_course import has_learned, learning
 from keras_ext.commands.main import cli
 from keras_ext.layers import BatchNormalization, ClassNames
 from keras_ext.optimizers import GradientClipping
@@ -191,6 +193,9 @@ def test_one_sample_is_no_reason_to_call_a_network_sick():
     model.fit(X[:1], Y[:1], epochs=2, verbose=0, callbacks=[watching])
     assert [str(f) for f in watching.findings if f.symptom in ("dead_relu", "constant_output") or f.severity == "critical"] == []
     assert all(math.isnan(look.spread) for look in watching.looks)
+    course = [dataclasses.replace(watching.looks[0], loss=loss) for loss in (1.0, 0.1)]
+    assert learning(course, Limits())
+    assert has_learned(course, Limits())
 
 
 def test_a_training_on_one_class_is_not_called_sick():
