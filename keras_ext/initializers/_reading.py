@@ -60,7 +60,10 @@ def _whole_if_it_is(fan: float) -> float:
 
 @dataclass(frozen=True)
 class Reading:
-    """How an initializer was told to read shapes; the arguments are those of `VarianceScaling`. Wrong ones raise ValueError."""
+    """How an initializer was told to read shapes; the arguments are those of `VarianceScaling`.
+
+    Groups and strides are checked already. What does not go together raises ValueError.
+    """
 
     kind: str | None = None
     groups: int = 1
@@ -70,8 +73,6 @@ class Reading:
 
     def __post_init__(self) -> None:
         one_of("kind", self.kind, (None, *KINDS))
-        checked_groups(self.groups)
-        checked_strides(self.strides)
         if (self.kind, self.groups, self.strides) == (None, 1, 1):
             return
         # Orthogonal calls them `blocks`.

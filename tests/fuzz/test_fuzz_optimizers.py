@@ -78,6 +78,7 @@ FUZZED = {
             {"loss_scale_factor": 2**31},
             {"use_ema": np.array([0.5, 1.0])},
             {"ema_momentum": np.nan},
+            {"ema_momentum": np.float32(0.5)},
             {"use_ema": True, "ema_overwrite_frequency": "a"},
             {"gradient_accumulation_steps": 10**400},
             {"gradient_accumulation_steps": 2**63},

@@ -217,6 +217,25 @@ def test_every_class_of_a_search_has_a_strategy():
     assert sorted(FUZZED) == fuzzing.public(search, MADE_BY_US)
 
 
+def test_what_would_be_taken_silently_for_something_else_is_refused():
+    y = np.arange(30) % 3
+    for make, argument in (
+        (lambda: search.make_table(np.ones((30, 2)), y, "some data", "ranking"), "`task` must be one of "),
+        (lambda: search.make_table(np.ones((30, 2)) * 1j, y, "some data"), "some data: the inputs are complex128, not numbers."),
+        (lambda: search.make_table(np.ones((30, 2)), y * 1j, "some data"), "some data: the targets are complex128, "),
+        (lambda: search.make_table({}, y, "some data"), "some data: the samples have no inputs."),
+        (lambda: search.MLP((2,), features=layers.TableFeatures()), "`features` must be a layers.TableFeatures that has been adapted"),
+        (lambda: search.MLP((2,), mean=0, variance=np.inf), "`variance` must be an array of finite numbers"),
+        (lambda: search.GeneticOracle("val_loss", symptoms_of=3), "`symptoms_of` must be a function of a trial, or None"),
+        (lambda: search.GeneticOracle("val_loss", max_trials=-1), "`max_trials` must be a whole number of at least 1"),
+        (lambda: search.Settings(seed=2**32), "`seed` must be a whole number of at most "),
+        (lambda: search.Placement(ray=""), "`ray` must be the address of a cluster, or None"),
+    ):
+        with pytest.raises((ValueError, TypeError)) as told:
+            make()
+        assert str(told.value).startswith(argument)
+
+
 def test_a_part_of_a_search_works_or_is_refused_in_words():
     fuzzing.quick(FUZZED)
 
