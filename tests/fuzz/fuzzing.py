@@ -108,9 +108,15 @@ def refused(call):
         return None
 
 
-def comes_back(thing):
-    """Check that the config is JSON, and that an equal object comes from it."""
+def comes_back(thing, arguments):
+    """Check that the config is JSON and holds the arguments, and that an equal object comes from it."""
     config = thing.get_config()
+    assert {name for name, value in arguments.items() if value is not None} <= set(config)
+    for name, value in arguments.items():
+        if isinstance(value, (int, float, np.number)) and isinstance(config[name], (int, float)):
+            np.testing.assert_allclose(config[name], float(value), rtol=1e-6)
+        elif isinstance(value, str) and isinstance(config[name], str):
+            assert config[name].lower() == ("truncated_normal" if value == "normal" else value.lower())
     text = json.dumps(config, allow_nan=False)
     again = type(thing).from_config(json.loads(text))
     assert json.dumps(again.get_config()) == text
@@ -154,7 +160,7 @@ def quick(room, examples=EXAMPLES, odd=True):
 
 def _has_a_config(thing, arguments):
     if hasattr(thing, "get_config") and can_be_saved(arguments):
-        comes_back(thing)
+        comes_back(thing, arguments)
 
 
 def deep(name, fuzzed, examples=1500, odd=True):

@@ -26,7 +26,7 @@ NAMED = {**COMMON, "gain": GAIN | st.none(), "groups": WHOLE}
 
 
 def owes_weights(initializer, arguments):
-    again = comes_back(initializer)
+    again = comes_back(initializer, arguments)
     for shape in SHAPES:
         drawn = refused(lambda shape=shape: initializer(shape))
         if drawn is None:

@@ -36,7 +36,7 @@ def works_on(*shape, **training):
         parts = {name: value for name, value in arguments.items() if name.endswith(("initializer", "regularizer", "constraint"))}
         if not can_be_saved(parts):
             return
-        for each in (layer, comes_back(layer)):
+        for each in (layer, comes_back(layer, arguments)):
             y = refused(lambda each=each: each(x, **training))
             if y is not None:
                 y = ops.convert_to_numpy(ops.cast(y, "float32"))
@@ -47,7 +47,7 @@ def works_on(*shape, **training):
 
 
 def owes_features(layer, arguments):
-    again = comes_back(layer) if can_be_saved({"": arguments.get("activity_regularizer")}) else layer
+    again = comes_back(layer, arguments) if can_be_saved({"": arguments.get("activity_regularizer")}) else layer
     if not layer.columns:
         return
     assert again.columns == layer.columns

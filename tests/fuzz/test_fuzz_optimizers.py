@@ -43,7 +43,7 @@ GRADIENT = np.array([[0.5, -0.25], [1.0, 2.0], [0.125, -1.0]], "float32")
 def owes_a_step(optimizer, arguments):
     if not can_be_saved({"": arguments.get("learning_rate")}):
         return
-    comes_back(optimizer)
+    comes_back(optimizer, arguments)
     weight = keras.Variable(np.ones((3, 2), "float32"), name="kernel")
     for _ in range(2):
         refused(lambda: optimizer.apply([ops.convert_to_tensor(GRADIENT)], [weight]))
@@ -53,7 +53,7 @@ def owes_a_step(optimizer, arguments):
 
 
 def owes_clipped_gradients(rule, arguments):
-    comes_back(rule)
+    comes_back(rule, arguments)
     weight = keras.Variable(np.ones((3, 2), "float32"), name="kernel")
     clipping = optimizers.GradientClipping(keras.optimizers.SGD(1.0), rule)
     for _ in range(2):

@@ -23,7 +23,7 @@ ARRAYS = {
 
 
 def owes_a_course(schedule, arguments):
-    again = comes_back(schedule)
+    again = comes_back(schedule, arguments)
     for step in (0, 1, 5, 10**6):
         rate = float(ops.convert_to_numpy(schedule(step)))
         assert (np.isfinite(rate) and rate >= 0) or not is_moderate(arguments)

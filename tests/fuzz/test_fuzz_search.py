@@ -225,6 +225,7 @@ def test_what_would_be_taken_silently_for_something_else_is_refused():
         (lambda: search.make_table(np.ones((30, 2)), y * 1j, "some data"), "some data: the targets are complex128, "),
         (lambda: search.make_table({}, y, "some data"), "some data: the samples have no inputs."),
         (lambda: search.MLP((2,), features=layers.TableFeatures()), "`features` must be a layers.TableFeatures that has been adapted"),
+        (lambda: search.MLP((2, 3), features=FEATURES), "`input_shape` must be (2,), the number of columns, with `features`"),
         (lambda: search.MLP((2,), mean=0, variance=np.inf), "`variance` must be an array of finite numbers"),
         (lambda: search.GeneticOracle("val_loss", symptoms_of=3), "`symptoms_of` must be a function of a trial, or None"),
         (lambda: search.GeneticOracle("val_loss", max_trials=-1), "`max_trials` must be a whole number of at least 1"),
