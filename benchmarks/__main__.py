@@ -8,15 +8,17 @@ from pathlib import Path
 
 import click
 
-from benchmarks import BACKENDS, GROUPS, device, studies
+from benchmarks import BACKENDS, GROUPS
+from benchmarks.measuring import device
+from benchmarks.studies import registry
 
 RESULTS = Path(__file__).parent / "results"
 # What stands for several of the studies.
 SEVERAL = {
-    "search": [study.name for study in studies.STUDIES if study.group == "search"],
-    "all": [*GROUPS, *(study.name for study in studies.STUDIES if study.group != "gpu")],
+    "search": [study.name for study in registry.STUDIES if study.group == "search"],
+    "all": [*GROUPS, *(study.name for study in registry.STUDIES if study.group != "gpu")],
 }
-NAMES = (*GROUPS, *SEVERAL, *studies.BY_NAME)
+NAMES = (*GROUPS, *SEVERAL, *registry.BY_NAME)
 # Of a group on one backend, on two cores.
 MINUTES = {"layers": 5, "memory": 8, "initializers": 1, "optimizers": 4, "clipping": 3, "monitor": 15, "growth": 3}
 
@@ -30,12 +32,12 @@ def _wanted(context: click.Context, parameter: click.Parameter, value: str | Non
     if unknown or not words:
         raise click.BadParameter(f"must be some of {', '.join(NAMES)}, with commas, got {value!r}.")
     named = {name for word in words for name in SEVERAL.get(word, [word])}
-    return [name for name in (*GROUPS, *studies.BY_NAME) if name in named]
+    return [name for name in (*GROUPS, *registry.BY_NAME) if name in named]
 
 
 def _epilog() -> str:
     groups = ", ".join(f"{name} ({minutes} min)" for name, minutes in MINUTES.items())
-    longer = "\n".join(f"{study.name} ({study.minutes} min, {study.group}): {study.about}" for study in studies.STUDIES)
+    longer = "\n".join(f"{study.name} ({study.minutes} min, {study.group}): {study.about}" for study in registry.STUDIES)
     return (
         f"On two cores a backend takes about so long: {groups}. These are measured by default; a study is named to be run:\n\n"
         f"\b\n{longer}\n\nsearch stands for all studies of searches, all for everything but on_gpu."
@@ -70,7 +72,7 @@ def main(backend: str | None, kind: str | None, names: list[str] | None, output:
         else:
             _one_backend(backend, wanted, folder, quick)
     elif anew:
-        from benchmarks import report
+        from benchmarks.page import report
 
         for path in report.write(folder, [*GROUPS, "search"]):
             click.echo(str(path))
@@ -81,7 +83,7 @@ def main(backend: str | None, kind: str | None, names: list[str] | None, output:
 def _one_backend(backend: str | None, names: list[str], folder: Path, quick: bool) -> None:
     if backend is not None:
         os.environ["KERAS_BACKEND"] = backend
-    groups, longer = [name for name in names if name in GROUPS], [studies.BY_NAME[name] for name in names if name in studies.BY_NAME]
+    groups, longer = [name for name in names if name in GROUPS], [registry.BY_NAME[name] for name in names if name in registry.BY_NAME]
     if groups:
         from benchmarks.suite import run  # keras reads KERAS_BACKEND when it is first imported
 
@@ -89,10 +91,10 @@ def _one_backend(backend: str | None, names: list[str], folder: Path, quick: boo
     if longer:
         import keras
 
-        from benchmarks import report
+        from benchmarks.page import report
 
         for study in longer:
-            studies.run(study, keras.backend.backend(), folder, quick)
+            registry.run(study, keras.backend.backend(), folder, quick)
         report.write(folder, ["search"])
 
 
@@ -103,7 +105,7 @@ def _each_backend(names: list[str], folder: Path, kind: str | None, quick: bool)
         if importlib.util.find_spec(backend) is None:
             click.echo(f"{backend}: not installed, left out.")
             continue
-        here = [name for name in names if name not in studies.BY_NAME or studies.BY_NAME[name].once_on in (None, backend)]
+        here = [name for name in names if name not in registry.BY_NAME or registry.BY_NAME[name].once_on in (None, backend)]
         words = ["--backend", backend, "--only", ",".join(here), "--output", str(folder), *(["--quick"] if quick else [])]
         words += ["--device", kind] if kind else []
         if here and subprocess.run([sys.executable, "-m", "benchmarks", *words], env={**os.environ, "KERAS_BACKEND": backend}).returncode:
@@ -115,7 +117,7 @@ def _each_backend(names: list[str], folder: Path, kind: str | None, quick: bool)
 def _check(folder: Path, backends: tuple[str, ...]) -> None:
     from rich.console import Console
 
-    from benchmarks import check
+    from benchmarks.goals import check
 
     found = check.verdicts(folder, backends)
     check.show(found, Console())

@@ -8,8 +8,10 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import GROUPS, device, machine, report
-from benchmarks.measure import QUICK, Effort
+from benchmarks import GROUPS
+from benchmarks.measuring import device, machine
+from benchmarks.measuring.measure import QUICK, Effort
+from benchmarks.page import report
 
 
 def run(groups: Sequence[str], output: Path, quick: bool) -> None:
@@ -19,7 +21,7 @@ def run(groups: Sequence[str], output: Path, quick: bool) -> None:
     effort = QUICK if quick else Effort()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     paths: dict[Path, None] = {}
-    cases = {group: list(import_module(f"benchmarks.{group}").cases(effort)) for group in groups}
+    cases = {group: list(import_module(f"benchmarks.groups.{group}").cases(effort)) for group in groups}
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(backend, total=sum(map(len, cases.values())))
         for group in groups:

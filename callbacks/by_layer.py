@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from keras_ext.callbacks.look import Activation, Look, Weight
-from keras_ext.callbacks.statistics import CHOOSING, RECTIFYING, SATURATING
+from keras_ext.callbacks.looking.statistics import CHOOSING, RECTIFYING, SATURATING
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ from rich.text import Text
 from keras_ext._checks import bad_argument, flag, whole
 from keras_ext._figures import saved
 from keras_ext.callbacks.finding import Finding
-from keras_ext.callbacks.findings import examine
+from keras_ext.callbacks.judging.findings import examine
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Look
-from keras_ext.callbacks.lossless import not_finite, without_loss
-from keras_ext.callbacks.probe import Probe, UnknownLayer, layer_names
-from keras_ext.callbacks.samples import probe_batch
-from keras_ext.callbacks.setting import aims
-from keras_ext.callbacks.table import layer_table, told
-from keras_ext.callbacks.unbuilt import build, cannot
+from keras_ext.callbacks.looking.lossless import not_finite, without_loss
+from keras_ext.callbacks.looking.probe import Probe, UnknownLayer, layer_names
+from keras_ext.callbacks.looking.samples import probe_batch
+from keras_ext.callbacks.looking.setting import aims
+from keras_ext.callbacks.looking.unbuilt import build, cannot
+from keras_ext.callbacks.showing.table import layer_table, told
 from keras_ext.callbacks.wording import grouped, number, verdict
 
 _COLUMNS = ("layer", "saturated", "dead", "gradient norm", "gradient / weight", "weight scale", "worst finding")
@@ -69,7 +69,7 @@ class Diagnosis:
 
     def plot(self, path: str | Path | None = None) -> Any:
         """Return a matplotlib Figure of the layers, findings marked; with `path`, save it too."""
-        from keras_ext.callbacks.picture import picture
+        from keras_ext.callbacks.showing.picture import picture
 
         return saved(picture([self._shown], self.findings), path)
 
@@ -81,7 +81,7 @@ class Diagnosis:
 
     def report(self, path: str | Path) -> None:
         """Write a page of findings, picture and table: HTML that needs nothing else."""
-        from keras_ext.callbacks.page import write_page
+        from keras_ext.callbacks.showing.page import write_page
 
         write_page(path, [self._shown], self.findings, title=f"{self.model}, as it stands")
 

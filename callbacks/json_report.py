@@ -14,7 +14,7 @@ import numpy as np
 import keras_ext
 from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.look import Activation, Look, Output, Weight
-from keras_ext.callbacks.write import write_text
+from keras_ext.callbacks.showing.write import write_text
 
 
 def to_json(path: str | os.PathLike[str], looks: Sequence[Look], findings: Sequence[Finding], **header: Any) -> None:

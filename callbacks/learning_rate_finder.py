@@ -10,9 +10,9 @@ import numpy as np
 from keras import ops, tree
 
 from keras_ext._checks import bad_argument, in_range, whole
+from keras_ext.callbacks.looking.samples import probe_batch, random_state_kept
+from keras_ext.callbacks.looking.unbuilt import build, cannot
 from keras_ext.callbacks.rate_curve import RateCurve
-from keras_ext.callbacks.samples import probe_batch, random_state_kept
-from keras_ext.callbacks.unbuilt import build, cannot
 from keras_ext.optimizers._anew import anew, innermost
 
 # The loss that ends a test is a running mean of about so many steps; and the test runs for at least so many.

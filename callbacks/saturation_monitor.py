@@ -14,17 +14,17 @@ from keras_ext._checks import BadInput, a_path, bad_argument, flag, one_of, whol
 from keras_ext._figures import saved
 from keras_ext.callbacks.clipping_shares import ClippingShares
 from keras_ext.callbacks.finding import Finding
-from keras_ext.callbacks.findings import by_layer, examine, worst
+from keras_ext.callbacks.judging.findings import by_layer, examine, worst
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Look
-from keras_ext.callbacks.lossless import not_finite
+from keras_ext.callbacks.looking.lossless import not_finite
+from keras_ext.callbacks.looking.probe import Probe, UnknownLayer, layer_names
+from keras_ext.callbacks.looking.sample_cost import affordable
+from keras_ext.callbacks.looking.samples import probe_batch
+from keras_ext.callbacks.looking.setting import Aim, aims
 from keras_ext.callbacks.order import missing_the_keys
-from keras_ext.callbacks.probe import Probe, UnknownLayer, layer_names
 from keras_ext.callbacks.rhythm import Rhythm
-from keras_ext.callbacks.run_folder import RUN_FILE, new_run
-from keras_ext.callbacks.sample_cost import affordable
-from keras_ext.callbacks.samples import probe_batch
-from keras_ext.callbacks.setting import Aim, aims
+from keras_ext.callbacks.showing.run_folder import RUN_FILE, new_run
 from keras_ext.callbacks.wording import one_line, reason
 
 
@@ -145,7 +145,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._warn_of_the_order()
         self._close_scalars()
         if self.log_dir is not None:
-            from keras_ext.callbacks.scalars import Scalars
+            from keras_ext.callbacks.showing.scalars import Scalars
 
             try:
                 self._run, self._folder = new_run(self.log_dir)
@@ -201,7 +201,7 @@ class SaturationMonitor(keras.callbacks.Callback):
             if self._folder is not None:
                 self.to_json(self._folder / RUN_FILE)
             if self.report is not None:
-                from keras_ext.callbacks.page import write_page
+                from keras_ext.callbacks.showing.page import write_page
 
                 write_page(self.report, self.looks, self.findings, title=f"{self.model.name}, as SaturationMonitor saw it")
         except OSError as error:  # what was trained must not be lost
@@ -209,13 +209,13 @@ class SaturationMonitor(keras.callbacks.Callback):
 
     def table(self) -> Any:
         """Return the last look as a table of layers, and the findings with their advice, for `rich.print`."""
-        from keras_ext.callbacks.table import table
+        from keras_ext.callbacks.showing.table import table
 
         return table(self.looks, self.findings)
 
     def plot(self, path: str | Path | None = None) -> Any:
         """Return a matplotlib Figure of layers by looks, findings marked; with `path`, save it too."""
-        from keras_ext.callbacks.picture import picture
+        from keras_ext.callbacks.showing.picture import picture
 
         return saved(picture(self.looks, self.findings), path)
 

@@ -12,27 +12,17 @@ import pytest
 from click.testing import CliRunner
 from keras import ops
 
-from benchmarks import (
-    BACKENDS,
-    bandwidth,
-    check,
-    device,
-    exponents,
-    frame,
-    goals,
-    gpu_suite,
-    gradients,
-    growth,
-    layers,
-    measure,
-    measured,
-    report,
-    studies,
-    suite,
-)
+from benchmarks import BACKENDS, suite
 from benchmarks.__main__ import RESULTS, main
-from benchmarks.figure import Figure
-from benchmarks.measure import Effort, Spread
+from benchmarks.goals import check, measured, promises
+from benchmarks.gpu import bandwidth, gradients
+from benchmarks.gpu import suite as gpu_suite
+from benchmarks.groups import growth, layers
+from benchmarks.measuring import device, exponents, measure
+from benchmarks.measuring.figure import Figure
+from benchmarks.measuring.measure import Effort, Spread
+from benchmarks.page import report
+from benchmarks.studies import frame, registry
 
 ROOT = Path(__file__).parents[1]
 BACKEND = keras.backend.backend()
@@ -183,7 +173,7 @@ def told(monkeypatch):
     """What the suite and the studies were told to run; nothing is measured."""
     told = []
     monkeypatch.setattr(suite, "run", lambda groups, folder, quick: told.append((groups, folder, quick)))
-    monkeypatch.setattr(studies, "run", lambda study, backend, folder, quick: told.append((study.name, backend, folder, quick)))
+    monkeypatch.setattr(registry, "run", lambda study, backend, folder, quick: told.append((study.name, backend, folder, quick)))
     return told
 
 
@@ -199,10 +189,10 @@ def test_groups_are_measured_by_default_and_studies_where_they_are_named(run, to
     ]
     told.clear()
     run("--output", tmp_path, "--only", "search")
-    assert [name for name, *_ in told] == [study.name for study in studies.STUDIES if study.group == "search"]
+    assert [name for name, *_ in told] == [study.name for study in registry.STUDIES if study.group == "search"]
     told.clear()
     run("--output", tmp_path, "--only", "all")
-    assert [name for name, *_ in told[1:]] == [study.name for study in studies.STUDIES if study.name != "on_gpu"]
+    assert [name for name, *_ in told[1:]] == [study.name for study in registry.STUDIES if study.name != "on_gpu"]
 
 
 def test_all_backends_have_a_process_each_and_a_study_of_no_backend_runs_on_one(run, monkeypatch, tmp_path):
@@ -351,17 +341,18 @@ def test_the_check_alone_measures_nothing_and_after_a_run_it_looks_at_what_is_fr
 
 def test_every_promise_stands_where_its_goal_says():
     texts = {
-        source: " ".join((ROOT / source).read_text(encoding="utf-8").split()) for source in {g.source for g in goals.goals()} - {goals.AIM}
+        source: " ".join((ROOT / source).read_text(encoding="utf-8").split())
+        for source in {g.source for g in promises.goals()} - {promises.AIM}
     }
-    assert {(g.source, g.quoted) for g in goals.goals() if g.source and g.quoted not in texts[g.source]} == set()
+    assert {(g.source, g.quoted) for g in promises.goals() if g.source and g.quoted not in texts[g.source]} == set()
 
 
 def test_every_goal_finds_its_figure_among_those_that_the_project_keeps():
     """A goal whose part or case is misspelled would never be missed. What no file is kept of is not looked for."""
     kept = measured.Files(RESULTS)
-    missing = {g.quoted for g in goals.goals() if all(found.value is None for found in g.find(kept))}
-    of_studies = {g.quoted for g in (*goals._broken_layers(), *goals._searches())}
-    of_optimizers = {g.quoted for g in goals._optimizers_memory()}
+    missing = {g.quoted for g in promises.goals() if all(found.value is None for found in g.find(kept))}
+    of_studies = {g.quoted for g in (*promises._broken_layers(), *promises._searches())}
+    of_optimizers = {g.quoted for g in promises._optimizers_memory()}
     assert missing <= of_studies | of_optimizers
 
 
@@ -378,9 +369,9 @@ def test_the_page_has_a_section_for_each_study_that_has_a_file(tmp_path):
     assert page.count("\n## ") == 1
 
 
-@pytest.mark.parametrize("study", studies.STUDIES, ids=lambda study: study.name)
+@pytest.mark.parametrize("study", registry.STUDIES, ids=lambda study: study.name)
 def test_every_study_is_a_command_with_its_settings_and_a_section(study):
-    module = importlib.import_module(f"benchmarks.{study.name}")
+    module = importlib.import_module(study.module)
     assert callable(module.section)
     options = {name for parameter in module.main.params for name in parameter.opts}
     assert {word for word in (*study.words, *study.quick, *study.result) if word.startswith("--")} <= options
@@ -388,7 +379,7 @@ def test_every_study_is_a_command_with_its_settings_and_a_section(study):
 
 
 def test_every_kept_file_is_a_group_s_or_a_study_s():
-    known = {path for study in studies.STUDIES for *_, path in study.files(RESULTS)}
+    known = {path for study in registry.STUDIES for *_, path in study.files(RESULTS)}
     assert {path for path in RESULTS.glob("*.json") if not path.name.startswith("results-")} == known
 
 
@@ -400,16 +391,16 @@ def test_a_study_runs_in_a_process_of_its_own_with_the_settings_of_the_quoted_fi
         return subprocess.CompletedProcess(command, returncode=len(ran) > 2)
 
     monkeypatch.setattr(subprocess, "run", fake)
-    studies.run(studies.BY_NAME["tuners"], "jax", tmp_path, quick=False)
+    registry.run(registry.BY_NAME["tuners"], "jax", tmp_path, quick=False)
     (tmp_path / "recorded-digits.json").write_text("{}")
-    studies.run(studies.BY_NAME["tuners"], "torch", tmp_path, quick=False)
+    registry.run(registry.BY_NAME["tuners"], "torch", tmp_path, quick=False)
     more = ["--trials", "60", "--seeds", "10", "--real", "120", "--real-seeds", "3", "--json", str(tmp_path / "tuners.json")]
     assert ran == [
-        (["-m", "benchmarks.tuners", "--table", str(RESULTS / "recorded-digits.json"), *more], "jax"),
-        (["-m", "benchmarks.tuners", "--table", str(tmp_path / "recorded-digits.json"), *more], "torch"),
+        (["-m", "benchmarks.studies.tuners", "--table", str(RESULTS / "recorded-digits.json"), *more], "jax"),
+        (["-m", "benchmarks.studies.tuners", "--table", str(tmp_path / "recorded-digits.json"), *more], "torch"),
     ]
     with pytest.raises(Exception, match="trial_memory failed on jax"):
-        studies.run(studies.BY_NAME["trial_memory"], "jax", tmp_path, quick=True)
+        registry.run(registry.BY_NAME["trial_memory"], "jax", tmp_path, quick=True)
 
 
 def test_a_study_prints_its_header_and_keeps_all_of_it(tmp_path, capsys):
@@ -517,7 +508,9 @@ def test_on_a_gpu_what_no_time_is_left_for_is_named(monkeypatch):
 @pytest.mark.slow
 def test_the_gpu_s_command_is_tried_on_the_cpu(tmp_path):
     words = ["--backend", BACKEND, "--small", "--output", str(tmp_path)]
-    done = subprocess.run([sys.executable, "-m", "benchmarks.on_gpu", *words], cwd=ROOT, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.studies.on_gpu", *words], cwd=ROOT, capture_output=True, text=True, timeout=900
+    )
     assert done.returncode == 0, done.stderr
     kept = json.loads((tmp_path / f"on_gpu-{BACKEND}.json").read_text())
     modes = 2 if BACKEND == "tensorflow" else 1

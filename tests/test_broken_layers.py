@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks import broken_layers
+from benchmarks.studies import broken_layers
 from keras_ext.callbacks import Finding
 
 

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from keras_ext import initializers
 from keras_ext._checks import BadInput
 from keras_ext.callbacks import LearningRateFinder, Limits, RateCurve, SaturationMonitor, diagnose
-from keras_ext.callbacks.loss_course import has_learned, learning
+from keras_ext.callbacks.judging.loss_course import has_learned, learning
 from keras_ext.commands.main import cli
 from keras_ext.layers import BatchNormalization, ClassNames
 from keras_ext.optimizers import GradientClipping

@@ -75,6 +75,14 @@ def test_rooms_import_downwards_only():
     assert wrong == []
 
 
+def test_what_the_monitor_looks_with_knows_no_judgement_and_what_judges_shows_nothing():
+    later = {"looking": ("judging", "showing"), "judging": ("showing",)}
+    files = [(room, path) for room in later for path in (ROOT / "callbacks" / room).glob("*.py")]
+    assert len(files) > 12
+    wrong = [(str(p), n) for room, p in files for n in imported(p) if n.startswith(tuple(f"keras_ext.callbacks.{r}" for r in later[room]))]
+    assert wrong == []
+
+
 def test_nothing_but_the_commands_import_search():
     users = [p for p in sources() if any(n.startswith("keras_ext.search") for n in imported(p)) and "search" not in p.parts]
     assert {p.parent.name for p in users} == {"commands"}

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks import recorded, tuners
-from benchmarks.recorded import EPOCHS, Entry
+from benchmarks.studies import recorded, tuners
+from benchmarks.studies.recorded import EPOCHS, Entry
 
 TABLE = {
     recorded.key(values): Entry(

@@ -12,7 +12,7 @@ import numpy as np
 from page import ALSO, MENDED, SICK, THIRD, Figures, digits, legend_below, panels, train
 
 from keras_ext.callbacks import Limits
-from keras_ext.callbacks.statistics import SLOPE_SHARE
+from keras_ext.callbacks.looking.statistics import SLOPE_SHARE
 from keras_ext.initializers import HeNormal, initialize
 from keras_ext.layers import BatchNormalization
 from keras_ext.optimizers import SGD

@@ -17,8 +17,9 @@ from keras_ext.commands.named import named_as_options
 from keras_ext.commands.source import Source, with_data
 from keras_ext.search.atomic import save_model
 from keras_ext.search.choices import ACTIVATIONS
-from keras_ext.search.grow import EARLIER, NEW, Stage
+from keras_ext.search.grow import EARLIER, NEW
 from keras_ext.search.grow import grow as grown_by
+from keras_ext.search.grown import Stage
 from keras_ext.search.preparation import Preparation
 from keras_ext.search.writable import check_writable, told_where_it_cannot_be_written
 

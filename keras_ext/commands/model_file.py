@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_ext._checks import BadInput
-from keras_ext.callbacks.setting import BINARY, CHOICES, aims
+from keras_ext.callbacks.looking.setting import BINARY, CHOICES, aims
 from keras_ext.callbacks.wording import one_line
 from keras_ext.commands.source import Source
 from keras_ext.layers import ClassNames, TableFeatures

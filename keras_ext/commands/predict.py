@@ -13,8 +13,8 @@ import numpy as np
 from keras_ext import _backend
 from keras_ext._checks import BadInput
 from keras_ext._standard_error import tell
-from keras_ext.callbacks.setting import BINARY, CHOICES, aims
-from keras_ext.callbacks.write import write_text
+from keras_ext.callbacks.looking.setting import BINARY, CHOICES, aims
+from keras_ext.callbacks.showing.write import write_text
 from keras_ext.commands import model_file
 from keras_ext.layers import TableFeatures
 from keras_ext.layers._columns import Category

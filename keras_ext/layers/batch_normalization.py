@@ -1,17 +1,20 @@
 """Batch normalization (Ioffe and Szegedy 2015), batch renormalization (Ioffe 2017), ghost batches (Hoffer et al. 2017)."""
 
-import math
-import numbers
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from keras_ext import _backend
-from keras_ext._checks import bad_argument, flag, in_range, is_number, plain, whole
-from keras_ext.layers import _moving_average, _normalizing
+from keras_ext._checks import bad_argument, flag, in_range, whole
+from keras_ext.layers import _channels, _moving_average, _normalizing, _renormalizing
 from keras_ext.layers._arguments import base_arguments, keras_object
+
+_AN_INITIALIZER = "an initializer, its name, or a function of shape and dtype"
+_A_REGULARIZER = "a regularizer, its name, or None"
+_A_CONSTRAINT = "a constraint, its name, or None"
+# The count of `debias` in a file.
+_COUNT = "debias_seen"
 
 
 class _Moments(NamedTuple):
@@ -141,7 +144,7 @@ class BatchNormalization(keras.layers.Layer):
             raise bad_argument("name", "text without a point on PyTorch, which names the weights by it", self.name)
         if flag("synchronized", synchronized) and keras.backend.backend() != "tensorflow":
             raise bad_argument("synchronized", "False on backends other than TensorFlow", synchronized)
-        self.axis = _checked_axis(axis)
+        self.axis = _channels.checked_axis(axis)
         self.momentum = in_range("momentum", momentum, 0.0, 1.0)
         self.epsilon = in_range("epsilon", epsilon, 0.0)
         self.center = flag("center", center)
@@ -157,7 +160,7 @@ class BatchNormalization(keras.layers.Layer):
         self.beta_constraint = keras_object("beta_constraint", keras.constraints.get, beta_constraint, _A_CONSTRAINT)
         self.gamma_constraint = keras_object("gamma_constraint", keras.constraints.get, gamma_constraint, _A_CONSTRAINT)
         self.renorm = flag("renorm", renorm)
-        self.renorm_clipping = _checked_clipping(renorm_clipping, self.renorm)
+        self.renorm_clipping = _renormalizing.checked_clipping(renorm_clipping, self.renorm)
         self.renorm_momentum = in_range("renorm_momentum", renorm_momentum, 0.0, 1.0)
         self.synchronized = flag("synchronized", synchronized)
         self.virtual_batch_size = None if virtual_batch_size is None else whole("virtual_batch_size", virtual_batch_size)
@@ -178,22 +181,10 @@ class BatchNormalization(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Create `gamma`, `beta` and the moving statistics, in Keras's order."""
-        rank = len(input_shape)
-        axes = self.axis if isinstance(self.axis, tuple) else (self.axis,)
-        for axis in axes:
-            if not -rank <= axis < rank:
-                raise bad_argument("axis", f"an axis of the input, which has {rank}", axis)
-        own = sorted({axis % rank for axis in axes})
-        if len(own) < len(axes):
-            raise bad_argument("axis", f"different axes of the input, which has {rank}", self.axis)
+        own = _channels.own_axes(self.axis, input_shape)
         if self.virtual_batch_size is not None and 0 in own:
             raise bad_argument("axis", "other than 0 with `virtual_batch_size`", self.axis, "Ghost batches are cut from axis 0.")
         shape = tuple(input_shape[axis] for axis in own)
-        if None in shape:
-            raise ValueError(
-                f"The size of axis {self.axis} must be known, got an input of shape {tuple(input_shape)}. "
-                "Give keras.Input a shape with the number of channels."
-            )
         if self.scale:
             self.gamma = self.add_weight(
                 shape=shape,
@@ -220,7 +211,7 @@ class BatchNormalization(keras.layers.Layer):
             self.renorm_stddev = self._add_statistic("renorm_stddev", shape, self._first_stddev)
         if self.debias:
             self._debiasing = _moving_average.Debiasing(self.moving_mean)
-        self.input_spec = keras.InputSpec(ndim=rank, axes=dict(zip(own, shape, strict=True)))
+        self.input_spec = keras.InputSpec(ndim=len(input_shape), axes=dict(zip(own, shape, strict=True)))
 
     def _add_statistic(self, name: str, shape: tuple[int, ...], initializer: Any) -> Any:
         dtype = _float32_at_least(self.variable_dtype)
@@ -237,50 +228,22 @@ class BatchNormalization(keras.layers.Layer):
                 "The mask provided should be one dimension less than the inputs. "
                 f"Received: mask.shape={mask.shape}, inputs.shape={inputs.shape}"
             )
-        x = self._channels_in_one(inputs)
+        x = _channels.in_one(inputs, self.axis)
         # float16 overflows in a sum of squares; float64 stays float64.
         dtype = _float32_at_least(inputs.dtype)
         # An empty batch, as a replica's share of the last one may be, has no statistics.
         if training and self.trainable and 0 not in inputs.shape:
             keep = None if mask is None else ops.broadcast_to(ops.cast(ops.expand_dims(mask, -1), "bool"), ops.shape(inputs))
-            y = self._normalized_by_batch(x, None if keep is None else self._channels_in_one(keep), dtype)
+            y = self._normalized_by_batch(x, None if keep is None else _channels.in_one(keep, self.axis), dtype)
         else:
             scale, offset = (None if w is None else _row(w, dtype) for w in (self.gamma, self.beta))
             mean, variance = _row(self.moving_mean, dtype), _row(self.moving_variance, dtype)
-            y = ops.batch_normalization(ops.cast(x, dtype), mean, variance, self._axis(x), offset, scale, self.epsilon)
-        return ops.cast(self._as_it_came(y, inputs), self.compute_dtype)
-
-    def _axis(self, x: Any) -> int:
-        """Return the axis of the channels of `_channels_in_one`; -1 where it is the last, for which Keras need not reshape."""
-        axis = -1 if isinstance(self.axis, tuple) else self.axis
-        return -1 if axis == len(x.shape) - 1 else axis
-
-    def _order(self, rank: int) -> list[int]:
-        """Return the axes with those of the channels last."""
-        own = sorted(axis % rank for axis in self.axis)  # type: ignore[union-attr]
-        return [i for i in range(rank) if i not in own] + own
-
-    def _channels_in_one(self, x: Any) -> Any:
-        """Return `x` with its channels, on one axis or several, on one."""
-        if not isinstance(self.axis, tuple):
-            return x
-        order = self._order(len(x.shape))
-        moved = ops.transpose(x, order)
-        kept = len(order) - len(self.axis)
-        channels = math.prod(x.shape[i] for i in order[kept:])
-        return ops.reshape(moved, (*ops.shape(moved)[:kept], channels))
-
-    def _as_it_came(self, y: Any, inputs: Any) -> Any:
-        """Undo `_channels_in_one`."""
-        if not isinstance(self.axis, tuple):
-            return y
-        order = self._order(len(inputs.shape))
-        shape = ops.shape(inputs)
-        return ops.transpose(ops.reshape(y, [shape[i] for i in order]), [order.index(i) for i in range(len(order))])
+            y = ops.batch_normalization(ops.cast(x, dtype), mean, variance, _channels.place(x, self.axis), offset, scale, self.epsilon)
+        return ops.cast(_channels.as_it_came(y, inputs, self.axis), self.compute_dtype)
 
     def _normalized_by_batch(self, x: Any, keep: Any, dtype: str) -> Any:
         """Return `x` normalised by its own statistics, and record them."""
-        channels = x.shape[self._axis(x)]
+        channels = x.shape[_channels.place(x, self.axis)]
         scale = ops.ones((channels,), dtype) if self.gamma is None else _row(self.gamma, dtype)
         offset = ops.zeros((channels,), dtype) if self.beta is None else _row(self.beta, dtype)
         if self.virtual_batch_size is not None:
@@ -289,19 +252,19 @@ class BatchNormalization(keras.layers.Layer):
             y, batch = self._by_counted(ops.cast(x, dtype), keep, scale, offset)
         elif self.renorm:
             y, *moments = _normalizing.normalize(
-                ops.cast(x, dtype), ops.ones_like(scale), ops.zeros_like(offset), self._axis(x), self.epsilon
+                ops.cast(x, dtype), ops.ones_like(scale), ops.zeros_like(offset), _channels.place(x, self.axis), self.epsilon
             )
             batch = _Moments.of(*moments)
             y = self._renormalised(y, batch, scale, offset)
         else:
-            y, *moments = _normalizing.normalize(x, scale, offset, self._axis(x), self.epsilon)
+            y, *moments = _normalizing.normalize(x, scale, offset, _channels.place(x, self.axis), self.epsilon)
             batch = _Moments.of(*moments)
         self._record(batch)
         return y
 
     def _by_counted(self, x: Any, keep: Any, scale: Any, offset: Any) -> tuple[Any, _Moments]:
         """Normalise by what the mask keeps, over all replicas if `synchronized`."""
-        axis = self._axis(x) % len(x.shape)
+        axis = _channels.place(x, self.axis) % len(x.shape)
         total = _backend.sum_over_replicas if self.synchronized else lambda value: value
         keep = ops.ones_like(x, dtype="bool") if keep is None else keep
         mean, variance, count = _normalizing.counted_moments(x, keep, [i for i in range(len(x.shape)) if i != axis], total)
@@ -309,11 +272,11 @@ class BatchNormalization(keras.layers.Layer):
         batch = _Moments.of(ops.reshape(mean, (-1,)), ops.reshape(variance, (-1,)), ops.reshape(count, (-1,)) > 0)
         if self.renorm:
             return self._renormalised(y, batch, scale, offset), batch
-        return y * self._along(scale, x) + self._along(offset, x), batch
+        return y * _channels.along(scale, x, self.axis) + _channels.along(offset, x, self.axis), batch
 
     def _by_ghosts(self, x: Any, keep: Any, scale: Any, offset: Any) -> tuple[Any, _Moments]:
         """Normalise each ghost batch by itself (Hoffer, Hubara and Soudry 2017, algorithm 1)."""
-        batch, rank, axis = ops.shape(x)[0], len(x.shape), self._axis(x) % len(x.shape)
+        batch, rank, axis = ops.shape(x)[0], len(x.shape), _channels.place(x, self.axis) % len(x.shape)
         most = max if isinstance(batch, int) else ops.maximum
         full = most(1, batch // (self.virtual_batch_size or 1))
         # As even as can be; where it does not come out even, the last one is smaller, padded with what does not count.
@@ -329,18 +292,13 @@ class BatchNormalization(keras.layers.Layer):
         axes = [i for i in range(1, rank + 1) if i != axis + 1]
         mean, variance, count = _normalizing.counted_moments(x, keep, axes, lambda value: value)
         y = (x - mean) * ops.rsqrt(variance + self.epsilon)
-        y = ops.reshape(y, (-1, *ops.shape(rows)[1:]))[:batch] * self._along(scale, rows) + self._along(offset, rows)
+        y = ops.reshape(y, (-1, *ops.shape(rows)[1:]))[:batch]
+        y = y * _channels.along(scale, rows, self.axis) + _channels.along(offset, rows, self.axis)
         channels = (-1, rows.shape[axis])
         mean, variance, count = (ops.reshape(v, channels) for v in (mean, variance, count))
         usable = _Moments.of(mean, variance, count > 0).usable
         (mean, variance), any_usable, steps = _moving_average.as_one_batch([mean, variance], usable, self.momentum)
         return y, _Moments(mean, variance, any_usable, steps)
-
-    def _along(self, value: Any, x: Any) -> Any:
-        """Reshape (channels,) so that it broadcasts against `x`."""
-        shape = [1] * len(x.shape)
-        shape[self._axis(x)] = -1
-        return ops.reshape(value, shape)
 
     def _record(self, batch: _Moments) -> None:
         """Step the moving statistics."""
@@ -373,22 +331,12 @@ class BatchNormalization(keras.layers.Layer):
         return new
 
     def _renormalised(self, y: Any, batch: _Moments, scale: Any, offset: Any) -> Any:
-        """Return `y`, which is normalised, with the correction r and d of Ioffe (2017), algorithm 1, then scaled and offset."""
+        """Return `y`, which is normalised, corrected, scaled and offset."""
         dtype = batch.mean.dtype
-        wanted_mean = _row(self.renorm_mean, dtype)
-        # The floor keeps the first steps from dividing by a stddev of 0.
-        wanted_stddev = ops.maximum(_row(self.renorm_stddev, dtype), self.epsilon**0.5)
-        r = ops.sqrt(batch.variance + self.epsilon) / wanted_stddev
-        d = (batch.mean - wanted_mean) / wanted_stddev
+        wanted_mean, wanted_stddev = _row(self.renorm_mean, dtype), _row(self.renorm_stddev, dtype)
         limits = self.renorm_clipping or {}
-        if limits.get("rmin") is not None:
-            r = ops.maximum(r, limits["rmin"])
-        if limits.get("rmax") is not None:
-            r = ops.minimum(r, limits["rmax"])
-        if limits.get("dmax") is not None:
-            d = ops.clip(d, -limits["dmax"], limits["dmax"])
-        r, d = ops.stop_gradient(r), ops.stop_gradient(d)
-        return y * self._along(r * scale, y) + self._along(d * scale + offset, y)
+        r, d = _renormalizing.correction(batch.mean, batch.variance, wanted_mean, wanted_stddev, self.epsilon, limits)
+        return y * _channels.along(r * scale, y, self.axis) + _channels.along(d * scale + offset, y, self.axis)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return `input_shape`."""
@@ -440,23 +388,6 @@ class BatchNormalization(keras.layers.Layer):
             self._debiasing.record(count, ops.convert_to_tensor(self.moving_mean))
 
 
-_COUNT = "debias_seen"
-
-
-def _checked_axis(axis: Any) -> int | tuple[int, ...]:
-    """Return `axis` as an int, or a tuple of several."""
-    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
-    if not axes or any(isinstance(a, bool) or not isinstance(a, numbers.Integral) for a in axes):
-        mend = "Keras's channels are on -1, or on 1 with channels_first."
-        raise bad_argument("axis", "a whole number, or a tuple of some", axis, mend)
-    return int(axes[0]) if len(axes) == 1 else tuple(int(a) for a in axes)
-
-
-_AN_INITIALIZER = "an initializer, its name, or a function of shape and dtype"
-_A_REGULARIZER = "a regularizer, its name, or None"
-_A_CONSTRAINT = "a constraint, its name, or None"
-
-
 def _initializer(name: str, value: Any) -> Any:
     return keras_object(name, keras.initializers.get, value, _AN_INITIALIZER)
 
@@ -464,24 +395,3 @@ def _initializer(name: str, value: Any) -> Any:
 def _anew(initializer: Any) -> Any:
     """Return a copy: a seeded initializer that two weights share would draw on. A function has none."""
     return initializer.clone() if isinstance(initializer, keras.initializers.Initializer) else initializer
-
-
-def _checked_clipping(limits: Any, renorm: bool) -> dict[str, float] | None:
-    """Return the limits of the renorm correction; Keras's wording where they are refused."""
-    if limits is None and not renorm:
-        return None
-    if limits is not None and not isinstance(limits, Mapping):
-        raise bad_argument("renorm_clipping", "a dict of limits, or None", limits, 'Such as {"rmax": 3.0, "dmax": 5.0}.')
-    limits = {name: plain(limit) if is_number(limit) else limit for name, limit in (limits or {}).items()}
-    names = ["rmax", "rmin", "dmax"]
-    if set(limits) - set(names):
-        raise ValueError(f"Received invalid keys for `renorm_clipping` argument: {limits}. Supported values: {names}.")
-    for name, limit in limits.items():
-        if limit is not None and not (is_number(limit) and math.isfinite(limit)):
-            raise bad_argument(f"renorm_clipping[{name!r}]", "a finite number, or None", limit)
-    rmax, rmin, dmax = (limits.get(name) for name in names)
-    if rmax is not None and rmin is not None and rmax < rmin:
-        raise ValueError(f"rmax should be greater than rmin in the `renorm_clipping` argument. Received: rmax={rmax}, rmin={rmin}.")
-    if dmax is not None and dmax < 0:
-        raise ValueError(f"dmax should be non-negative in the `renorm_clipping` argument. Received: dmax={dmax}.")
-    return limits

@@ -1,6 +1,5 @@
 """What the optimizers of the package share: everything but the rule by which one weight moves."""
 
-import numbers
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from keras import ops
 
 from keras_ext import _backend
 from keras_ext._backend import keras_private
-from keras_ext._checks import MOST_STEPS, bad_argument, flag, in_float32, in_range, whole
+from keras_ext._checks import flag
 from keras_ext.optimizers import _per_weight, clipping_rules
+from keras_ext.optimizers._arguments import checked
 from keras_ext.optimizers._copies import KeepsState
 
 HALF = ("float16", "bfloat16")
@@ -56,7 +56,7 @@ class ExactOptimizer(KeepsState):
         exclude_norms_and_biases: bool = False,
         **kwargs: Any,
     ) -> None:
-        learning_rate, kwargs = _checked(learning_rate, kwargs)
+        learning_rate, kwargs = checked(learning_rate, kwargs)
         multipliers = _per_weight.checked_multipliers("learning_rate_multipliers", learning_rate_multipliers)
         excluded = _per_weight.checked_entries("exclude_from_weight_decay", exclude_from_weight_decay)
         super().__init__(learning_rate=learning_rate, **kwargs)
@@ -371,26 +371,3 @@ def _current_master(master: Any, variable: Any) -> Any:
     dtype = keras.backend.standardize_dtype(variable.dtype)
     master, variable = ops.convert_to_tensor(master), ops.convert_to_tensor(variable)
     return ops.where(ops.equal(ops.cast(master, dtype), variable), master, ops.cast(variable, master.dtype))
-
-
-def _checked(learning_rate: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return the arguments of Keras's class, numbers as Python's own, if each is in its range; Keras checks some of them, some late."""
-    if isinstance(learning_rate, numbers.Real):
-        learning_rate = float(in_float32("learning_rate", in_range("learning_rate", learning_rate, 0.0)))
-    elif isinstance(learning_rate, type):
-        rule = "a number, a LearningRateSchedule or a function without arguments"
-        raise bad_argument("learning_rate", rule, learning_rate, f"Give {learning_rate.__name__}(...).")
-    checked = dict(given)
-    if given.get("weight_decay") is not None:
-        checked["weight_decay"] = in_float32("weight_decay", in_range("weight_decay", given["weight_decay"], 0.0))
-    for name in ("clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor"):
-        if given.get(name) is not None:
-            checked[name] = in_float32(name, in_range(name, given[name], 0.0, closed="neither", mend="None switches it off."))
-    for name, low in (("gradient_accumulation_steps", 2), ("ema_overwrite_frequency", 0)):
-        if given.get(name) is not None:
-            checked[name] = whole(name, given[name], low, MOST_STEPS)
-    if "use_ema" in given:
-        checked["use_ema"] = flag("use_ema", given["use_ema"])
-    if "ema_momentum" in given:
-        checked["ema_momentum"] = in_range("ema_momentum", given["ema_momentum"], 0.0, 1.0)
-    return learning_rate, checked

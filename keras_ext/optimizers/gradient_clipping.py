@@ -1,6 +1,6 @@
 """Gradient clipping around any Keras optimizer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,17 +9,14 @@ from keras import ops
 
 from keras_ext import _backend
 from keras_ext._backend import keras_private
-from keras_ext._checks import bad_argument, one_of, whole
+from keras_ext._checks import one_of, whole
 from keras_ext.optimizers import _per_weight
+from keras_ext.optimizers._clipping_arguments import check_inner, checked_rule, optimizer_of
+from keras_ext.optimizers._clipping_counts import Counts
 from keras_ext.optimizers._copies import KeepsState
-from keras_ext.optimizers.clipping_rules import RULES, ClippingRule, joint, norms, over_replicas, share_of_replica
+from keras_ext.optimizers.clipping_rules import joint, norms, over_replicas, share_of_replica
 
-# Keras's argument and the rule that does the same.
-_RULE_OF = {"clipnorm": "norm", "clipvalue": "value", "global_clipnorm": "global_norm"}
 _POLICIES = ("skip", "zero", "raise", "propagate")
-# What is counted stands in one variable, and what is measured in another: at small weights each variable costs as much as its update.
-_COUNTS = ("steps", "clipped_steps", "skipped_steps", "nonfinite_steps", "measured_steps", "skips_in_a_row", "halted")
-_MEASURES = ("gradient_norm", "norm_total", "norm_rest")
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
@@ -85,9 +82,9 @@ class GradientClipping(KeepsState):
         max_skips: int | None = 100,
         name: str | None = None,
     ) -> None:
-        inner = _by_name(optimizer) if isinstance(optimizer, str) else optimizer
-        _check_inner(inner)
-        made = _rule(rule, threshold)
+        inner = optimizer_of(optimizer)
+        check_inner(inner, GradientClipping)
+        made = checked_rule(rule, threshold)
         one_of("nonfinite", nonfinite, _POLICIES)
         super().__init__(learning_rate=0.0, name=name)
         self.inner_optimizer = inner
@@ -97,7 +94,6 @@ class GradientClipping(KeepsState):
         self.max_skips = max_skips if max_skips is None else whole("max_skips", max_skips)
         self._rule = made
         self._counts: Any = None
-        self._measures: Any = None
         self._rule_state: list[Any] = []
         self._accumulated: list[Any] = []
         self._flags: Any = None
@@ -109,10 +105,9 @@ class GradientClipping(KeepsState):
         variables = list(variables)
         self.inner_optimizer.build(variables)
         # A MultiOptimizer may learn of its parts only now.
-        _check_inner(self.inner_optimizer)
+        check_inner(self.inner_optimizer, GradientClipping)
         super().build(variables)
-        self._counts = self._number("counts", (len(_COUNTS),), "int")
-        self._measures = self._number("measures", (len(_MEASURES),), "float32")
+        self._counts = Counts(self._number)
         # The weights that the last skipped step was not finite in.
         self._flags = self._number("nonfinite_weights", (len(variables),), "int")
         self._rule_state = []
@@ -134,19 +129,12 @@ class GradientClipping(KeepsState):
     def _own_by_name(self) -> dict[str, Any]:
         if not self.built:
             return {}
-        named = {v.name: v for v in (self._counts, self._measures, self._flags, *self._rule_state)}
+        named = {v.name: v for v in (*self._counts.variables, self._flags, *self._rule_state)}
         # The names of accumulators have their weights' paths in them, which a file may shorten.
         return {**named, **{f"gradient_accumulator_{i}": a for i, a in enumerate(self._accumulated)}}
 
     def _groups(self) -> list[list[Any]]:
         return [self.inner_optimizer.variables, self._own()]
-
-    def _count(self, name: str) -> Any:
-        return ops.convert_to_tensor(self._counts)[_COUNTS.index(name)]
-
-    def _add(self, **more: Any) -> None:
-        counts = ops.convert_to_tensor(self._counts)
-        self._counts.assign(counts + ops.stack([ops.cast(more.get(name, 0), counts.dtype) for name in _COUNTS]))
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Clip `grads` and update the variables by one step along them."""
@@ -188,10 +176,10 @@ class GradientClipping(KeepsState):
             self._skip(places, summed)
 
         if self.nonfinite in ("zero", "propagate"):
-            self._add(nonfinite_steps=broken)
+            self._counts.add(nonfinite_steps=broken)
             step(summed, rest, norm)
             return
-        good = ops.logical_not(ops.logical_or(broken, self._count("halted") > 0))
+        good = ops.logical_not(ops.logical_or(broken, self._counts.of("halted") > 0))
         _backend.choose(good, step, skip, self._changing(), summed, rest, norm)
         if _backend.known(good) is False:
             self.check()
@@ -234,29 +222,22 @@ class GradientClipping(KeepsState):
         finite = ops.isfinite(norm)
         for name, variable in state.items():
             variable.assign(ops.where(finite, after[name], before[name]))
-        self._add(steps=1, clipped_steps=changed, measured_steps=finite, skips_in_a_row=-self._count("skips_in_a_row"))
-        self._measure(ops.cast(norm, "float32"))
+        self._counts.add(steps=1, clipped_steps=changed, measured_steps=finite, skips_in_a_row=-self._counts.of("skips_in_a_row"))
+        self._counts.measure(ops.cast(norm, "float32"))
         return clipped
-
-    def _measure(self, norm: Any) -> None:
-        # Compensated (Kahan 1965), so that the mean over an epoch is right after a million steps too.
-        _, total, rest = (ops.convert_to_tensor(self._measures)[i] for i in range(3))
-        more = ops.where(ops.isfinite(norm), norm, 0.0) - rest
-        longer = total + more
-        self._measures.assign(ops.stack([norm, longer, (longer - total) - more]))
 
     def _skip(self, places: list[int], gradients: list[Any]) -> None:
         """Count a step that is left out; once halted nothing counts any more."""
-        in_a_row = self._count("skips_in_a_row") + 1
+        in_a_row = self._counts.of("skips_in_a_row") + 1
         if self.nonfinite == "raise":
             stop = ops.ones((), "bool")
         elif self.max_skips is not None:
             stop = in_a_row >= self.max_skips
         else:
             stop = None
-        going = ops.equal(self._count("halted"), 0)
+        going = ops.equal(self._counts.of("halted"), 0)
         halted = 0 if stop is None else ops.logical_and(going, stop)
-        self._add(steps=going, skipped_steps=going, nonfinite_steps=going, skips_in_a_row=going, halted=halted)
+        self._counts.add(steps=going, skipped_steps=going, nonfinite_steps=going, skips_in_a_row=going, halted=halted)
         marks: list[Any] = [ops.zeros((), "bool")] * len(self._trainable_variables)
         for i, size in zip(places, norms(gradients), strict=True):
             marks[i] = ops.logical_not(ops.isfinite(size))
@@ -279,14 +260,11 @@ class GradientClipping(KeepsState):
         flags = ops.convert_to_numpy(self._flags)
         names = ", ".join(_per_weight.path_of(v) for v, flag in zip(self._trainable_variables, flags, strict=True) if flag)
         # Whoever catches it can go on.
-        self._add(halted=-self._count("halted"), skips_in_a_row=-self._count("skips_in_a_row"))
+        self._counts.add(halted=-self._counts.of("halted"), skips_in_a_row=-self._counts.of("skips_in_a_row"))
         raise FloatingPointError(self._reason(names))
 
     def _read(self, name: str) -> Any:
-        if not self.built:
-            return 0
-        names, numbers = (_COUNTS, self._counts) if name in _COUNTS else (_MEASURES, self._measures)
-        return ops.convert_to_numpy(numbers)[names.index(name)].item()
+        return 0 if self._counts is None else self._counts.read(name)
 
     @property
     def steps(self) -> int:
@@ -390,68 +368,6 @@ class GradientClipping(KeepsState):
             if isinstance(config[key], dict):
                 config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
         return cls(**config)
-
-
-def _rule(rule: Any, threshold: float | None) -> ClippingRule:
-    if isinstance(rule, str):
-        one_of("rule", rule, RULES)
-        return RULES[rule](threshold)
-    if isinstance(rule, type) or not (
-        callable(getattr(rule, "clip", None)) and callable(getattr(rule, "first_state", None)) and hasattr(rule, "get_config")
-    ):
-        names = ", ".join(repr(name) for name in RULES)
-        mend = "See keras_ext.optimizers.clipping_rules."
-        if isinstance(rule, type):
-            mend = f"Give {rule.__name__}()."
-        elif isinstance(rule, int | float):
-            mend = f"For a bound write threshold={rule!r}."
-        raise bad_argument("rule", f"{names} or a ClippingRule", rule, mend, TypeError)
-    if threshold is not None:
-        raise bad_argument("threshold", "None with a rule that has its own", threshold)
-    return rule
-
-
-def _by_name(name: str) -> Any:
-    try:
-        return keras.optimizers.get(name)
-    except ValueError:
-        raise bad_argument("optimizer", "a Keras optimizer, or the name of one", name, 'Such as "adam".') from None
-
-
-def _check_inner(inner: Any) -> None:
-    if not isinstance(inner, keras.optimizers.Optimizer):
-        raise bad_argument("optimizer", "a Keras optimizer", inner, "Give for instance keras_ext.optimizers.Adam().", TypeError)
-    if isinstance(inner, keras.optimizers.LossScaleOptimizer):
-        raise bad_argument(
-            "optimizer", "an optimizer that does not scale its loss", inner.name,
-            "Write LossScaleOptimizer(GradientClipping(inner)): gradients are clipped after they are unscaled.",
-        )  # fmt: skip
-    if isinstance(inner, GradientClipping):
-        raise bad_argument(
-            "optimizer",
-            "an optimizer that does not clip",
-            inner.name,
-            "Gradients would be clipped twice. Write a ClippingRule that does both.",
-        )
-    parts: Sequence[Any] = getattr(inner, "optimizers", [])
-    for part in parts:
-        if part.gradient_accumulation_steps:
-            raise bad_argument(
-                "optimizer", "a MultiOptimizer whose parts have gradient_accumulation_steps=None", part.gradient_accumulation_steps,
-                "The parts that they accumulate would be clipped one by one, which does not bound their mean. Use a larger batch.",
-            )  # fmt: skip
-    for part in [inner, *parts]:
-        if part.loss_scale_factor is not None:
-            raise bad_argument(
-                "optimizer", "an optimizer with loss_scale_factor=None", part.loss_scale_factor,
-                "Scaled gradients would be clipped. Write LossScaleOptimizer(GradientClipping(inner)).",
-            )  # fmt: skip
-        for argument in _RULE_OF:
-            if getattr(part, argument) is not None:
-                raise bad_argument(
-                    "optimizer", f"an optimizer with {argument}=None", getattr(part, argument),
-                    f'Gradients would be clipped twice. Write rule="{_RULE_OF[argument]}" and the threshold here.',
-                )  # fmt: skip
 
 
 def _all_finite(gradients: list[Any]) -> Any:

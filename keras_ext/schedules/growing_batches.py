@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_ext._checks import bad_argument, flag, in_range, one_of, whole
 from keras_ext.schedules._arrays import check_reductions, checked_arrays, cut
+from keras_ext.schedules._epoch_callback import EpochCallback, Presence
 from keras_ext.schedules._epoch_steps import EpochSteps
 
 
@@ -103,7 +104,7 @@ class GrowingBatches(keras.utils.PyDataset):
         self.seed = int(whole("seed", seed, 0))
         self._epoch = 0
         self._order: tuple[int, Any] = (-1, None)
-        self._presence = _Presence()
+        self._presence = Presence()
         self._awaits_first_batch = False
 
     @classmethod
@@ -153,7 +154,7 @@ class GrowingBatches(keras.utils.PyDataset):
 
     def callback(self) -> keras.callbacks.Callback:
         """Return the callback that tells the data of a `fit` which epoch begins; copies of it do too."""
-        return _EpochCallback()
+        return EpochCallback()
 
     def begin_epoch(self, epoch: int) -> None:
         """Cut batches for `epoch`, counted from 0, from now on: what the callback does, for training loops of one's own."""
@@ -243,69 +244,7 @@ class GrowingBatches(keras.utils.PyDataset):
 
     def _end_training(self) -> None:
         self.begin_epoch(0)
-        self._presence = _Presence()
-
-
-class _EpochCallback(keras.callbacks.Callback):
-    """Tells the `GrowingBatches` that a `fit` trains on which epoch begins.
-
-    It holds none: a search copies its callbacks and not its data, and what is pickled twice is two.
-    """
-
-    def set_params(self, params: dict[str, Any]) -> None:
-        super().set_params(params)
-        steps = params.get("steps")
-        if isinstance(steps, EpochSteps):
-            steps.data._presence = _Presence(was_read_ahead=steps.data._presence.was_read_ahead)
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._data()._begin_training(self.model)
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._data()._announce(epoch)
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self._data()._end_training()
-
-    def _data(self) -> GrowingBatches:
-        steps = (self.params or {}).get("steps")
-        if not isinstance(steps, EpochSteps):
-            raise bad_argument(
-                "steps_per_epoch", "None, and `x` a GrowingBatches, where its callback is given", steps,
-                "How many steps an epoch has follows from its batch size.",
-            )  # fmt: skip
-        return steps.data
-
-
-class _Presence:
-    """Finds out whether the callback is there, from the order in which Keras calls the hooks of a dataset.
-
-    Before the first epoch Keras may begin one to build the model from a batch, and always ends one: what begins after that is an epoch.
-    A training that failed may have left off anywhere.
-    """
-
-    def __init__(self, *, was_read_ahead: bool = False) -> None:
-        self.was_read_ahead = was_read_ahead
-        self.is_announced = False
-        self._in_epoch = False
-        self._must_be_announced = False
-
-    def begin(self) -> bool:
-        """Return whether what begins is an epoch that was announced."""
-        announced, self.is_announced = self.is_announced, False
-        if not announced and self._must_be_announced:
-            self._must_be_announced = False
-            raise ValueError(
-                "GrowingBatches cannot know which epoch begins without its callback: "
-                "`model.fit(data, shuffle=False, callbacks=[data.callback()])`. To evaluate, give the arrays themselves."
-            )
-        self.was_read_ahead = not announced
-        self._in_epoch = announced
-        return announced
-
-    def end(self) -> None:
-        self._must_be_announced = not self._in_epoch
-        self._in_epoch = False
+        self._presence = Presence()
 
 
 def _checked_sizes(sizes: Any, samples: int) -> dict[int, int]:

@@ -8,7 +8,8 @@
 from keras_ext.search import choices
 from keras_ext.search.data import Table, load_csv, load_digits, load_images, load_npz, make_table
 from keras_ext.search.genetic import GeneticOracle, GeneticTuner
-from keras_ext.search.grow import Grown, Stage, grow
+from keras_ext.search.grow import grow
+from keras_ext.search.grown import Grown, Stage
 from keras_ext.search.records import Record
 from keras_ext.search.results import Results, results
 from keras_ext.search.run import SearchResult, run

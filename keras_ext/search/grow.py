@@ -9,73 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
-from rich import box
-from rich.table import Table
 
 from keras_ext._checks import bad_argument, flag, in_range, one_of, whole
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.optimizers._anew import anew
-from keras_ext.search.records import NOTHING_FOUND, diagnosis_of
-from keras_ext.search.trial_run import as_json
+from keras_ext.search.grown import Grown, Stage
+from keras_ext.search.taking_over import take_over
 
 EARLIER, NEW = ("keep", "freeze", "draw"), ("drawn", "identity")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One network on the way.
-
-    Args:
-        layers: as many as it was built with.
-        score: its best on the validation data; None where it had no finite one.
-        epochs: that it was trained for.
-        seconds: that it took.
-        parameters: that its training moved.
-        is_best: whether it was the best up to then.
-        findings: what the monitor found in it.
-    """
-
-    layers: int
-    score: float | None
-    epochs: int
-    seconds: float
-    parameters: int
-    is_best: bool
-    findings: tuple[Finding, ...] = ()
-
-
-@dataclass(frozen=True)
-class Grown:
-    """What `grow` returns.
-
-    Args:
-        model: the best network, compiled anew, with the weights of its best epoch; all of it can be trained.
-        stages: of all networks, in their order.
-        score_name: what the scores are.
-    """
-
-    model: Any
-    stages: tuple[Stage, ...]
-    score_name: str
-
-    @property
-    def best(self) -> Stage:
-        """The stage of the best network."""
-        return [stage for stage in self.stages if stage.is_best][-1]
-
-    def table(self) -> Table:
-        """Return a row for each stage, for `rich.print`."""
-        table = Table(title="Growth", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in ("layers", self.score_name, "epochs", "time", "trained weights"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column("diagnosis")
-        for stage in self.stages:
-            score = "not finite" if stage.score is None else f"{stage.score:.4f}"
-            mark = "bold green" if stage is self.best else ""
-            told = diagnosis_of([as_json(f) for f in stage.findings]) if stage.findings else NOTHING_FOUND
-            table.add_row(str(stage.layers), score, str(stage.epochs), f"{stage.seconds:.1f} s", f"{stage.parameters:,}", told, style=mark)
-        return table
 
 
 def grow(
@@ -137,6 +78,7 @@ def grow(
         RuntimeError: no network had a finite score.
 
     Examples:
+        >>> import numpy as np
         >>> def build(layers):
         ...     model = keras.Sequential([keras.Input((2,))])
         ...     for i in range(layers):
@@ -204,45 +146,6 @@ def grow(
         if on_stage is not None:
             on_stage(stage)
     return Grown(model, tuple(stages), objective)
-
-
-def take_over(old: keras.Model, new: keras.Model, identity: bool = False) -> list[Any]:
-    """Give `new` the weights of the layers that it has in common with `old`; returns these layers of `new`, from the input on.
-
-    With `identity` Dense layers in between begin as identity, if they all can, and the layers behind them take over theirs too.
-    """
-    a, b = old.layers, new.layers
-    first = 0
-    while first < min(len(a), len(b)) and _alike(a[first], b[first]):
-        b[first].set_weights(a[first].get_weights())
-        first += 1
-    last = 0
-    while last < min(len(a), len(b)) - first and _alike(a[-1 - last], b[-1 - last]):
-        last += 1
-    added = [layer for layer in b[first : len(b) - last] if layer.weights]
-    if identity and added and all(_begins_as_identity(layer) for layer in added):
-        for i in range(1, last + 1):
-            b[-i].set_weights(a[-i].get_weights())
-    return list(b[:first])
-
-
-def _alike(a: Any, b: Any) -> bool:
-    shapes = [[tuple(w.shape) for w in layer.weights] for layer in (a, b)]
-    return type(a) is type(b) and _plain_name(a) == _plain_name(b) and shapes[0] == shapes[1]
-
-
-def _plain_name(layer: Any) -> str:
-    return re.sub(r"(_\d+)+$", "", layer.name)
-
-
-def _begins_as_identity(layer: Any) -> bool:
-    """Let a Dense layer pass its input on; returns whether it can."""
-    if not isinstance(layer, keras.layers.Dense) or layer.kernel.shape[0] != layer.kernel.shape[1]:
-        return False
-    layer.kernel.assign(np.eye(layer.kernel.shape[0]))
-    if layer.bias is not None:
-        layer.bias.assign(np.zeros(layer.bias.shape))
-    return True
 
 
 @dataclass(frozen=True)

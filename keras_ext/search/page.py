@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from keras_ext.callbacks.html import document, image, table
-from keras_ext.callbacks.write import write_text
+from keras_ext.callbacks.showing.html import document, image, table
+from keras_ext.callbacks.showing.write import write_text
 from keras_ext.search.picture import hyperparameters, parallel_picture, score_picture, state_of, symptom_picture, time_unit
 from keras_ext.search.records import NOTHING_FOUND, Record
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_ext.callbacks.json_report import from_json
-from keras_ext.callbacks.run_folder import RUN_FILE, run_path
+from keras_ext.callbacks.showing.run_folder import RUN_FILE, run_path
 
 NOTHING_FOUND = "nothing found"
 # What is known of a trial, beside KerasTuner's own file of it.

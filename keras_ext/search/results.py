@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_ext._checks import bad_argument
-from keras_ext.callbacks.write import write_text
+from keras_ext.callbacks.showing.write import write_text
 from keras_ext.search.records import NOTHING_FOUND, Record, collect, in_words
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from keras_ext.callbacks.finding import Finding
-from keras_ext.callbacks.findings import by_layer, examine, worst
+from keras_ext.callbacks.judging.findings import by_layer, examine, worst
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Activation, Look, Output, Weight
-from keras_ext.callbacks.setting import Aim
+from keras_ext.callbacks.looking.setting import Aim
 
 HEALTHY = Activation("h1", "tanh", "", False, 0.1, 0.0, 0.0, 0.0, 0.5, True)
 SICK = replace(HEALTHY, saturated=0.9)

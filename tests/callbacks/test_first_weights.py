@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import keras_ext
-from keras_ext.callbacks.first_weights import poor_initializations
+from keras_ext.callbacks.judging.first_weights import poor_initializations
 from keras_ext.callbacks.limits import Limits
-from keras_ext.callbacks.probe import Probe
+from keras_ext.callbacks.looking.probe import Probe
 from keras_ext.initializers.scales import scales_of
 
 L = keras.layers

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import keras_ext
-from keras_ext.callbacks import write
 from keras_ext.callbacks.json_report import from_json, to_json
+from keras_ext.callbacks.showing import write
 
 
 def strictly(path):

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 
+from keras_ext.callbacks.judging.loss_course import course_states, has_learned, learning
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Look
-from keras_ext.callbacks.loss_course import course_states, has_learned, learning
-from keras_ext.callbacks.setting import aims, baseline
+from keras_ext.callbacks.looking.setting import aims, baseline
 
 LIMITS = Limits()
 

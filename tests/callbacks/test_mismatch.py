@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from keras_ext.callbacks import SaturationMonitor
+from keras_ext.callbacks.judging.mismatch import mismatches
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Activation, Look, Output
-from keras_ext.callbacks.mismatch import mismatches
-from keras_ext.callbacks.setting import Aim
+from keras_ext.callbacks.looking.setting import Aim
 
 BCE, CCE, SCCE = keras.losses.BinaryCrossentropy, keras.losses.CategoricalCrossentropy, keras.losses.SparseCategoricalCrossentropy
 RNG = np.random.default_rng(0)

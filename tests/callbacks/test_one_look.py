@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from keras_ext.callbacks.judging.rules import states
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Activation, Look, Weight
-from keras_ext.callbacks.rules import states
 
 HEALTHY = Activation("h1", "tanh", "", False, 0.1, 0.0, 0.0, 0.0, 0.5, True)
 SICK = replace(HEALTHY, saturated=0.9)

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from keras_ext.callbacks.finding import Finding
-from keras_ext.callbacks.page import page, write_page
+from keras_ext.callbacks.showing.page import page, write_page
 
 EMPTY = {"meta", "img", "br", "hr", "link", "input"}
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from keras_ext.callbacks.finding import Finding
-from keras_ext.callbacks.picture import NETWORK, picture
+from keras_ext.callbacks.showing.picture import NETWORK, picture
 
 GREY, BLACK, PINK, WHITE = "#dcdcdc", "#000000", "#ff2bd6", "#ffffff"
 

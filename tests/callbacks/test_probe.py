@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_ext
-from keras_ext.callbacks.probe import Probe
+from keras_ext.callbacks.looking.probe import Probe
 
 
 def data(seed=0, n=32):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ext.callbacks.gates import gates
-from keras_ext.callbacks.probe import Probe
+from keras_ext.callbacks.looking.gates import gates
+from keras_ext.callbacks.looking.probe import Probe
 
 
 def numpy_of(tensor):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.callbacks.sample_cost import affordable
+from keras_ext.callbacks.looking.sample_cost import affordable
 
 L = keras.layers
 

@@ -12,8 +12,8 @@ import pytest
 import scipy.sparse
 from keras import ops
 
-from keras_ext.callbacks.probe import Probe
-from keras_ext.callbacks.samples import probe_batch
+from keras_ext.callbacks.looking.probe import Probe
+from keras_ext.callbacks.looking.samples import probe_batch
 
 
 def arrays(n=100):

@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util.tensor_util import make_ndarray
 
-from keras_ext.callbacks.scalars import Scalars
+from keras_ext.callbacks.showing.scalars import Scalars
 
 
 def read(folder):
@@ -114,7 +114,7 @@ def test_it_imports_no_tensorflow(in_new_process, tmp_path):
 import sys
 import keras, keras_ext
 before = "tensorflow" in sys.modules
-from keras_ext.callbacks.scalars import Scalars
+from keras_ext.callbacks.showing.scalars import Scalars
 from keras_ext.callbacks.look import Look
 with Scalars(sys.argv[1]) as scalars:
     scalars.write(Look(0, 0, 1.0, 1.0, (), ()))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ext.callbacks import statistics
+from keras_ext.callbacks.looking import statistics
 
 
 @pytest.mark.parametrize("kind", statistics.SATURATING)

@@ -10,7 +10,7 @@ from rich.console import Console
 from keras_ext.callbacks.by_layer import layer_states, layers_of
 from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.look import Activation, Look, Weight
-from keras_ext.callbacks.table import table
+from keras_ext.callbacks.showing.table import table
 from keras_ext.callbacks.wording import NO_LOOK, grouped, latest, number, share, verdict, worst_of
 
 

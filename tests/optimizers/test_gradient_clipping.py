@@ -458,7 +458,7 @@ def test_a_file_without_one_of_the_counters_is_loaded():
     first.apply([ops.convert_to_tensor([3.0])], variables)
     store = {}
     first.save_own_variables(store)
-    del store[first._measures.name]
+    del store["measures"]
     second.build(variables)
     second.load_own_variables(store)
     assert (second.steps, second.gradient_norm) == (1, 0.0)

@@ -11,7 +11,7 @@ import keras_ext
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.optimizers import Adam, GradientClipping
 from keras_ext.search import grow
-from keras_ext.search.grow import take_over
+from keras_ext.search.taking_over import take_over
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-1, 1, (240, 3)).astype("float32")

@@ -1,0 +1,1 @@
+"""What the project promises of its figures, and whether they hold it."""

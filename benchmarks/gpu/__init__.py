@@ -1,0 +1,1 @@
+"""What only a GPU shows: shares of its copy bandwidth, and the parts in a large network."""

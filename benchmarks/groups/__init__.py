@@ -1,0 +1,1 @@
+"""Figures of the parts against Keras's own, in one process."""

@@ -1,0 +1,1 @@
+"""How a figure is measured: clock and rounds, a compiled step, the machine."""

@@ -1,0 +1,1 @@
+"""What takes longer: searches, broken layers, a GPU; each a command of its own."""

@@ -1,0 +1,105 @@
+"""The rules: which numbers of one look are outside the limits, and what mends it."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from keras_ext.callbacks.finding import State
+from keras_ext.callbacks.judging.advice import advice_for
+from keras_ext.callbacks.judging.first_weights import poor_initializations
+from keras_ext.callbacks.judging.mismatch import mismatches
+from keras_ext.callbacks.limits import Limits
+from keras_ext.callbacks.look import Look
+from keras_ext.callbacks.looking.setting import Aim
+
+# Share of zeros in a gradient from which on it belongs to a few rows only.
+_FEW = 0.5
+_OF_SATURATION = "Use relu with initializers.HeNormal, or layers.BatchNormalization before the activation."
+_OF_GATES = (
+    "Start its kernels with initializers.GlorotUniform and Orthogonal, put keras.layers.LayerNormalization before it, or clip gradients."
+)
+_OF_DEATH = "Lower the learning rate, use initializers.HeNormal, or use leaky_relu."
+
+
+def states(look: Look, limits: Limits, aims: Sequence[Aim | None] = ()) -> Iterator[State]:
+    """Yield every state of `look` that is outside the limits, the layers nearest to the input first."""
+    if not look.finite:
+        yield _non_finite(look)
+        return
+    yield from mismatches(look, aims, limits)
+    yield from poor_initializations(look, limits)
+    yield from _activation_states(look, limits)
+    yield from _gradient_states(look, limits)
+    if look.spread < limits.constant and look.step > 0:
+        yield State(
+            "constant_output", None, look.spread, limits.constant,
+            "The predictions do not depend on the input. Scale the inputs to unit variance (keras.layers.Normalization), lower the "
+            "learning rate, and start from initializers.HeNormal with relu or initializers.GlorotUniform with tanh.",
+        )  # fmt: skip
+
+
+def _non_finite(look: Look) -> State:
+    sick = next((p.layer for p in (*look.activations, *look.weights) if not p.finite), None)
+    return State(
+        "non_finite", sick, math.nan, math.inf,
+        "A value is NaN or infinite. Check the data for NaN, lower the learning rate, and put GradientClipping around the optimizer.",
+        fatal=True,
+    )  # fmt: skip
+
+
+def _activation_states(look: Look, limits: Limits) -> Iterator[State]:
+    for a in look.hidden:
+        if a.saturated > limits.saturated:
+            yield State(
+                "saturated", a.layer, a.saturated, limits.saturated,
+                f"{a.saturated:.0%} of its {a.kind}{f' ({a.part})' if a.part else ''} outputs are saturated. "
+                + advice_for(look, a.layer, _OF_GATES if a.part else _OF_SATURATION, limits),
+            )  # fmt: skip
+        if a.dead >= limits.dead:
+            yield State(
+                "dead_relu", a.layer, a.dead, limits.dead,
+                f"{a.dead:.0%} of its {a.kind} units are zero on every sample. " + advice_for(look, a.layer, _OF_DEATH, limits),
+            )  # fmt: skip
+        if a.rms > limits.exploding_activation:
+            yield State(
+                "exploding_activation", a.layer, a.rms, limits.exploding_activation,
+                f"The root mean square of its output is {a.rms:.1e}. Scale the inputs to unit variance, and start from "
+                "initializers.HeNormal.",
+            )  # fmt: skip
+
+
+def _gradient_states(look: Look, limits: Limits) -> Iterator[State]:
+    kernels = look.kernels
+    if not kernels:
+        return
+    first, ratio = kernels[0], look.gradient_ratio
+    if max(w.gradient_norm for w in kernels) == 0.0:
+        yield State(
+            "zero_gradient", None, 0.0, 0.0,
+            "Every gradient is exactly zero: nothing can learn. Look for a layer of dead or saturated units, or a loss that ignores the "
+            "output.",
+        )  # fmt: skip
+    elif first.gradient_norm < limits.vanishing_norm and ratio < limits.vanishing_ratio:
+        yield State(
+            "vanishing_gradient", first.layer, ratio, limits.vanishing_ratio,
+            f"The gradient of the first layer is {ratio:.0e} of the largest. Use relu with initializers.HeNormal, BatchNormalization "
+            "between the layers, or fewer layers.",
+        )  # fmt: skip
+    for w in kernels:
+        # Of an embedding few rows change; and in mid-epoch the rate may still be warming up from zero.
+        if w.update == 0.0 and w.gradient_norm > 0.0 and w.zero_gradients < _FEW and look.is_regular:
+            yield State(
+                "unchanged_weights", w.layer, 0.0, 0.0,
+                "It has a gradient, and its kernel has not changed since the last look. Raise the learning rate, and see that the "
+                "optimizer does not leave it out; in half precision small steps are lost without master_weights=True.",
+            )  # fmt: skip
+        if w.gradient_norm > limits.exploding_gradient:
+            yield State(
+                "exploding_gradient", w.layer, w.gradient_norm, limits.exploding_gradient,
+                f"Its gradient norm is {w.gradient_norm:.1e}. Put GradientClipping around the optimizer, scale inputs and targets "
+                "to unit variance, or lower the learning rate.",
+            )  # fmt: skip
+        if w.largest > limits.exploding_weight:
+            yield State(
+                "exploding_weight", w.layer, w.largest, limits.exploding_weight,
+                f"Its largest weight is {w.largest:.1e}. Lower the learning rate, or add weight_decay to the optimizer.",
+            )  # fmt: skip

@@ -1,0 +1,109 @@
+"""Looks and findings as one HTML page."""
+
+import math
+import os
+from collections.abc import Sequence
+from html import escape
+
+from keras_ext.callbacks.by_layer import layer_states
+from keras_ext.callbacks.finding import Finding
+from keras_ext.callbacks.look import Look
+from keras_ext.callbacks.showing.html import document, image, table
+from keras_ext.callbacks.showing.picture import picture
+from keras_ext.callbacks.showing.table import COLUMNS, cells
+from keras_ext.callbacks.showing.write import write_text
+from keras_ext.callbacks.wording import NO_LOOK, NOT_FINITE, SEVERITIES, grouped, moment, number, share, symptom, verdict, worst_of
+
+TITLE = "Saturation monitor"
+# A list longer than this is folded.
+_MOST = 8
+
+
+def page(looks: Sequence[Look], findings: Sequence[Finding], title: str = TITLE) -> str:
+    """Return a page with the verdict, the findings and their advice, the picture, and the numbers by layer and by look.
+
+    >>> page([], [], "digits").splitlines()[3]
+    '<title>digits: nothing looked at</title>'
+    """
+    told = verdict(findings) if looks else "nothing looked at"
+    severity = next((s for s in SEVERITIES if any(f.severity == s for f in findings)), "good" if looks else "quiet")
+    parts = [f"<h1>{escape(title)}</h1>", f'<p class="verdict {severity}">{escape(told[:1].upper() + told[1:])}</p>']
+    if looks:
+        last = looks[-1]
+        seen = f"{len(looks)} look{'s' if len(looks) > 1 else ''}, the last {moment(last.step, last.epoch)}, loss {number(last.loss)}"
+        parts += [f'<p class="quiet">{escape(seen)}</p>', *_findings(findings), *_picture(looks, findings), *_layers(last, findings)]
+        parts += _losses(looks)
+    else:
+        parts.append(f"<p>{escape(NO_LOOK)}</p>")
+    return document(f"{title}: {told}", parts)
+
+
+def write_page(path: str | os.PathLike[str], looks: Sequence[Look], findings: Sequence[Finding], title: str = TITLE) -> None:
+    """Write `page` to a file that is there whole or not at all; missing folders are made.
+
+    Raises:
+        OSError: the path cannot be written.
+    """
+    write_text(path, page(looks, findings, title))
+
+
+def _findings(findings: Sequence[Finding]) -> list[str]:
+    parts = ["<h2>What was found</h2>"]
+    if not findings:
+        parts.append("<p>No layer is outside the limits.</p>")
+    for group in grouped(findings):
+        first = group[0]
+        kind = first.severity if first.severity in SEVERITIES else "quiet"
+        items = [
+            f"<li>{_where(f)}, {escape(moment(f.step, f.epoch))}: {escape(number(f.value))} "
+            f'<span class="quiet">(limit {escape(number(f.limit))})</span></li>'
+            for f in group
+        ]
+        places = ["<ul>", *items, "</ul>"]
+        if len(items) > _MOST:
+            places = ["<details>", f"<summary>{len(items)} layers, the first {_where(first)}</summary>", *places, "</details>"]
+        parts += [
+            f'<section class="finding {kind}">', f"<h3>{escape(first.severity)}: {escape(symptom(first))}</h3>",
+            f"<p>{escape(first.advice)}</p>", *places, "</section>",
+        ]  # fmt: skip
+    return parts
+
+
+def _where(finding: Finding) -> str:
+    return f"<b>{escape(finding.layer)}</b>" if finding.layer else "the whole network"
+
+
+def _picture(looks: Sequence[Look], findings: Sequence[Finding]) -> list[str]:
+    said = "Heat maps of saturated outputs, dead units and gradient norms, layers by looks, as far as the model has them: "
+    return ["<h2>Layer by layer, look by look</h2>", image(picture(looks, findings), f"{said}{verdict(findings)}.")]
+
+
+def _layers(last: Look, findings: Sequence[Finding]) -> list[str]:
+    rows = []
+    for state in layer_states(last):
+        worst = worst_of(findings, state.layer)
+        found = ("", "") if worst is None else (worst.severity, f"{worst.severity}: {symptom(worst)}")
+        if worst is None and not (state.values_finite and state.weights_finite):
+            found = ("critical", NOT_FINITE)
+        texts = [cells(state, last)[column] for column in COLUMNS[1:-1]]
+        numbers = ((_class_of(text.plain, state.counts or i > 1), text.plain) for i, text in enumerate(texts))
+        rows.append([("words name", state.layer), *numbers, (f"words {found[0]}".strip(), found[1])])
+    return [f"<h2>Layers, {escape(moment(last.step, last.epoch))}</h2>", *table(COLUMNS, rows, {0, len(COLUMNS) - 1})]
+
+
+def _class_of(text: str, counts: bool) -> str:
+    return "critical" if text == NOT_FINITE else "" if counts else "quiet"
+
+
+def _losses(looks: Sequence[Look]) -> list[str]:
+    columns = {
+        "epoch": [str(look.epoch) for look in looks],
+        "step": [str(look.step) for look in looks],
+        "loss": [number(look.loss) for look in looks],
+        "spread of the predictions": [number(look.spread) for look in looks],
+    }
+    for heading, shares in (("clipped steps", [k.clipped for k in looks]), ("skipped steps", [k.skipped for k in looks])):
+        if not all(math.isnan(v) for v in shares):
+            columns[heading] = [share(v) for v in shares]
+    rows = ([("", cell) for cell in row] for row in zip(*columns.values(), strict=True))
+    return ["<h2>Loss by look</h2>", *table(list(columns), rows, set())]

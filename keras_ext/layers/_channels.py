@@ -1,0 +1,81 @@
+"""The axis, or axes, that a layer's statistics belong to."""
+
+import math
+import numbers
+from typing import Any
+
+from keras import ops
+
+from keras_ext._checks import bad_argument
+
+Axis = int | tuple[int, ...]
+
+
+def checked_axis(axis: Any) -> Axis:
+    """Return `axis` as an int, or a tuple of several."""
+    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    if not axes or any(isinstance(a, bool) or not isinstance(a, numbers.Integral) for a in axes):
+        mend = "Keras's channels are on -1, or on 1 with channels_first."
+        raise bad_argument("axis", "a whole number, or a tuple of some", axis, mend)
+    return int(axes[0]) if len(axes) == 1 else tuple(int(a) for a in axes)
+
+
+def own_axes(axis: Axis, input_shape: Any) -> list[int]:
+    """Return the axes in rising order, counted from the first.
+
+    Raises:
+        ValueError: one is not the input's, two are the same, or the size of one is unknown.
+    """
+    rank = len(input_shape)
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    for each in axes:
+        if not -rank <= each < rank:
+            raise bad_argument("axis", f"an axis of the input, which has {rank}", each)
+    own = sorted({each % rank for each in axes})
+    if len(own) < len(axes):
+        raise bad_argument("axis", f"different axes of the input, which has {rank}", axis)
+    if None in [input_shape[each] for each in own]:
+        raise ValueError(
+            f"The size of axis {axis} must be known, got an input of shape {tuple(input_shape)}. "
+            "Give keras.Input a shape with the number of channels."
+        )
+    return own
+
+
+def in_one(x: Any, axis: Axis) -> Any:
+    """Return `x` with its channels on one axis, the last, where `axis` is several."""
+    if not isinstance(axis, tuple):
+        return x
+    order = _order(axis, len(x.shape))
+    moved = ops.transpose(x, order)
+    kept = len(order) - len(axis)
+    channels = math.prod(x.shape[i] for i in order[kept:])
+    return ops.reshape(moved, (*ops.shape(moved)[:kept], channels))
+
+
+def as_it_came(y: Any, inputs: Any, axis: Axis) -> Any:
+    """Undo `in_one` on what has become of `inputs`."""
+    if not isinstance(axis, tuple):
+        return y
+    order = _order(axis, len(inputs.shape))
+    shape = ops.shape(inputs)
+    return ops.transpose(ops.reshape(y, [shape[i] for i in order]), [order.index(i) for i in range(len(order))])
+
+
+def _order(axis: tuple[int, ...], rank: int) -> list[int]:
+    """Return the axes with those of the channels last."""
+    own = sorted(each % rank for each in axis)
+    return [i for i in range(rank) if i not in own] + own
+
+
+def place(x: Any, axis: Axis) -> int:
+    """Return the axis of the channels of what `in_one` returned; -1 where it is the last, for which Keras need not reshape."""
+    one = -1 if isinstance(axis, tuple) else axis
+    return -1 if one == len(x.shape) - 1 else one
+
+
+def along(value: Any, x: Any, axis: Axis) -> Any:
+    """Reshape (channels,) so that it broadcasts against what `in_one` returned."""
+    shape = [1] * len(x.shape)
+    shape[place(x, axis)] = -1
+    return ops.reshape(value, shape)
