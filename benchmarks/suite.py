@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from benchmarks import GROUPS
 from benchmarks.measuring import device, machine
 from benchmarks.measuring.measure import QUICK, Effort
-from benchmarks.page import report
+from benchmarks.page import json_files, report
 
 
 def run(groups: Sequence[str], output: Path, quick: bool) -> None:
@@ -34,7 +34,7 @@ def run(groups: Sequence[str], output: Path, quick: bool) -> None:
             console.print(report.table(backend, figures))
             if group == "growth":
                 console.print(report.growth_table(backend, figures))
-            own = report.save(output, backend, group, header, figures)
+            own = json_files.save(output, backend, group, header, figures)
             paths |= dict.fromkeys([own, *report.write(output, [group])])
     for path in paths:
         console.print(f"[dim]{path}[/dim]", soft_wrap=True)

@@ -21,7 +21,7 @@ from benchmarks.groups import growth, layers
 from benchmarks.measuring import device, exponents, measure
 from benchmarks.measuring.figure import Figure
 from benchmarks.measuring.measure import Effort, Spread
-from benchmarks.page import report
+from benchmarks.page import json_files, report
 from benchmarks.studies import frame, registry
 
 ROOT = Path(__file__).parents[1]
@@ -105,7 +105,7 @@ def test_figures_are_read_as_ratios_or_as_what_is_added():
 
 def saved(folder, group, *figures, backend="jax"):
     header = {"command": f"run {backend}", "device": "CPU", "cores": "2", "cpu": "one", "date": "2026-01-01"}
-    return report.save(folder, backend, group, header, figures)
+    return json_files.save(folder, backend, group, header, figures)
 
 
 def test_the_page_holds_every_backend_that_was_saved(tmp_path):

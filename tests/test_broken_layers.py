@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks.studies import broken_layers
+from benchmarks.studies import breakable_networks, broken_layers, broken_layers_report
 from keras_ext.callbacks import Finding
 
 
@@ -32,8 +32,10 @@ def test_the_lowest_critical_layer_counts_and_the_network_as_a_whole_does_not():
 
 def test_a_run_is_recorded_so_that_its_findings_can_be_replayed(monkeypatch):
     monkeypatch.setattr(broken_layers, "TRAINED", 64)
-    tiny = broken_layers.Architecture(lambda kinds: broken_layers._dense_stack(kinds, 2, "relu", "he_normal"), keras.optimizers.SGD)
-    monkeypatch.setitem(broken_layers.ARCHITECTURES, "tiny", tiny)
+    tiny = breakable_networks.Architecture(
+        lambda kinds: breakable_networks.dense_stack(kinds, 2, "relu", "he_normal"), keras.optimizers.SGD
+    )
+    monkeypatch.setitem(breakable_networks.ARCHITECTURES, "tiny", tiny)
     trainer = broken_layers.Trainer("tiny", epochs=1)
     runs = {}
     for fault in (broken_layers.CLEAN, "bias -10"):
@@ -45,4 +47,4 @@ def test_a_run_is_recorded_so_that_its_findings_can_be_replayed(monkeypatch):
     assert next(a.layer for a in run["looks"][0].hidden if a.dead > 0.9) == broken
     figures = broken_layers.summary(broken_layers.verdicts(runs))
     assert figures["all"]["runs"] == figures["clean"]["runs"] == 1
-    assert "bias -10" in broken_layers.text(figures)
+    assert "bias -10" in broken_layers_report.text(figures)

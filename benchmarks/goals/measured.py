@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks import BACKENDS
 from benchmarks.measuring.figure import Figure
 from benchmarks.measuring.measure import Spread
-from benchmarks.page import report
+from benchmarks.page import json_files
 from benchmarks.studies.registry import BY_NAME
 
 # So much longer one whole step may take than another by noise alone.
@@ -43,7 +43,7 @@ class Files:
     @cached_property
     def _groups(self) -> dict[tuple[str, str], list[Figure]]:
         found = [json.loads(path.read_text()) for path in sorted(self.folder.glob("results-*.json"))]
-        return {(result["group"], result["backend"]): report.figures_of(result) for result in found}
+        return {(result["group"], result["backend"]): json_files.figures_of(result) for result in found}
 
     def figures(self, group: str, backend: str) -> list[Figure]:
         """Return a group's figures."""

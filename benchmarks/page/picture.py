@@ -14,7 +14,7 @@ from benchmarks.measuring import measure
 from benchmarks.measuring.exponents import exponents
 from benchmarks.measuring.figure import Figure
 from benchmarks.measuring.measure import Spread
-from benchmarks.page import report
+from benchmarks.page import json_files
 from benchmarks.studies.registry import STUDIES
 
 NAMES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
@@ -64,8 +64,8 @@ def draw(directory: Path, group: str) -> bool:
     if group == "search":
         panels, note = [_of_studies(directory)], "each search in a process of its own; where it was taken stands in results.md"
     else:
-        found = report.results(directory, group)
-        figures = {result["backend"]: report.figures_of(result) for result in found}
+        found = json_files.results(directory, group)
+        figures = {result["backend"]: json_files.figures_of(result) for result in found}
         note = _note([result["header"] for result in found])
         panels = _of_monitor(figures) if group == "monitor" else [_of_group(figures)]
     panels = [panel for panel in panels if panel.rows]

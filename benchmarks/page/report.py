@@ -1,17 +1,16 @@
-"""The figures as tables on the terminal, as JSON for each backend and group, and as one Markdown page of all that lies in a folder."""
+"""The figures as tables on the terminal, and as one Markdown page of all that lies in a folder."""
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from benchmarks import BACKENDS, GROUPS
+from benchmarks import GROUPS
 from benchmarks.measuring.exponents import Exponent, exponents
 from benchmarks.measuring.figure import Figure
-from benchmarks.measuring.measure import Spread
+from benchmarks.page import json_files, picture
 from benchmarks.studies import frame
 from benchmarks.studies.registry import STUDIES, Study
 
@@ -59,48 +58,24 @@ def growth_table(backend: str, figures: Sequence[Figure]) -> Table:
     return result
 
 
-def save(directory: Path, backend: str, group: str, header: dict[str, str], figures: Sequence[Figure]) -> Path:
-    """Write `results-<backend>-<group>.json`; return the path."""
-    directory.mkdir(parents=True, exist_ok=True)
-    own = directory / f"results-{backend}-{group}.json"
-    own.write_text(
-        json.dumps({"backend": backend, "group": group, "header": header, "figures": [_rounded(asdict(f)) for f in figures]}, indent=1)
-        + "\n"
-    )
-    return own
-
-
 def write(directory: Path, pictures: Sequence[str]) -> list[Path]:
     """Write `results.md` of all that lies in `directory`, and the pictures of these groups; return the paths."""
-    from benchmarks.page import picture
-
     drawn = [directory / f"results-{group}.png" for group in pictures if picture.draw(directory, group)]
     page = directory / "results.md"
     page.write_text(markdown(directory))
     return [*drawn, page]
 
 
-def results(directory: Path, group: str) -> list[dict[str, Any]]:
-    """Return the contents of a group's files, in the order of the backends."""
-    paths = [directory / f"results-{backend}-{group}.json" for backend in BACKENDS]
-    return [json.loads(path.read_text()) for path in paths if path.exists()]
-
-
-def figures_of(result: dict[str, Any]) -> list[Figure]:
-    """Return the figures of a group's file."""
-    return [_figure(record) for record in result["figures"]]
-
-
 def markdown(directory: Path) -> str:
     """Return the page of all figures in `directory`: the groups and the studies that have a file there."""
     parts = [HOW_TO_READ]
     for group in GROUPS:
-        found = results(directory, group)
+        found = json_files.results(directory, group)
         if found:
             parts += [f"## {group}\n", *_picture(directory, group)]
         for result in found:
             parts += [f"### {result['backend']}, {group}\n", _header(result["header"]), rows(result["figures"]) + "\n"]
-            grown = [_grown(each) for each in exponents(figures_of(result))]
+            grown = [_grown(each) for each in exponents(json_files.figures_of(result))]
             if grown:
                 parts.append(frame.markdown(list(GROWN), grown) + "\n")
     parts += _picture(directory, "search")
@@ -111,7 +86,7 @@ def markdown(directory: Path) -> str:
 
 def rows(records: Sequence[dict[str, Any]]) -> str:
     """Return figures, as a JSON file holds them, as a table in Markdown."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *(_cells(_figure(record)) for record in records)]
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *(_cells(json_files.figure_of(record)) for record in records)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -120,9 +95,9 @@ def _sections(study: Study, directory: Path) -> Iterator[str]:
         if i == 0:
             quoted = f", quoted in {study.quoted}" if study.quoted else ""
             yield f"## {study.name}\n\n{study.about} `python -m benchmarks --only {study.name}`{quoted}.\n"
-        kept = json.loads(path.read_text())
+        held = json.loads(path.read_text())
         where = ", ".join(filter(None, ["" if study.once_on else backend, part.replace("_", " ")]))
-        yield "\n".join([*([f"### {where}\n"] if where else []), _header(kept["header"]), study.section(kept) + "\n"])
+        yield "\n".join([*([f"### {where}\n"] if where else []), _header(held["header"]), study.section(held) + "\n"])
 
 
 def _picture(directory: Path, group: str) -> list[str]:
@@ -143,15 +118,3 @@ def _cells(figure: Figure) -> list[str]:
 
 def _grown(each: Exponent) -> list[str]:
     return [each.part, each.mode, *("within the noise" if power is None else f"{power:.2f}" for power in (each.ours, each.keras))]
-
-
-def _figure(record: dict[str, Any]) -> Figure:
-    ratio = record["ratio"]
-    return Figure(**{**record, "ratio": None if ratio is None else Spread(**ratio)})
-
-
-def _rounded(value: Any) -> Any:
-    """Return `value` with its floats at six significant digits: what follows is noise, and the file is kept."""
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    return float(f"{value:.6g}") if isinstance(value, float) else value

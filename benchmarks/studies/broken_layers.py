@@ -24,7 +24,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from benchmarks.measuring import machine
-from benchmarks.studies import frame
+from benchmarks.studies import broken_layers_report, frame
+from benchmarks.studies.breakable_networks import ARCHITECTURES
 from keras_ext._backend import keras_private
 from keras_ext.callbacks import Finding, Limits, SaturationMonitor
 from keras_ext.callbacks.judging.findings import examine
@@ -37,101 +38,6 @@ POINTS, TIMES = 0.05, 2.0
 
 Run = dict[str, Any]
 Key = tuple[str, str, int]
-# Returns the activation of the hidden layer of that name, which is the given one unless the layer is broken.
-Activation = Callable[[str, str], str]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A network as users write it; its hidden layers with kernels are h1, h2, ..., an activation of its own behind h1 is h1_act."""
-
-    build: Callable[[Activation], Any]
-    optimizer: Callable[[], Any]
-    data: str = "scaled"
-    batch: int = 32
-
-
-def _adam(rate: float = 1e-3) -> Any:
-    return keras.optimizers.Adam(rate)
-
-
-def _momentum(rate: float = 0.05) -> Any:
-    return keras.optimizers.SGD(rate, momentum=0.9)
-
-
-def _dense_stack(activation: Activation, depth: int, kind: str, initializer: str) -> Any:
-    names = [f"h{i}" for i in range(1, depth + 1)]
-    net = [keras.layers.Dense(64, activation(name, kind), kernel_initializer=initializer, name=name) for name in names]
-    return keras.Sequential([keras.Input((64,)), *net, _end()])
-
-
-def _mlp(activation: Activation) -> Any:
-    return _dense_stack(activation, 4, "relu", "glorot_uniform")
-
-
-def _deep_mlp(activation: Activation) -> Any:
-    return _dense_stack(activation, 10, "relu", "he_normal")
-
-
-def _tanh(activation: Activation) -> Any:
-    return _dense_stack(activation, 5, "tanh", "glorot_uniform")
-
-
-def _lenet(activation: Activation) -> Any:
-    net = []
-    for name, filters in (("h1", 8), ("h2", 16)):
-        conv = keras.layers.Conv2D(filters, 3, padding="same", activation=activation(name, "relu"), name=name)
-        net += [conv, keras.layers.AveragePooling2D(2)]
-    dense = [keras.layers.Dense(units, activation(name, "relu"), name=name) for name, units in (("h3", 64), ("h4", 32))]
-    return keras.Sequential([keras.Input((64,)), keras.layers.Reshape((8, 8, 1)), *net, keras.layers.Flatten(), *dense, _end()])
-
-
-def _cnn(activation: Activation) -> Any:
-    net = []
-    for names, filters in ((("h1", "h2"), 8), (("h3", "h4"), 16)):
-        for name in names:
-            net.append(keras.layers.Conv2D(filters, 3, padding="same", activation=activation(name, "relu"), name=name))
-        net.append(keras.layers.MaxPooling2D())
-    dense = keras.layers.Dense(64, activation("h5", "relu"), name="h5")
-    return keras.Sequential([keras.Input((64,)), keras.layers.Reshape((8, 8, 1)), *net, keras.layers.Flatten(), dense, _end()])
-
-
-def _normalized(activation: Activation) -> Any:
-    net = []
-    for name in ("h1", "h2", "h3", "h4"):
-        act = keras.layers.Activation(activation(name, "relu"), name=f"{name}_act")
-        net += [keras.layers.Dense(64, name=name), keras.layers.BatchNormalization(name=f"{name}_normalization"), act]
-    return keras.Sequential([keras.Input((64,)), *net, _end()])
-
-
-def _residual(activation: Activation) -> Any:
-    inputs = keras.Input((64,))
-    x = keras.layers.Dense(64, activation("h1", "relu"), name="h1")(inputs)
-    for first, second in (("h2", "h3"), ("h4", "h5"), ("h6", "h7")):
-        y = keras.layers.Dense(64, activation(first, "relu"), name=first)(x)
-        x = keras.layers.Add()([x, keras.layers.Dense(64, name=second)(y)])
-    return keras.Model(inputs, _end()(x))
-
-
-def _lstm(activation: Activation) -> Any:
-    net = [keras.layers.LSTM(48, name="h1"), *(keras.layers.Dense(48, activation(name, "relu"), name=name) for name in ("h2", "h3"))]
-    return keras.Sequential([keras.Input((64,)), keras.layers.Reshape((8, 8)), *net, _end()])
-
-
-def _end() -> Any:
-    return keras.layers.Dense(10, "softmax", name="out")
-
-
-ARCHITECTURES = {
-    "relu MLP, 4": Architecture(_mlp, _adam),
-    "relu MLP, 10": Architecture(_deep_mlp, _adam, batch=16),
-    "tanh MLP, 5": Architecture(_tanh, _momentum, "standard"),
-    "LeNet, 4": Architecture(_lenet, _momentum, "standard", batch=16),
-    "CNN, 5": Architecture(_cnn, lambda: _adam(2e-3), batch=16),
-    "BatchNorm MLP, 4": Architecture(_normalized, _momentum),
-    "residual MLP, 7": Architecture(_residual, lambda: _momentum(0.02), "standard"),
-    "LSTM, 3": Architecture(_lstm, lambda: _adam(3e-3), "standard", batch=16),
-}
 
 
 class KeptMonitor(SaturationMonitor):
@@ -383,65 +289,9 @@ def _failure(verdict: Verdict) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def text(figures: dict[str, Any]) -> str:
-    """Return the report, with the runs in which the lowest critical layer is not the broken one."""
-    failures = [f"The {len(figures['failures'])} runs in which it is not:", *(f"  {_line(f)}" for f in figures["failures"])]
-    return "\n".join([report(figures), "", *failures])
-
-
 def section(kept: dict[str, Any]) -> str:
     """Return the report for a page."""
-    return f"```text\n{report(kept)}\n```"
-
-
-def report(figures: dict[str, Any]) -> str:
-    """Return the report without the single runs."""
-    lines = [
-        "right: the lowest layer named critical is the broken one; of all runs, of those that hurt, of those with anything critical.",
-        "epoch 1: the broken layer is told by its end. lowest: the lowest layer of any finding, critical or not, is the broken one.",
-        "",
-    ]
-    rows = [["", "runs", "harmed", "critical", "right", "of all", "harmed", "critical", "epoch 1", "harmed", "lowest", "harmed"]]
-    for name, s in [*figures["faults"].items(), *figures["architectures"].items(), ("all", figures["all"])]:
-        shares = [_percent(s["right"], s["runs"]), _percent(s["right, harmed"], s["harmed"]), _percent(s["right"], s["critical"])]
-        told = [_percent(s["told in epoch 1"], s["runs"]), _percent(s["told in epoch 1, harmed"], s["harmed"])]
-        any_ = [_percent(s["right, of any severity"], s["runs"]), _percent(s["right, of any severity, harmed"], s["harmed"])]
-        rows.append([name, *(str(s[key]) for key in ("runs", "harmed", "critical", "right")), *shares, *told, *any_])
-    lines += [*_columns(rows), ""]
-    clean = figures["clean"]
-    lines.append(f"Clean: {clean['runs']} runs, {len(clean['false alarms'])} with a critical finding, {clean['with a warning']} with any.")
-    lines += [
-        f"  {name}: lowest validation accuracy {accuracy:.1%}" for name, accuracy in clean["accuracy"].items() if accuracy is not None
-    ]
-    lines += [f"  false alarm: {_line(f)}" for f in clean["false alarms"]]
-    lines += ["", "First look with a finding of the broken layer, of any severity:"]
-    lines += [f"  {fault}: {_counts(places)}" for fault, places in figures["onset"].items()]
-    lines += ["", "Symptoms, from the look at which their definition first holds for a layer:"]
-    lines += [f"  {symptom}: {_counts(counts)}" for symptom, counts in figures["by definition"].items()]
-    return "\n".join(lines)
-
-
-def _line(f: dict[str, Any]) -> str:
-    fault = f"{f['architecture']}, seed {f['seed']}: {f['fault']}" + (f" in {f['broken']}" if f["broken"] else "")
-    state = f"{'harmed' if f['harmed'] else 'harmless'} ({f['accuracy']:.0%}, loss {f['loss']:.2g})"
-    return f"{fault}, {state}; critical {', '.join(f['critical']) or '-'}; warned {', '.join(f['warnings']) or '-'}"
-
-
-def _counts(counts: dict[str, int]) -> str:
-    def order(item: tuple[str, int]) -> tuple[bool, int, str]:
-        number = re.search(r"\d+", item[0])
-        return item[0].startswith("end"), int(number[0]) if number else 10**9, item[0]
-
-    return ", ".join(f"{place} {n}" for place, n in sorted(counts.items(), key=order)) or "-"
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{part / whole:.0%}" if whole else "-"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(v.rjust(w) if i else v.ljust(w) for i, (v, w) in enumerate(zip(row, widths, strict=True))) for row in rows]
+    return f"```text\n{broken_layers_report.report(kept)}\n```"
 
 
 def train(
@@ -498,7 +348,7 @@ def main(seeds: int, epochs: int, path: Path | None, names: list[str], out: Path
     train(record, names, seeds, epochs, lambda line: click.echo(line, err=True), save)
     runs = {key: run for key, run in record["runs"].items() if key[0] in names and key[2] < seeds}
     figures = summary(verdicts(runs))
-    frame.finish({"header": record["header"], **figures}, text(figures), out)
+    frame.finish({"header": record["header"], **figures}, broken_layers_report.text(figures), out)
 
 
 if __name__ == "__main__":
