@@ -91,6 +91,7 @@ print(json.dumps(report))
 """
 
 
+@pytest.mark.slow
 def test_keras_raises_or_clips_the_parts(in_new_process):
     cases = {name: CONFIGURATIONS[name] for name in ("accumulation", "overwritten by the average", "global_clipnorm", "clipvalue")}
     report = json.loads(in_new_process(SETUP + f"CASES = {json.dumps(json.dumps(cases))}\n" + KERAS).splitlines()[-1])
