@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -82,7 +83,11 @@ class LearningRateFinder:
         self._data = x, y, sample_weight
 
     def find(self, model: keras.Model) -> RateCurve:
-        """Return the losses by rate, and the rate that they suggest: `find(model).suggested`."""
+        """Return the losses by rate, and the rate that they suggest: `find(model).suggested`, None where no fall stands out of the noise.
+
+        Warns:
+            UserWarning: no rate stands out.
+        """
         if not isinstance(model, keras.Model):
             raise bad_argument("model", "a keras.Model", model, error=TypeError)
         if not model.compiled:
@@ -93,7 +98,21 @@ class LearningRateFinder:
             raise bad_argument("y", "targets, as the model is compiled with a loss", None, "Give them as `fit` takes them.")
         build(model, data)
         with random_state_kept(self._data[0]), _left_as_it_was(model):
-            return self._test(model, data, together)
+            curve = self._test(model, data, together)
+        if curve.suggested is None:
+            warnings.warn(
+                f"LearningRateFinder suggests no rate: in {len(curve.rates)} steps the loss fell by no more than its noise. Scale the "
+                "inputs to unit variance, take a larger `batch_size` or more `steps`; `plot()` shows the losses.",
+                stacklevel=2,
+            )
+        return curve
+
+    def __getattr__(self, name: str) -> Any:
+        """Say to `fit`, which asks callbacks for methods of these names, that this is none."""
+        what = f"LearningRateFinder has no {name!r}"
+        if name.startswith(("on_", "set_")):
+            what = "LearningRateFinder is no callback of `fit`. Before it, call LearningRateFinder(x, y).find(model)"
+        raise AttributeError(f"{what}.")
 
     def _test(self, model: keras.Model, data: tuple[Any, Any, Any], together: int) -> RateCurve:
         ratio = self.max_learning_rate / self.min_learning_rate

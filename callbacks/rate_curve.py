@@ -15,7 +15,7 @@ _WIDTH = 0.08
 _NOISE = 6.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RateCurve:
     """What a learning-rate range test saw; `plot` draws it.
 
@@ -50,7 +50,7 @@ class RateCurve:
 
     @property
     def suggested(self) -> float | None:
-        """The rate at which the loss falls fastest, by the logarithm of the rate; None where it never fell.
+        """The rate at which the loss falls fastest, by the logarithm of the rate; None where it fell by no more than its noise.
 
         A schedule with a peak, such as `OneCycle`, takes some three times as much for that.
         """
@@ -71,6 +71,10 @@ class RateCurve:
         """
         smoothed = self.smoothed
         return self.rates[int(np.argmin(smoothed))] if len(smoothed) else None
+
+    def __repr__(self) -> str:
+        """Return it in a line: its numbers are hundreds."""
+        return f"RateCurve(suggested={self.suggested}, rates {self.rates[0]:.3g} to {self.rates[-1]:.3g} in {len(self.rates)} steps)"
 
     def _noise(self) -> float:
         """Return the standard deviation that the smoothing leaves of the noise between neighbours."""

@@ -22,10 +22,11 @@ from keras_ext.callbacks.looking.probe import Probe, UnknownLayer, layer_names
 from keras_ext.callbacks.looking.sample_cost import affordable
 from keras_ext.callbacks.looking.samples import probe_batch
 from keras_ext.callbacks.looking.setting import Aim, aims
+from keras_ext.callbacks.looking.unbuilt import cannot
 from keras_ext.callbacks.order import missing_the_keys
 from keras_ext.callbacks.rhythm import Rhythm
 from keras_ext.callbacks.showing.run_folder import RUN_FILE, new_run
-from keras_ext.callbacks.wording import one_line, reason
+from keras_ext.callbacks.wording import reason
 
 
 class SaturationMonitor(keras.callbacks.Callback):
@@ -123,7 +124,11 @@ class SaturationMonitor(keras.callbacks.Callback):
         self.rank = flag("rank", rank)
         self.per_layer = flag("per_layer", per_layer)
         self.report = report if report is None else a_path("report", report)
+        if self.report is not None and self.report.is_dir():
+            raise bad_argument("report", "a file", report, 'Such as "report.html" in it.')
         self.log_dir = log_dir if log_dir is None else a_path("log_dir", log_dir)
+        if self.log_dir is not None and self.log_dir.is_file():
+            raise bad_argument("log_dir", "a folder", log_dir, "That is a file.")
         self.on_finding = on_finding
         self.findings: list[Finding] = []
         self.looks: list[Look] = []
@@ -272,7 +277,8 @@ class SaturationMonitor(keras.callbacks.Callback):
             raise
         except Exception as error:  # a monitor must not end a training that runs without it
             self._blind = True
-            warnings.warn(f"SaturationMonitor cannot look at this model; training goes on without it. {one_line(error)}", stacklevel=2)
+            told = cannot("looked at", model, self._data, error)
+            warnings.warn(f"SaturationMonitor cannot look at this model; training goes on without it. {told}", stacklevel=2)
             return
         self._write_scalars()
         new = examine(self.looks, self.limits, self.findings, self.patience, self._aims)

@@ -76,6 +76,21 @@ def grouped(findings: Sequence[Finding]) -> list[list[Finding]]:
     return list(groups.values())
 
 
+def advice_of(group: Sequence[Finding]) -> str:
+    """Return the advice of findings that are alike but for numbers: where these differ, that of the worst, with its layer's name.
+
+    >>> findings = [Finding("dead_relu", "critical", name, 9, 1, v, 0.5, f"{v:.0%} are dead.") for name, v in (("h1", 0.6), ("h2", 0.9))]
+    >>> advice_of(findings[:1]), advice_of(findings)
+    ('60% are dead.', 'The worst is "h2": 90% are dead.')
+    >>> advice_of([Finding("unchanged_weights", "warning", name, 9, 1, v, 0.5, f"{v:.0%} left.") for name, v in (("h1", 0.1), ("h2", 0.2))])
+    'The worst is "h1": 10% left.'
+    """
+    worst = max(group, key=lambda f: f.value if f.value >= f.limit else -f.value)
+    if len({f.advice for f in group}) == 1 or worst.layer is None:
+        return worst.advice
+    return f'The worst is "{worst.layer}": {worst.advice}'
+
+
 def symptom(finding: Finding) -> str:
     """Return `"dead relu"` for `"dead_relu"`."""
     return finding.symptom.replace("_", " ")

@@ -1,5 +1,7 @@
 """What mends a layer, by what this look shows of where its illness comes from."""
 
+import math
+
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Look
 
@@ -9,8 +11,22 @@ _LARGE = 3.0
 _FAR = 0.5
 
 
-def advice_for(look: Look, layer: str, usual: str, limits: Limits) -> str:
+def clipping(look: Look) -> str:
+    """Return what gradients that are too long ask for: a `GradientClipping`, or a lower threshold of the one that is there.
+
+    Examples:
+        >>> clipping(Look(0, 0, 1.0, 1.0, (), ()))
+        'put GradientClipping around the optimizer'
+    """
+    if math.isnan(look.clipped):
+        return "put GradientClipping around the optimizer"
+    return f"lower the threshold of its GradientClipping, which changed {look.clipped:.0%} of the last steps"
+
+
+def advice_for(look: Look, layer: str, usual: str, limits: Limits, first: Look | None = None) -> str:
     """Return what mends an activation of `layer` that is out of range: what its inputs, its kernel or its steps ask for, else the `usual`.
+
+    `first` is the first look, by which a kernel that was drawn too large is told from one that has grown.
 
     Examples:
         >>> advice_for(Look(0, 0, 1.0, 1.0, (), ()), "h1", "Use leaky_relu.", Limits())
@@ -26,9 +42,13 @@ def advice_for(look: Look, layer: str, usual: str, limits: Limits) -> str:
         )
     if own.update_ratio > _FAR:
         return (
-            f"Its kernel has gone {own.update_ratio:.0%} of its own length since the last look: lower the learning rate, or put "
-            f"GradientClipping around the optimizer. {usual}"
+            f"Its kernel has gone {own.update_ratio:.0%} of its own length since the last look: lower the learning rate, or "
+            f"{clipping(look)}. {usual}"
         )
     if own.scale > _LARGE * own.most_scale:
-        return f"Its kernel is {own.scale / own.most_scale:.3g} times as large as its fans ask for: start it smaller. {usual}"
+        times = f"Its kernel is {own.scale / own.most_scale:.3g} times as large as its fans ask for"
+        drawn = next((w.scale for w in first.kernels if w.layer == layer), math.nan) if first is not None else math.nan
+        if drawn <= _LARGE * own.most_scale:
+            return f"{times}, and has grown to that in training: lower the learning rate, or {clipping(look)}. {usual}"
+        return f"{times}: start it smaller. {usual}"
     return usual

@@ -17,6 +17,11 @@ _CONSEQUENCES = ("vanishing_gradient", "zero_gradient", "constant_output", "unch
 # Of a part of a layer; the rest may serve.
 _PARTIAL = ("saturated", "dead_relu")
 _OF_THE_OUTPUT = ("output_mismatch",)
+# What errors as large as targets of a large scale do to a network.
+_OF_LARGE_ERRORS = (
+    "saturated", "dead_relu", "exploding_gradient", "exploding_activation", "exploding_weight", "constant_output", "oscillating_loss",
+    "non_finite",
+)  # fmt: skip
 # What is no illness once the network has learned, as gradients end at a minimum, nor if it passes until the next look.
 _OF_LEARNING = ("vanishing_gradient", "zero_gradient")
 
@@ -46,22 +51,35 @@ def examine(
         if (state.symptom, state.layer, severity) in told or (state.symptom, state.layer, "critical") in told:
             continue
         told.add((state.symptom, state.layer, severity))
-        since = _since(known, state) if severity == "critical" else ""
-        new.append(Finding(state.symptom, severity, state.layer, last.step, last.epoch, state.value, state.limit, state.advice + since))
+        advice = state.advice
+        if severity == "critical":
+            advice = _from_the_targets(state, now) + advice + _since(known, state)
+        new.append(Finding(state.symptom, severity, state.layer, last.step, last.epoch, state.value, state.limit, advice))
     return new
 
 
 def _states(looks: Sequence[Look], limits: Limits, aims: Sequence[Aim | None], cost: float) -> list[State]:
     """Return what is outside the limits in the last of `looks`."""
-    found = list(states(looks[-1], limits, aims))
+    found = list(states(looks[-1], limits, aims, looks[0]))
     if looks[-1].is_regular:
         found += course_states([look for look in looks if look.is_regular], limits, cost)
+    if any(s.symptom == "constant_output" for s in found):
+        # It stands where a constant prediction stands, and its own advice is another.
+        found = [s for s in found if s.symptom != "stalled_loss"]
     if has_learned(looks, limits, cost):
         passing = set(_OF_LEARNING)
     else:
         # A step from a sure and wrong softmax has no gradient either.
         passing = set(_OF_LEARNING) - {s.symptom for s in states(looks[-2], limits)} if len(looks) > 1 else set()
     return [s for s in found if s.symptom not in passing]
+
+
+def _from_the_targets(state: State, now: Sequence[State]) -> str:
+    """Return a sentence on targets of a large scale where what they drive out of range is critical: that is mended first."""
+    target = next((s for s in now if s.symptom == "unscaled_target"), None)
+    if target is None or state.symptom not in _OF_LARGE_ERRORS:
+        return ""
+    return f"The root mean square of the targets is {target.value:.3g}, and so are the first errors: scale them to unit variance first. "
 
 
 def _since(known: Sequence[Finding], state: State) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from keras_ext.callbacks.finding import State
+from keras_ext.callbacks.judging.advice import clipping
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Look
 
@@ -63,7 +64,7 @@ def course_states(looks: Sequence[Look], limits: Limits, baseline: float = math.
         yield State(
             "oscillating_loss", None, swing, limits.oscillating,
             f"From look to look its loss swings by {swing:.0%} of what the best constant prediction costs. Lower the learning rate, use "
-            "larger batches, or put GradientClipping around the optimizer.",
+            f"larger batches, or {clipping(looks[-1])}.",
             can_be_critical=min(losses) >= reference,
         )  # fmt: skip
     elif max(losses) - min(losses) <= limits.stalled * reference and min(losses) >= (1 - limits.stalled) * reference:

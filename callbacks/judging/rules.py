@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from keras_ext.callbacks.finding import State
-from keras_ext.callbacks.judging.advice import advice_for
+from keras_ext.callbacks.judging.advice import advice_for, clipping
 from keras_ext.callbacks.judging.first_weights import poor_initializations
 from keras_ext.callbacks.judging.mismatch import mismatches
 from keras_ext.callbacks.limits import Limits
@@ -20,14 +20,14 @@ _OF_GATES = (
 _OF_DEATH = "Lower the learning rate, use initializers.HeNormal, or use leaky_relu."
 
 
-def states(look: Look, limits: Limits, aims: Sequence[Aim | None] = ()) -> Iterator[State]:
-    """Yield every state of `look` that is outside the limits, the layers nearest to the input first."""
+def states(look: Look, limits: Limits, aims: Sequence[Aim | None] = (), first: Look | None = None) -> Iterator[State]:
+    """Yield every state of `look` that is outside the limits, the layers nearest to the input first; `first` is the fit's first look."""
     if not look.finite:
         yield _non_finite(look)
         return
     yield from mismatches(look, aims, limits)
     yield from poor_initializations(look, limits)
-    yield from _activation_states(look, limits)
+    yield from _activation_states(look, limits, first)
     yield from _gradient_states(look, limits)
     if look.spread < limits.constant and look.step > 0:
         yield State(
@@ -41,23 +41,23 @@ def _non_finite(look: Look) -> State:
     sick = next((p.layer for p in (*look.activations, *look.weights) if not p.finite), None)
     return State(
         "non_finite", sick, math.nan, math.inf,
-        "A value is NaN or infinite. Check the data for NaN, lower the learning rate, and put GradientClipping around the optimizer.",
+        f"A value is NaN or infinite. Check the data for NaN, lower the learning rate, and {clipping(look)}.",
         fatal=True,
     )  # fmt: skip
 
 
-def _activation_states(look: Look, limits: Limits) -> Iterator[State]:
+def _activation_states(look: Look, limits: Limits, first: Look | None) -> Iterator[State]:
     for a in look.hidden:
         if a.saturated > limits.saturated:
             yield State(
                 "saturated", a.layer, a.saturated, limits.saturated,
                 f"{a.saturated:.0%} of its {a.kind}{f' ({a.part})' if a.part else ''} outputs are saturated. "
-                + advice_for(look, a.layer, _OF_GATES if a.part else _OF_SATURATION, limits),
+                + advice_for(look, a.layer, _OF_GATES if a.part else _OF_SATURATION, limits, first),
             )  # fmt: skip
         if a.dead >= limits.dead:
             yield State(
                 "dead_relu", a.layer, a.dead, limits.dead,
-                f"{a.dead:.0%} of its {a.kind} units are zero on every sample. " + advice_for(look, a.layer, _OF_DEATH, limits),
+                f"{a.dead:.0%} of its {a.kind} units are zero on every sample. " + advice_for(look, a.layer, _OF_DEATH, limits, first),
             )  # fmt: skip
         if a.rms > limits.exploding_activation:
             yield State(
@@ -95,11 +95,15 @@ def _gradient_states(look: Look, limits: Limits) -> Iterator[State]:
         if w.gradient_norm > limits.exploding_gradient:
             yield State(
                 "exploding_gradient", w.layer, w.gradient_norm, limits.exploding_gradient,
-                f"Its gradient norm is {w.gradient_norm:.1e}. Put GradientClipping around the optimizer, scale inputs and targets "
-                "to unit variance, or lower the learning rate.",
+                f"Its gradient norm is {w.gradient_norm:.1e}. {_sentence(clipping(look))}, scale inputs and targets to unit variance, or "
+                "lower the learning rate.",
             )  # fmt: skip
         if w.largest > limits.exploding_weight:
             yield State(
                 "exploding_weight", w.layer, w.largest, limits.exploding_weight,
                 f"Its largest weight is {w.largest:.1e}. Lower the learning rate, or add weight_decay to the optimizer.",
             )  # fmt: skip
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]

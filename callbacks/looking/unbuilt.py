@@ -1,4 +1,4 @@
-"""Models that have no weights yet."""
+"""Models that have no weights yet, or that do not fit their data."""
 
 from typing import Any
 
@@ -31,6 +31,8 @@ def cannot(what: str, model: keras.Model, data: tuple[Any, Any, Any], error: Exc
         for name, given in zip(("x", "y", "sample_weight"), data, strict=True)
         if any(a is not None for a in tree.flatten(given))
     ]
+    if getattr(model, "loss", None) is not None and all(a is None for a in tree.flatten(data[1])):
+        return ValueError(f"`model` cannot be {what} without `y`: it is compiled with a loss. Give the targets as `fit` takes them.")
     inputs = getattr(model, "inputs", None)
     takes = f"; it takes {', '.join(str(tuple(i.shape)) for i in tree.flatten(inputs))}" if inputs else ""
     return ValueError(f"`model` cannot be {what} on this data: {', '.join(shapes)}{takes}. {one_line(error)}")

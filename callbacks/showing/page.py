@@ -12,7 +12,19 @@ from keras_ext.callbacks.showing.html import document, image, table
 from keras_ext.callbacks.showing.picture import picture
 from keras_ext.callbacks.showing.table import COLUMNS, cells
 from keras_ext.callbacks.showing.write import write_text
-from keras_ext.callbacks.wording import NO_LOOK, NOT_FINITE, SEVERITIES, grouped, moment, number, share, symptom, verdict, worst_of
+from keras_ext.callbacks.wording import (
+    NO_LOOK,
+    NOT_FINITE,
+    SEVERITIES,
+    advice_of,
+    grouped,
+    moment,
+    number,
+    share,
+    symptom,
+    verdict,
+    worst_of,
+)
 
 TITLE = "Saturation monitor"
 # A list longer than this is folded.
@@ -64,7 +76,7 @@ def _findings(findings: Sequence[Finding]) -> list[str]:
             places = ["<details>", f"<summary>{len(items)} layers, the first {_where(first)}</summary>", *places, "</details>"]
         parts += [
             f'<section class="finding {kind}">', f"<h3>{escape(first.severity)}: {escape(symptom(first))}</h3>",
-            f"<p>{escape(first.advice)}</p>", *places, "</section>",
+            f"<p>{escape(advice_of(group))}</p>", *places, "</section>",
         ]  # fmt: skip
     return parts
 

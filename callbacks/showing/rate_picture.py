@@ -26,7 +26,8 @@ def picture(curve: Any) -> Figure:
     axes.set_xscale("log")
     axes.set_xlabel("learning rate")
     axes.set_ylabel("loss")
-    axes.set_title("Learning-rate range test" + (": the loss never fell" if curve.suggested is None else ""), fontsize=10)
+    told = ": the loss did not fall beyond its noise" if curve.suggested is None else ""
+    axes.set_title(f"Learning-rate range test{told}", fontsize=10)
     axes.legend(frameon=False, fontsize=8)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -11,7 +11,19 @@ from rich.text import Text
 from keras_ext.callbacks.by_layer import LayerState, layer_states
 from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.look import Look
-from keras_ext.callbacks.wording import NO_LOOK, NOT_FINITE, grouped, moment, number, share, short_names, symptom, verdict, worst_of
+from keras_ext.callbacks.wording import (
+    NO_LOOK,
+    NOT_FINITE,
+    advice_of,
+    grouped,
+    moment,
+    number,
+    share,
+    short_names,
+    symptom,
+    verdict,
+    worst_of,
+)
 
 COLUMNS = ("layer", "saturated", "dead", "gradient norm", "gradient / weight", "update / weight", "worst finding")
 _COLOURS = {"critical": "bold red", "warning": "yellow"}
@@ -30,17 +42,18 @@ def table(looks: Sequence[Look], findings: Sequence[Finding]) -> Group:
         return Group(Text(NO_LOOK))
     last = looks[-1]
     rows = layer_table(f"{moment(last.step, last.epoch)}, loss {number(last.loss)}", last, findings)
-    return Group(rows, *(told(group) for group in grouped(findings)))
+    found = [told(group) for group in grouped(findings)]
+    return Group(rows, *([Text(), *found] if found else []))
 
 
 def layer_table(heading: str, look: Look, findings: Sequence[Finding], columns: Sequence[str] = COLUMNS) -> Table:
     """Return a row for each layer of `look` under the heading and the verdict; `columns` are those of `COLUMNS` and `"weight scale"`."""
     title = Text.assemble((f"{heading}: ", "bold"), (verdict(findings), _worst(findings)))
-    rows = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False)
+    rows = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for i, column in enumerate(columns):
         if i in (0, len(columns) - 1):
-            # The last holds the longest word of a symptom.
-            rows.add_column(column, overflow="fold", min_width=16 if i else 12)
+            # The last holds the longest word of a symptom. All of it fits into the 80 columns of a log.
+            rows.add_column(column, overflow="fold", min_width=14 if i else 12)
         else:
             # Wide enough for a number; "not finite" may take two lines.
             rows.add_column(column.replace(" ", "\n", 1), justify="right", min_width=max(7, *map(len, column.split())))
@@ -59,7 +72,7 @@ def told(group: Sequence[Finding], dated: bool = True) -> Text:
     more = f" and {len(group) - _MOST_NAMES} more" if len(group) > _MOST_NAMES else ""
     when = f", {moment(first.step, first.epoch)}" if dated else ""
     heading = f"{first.severity}: {symptom(first)} in {where}{more}{when}. "
-    return Text.assemble((heading, _COLOURS.get(first.severity, "")), first.advice)
+    return Text.assemble((heading, _COLOURS.get(first.severity, "")), advice_of(group))
 
 
 def cells(state: LayerState, look: Look) -> dict[str, Text]:
@@ -74,7 +87,9 @@ def cells(state: LayerState, look: Look) -> dict[str, Text]:
         "update / weight": number(state.update_ratio),
         "weight scale": number(max(scales, default=math.nan)),
     }
+    # In brackets what is no illness: an output's saturation.
     dim = () if state.counts else ("saturated", "dead")
+    texts |= {column: f"({texts[column]})" for column in dim if texts[column] not in (NOT_FINITE, "-", "0%")}
     return {column: Text(text, "bold red" if text == NOT_FINITE else "dim" if column in dim else "") for column, text in texts.items()}
 
 

@@ -42,6 +42,32 @@ def test_a_lasting_state_is_critical_only_while_the_loss_does_not_fall():
     assert [(f.symptom, f.severity) for f in falls] == [("saturated", "warning")]
 
 
+def test_targets_of_a_large_scale_are_mended_before_what_they_break():
+    aim = Aim("mean_squared_error", False, -400.0, 400.0, 172.0, 172.0**2)
+    dead = [replace(HEALTHY, kind="relu", saturated=0.0, dead=1.0)]
+    looks = [replace(look(2e4, activations=dead), outputs=(Output(1, 0.0, 1.0, 0.0, 0.5),)) for _ in range(4)]
+    (told,) = [f for f in run(*looks, aims=(aim,)) if f.symptom == "dead_relu" and f.severity == "critical"]
+    assert told.advice.startswith(
+        "The root mean square of the targets is 172, and so are the first errors: scale them to unit variance first."
+    )
+    (small,) = [f for f in run(*looks, aims=(replace(aim, rms=50.0),)) if f.symptom == "dead_relu" and f.severity == "critical"]
+    assert small.advice.startswith("100% of its relu units")
+
+
+def test_what_a_kernel_was_at_first_is_known_later():
+    drawn = replace(FIRST, scale=1.0, least_scale=0.8, most_scale=1.4)
+    grown = look(activations=[SICK], weights=[replace(drawn, scale=14.0), LAST])
+    (told,) = [f for f in run(look(weights=[drawn, LAST], step=0), grown) if f.symptom == "saturated"]
+    assert "has grown to that in training" in told.advice
+
+
+def test_a_constant_output_is_not_told_to_raise_its_rate_as_well():
+    told = {f.symptom for f in run(*[look(1.0, spread=0.0) for _ in range(9)])}
+    assert "constant_output" in told
+    assert "stalled_loss" not in told
+    assert "stalled_loss" in {f.symptom for f in run(*[look(1.0) for _ in range(9)])}
+
+
 def test_a_state_must_last_for_patience_looks():
     looks = [look(), look(), look(activations=[SICK]), look(), look(activations=[SICK]), look()]
     assert {f.severity for f in run(*looks)} == {"warning"}

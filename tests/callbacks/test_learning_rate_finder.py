@@ -299,6 +299,25 @@ def test_the_suggestion_is_where_the_loss_falls_fastest(centre, noise):
     assert curve.suggested < curve.lowest_loss_at
 
 
+def test_a_test_that_suggests_nothing_says_so():
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    model.compile("sgd", "mse")
+    noise = RNG.normal(size=(256, 3))
+    with pytest.warns(UserWarning, match=r"suggests no rate: in \d+ steps the loss fell by no more than its noise\. Scale the inputs"):
+        curve = LearningRateFinder(X[:, :6] * 1e-6, noise, max_learning_rate=0.1).find(model)
+    assert curve.suggested is None
+
+
+def test_the_finder_is_no_callback_of_fit():
+    with pytest.raises(AttributeError, match=r"no callback of `fit`\. Before it, call LearningRateFinder\(x, y\)\.find\(model\)\."):
+        classifier().fit(X, Y, verbose=0, callbacks=[LearningRateFinder(X, Y)])
+
+
+def test_a_curve_prints_in_a_line():
+    curve = curve_of(lambda r: 1 / (1 + r / 0.01))
+    assert repr(curve) == f"RateCurve(suggested={curve.suggested}, rates 1e-06 to 1 in 100 steps)"
+
+
 def test_no_rate_is_suggested_where_the_loss_does_not_fall():
     for noise in (0.0, 0.1):
         assert curve_of(lambda r: 1.0, noise=noise).suggested is None
@@ -324,7 +343,7 @@ def test_the_picture_shows_the_batches_the_course_and_the_rate(tmp_path):
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), curve.losses)
     np.testing.assert_array_equal(axes.lines[1].get_ydata(), curve.smoothed)
     assert axes.lines[2].get_xdata()[0] == curve.suggested
-    assert "the loss never fell" in curve_of(lambda r: 1.0).plot().axes[0].get_title()
+    assert "the loss did not fall beyond its noise" in curve_of(lambda r: 1.0).plot().axes[0].get_title()
 
 
 def test_a_curve_can_be_copied():

@@ -131,6 +131,23 @@ def test_the_mend_is_that_of_what_the_look_shows(weights, rms, said):
     assert said in advice
 
 
+def test_a_kernel_that_has_grown_is_not_to_start_smaller():
+    drawn = replace(FIRST, scale=1.0, most_scale=1.4)
+    dead = look(activations=[replace(HEALTHY, kind="relu", dead=1.0)], weights=[replace(drawn, scale=14.0), LAST])
+    (grown,) = states(dead, Limits(), first=look(weights=[drawn, LAST]))
+    assert "is 10 times as large as its fans ask for, and has grown to that in training: lower the learning rate" in grown.advice
+    (large,) = states(dead, Limits(), first=dead)
+    assert "fans ask for: start it smaller." in large.advice
+
+
+def test_who_clips_already_is_told_to_clip_more():
+    steep = look(weights=[replace(FIRST, gradient_norm=1e5), LAST])
+    (alone,) = states(steep, Limits())
+    assert "Put GradientClipping around the optimizer, scale" in alone.advice
+    (clipped,) = states(replace(steep, clipped=0.9), Limits())
+    assert "Lower the threshold of its GradientClipping, which changed 90% of the last steps, scale" in clipped.advice
+
+
 def test_dead_units_have_the_mend_of_what_the_look_shows_too():
     dead = look(activations=[replace(HEALTHY, kind="relu", dead=0.6)], weights=[replace(FIRST, update=3.0), LAST])
     (state,) = states(dead, Limits())

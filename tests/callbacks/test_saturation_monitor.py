@@ -250,9 +250,12 @@ def test_dropout_inside_recurrent_layers_is_off_and_the_random_state_stays():
 def test_a_model_that_the_probe_cannot_run_is_trained_all_the_same():
     x, y = data()
     model = network()
-    with pytest.warns(UserWarning, match="SaturationMonitor cannot look at this model; training goes on without it"):
+    told = r"SaturationMonitor cannot look at this model; training goes on without it\. .*`x` float32 \(\d+, 3\).* it takes \(None, 10\)"
+    with pytest.warns(UserWarning, match=told):
         history = model.fit(x, y, epochs=2, verbose=0, callbacks=[SaturationMonitor(x[:, :3], y)])
     assert len(history.epoch) == 2
+    with pytest.warns(UserWarning, match="without it. `model` cannot be looked at without `y`: it is compiled with a loss"):
+        model.fit(x, y, verbose=0, callbacks=[SaturationMonitor(x)])
 
 
 def test_steps_count_batches_also_where_several_run_at_once():
@@ -314,6 +317,14 @@ def test_a_report_that_cannot_be_written_costs_no_training(tmp_path):
     with pytest.warns(UserWarning, match="could not write its report"):
         _, history = fit(network(), epochs=1, report=tmp_path / "file" / "report.html")
     assert len(history["loss"]) == 1
+
+
+def test_a_folder_is_no_report_and_a_file_no_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r'`report` must be a file, got .*Such as "report.html" in it'):
+        SaturationMonitor(*data(), report=tmp_path)
+    with pytest.raises(ValueError, match=r"`log_dir` must be a folder, got .*That is a file\."):
+        SaturationMonitor(*data(), log_dir=tmp_path / "file")
 
 
 def test_scalars_are_written_while_it_trains(tmp_path):

@@ -31,6 +31,13 @@ def test_a_row_merges_activation_and_kernel_of_the_last_look(made_looks):
     assert row(text, "layer_4")[1:3] == ["0%", "-"]
 
 
+def test_the_saturation_of_an_output_stands_in_brackets(made_looks):
+    looks, _ = made_looks()
+    sure = replace(looks[-1], activations=tuple(replace(a, saturated=0.76) for a in looks[-1].activations))
+    text = shown([sure], [])
+    assert (row(text, "layer_1")[1], row(text, "layer_4")[1]) == ("76%", "(76%)")
+
+
 def test_an_update_that_was_not_measured_is_a_dash(made_looks):
     assert row(shown(*made_looks(looks=1)), "layer_3")[5] == "-"
 
@@ -88,7 +95,7 @@ def test_many_findings_of_one_kind_are_one_line():
     assert [len(group) for group in grouped(findings)] == [9]
     look = Look(9, 1, 1.0, 1.0, (), (Weight("h0", "h0/kernel", True, 1.0, 1.0, 1.0, 0.0, True),))
     told = shown([look], findings)
-    assert 'in layers "h0", "h1", "h2" and 6 more, epoch 1, step 9. 50% are saturated. Use relu.' in told
+    assert 'in layers "h0", "h1", "h2" and 6 more, epoch 1, step 9. The worst is "h8": 58% are saturated. Use relu.' in told
     other = replace(findings[0], advice="Something else.")
     assert [len(group) for group in grouped([*findings, other])] == [9, 1]
 
@@ -158,5 +165,5 @@ def test_a_table_of_a_sick_network_fits_a_terminal_of_80_columns(made_looks):
     text = shown(looks, [*findings, poor], width=80)
     assert max(map(len, text.splitlines())) <= 80
     assert "initialization" in text
-    assert {"not", "finite"} <= set(text.split())
+    assert {"not", "finite", "worst", "finding", "critical:", "vanishing", "dead"} <= set(text.split())
     assert "…" not in text
