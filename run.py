@@ -59,7 +59,8 @@ def install(python: Path, extras: str) -> None:
     wanted = hashlib.sha256((HERE / "pyproject.toml").read_bytes() + str(HERE).encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    print("installing keras_ext%s and what it needs (once; TensorFlow is large)" % extras, flush=True)
+    where = "into %s, editable" % python.parent.parent
+    print("installing this clone's keras_ext%s %s, and what it needs (once; TensorFlow is large)" % (extras, where), flush=True)
     done = subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--editable", str(HERE) + extras])
     if done.returncode != 0:
         fail("pip could not install the packages; its messages are above.")

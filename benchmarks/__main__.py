@@ -20,7 +20,7 @@ SEVERAL = {
 }
 NAMES = (*GROUPS, *SEVERAL, *registry.BY_NAME)
 # Of a group on one backend, on two cores.
-MINUTES = {"layers": 5, "memory": 8, "initializers": 1, "optimizers": 4, "clipping": 3, "monitor": 15, "growth": 3}
+MINUTES = {"layers": 5, "memory": 8, "initializers": 4, "optimizers": 4, "clipping": 3, "monitor": 15, "growth": 3}
 
 
 def _wanted(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:

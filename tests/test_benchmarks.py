@@ -22,7 +22,7 @@ from benchmarks.measuring import device, exponents, measure
 from benchmarks.measuring.figure import Figure
 from benchmarks.measuring.measure import Effort, Spread
 from benchmarks.page import json_files, report
-from benchmarks.studies import frame, registry
+from benchmarks.studies import frame, oracle_cost, registry
 
 ROOT = Path(__file__).parents[1]
 BACKEND = keras.backend.backend()
@@ -337,6 +337,13 @@ def test_the_check_alone_measures_nothing_and_after_a_run_it_looks_at_what_is_fr
     )
     assert run("--check", "--only", "layers", "--output", tmp_path)[0] == 1
     assert run("--check", "--backend", "torch", "--output", tmp_path)[0] == 0
+
+
+@pytest.mark.parametrize("words", [("--finished", "ten"), ("--finished", "0"), ("--oracles", "randum")])
+def test_a_number_or_an_oracle_that_is_none_is_refused(words):
+    done = CliRunner().invoke(oracle_cost.main, words)
+    assert done.exit_code == 2
+    assert f"got '{words[1]}'." in " ".join(done.output.split())
 
 
 def test_every_promise_stands_where_its_goal_says():

@@ -195,17 +195,36 @@ def text(costs: list[Cost]) -> str:
     return frame.markdown(head, rows)
 
 
+def _kinds(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+    kinds = [kind.strip() for kind in value.split(",")]
+    if set(kinds) - set(TUNERS):
+        raise click.BadParameter(f"must be some of {', '.join(TUNERS)}, with commas, got {value!r}.")
+    return kinds
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
+    if not all(number.strip().isdigit() and int(number) for number in value.split(",")):
+        raise click.BadParameter(f"must be whole numbers of at least 1, with commas, got {value!r}.")
+    return [int(number) for number in value.split(",")]
+
+
 @click.command()
-@click.option("--oracles", default=",".join(sorted(TUNERS, key="bayesian".__eq__)), show_default=True)
-@click.option("--finished", default="10,100,1000", show_default=True, help="Numbers of trials before those that are measured.")
+@click.option("--oracles", default=",".join(sorted(TUNERS, key="bayesian".__eq__)), show_default=True, callback=_kinds, help="With commas.")
+@click.option(
+    "--finished",
+    default="10,100,1000",
+    show_default=True,
+    callback=_numbers,
+    help=f"Trials before those that are measured, with commas; {', '.join(f'{kind} also at {n[0]}' for kind, n in FURTHER.items())}.",
+)
 @click.option("--limit", default=40.0, show_default=True, help=f"Seconds after which a number has rounds enough, if it has {FEWEST}.")
 @frame.json_option
-def main(oracles: str, finished: str, limit: float, out: Path | None) -> None:
+def main(oracles: list[str], finished: list[int], limit: float, out: Path | None) -> None:
     """Measure what the oracle of a search takes for each trial."""
     header = machine.header("python -m benchmarks.studies.oracle_cost")
     memory, costs = memory_of_a_trial(), []
-    for kind in oracles.split(","):
-        numbers = [*(int(n) for n in finished.split(",")), *FURTHER.get(kind, ())]
+    for kind in oracles:
+        numbers = [*finished, *FURTHER.get(kind, ())]
         with tempfile.TemporaryDirectory() as folder:
             tuner, scores = make(kind, folder), np.random.default_rng(0)
             for number in sorted(numbers):

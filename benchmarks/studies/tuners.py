@@ -183,7 +183,7 @@ def searched(kinds: Sequence[str], seeds: int, one: Callable[[str, int], Course]
 
 
 @click.command()
-@click.option("--table", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Of benchmarks.recorded.")
+@click.option("--table", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Of benchmarks.studies.recorded.")
 @click.option("--trials", default=60, show_default=True, help="Replayed: time for so many trials of the table's mean.")
 @click.option("--seeds", default=10, show_default=True, help="Replayed: seeds 0 to one less.")
 @click.option("--real", default=0.0, show_default=True, help="Seconds of processor time for each search that trains; 0: none.")

@@ -77,7 +77,8 @@ class Figures:
         if name in self._values:
             raise ValueError(f"there are two figures of the name {name}")
         self._values[name] = value
-        print(f"{name}: {value}", flush=True)
+        # A finding begins with its severity, which is its name here.
+        print(value if value.startswith(f"{name}: ") else f"{name}: {value}", flush=True)
         return value
 
     def number(self, name: str, value: float) -> str:
@@ -108,3 +109,4 @@ class Figures:
             f"keras {keras.__version__}, on a CPU",
         }
         path.write_text(json.dumps(pages, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(f"wrote {picture} and {path}")
