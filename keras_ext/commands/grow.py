@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from keras_ext import _backend
-from keras_ext._checks import BadInput, whole
+from keras_ext._checks import BadInput, one_of, whole
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.commands.named import named_as_options
 from keras_ext.commands.source import Source, with_data
@@ -23,6 +23,9 @@ from keras_ext.search.grown import Stage
 from keras_ext.search.preparation import Preparation
 from keras_ext.search.writable import check_writable, told_where_it_cannot_be_written
 
+# scikit-learn, which splits the samples, holds 32 bits.
+_LAST_SEED = 2**32 - 1
+
 
 @click.command()
 @with_data
@@ -30,7 +33,9 @@ from keras_ext.search.writable import check_writable, told_where_it_cannot_be_wr
     "--units", type=int, metavar="N",
     help="Width of the hidden layers; by the rule of thumb, between inputs and outputs, if left out. Example: --units 64",
 )  # fmt: skip
-@click.option("--activation", default="relu", metavar="|".join(ACTIVATIONS), help="Example: --activation tanh  [default: relu]")
+@click.option(
+    "--activation", default="relu", metavar="|".join(ACTIVATIONS), help="Of the hidden layers. Example: --activation tanh  [default: relu]"
+)
 @click.option("--learning-rate", type=float, default=1e-3, metavar="R", help="Of Adam. Example: --learning-rate 0.0003  [default: 0.001]")
 @click.option("--epochs", type=int, default=20, metavar="N", help="Of each network. Example: --epochs 50  [default: 20]")
 @click.option("--max-layers", type=int, default=10, metavar="N", help="Of the deepest network. Example: --max-layers 20  [default: 10]")
@@ -76,6 +81,16 @@ def grow(
     if not 0 <= test < 0.5:
         raise BadInput(f"--test must be a share in [0, 0.5), got {test:g}.")
     growth = {name: options.pop(name) for name in ("earlier", "new", "patience")}
+    named = (*growth, "max_layers", "epochs", "seed", "units")
+    # Before anything is read or said; `grow` itself would refuse them later.
+    with named_as_options(named):
+        for name, value in (("max_layers", max_layers), ("epochs", epochs), ("patience", growth["patience"])):
+            whole(name, value)
+        one_of("earlier", growth["earlier"], EARLIER)
+        one_of("new", growth["new"], NEW)
+        whole("seed", seed, 0, _LAST_SEED)
+        if units is not None:
+            whole("units", units)
     source = Source.of({}, **options)
     table = source.table()
     path = Path(output or f"results/{Path(table.name).stem}-grown-{datetime.now():%Y%m%d-%H%M%S}.keras")
@@ -89,8 +104,7 @@ def grow(
     x, y = prepared.inputs(split.x), prepared.targets(split.y)
     held_out = (prepared.inputs(split.x_validation), prepared.targets(split.y_validation))
     space = prepared.space(len(y), (32,))
-    if max_layers > 0:
-        space.max_layers = max_layers
+    space.max_layers = max_layers
 
     def build(layers: int) -> keras.Model:
         hp = keras_tuner.HyperParameters()
@@ -110,9 +124,7 @@ def grow(
             highlight=False,
         )
 
-    with named_as_options((*growth, "max_layers", "epochs", "seed", "units")):
-        if units is not None:
-            whole("units", units)
+    with named_as_options(named):
         found = grown_by(
             build, x, y, validation_data=held_out, objective=space.objective.name, direction="max", max_layers=max_layers, epochs=epochs,
             monitor=SaturationMonitor(x, y, on_critical="stop"), on_stage=told, seed=seed, batch_size=32, verbose=0, **growth,

@@ -135,6 +135,9 @@ def inputs(table: Table, model: keras.Model) -> np.ndarray:
     text = next((name for name, column in table.x.items() if column.dtype.kind == "U"), None)
     if text is not None:
         raise BadInput(f'{table.name}: column "{text}" holds text, for which the model has no TableFeatures. Put numbers in its place.')
+    gaps = next((name for name, column in table.x.items() if np.isnan(column).any()), None)
+    if gaps is not None:
+        raise BadInput(f'{table.name}: column "{gaps}" has gaps, for which the model has no TableFeatures. Fill them.')
     return shaped(np.stack(list(table.x.values()), axis=1).astype("float32"), model, table.name)
 
 

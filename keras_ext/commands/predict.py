@@ -89,6 +89,7 @@ def _inputs(path: Path, model: keras.Model, target: str | None) -> tuple[list[Pa
         columns = columns_for(path, features)
         encoded = features.encode(columns)
         _tell_unknown(path, features, columns, encoded)
+        _tell_gaps(path, features, columns)
         return [], encoded
     if suffix == ".csv":
         return [], model_file.shaped(matrix_of(path, target), model, path.name)
@@ -111,6 +112,19 @@ def _tell_unknown(path: Path, features: TableFeatures, columns: dict[str, np.nda
             tell(
                 f'{path}: column "{column.name}": {len(unknown)} of {len(codes)} values were not in training, first "{first}" in line '
                 f"{unknown[0] + 2}; the model takes them for unknown."
+            )
+
+
+def _tell_gaps(path: Path, features: TableFeatures, columns: dict[str, np.ndarray]) -> None:
+    """Say where numbers are missing in columns that had no gaps in training, so that the model cannot tell them from the mean."""
+    for column in features.columns:
+        if isinstance(column, Category) or column.gaps:
+            continue
+        gaps = np.flatnonzero(np.isnan(columns[column.name]))
+        if len(gaps):
+            tell(
+                f'{path}: column "{column.name}": {len(gaps)} of {len(columns[column.name])} numbers are missing, first in line '
+                f"{gaps[0] + 2}, and none were in training; the model takes the mean of training for them."
             )
 
 

@@ -1,5 +1,6 @@
 """`keras-ext search`."""
 
+import shlex
 import sys
 from dataclasses import asdict, fields, replace
 from datetime import datetime
@@ -9,14 +10,13 @@ from typing import Any
 import click
 import keras
 from rich.console import Console
-from rich.text import Text
 
 from keras_ext import _backend
 from keras_ext._checks import BadInput
-from keras_ext.commands.named import named_as_options
+from keras_ext.commands.named import mistakes_named_as_options, named_as_options
 from keras_ext.commands.source import Source, with_data
 from keras_ext.search.run import METRICS, REPORT, SearchResult, run
-from keras_ext.search.settings import Settings, stored_settings
+from keras_ext.search.settings import Settings, settings_of, stored_settings
 from keras_ext.search.tuners import TUNERS, hyperband_trials
 from keras_ext.search.workers.on_ray import need_ray
 from keras_ext.search.workers.placement import TRIALS_OF_A_PROCESS, Placement
@@ -46,8 +46,9 @@ _PLACE = Placement()
     f"Example: --test 0.1  [default: {_DEFAULTS.test}]",
 )  # fmt: skip
 @click.option(
-    "--refit", is_flag=True, default=None,
-    help="Train the best network again on all samples but those of the test. Example: --output runs/houses --resume --refit",
+    "--refit/--no-refit", default=None,
+    help="Train the best network again on all samples but those of the test. Example: --output runs/houses --resume --refit  "
+    "[default: no]",
 )  # fmt: skip
 @click.option(
     "--batch-sizes", metavar="A,B",
@@ -103,9 +104,9 @@ def search(output: str | None, resume: bool, batch_sizes: str | None, **options:
     if resume:
         if output is None:
             raise BadInput("--resume needs the folder of the search. Give it with --output FOLDER.")
-        stored = stored_settings(output)
-    # Only when it is asked for: it is what this run ends with, not what the search is made of.
-    settings = _settings({k: stored[k] for k in given if k in stored and k != "refit"}, given)
+        with mistakes_named_as_options(("resume",)):
+            stored = stored_settings(output)
+    settings = _settings(stored, given)
     if settings.tuner == "hyperband" and options["trials"] is not None:
         raise BadInput(
             f"--trials {options['trials']} has no effect with --tuner hyperband, which sets the number itself. Leave it out; --epochs "
@@ -117,23 +118,25 @@ def search(output: str | None, resume: bool, batch_sizes: str | None, **options:
     folder = Path(output or f"results/{Path(table.name).stem}-{datetime.now():%Y%m%d-%H%M%S}")
     console = Console()
     _backend.prepare_devices()
-    kinds = f"{len(table.classes)} classes" if table.classes else "a number to predict"
-    console.print(Text(f"{table.name}: {len(table)} samples, {table.inputs}, {kinds} ({table.task})", style="bold"), soft_wrap=True)
-    device = _backend.device_name()
-    console.print(f"keras {keras.__version__} on {_backend.framework_version()}, {device}; results in {folder}", soft_wrap=True)
-    if device != "CPU" and settings.batch_sizes == _DEFAULTS.batch_sizes:
-        console.print("larger batches fill a GPU better: --batch-sizes 128,512,2048", style="dim")
     try:
-        result = run(table, folder, settings, placement=placement, resume=resume, console=console, source=asdict(source))
+        with mistakes_named_as_options((*asdict(_DEFAULTS), "output", "resume")):
+            result = run(table, folder, settings, placement=placement, resume=resume, console=console, source=asdict(source))
     except KeyboardInterrupt:
-        console.print(f"\nstopped; go on with: keras-ext search --output {folder} --resume", soft_wrap=True)
+        words = ["--output", str(folder), "--resume", *_given_again(options)]
+        console.print(f"\nstopped; go on with: keras-ext search {shlex.join(words)}", soft_wrap=True, markup=False)
         sys.exit(130)
     _report(console, result, folder, table.task)
 
 
 def _settings(stored: dict[str, Any], given: dict[str, Any]) -> Settings:
     with named_as_options(given):
-        return replace(Settings(**stored), **{k: v for k, v in given.items() if v is not None})
+        return replace(settings_of(stored), **{k: v for k, v in given.items() if v is not None})
+
+
+def _given_again(options: dict[str, Any]) -> list[str]:
+    """Return the options about where trials run as they were given: a search's folder does not keep them."""
+    given = {field.name: options[field.name] for field in fields(Placement) if options[field.name] is not None}
+    return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value).removesuffix(".0"))]
 
 
 def _placement(given: dict[str, Any], settings: Settings) -> Placement:
@@ -166,7 +169,10 @@ def _report(console: Console, result: SearchResult, folder: Path, task: str) -> 
         console.print("every trial failed; the reasons are in the leaderboard, and what the frameworks said in search.log", style="red")
         sys.exit(1)
     best = result.results[0]
-    console.print(f"best {result.results.score_name} {best.score:.4f} (trial {best.number}), saved as {result.model_path}", soft_wrap=True)
+    again = f"trained again on the {result.trained_again} samples of training and validation, " if result.trained_again else ""
+    console.print(
+        f"best {result.results.score_name} {best.score:.4f} (trial {best.number}), {again}saved as {result.model_path}", soft_wrap=True
+    )
     if result.test_score is not None:
         console.print(f"{METRICS[task]} {result.test_score:.4f} on the {result.test_samples} samples of the test, which no trial saw")
     console.print(f"leaderboard in {folder / 'leaderboard.csv'}, with pictures in {folder / REPORT}", soft_wrap=True)

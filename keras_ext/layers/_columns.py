@@ -8,16 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from keras_ext._checks import bad_argument, is_number, items
+from keras_ext._checks import bad_argument, flag, is_number, items
+
+# What stands in files of text where a number is missing, in small letters. "None" is not among it: it may mean 0.
+_MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null"})
 
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A column of numbers: what is subtracted from them, and the square of what they are divided by."""
+    """A column of numbers: what is subtracted from them, the square of what they are divided by, and whether a feature tells of gaps."""
 
     name: str
     mean: float
     variance: float
+    gaps: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Category:
 
 
 def widths(columns: Iterable[Number | Category]) -> list[int]:
-    return [1 if isinstance(column, Number) else len(column.vocabulary) for column in columns]
+    return [1 + column.gaps if isinstance(column, Number) else len(column.vocabulary) for column in columns]
 
 
 def sizes(columns: Iterable[Number | Category]) -> str:
@@ -38,7 +42,8 @@ def sizes(columns: Iterable[Number | Category]) -> str:
 
 def described(column: Number | Category) -> dict[str, Any]:
     if isinstance(column, Number):
-        return {"name": column.name, "mean": column.mean, "variance": column.variance}
+        # Without the entry where there is nothing to say: as configs were before there was one.
+        return {"name": column.name, "mean": column.mean, "variance": column.variance, **({"gaps": True} if column.gaps else {})}
     return {"name": column.name, "vocabulary": list(column.vocabulary)}
 
 
@@ -58,7 +63,8 @@ def checked_columns(columns: Any) -> tuple[Number | Category, ...]:
 
 def _checked_column(where: str, column: Any) -> Number | Category:
     given = described(column) if isinstance(column, (Number, Category)) else column
-    if not isinstance(given, Mapping) or set(given) not in ({"name", "mean", "variance"}, {"name", "vocabulary"}):
+    entries = set(given) if isinstance(given, Mapping) else set()
+    if entries - {"gaps"} != {"name", "mean", "variance"} and entries != {"name", "vocabulary"}:
         rule = "a dict with 'name', 'mean' and 'variance', or with 'name' and 'vocabulary'"
         raise bad_argument(where, rule, column, "Take it from a layer's config.")
     name = given["name"]
@@ -71,7 +77,7 @@ def _checked_column(where: str, column: Any) -> Number | Category:
         raise bad_argument(f"{where}['mean']", "a finite number", mean, "Take it from the column's values.")
     if not is_number(variance) or not 0 < variance < math.inf:
         raise bad_argument(f"{where}['variance']", "a finite number above 0", variance, "Numbers that are all the same have 1.")
-    return Number(str(name), float(mean), float(variance))
+    return Number(str(name), float(mean), float(variance), flag(f"{where}['gaps']", given.get("gaps", False)))
 
 
 def _checked_vocabulary(where: str, vocabulary: Any) -> tuple[str, ...]:
@@ -119,26 +125,38 @@ def learnt(name: str, values: np.ndarray) -> Number | Category:
             )
         return Category(name, tuple(sorted({str(value) for value in values})))
     numbers_ = _numbers(name, values)
+    there = ~np.isnan(numbers_)
+    if not there.any():
+        raise bad_argument(_where(name), "a sequence with at least one number", list(values), "Leave the column out.")
+    gaps, numbers_ = not there.all(), numbers_[there]
     # From the first value on: exact for numbers that are all the same, and for whole numbers far from zero.
     with np.errstate(over="ignore", invalid="ignore"):
         mean = numbers_[0] + np.mean(numbers_ - numbers_[0])
         variance = np.mean(np.square(numbers_ - mean))
     if not np.isfinite(variance):
         raise bad_argument(_where(name), "of a variance that float64 can hold", float(variance), "Scale the numbers down.")
-    return Number(name, float(mean), float(variance) or 1.0)
+    return Number(name, float(mean), float(variance) or 1.0, gaps)
 
 
 def _numbers(name: str, values: np.ndarray) -> np.ndarray:
-    """Return `values` as float64, all finite."""
+    """Return `values` as float64, all finite, and NaN where one is missing."""
+    if values.dtype == object:
+        values = values.copy()
+        values[[_is_missing(value) for value in values]] = math.nan
     for i in _unlike(values, (numbers.Real, np.bool_)):
-        raise bad_argument(_where(name, i), "a number", values[i], "Fill gaps, and make numbers of all values, or text of all.")
+        raise bad_argument(_where(name, i), "a number", values[i], "Make numbers of all values, or text of all.")
     try:
         found = values.astype("float64")
     except OverflowError:
         raise bad_argument(_where(name), "of numbers that float64 can hold", list(values), "Scale the numbers down.") from None
-    for i in np.flatnonzero(~np.isfinite(found))[:1]:
-        raise bad_argument(_where(name, i), "a finite number", float(found[i]), "Fill the gap, or leave out the row.")
+    for i in np.flatnonzero(np.isinf(found))[:1]:
+        raise bad_argument(_where(name, i), "a finite number", float(found[i]), "Leave out the row, or the value.")
     return found
+
+
+def _is_missing(value: Any) -> bool:
+    # pandas's NA is equal to nothing, nor unequal.
+    return value is None or type(value).__name__ == "NAType"
 
 
 def _parsed(values: np.ndarray) -> np.ndarray:
@@ -152,16 +170,28 @@ def _parsed(values: np.ndarray) -> np.ndarray:
 
 def _number(text: str) -> float | str:
     try:
-        return float(text)
+        return math.nan if is_gap(text) else float(text)
     except ValueError:
         return text
 
 
+def is_gap(text: str) -> bool:
+    """Return whether text in a column of numbers says that the number is missing.
+
+    >>> is_gap(""), is_gap("NA"), is_gap("none"), is_gap("0")
+    (True, True, False, False)
+    """
+    return text.strip().lower() in _MISSING
+
+
 def normalized(column: Number, values: np.ndarray) -> np.ndarray:
+    """Return numbers as features; where one is missing NaN, or the mean if no feature tells of gaps."""
     values = _parsed(values)
     with np.errstate(over="ignore"):
         found = ((_numbers(column.name, values) - column.mean) / math.sqrt(column.variance)).astype("float32")
-    for i in np.flatnonzero(~np.isfinite(found))[:1]:
+    if not column.gaps:
+        found[np.isnan(found)] = 0.0
+    for i in np.flatnonzero(np.isinf(found))[:1]:
         rule = f"a number that float32 can hold after - {column.mean!r}, / {math.sqrt(column.variance)!r}"
         raise bad_argument(_where(column.name, i), rule, float(values[i]), "Leave out the row, or learn from a table that has such rows.")
     return found

@@ -26,6 +26,9 @@ class TableFeatures(keras.layers.Layer):
     - Text is encoded outside of the model, because JAX and PyTorch have no tensors of strings.
     - Numbers are normalized in `encode`, in float64: a year or a time stamp, far from zero and close together, would lose its digits in
       float32. `call` takes what `encode` returns, not the table's own numbers, and passes the numbers as they are.
+    - A number that is missing counts as the mean. A column that had gaps when it was adapted gives one more feature, 1 where the number is
+      missing and 0 elsewhere, because that it is missing may tell something; `encode` returns NaN there. In other columns `encode` puts the
+      mean in the place of a gap.
     - Inputs are not cast to half precision, which has too few whole numbers for the codes of categories. Subclassed models cast their
       input before any layer has it: with a half-precision policy give them `autocast=False`.
 
@@ -33,15 +36,15 @@ class TableFeatures(keras.layers.Layer):
 
     Args:
         columns: what `adapt` would learn, in order: for numbers `{"name": ..., "mean": ..., "variance": ...}`, for categories
-            `{"name": ..., "vocabulary": [...]}`. None: not known yet.
+            `{"name": ..., "vocabulary": [...]}`; with `"gaps": True` a column of numbers had gaps. None: not known yet.
         **kwargs: `name`, `dtype` and the rest of `keras.layers.Layer`.
 
     Input shape:
         (batch, columns): what `encode` returns.
 
     Output shape:
-        (batch, units), in the order of the columns: one feature for numbers, as many as the vocabulary has values for categories; all of
-        them are 0 for a value that the vocabulary lacks.
+        (batch, units), in the order of the columns: one feature for numbers, two where there were gaps, as many as the vocabulary has
+        values for categories; all of these are 0 for a value that the vocabulary lacks.
 
     Raises:
         ValueError: `columns` is not such a list, or has a name twice; the layer is called before `adapt`, or with another number of
@@ -52,12 +55,16 @@ class TableFeatures(keras.layers.Layer):
         >>> layer = TableFeatures()
         >>> layer.adapt(table)
         >>> layer.columns
-        (Number(name='age', mean=30.0, variance=100.0), Category(name='city', vocabulary=('Oslo', 'Rome')))
+        (Number(name='age', mean=30.0, variance=100.0, gaps=False), Category(name='city', vocabulary=('Oslo', 'Rome')))
         >>> x = layer.encode({"city": ["Rome", "Bonn"], "age": [30, 45]})
         >>> x.tolist()
         [[0.0, 1.0], [1.5, -1.0]]
         >>> ops.convert_to_numpy(layer(x)).tolist()
         [[0.0, 0.0, 1.0], [1.5, 0.0, 0.0]]
+        >>> layer = TableFeatures()
+        >>> layer.adapt({"age": [20.0, None, 40.0]})
+        >>> ops.convert_to_numpy(layer(layer.encode({"age": [40, None]}))).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
     """
 
     def __init__(self, columns: Any = None, **kwargs: Any) -> None:
@@ -82,14 +89,16 @@ class TableFeatures(keras.layers.Layer):
     def adapt(self, table: Any) -> None:
         """Learn from `table` each column's mean and variance, or its vocabulary; what was learnt before is forgotten.
 
-        Mean and variance (of the population) are taken in float64; a variance of 0 counts as 1. A vocabulary is sorted.
+        Mean and variance (of the population) are taken in float64, of the numbers that are there; a variance of 0 counts as 1. A vocabulary
+        is sorted.
 
         Args:
-            table: dict from the columns' names to their values, all of one length: numbers (bool too) or text.
+            table: dict from the columns' names to their values, all of one length: numbers (bool too), NaN or None where one is missing;
+                or text, without gaps.
 
         Raises:
-            ValueError: `table` is not such a dict, is empty, or has a value that is neither text nor a finite number; or the layer was
-                called before, and the new columns do not fit.
+            ValueError: `table` is not such a dict, is empty, or has a value that is neither text nor a finite number nor missing, or a
+                column without any value; or the layer was called before, and the new columns do not fit.
         """
         table = _columns.checked_table(table)
         if not table:
@@ -121,19 +130,20 @@ class TableFeatures(keras.layers.Layer):
     def encode(self, table: Any) -> np.ndarray:
         """Return the numbers that the layer takes for the rows of `table`.
 
-        Numbers are normalized with the mean and the variance that were learnt; a category is its place in the vocabulary, or -1.
+        Numbers are normalized with the mean and the variance that were learnt; a category is its place in the vocabulary, or -1. A number
+        that is missing is NaN in a column that had gaps in `adapt`, and 0, the mean, in another.
 
         Args:
             table: dict from the columns' names to their values, all of one length, in any order. Other columns are ignored. Numbers in a
                 column of categories are taken as the text that `str` makes of them, and text in a column of numbers as the number that it
-                is, so that rows of a CSV file can be given as they are.
+                is, so that rows of a CSV file can be given as they are. NaN, None, empty text, NA, N/A and null are missing numbers.
 
         Returns:
             float32 array of shape (rows, columns).
 
         Raises:
-            ValueError: `table` lacks a column; a column of numbers has a value that is not a finite number; a column of categories has a
-                value that is missing, or neither text nor a number; or nothing was learnt yet.
+            ValueError: `table` lacks a column; a column of numbers has a value that is neither a finite number nor missing; a column of
+                categories has a value that is missing, or neither text nor a number; or nothing was learnt yet.
         """
         self._check_learnt("columns are encoded")
         table = _columns.checked_table(table)
@@ -167,15 +177,22 @@ class TableFeatures(keras.layers.Layer):
                     dtype,
                     "A subclassed model with a half-precision policy casts its input: give it autocast=False.",
                 )
-        if all(isinstance(column, Number) for column in self._columns):
+        if all(isinstance(column, Number) and not column.gaps for column in self._columns):
             return ops.cast(inputs, self.compute_dtype)
         # Two operations, however many the columns: each feature's column, compared with each feature's code.
         source = np.repeat(np.arange(len(widths), dtype="int32"), widths)
         code = np.concatenate([np.arange(width, dtype="float32") for width in widths])
-        passes = np.repeat([isinstance(column, Number) for column in self._columns], widths)
+        # A column of numbers has its gaps told by the second of two features.
+        passes = np.repeat([isinstance(column, Number) for column in self._columns], widths) & (code == 0)
+        has_gaps = np.repeat([isinstance(column, Number) and column.gaps for column in self._columns], widths)
         # By rows: what Keras takes of columns, PyTorch cannot export to ONNX.
         values = ops.transpose(ops.take(ops.transpose(inputs), source, axis=0))
-        one_hot = ops.cast(ops.equal(values, code), self.compute_dtype)
+        is_one = ops.equal(values, code)
+        if has_gaps.any():
+            is_gap = ops.logical_and(ops.isnan(values), has_gaps)
+            is_one = ops.where(has_gaps, is_gap, is_one)
+            values = ops.where(is_gap, ops.zeros_like(values), values)
+        one_hot = ops.cast(is_one, self.compute_dtype)
         if not passes.any():
             return one_hot
         return ops.where(passes, ops.cast(values, self.compute_dtype), one_hot)

@@ -1,7 +1,7 @@
 """A search as one HTML page."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from keras_ext.search.results import Results
 
 
-def page(results: "Results", title: str = "Search") -> str:
-    """Return a page with the best trial, the pictures, and a table of all trials."""
+def page(results: "Results", title: str = "Search", about: Mapping[str, str] | None = None) -> str:
+    """Return a page with the best trial, what else is known `about` the search, the pictures, and a table of all trials."""
     if not results.records:
         return document(f"{title}: no trials", [f"<h1>{escape(title)}</h1>", "<p>No trial has ended yet.</p>"])
     told = _verdict(results)
     parts = [f"<h1>{escape(title)}</h1>", f'<p class="verdict">{escape(told)}</p>', f'<p class="quiet">{escape(_counts(results))}</p>']
+    if about:
+        parts += table(["what", "how"], ([("words", name), ("words name", text)] for name, text in about.items()), {0, 1})
     scores = score_picture(results.records, results.score_name, results.direction)
     said = f"Each trial's {results.score_name} at the time when it ended, and the best so far"
     parts += ["<h2>Score against time</h2>", image(scores, said)]
@@ -38,13 +40,13 @@ def page(results: "Results", title: str = "Search") -> str:
     return document(f"{title}: {told}", parts)
 
 
-def write_page(path: str | os.PathLike[str], results: "Results", title: str = "Search") -> None:
+def write_page(path: str | os.PathLike[str], results: "Results", title: str = "Search", about: Mapping[str, str] | None = None) -> None:
     """Write `page` to a file that is there whole or not at all; missing folders are made.
 
     Raises:
         OSError: the path cannot be written.
     """
-    write_text(path, page(results, title))
+    write_text(path, page(results, title, about))
 
 
 def _verdict(results: "Results") -> str:

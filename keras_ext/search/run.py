@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search.atomic import write_json
 from keras_ext.search.best_model import AGAIN, keep_best
 from keras_ext.search.data import Table
+from keras_ext.search.heading import print_heading
 from keras_ext.search.page import write_page
 from keras_ext.search.precision import precision
 from keras_ext.search.preparation import Preparation
 from keras_ext.search.results import Results, results
-from keras_ext.search.settings import Settings, claim
+from keras_ext.search.settings import Settings, claim, settings_of, stored_settings
 from keras_ext.search.tuners import hyperband_trials, make_tuner
 from keras_ext.search.view import View
 from keras_ext.search.workers.placement import Placement
@@ -47,6 +49,7 @@ class SearchResult:
         seconds: wall time of this run.
         test_score: of the best model on the samples that no trial saw: accuracy, or R2 for regression. None where there are none.
         test_samples: how many they are.
+        trained_again: samples that the best network was trained on again; 0 where it was not.
     """
 
     results: Results
@@ -54,6 +57,7 @@ class SearchResult:
     seconds: float
     test_score: float | None = None
     test_samples: int = 0
+    trained_again: int = 0
 
 
 def run(
@@ -74,15 +78,16 @@ def run(
     Args:
         table: the data.
         output: folder to write to; made if it is missing.
-        settings: what to search how.
+        settings: what to search how. None: the default, or with `resume` what the search has, of which only `trials` and `refit` may be
+            changed.
         placement: where the trials run: here, in processes of their own, or on Ray.
         resume: go on with the search that `output` holds. Finished trials stay, the one that was running starts again.
         console: where to show progress; None shows nothing.
         source: where the data came from, kept in `search.json` so that the command line finds it again.
 
     Raises:
-        BadInput: `output` holds a search and `resume` is False, or holds another one than `settings` and `table` say; the samples are too
-            few for a test or the batch sizes.
+        BadInput: `output` holds a search and `resume` is False, or holds another one than `settings` and `table` say, or more trials than
+            `settings`; the samples are too few for a test or the batch sizes.
 
     Examples:
         >>> import tempfile
@@ -92,12 +97,12 @@ def run(
         >>> result.model_path.name, len(result.results)
         ('best_model.keras', 1)
     """
-    settings = settings or Settings()
     output = Path(output)
+    settings = settings or (settings_of(stored_settings(output)) if resume else Settings())
     split = table.split(settings.validation, settings.seed, settings.test)
     if settings.batch_sizes != Settings.batch_sizes and 2 * min(settings.batch_sizes) > len(split.y):
         told = ", ".join(map(str, settings.batch_sizes))
-        raise BadInput(f"--batch-sizes {told}: none fits twice into the {len(split.y)} samples of training. Give smaller ones.")
+        raise BadInput(f"`batch_sizes` {told}: none fits twice into the {len(split.y)} samples of training. Give smaller ones.")
     claim(output, settings, table, resume, source or {})
     if redirect is not None:
         redirect.into(output / LOG)
@@ -107,6 +112,7 @@ def run(
     space = prepared.space(len(y), settings.batch_sizes)
     total = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else settings.trials
     console = console or Console(quiet=True)
+    print_heading(console, table, output, settings)
     with precision(settings.mixed_precision):
         make = partial(
             make_tuner,
@@ -141,6 +147,7 @@ def run(
             path = output / BEST_MODEL
             test_score = keep_best(tuner, tuner.oracle.get_trial(found[0].trial), prepared, split, settings, path)
     seconds, tested = time.monotonic() - began, 0 if split.y_test is None else len(split.y_test)
+    again = len(split.y) + len(split.y_validation) if settings.refit and path is not None else 0
     summary = {
         "data": table.name,
         "task": table.task,
@@ -157,8 +164,30 @@ def run(
     with told_where_it_cannot_be_written(output, AGAIN):
         write_json(output / "results.json", {**summary, "trials": [asdict(r) for r in found]})
         found.to_csv(output / "leaderboard.csv")
-        write_page(output / REPORT, found, f"Search on {table.name}")
-    return SearchResult(found, path, seconds, test_score, tested)
+        about = _about(summary, again, datetime.now())
+        write_page(output / REPORT, found, f"Search on {table.name}", about)
+    return SearchResult(found, path, seconds, test_score, tested, again)
+
+
+def _about(summary: dict[str, Any], trained_again: int, ended: datetime) -> dict[str, str]:
+    """Return what the page says at its top of how the search was made and what became of its best network."""
+    settings, test = summary["settings"], summary["test"]
+    told = {
+        "best model": "none: every trial failed" if summary["best_model"] is None
+        else f"trained again on the {trained_again} samples of training and validation" if trained_again
+        else "as its trial left it, not trained again",
+        "test": "none" if test is None
+        else f"{METRICS[summary['task']]} {test[METRICS[summary['task']]]:.4f} on {test['samples']} samples that no trial saw",
+        "tuner": f"{settings['tuner']}, seed {settings['seed']}",
+        "trials": f"at most {settings['epochs']} epochs each" if settings["tuner"] == "hyperband"
+        else f"at most {settings['trials']}, of at most {settings['epochs']} epochs each",
+        "put aside": f"{settings['validation']:g} of the samples for the scores, {settings['test']:g} for the test",
+        "batch sizes": ", ".join(map(str, settings["batch_sizes"])),
+        "computed in": settings["mixed_precision"] or "float32",
+        "backend": f"keras {summary['keras']} on {summary['backend']}, {summary['device']}",
+        "ended": f"{ended:%Y-%m-%d %H:%M}",
+    }  # fmt: skip
+    return told
 
 
 @contextlib.contextmanager

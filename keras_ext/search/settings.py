@@ -1,14 +1,14 @@
 """What a search is made of, and the folder that keeps it."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from keras_ext._checks import BadInput, flag, in_range, keep, one_of, whole, wholes
 from keras_ext.search.atomic import write_json
 from keras_ext.search.data import Table
-from keras_ext.search.tuners import TUNERS
+from keras_ext.search.tuners import PROJECT, TUNERS
 
 SETTINGS = "search.json"
 # Of a seed: the tuner's is one higher, and NumPy and scikit-learn hold 32 bits.
@@ -60,11 +60,16 @@ def stored_settings(output: str | Path) -> dict[str, Any]:
     """
     path = Path(output) / SETTINGS
     if not path.is_file():
-        raise BadInput(f"{output}: holds no search to resume. Leave --resume out to start one there.")
+        raise BadInput(f"{output}: holds no search to resume. Leave `resume` out to start one there.")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError):
         raise BadInput(f"{path}: cannot be read. Start again in another folder.") from None
+
+
+def settings_of(stored: dict[str, Any]) -> Settings:
+    """Return the settings that `search.json` says; the default where it has none."""
+    return Settings(**{field.name: stored[field.name] for field in fields(Settings) if field.name in stored})
 
 
 def claim(output: Path, settings: Settings, table: Table, resume: bool, source: dict[str, Any]) -> None:
@@ -76,20 +81,27 @@ def claim(output: Path, settings: Settings, table: Table, resume: bool, source: 
         for name, value in wanted.items():
             if name == "fingerprint" and stored.get(name) != value:
                 raise BadInput(
-                    f"{output}: holds a search on other data, or with another target. Give what it began with, or another --output."
+                    f"{output}: holds a search on other data, or with another target. Give what it began with, or another `output`."
                 )
             if name not in _MAY_CHANGE and stored.get(name) != value:
                 raise BadInput(
-                    f"{output}: holds a search with {name} {stored.get(name)}, got {value}. Give what it began with, or another --output."
+                    f"{output}: holds a search with {name} {stored.get(name)}, got {value}. Give what it began with, or another `output`."
                 )
+        # Hyperband sets the number itself.
+        there = len(list((output / PROJECT).glob("trial_*/trial.json"))) if settings.tuner != "hyperband" else 0
+        if settings.trials < there:
+            raise BadInput(
+                f"{output}: holds {there} trials already, got `trials` {settings.trials}. Give at least {there}: with {there} no further "
+                "one is trained."
+            )
     elif output.exists() and (not output.is_dir() or any(output.iterdir())):
         if not output.is_dir():
-            raise BadInput(f"{output}: is a file, not a folder. Give another --output.")
+            raise BadInput(f"{output}: is a file, not a folder. Give another `output`.")
         if (output / SETTINGS).is_file():
-            raise BadInput(f"{output}: holds a search. Add --resume (resume=True in Python) to go on with it, or give another --output.")
-        raise BadInput(f"{output}: holds other files. Give another --output.")
+            raise BadInput(f"{output}: holds a search. Add `resume=True` to go on with it, or give another `output`.")
+        raise BadInput(f"{output}: holds other files. Give another `output`.")
     try:
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / SETTINGS, {**stored, **source, **wanted})
     except OSError as error:
-        raise BadInput(f"{output}: cannot be written ({error.strerror}). Give another --output.") from None
+        raise BadInput(f"{output}: cannot be written ({error.strerror}). Give another `output`.") from None

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,45 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     assert "Traceback" not in err
 
 
+def asked(monkeypatch, *words):
+    """Return the settings with which the command would search, which it does not."""
+    asked = []
+
+    def run(table, folder, settings, **options):
+        asked.append(settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules[search.callback.__module__], "run", run)
+    monkeypatch.setattr(sys, "argv", ["keras-ext", "search", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    return asked[0]
+
+
+def test_what_a_search_began_with_stays_unless_it_is_given_anew(tmp_path, monkeypatch):
+    kept = Settings(tuner="grid", trials=7, epochs=3, seed=4, validation=0.3, test=0.1, refit=True, batch_sizes=(8, 16))
+    (tmp_path / "search.json").write_text(json.dumps({**asdict(kept), "data": "digits"}))
+    resumed = ("--output", tmp_path, "--resume")
+    assert asked(monkeypatch, *resumed) == kept
+    assert asked(monkeypatch, *resumed, "--no-refit", "--trials", 9) == replace(kept, refit=False, trials=9)
+    (tmp_path / "search.json").write_text(json.dumps({**asdict(replace(kept, refit=False)), "data": "digits"}))
+    assert asked(monkeypatch, *resumed).refit is False
+    assert asked(monkeypatch, *resumed, "--refit") == kept
+
+
+def test_ctrl_c_repeats_the_options_that_the_folder_does_not_keep(monkeypatch, capsys):
+    asked(monkeypatch, "--output", "runs/my search", "--trials", 9, "--refit")
+    assert capsys.readouterr().out == "\nstopped; go on with: keras-ext search --output 'runs/my search' --resume\n"
+    begins = "stopped; go on with: keras-ext search --output out --resume "
+    placed = ["--isolate 0 --max-retries 5 --trial-timeout 90.5 --memory-limit 1234567 --strategy mirrored"]
+    if importlib.util.find_spec("ray") is not None:
+        placed.append("--workers 2 --ray auto --gpus-per-trial 0.25")
+    for given in placed:
+        asked(monkeypatch, "--output", "out", *given.split())
+        assert capsys.readouterr().out.strip() == begins + given
+
+
 def prepared(folder):
     """Lay out the files of the mistakes below."""
     rng = np.random.default_rng(0)
@@ -143,14 +183,19 @@ def prepared(folder):
         json.dumps({"tuner": "random", "trials": 1, "epochs": 1, "seed": 0, "validation": 0.2, "test": 0.2})
     )
     (folder / "mine").write_text("a file")
+    began = {**asdict(Settings(trials=2)), "data": "digits", "fingerprint": load_digits().fingerprint}
+    for trial in "012":
+        (folder / f"long/trials/trial_{trial}").mkdir(parents=True)
+        (folder / f"long/trials/trial_{trial}/trial.json").write_text("{}")
+    (folder / "long/search.json").write_text(json.dumps(began))
     return folder
 
 
 MISTAKES = {
     "--data no.csv": "no.csv: no such file. Check the path.",
     "--data good.txt": "good.txt: is neither .npz nor .csv, nor a folder of images. Save the data as one of them.",
-    "--data text.csv": 'text.csv: column "b" holds numbers, but text in line 5 ("red"). Mend or remove that line.',
-    "--data gap.csv": 'gap.csv: column "b" has no finite number in line 6 (empty). Fill or remove that line.',
+    "--data text.csv": 'text.csv: column "b" holds numbers, but text in line 5 ("red"): mend or remove that line.',
+    "--data gap.csv --target b": 'gap.csv: column "b", the target, has no value in line 6 (empty): fill or remove that line.',
     "--data nan.npz": "nan.npz: NaN or infinite values in the inputs, first in sample 4, feature 2. Fill or remove those samples.",
     "--data good.csv --target price": 'good.csv: no column "price". Name one of "a", "b", "kind" with --target.',
     "--data one.csv": "one.csv: the target has a single class, x: there is nothing to tell apart. Name another target.",
@@ -159,7 +204,7 @@ MISTAKES = {
     "--trials 0": "--trials must be a whole number of at least 1, got 0.",
     "--trials many": "Invalid value for '--trials': 'many' is not a valid integer. See keras-ext search --help.",
     "--epochs -3": "--epochs must be a whole number of at least 1, got -3.",
-    "--tuner annealing": "--tuner must be one of 'random', 'bayesian', 'hyperband', 'grid', got 'annealing'.",
+    "--tuner annealing": "--tuner must be one of 'random', 'bayesian', 'hyperband', 'grid', 'genetic', got 'annealing'.",
     "--tuner hyperband --trials 9": (
         "--trials 9 has no effect with --tuner hyperband, which sets the number itself. Leave it out; --epochs steers it."
     ),
@@ -183,10 +228,11 @@ MISTAKES = {
     "--memory-limit -5": "--memory-limit must be a finite number above 0, got -5.0.",
     "--strategy tpu": "--strategy must be mirrored, got tpu.",
     "--zzz": "no such option --zzz. See keras-ext search --help.",
-    "--output taken": "taken: holds a search. Add --resume (resume=True in Python) to go on with it, or give another --output.",
+    "--output taken": "taken: holds a search. Add --resume to go on with it, or give another --output.",
     "--output mine": "mine: is a file, not a folder. Give another --output.",
     "--output new --resume": "new: holds no search to resume. Leave --resume out to start one there.",
     "--resume": "--resume needs the folder of the search. Give it with --output FOLDER.",
+    "--output long --resume": "long: holds 3 trials already, got --trials 2. Give at least 3: with 3 no further one is trained.",
     "--output taken --resume --seed 4": (
         "taken: holds a search with seed 0, got 4. Give what it began with, or another --output."
     ),
@@ -212,7 +258,9 @@ def test_a_mistake_ends_in_one_line_and_code_2_and_touches_nothing(files, monkey
     monkeypatch.setattr(sys, "argv", ["keras-ext", "search", *words.split()])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert capsys.readouterr().err == f"keras-ext: {MISTAKES[words]}\n"
+    told = capsys.readouterr()
+    assert told.err == f"keras-ext: {MISTAKES[words]}\n"
+    assert told.out == ""
     assert ended.value.code == 2
 
 
@@ -220,6 +268,7 @@ def test_a_mistake_ends_in_one_line_and_code_2_and_touches_nothing(files, monkey
 def test_so_does_the_mistake_of_the_installed_command(files, words):
     done = keras_ext("search", *words.split(), cwd=files)
     assert done.stderr == f"keras-ext: {MISTAKES[words]}\n"
+    assert done.stdout == ""
     assert done.returncode == 2
 
 

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from keras_ext import layers
 from keras_ext._checks import BadInput
 from keras_ext.commands.main import cli
 from keras_ext.search import load_csv, load_images, load_npz, make_table, run
@@ -73,6 +74,26 @@ def test_classes_are_named_and_columns_found_in_a_new_process(people):
     shares = [[float(row["probability of old"]), float(row["probability of young"])] for row in rows]
     np.testing.assert_allclose(shares, expected, atol=5.1e-5)
     assert [row["probability"] for row in rows] == [f"{max(share):.4f}" for share in shares]
+
+
+def test_numbers_that_are_missing_count_as_the_mean_and_are_told_where_none_were_in_training(tmp_path):
+    features = layers.TableFeatures()
+    features.adapt({"age": [20.0, 60.0], "size": [1.0, None]})
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(features(inputs)))
+    model.save(tmp_path / "net.keras")
+    new = write_csv(tmp_path / "new.csv", size=["", "2", "NA"], age=["30", "", "null"])
+    words = ["predict", str(tmp_path / "net.keras"), str(new), "--output", str(tmp_path / "out.csv")]
+    done = CliRunner().invoke(cli, words, standalone_mode=False)
+    assert sorted(done.output.splitlines()) == [
+        f'{new}: column "age": 2 of 3 numbers are missing, first in line 3, and none were in training; the model takes the mean of '
+        "training for them.",
+        f"written: {tmp_path / 'out.csv'}",
+    ]
+    rows = list(csv.DictReader((tmp_path / "out.csv").open()))
+    # Normalized: age, size, and whether size is missing.
+    (kernel, bias), x = model.layers[-1].get_weights(), np.array([[-0.5, 0, 1], [0, 1, 0], [0, 0, 1]])
+    np.testing.assert_allclose([float(row["prediction"]) for row in rows], (x @ kernel + bias)[:, 0], rtol=1e-5)
 
 
 def test_a_number_is_told_in_the_unit_of_the_target(tmp_path):
@@ -150,6 +171,7 @@ def test_mistakes_end_in_one_line(people, tmp_path, monkeypatch):
     model_of(tmp_path, 1)
     write_csv(tmp_path / "b.csv", age=[1.0], size=[2.0], more=[3.0])
     write_csv(tmp_path / "town.csv", town=["Bonn"])
+    write_csv(tmp_path / "gap.csv", age=[1.0, ""], size=[2.0, 3.0])
     np.savez(tmp_path / "text.npz", x=np.array([["a", "b"]]))
     np.savez(tmp_path / "huge.npz", x=np.array([[1.0, 2.0], [np.inf, 1.0]]))
     Image.new("L", (2, 2)).save(tmp_path / "a.png")
@@ -161,6 +183,7 @@ def test_mistakes_end_in_one_line(people, tmp_path, monkeypatch):
         (("net.keras", "b.txt"), "b.txt: is neither .csv nor .npz, nor images. Save the data as one of them."),
         (("net.keras", "b.csv"), "b.csv: a sample has shape (3,), the model takes (2,). Give data as the model was trained on."),
         (("net.keras", "town.csv"), 'town.csv: column "town" holds text ("Bonn" in line 2) where numbers are needed. Remove the column.'),
+        (("net.keras", "gap.csv"), 'gap.csv: column "age" has no finite number in line 3 (empty): fill or remove that line.'),
         (("net.keras", "none.png"), "none.png: is of images, the model takes (2,)."),
         (("net.keras", "text.npz"), "text.npz: the inputs are <U1, not numbers. Encode them as numbers first."),
         (("net.keras", "huge.npz"), "net.keras: predicts NaN or infinity, first for sample 2. keras-ext diagnose names the layer."),

@@ -4,11 +4,13 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from keras_ext.layers import TableFeatures
 from keras_ext.layers.table_features import Category, Number
 
+NAN = float("nan")
 POLICIES = ["float32", "mixed_float16", "mixed_bfloat16"]
 
 
@@ -135,6 +137,96 @@ def test_the_config_is_exact():
     assert type(config["columns"][0]["mean"]) is float
 
 
+class NAType:
+    """Like pandas's NA: equal to nothing, nor unequal."""
+
+    def __ne__(self, other):
+        raise TypeError("boolean value of NA is ambiguous")
+
+    __hash__ = __eq__ = __ne__
+
+
+def with_gaps():
+    """A table with gaps in two columns, and in places of their own."""
+    data, rng = table(), np.random.default_rng(1)
+    missing = {name: rng.random(40) < 0.25 for name in ("age", "seen")}
+    for name, gaps in missing.items():
+        data[name] = np.where(gaps, NAN, data[name])
+    return data, missing
+
+
+def wanted_of_gaps(learnt, data, missing):
+    """The features of scikit-learn, that of the gaps behind each column of numbers that had some."""
+    parts = []
+    for name, column in data.items():
+        values = np.asarray(column)
+        if name in missing:
+            x = StandardScaler().fit(np.asarray(learnt[name]).reshape(-1, 1)).transform(values.reshape(-1, 1))
+            parts += [SimpleImputer(strategy="constant", fill_value=0.0).fit_transform(x), np.isnan(values).reshape(-1, 1)]
+        else:
+            parts.append(wanted({name: learnt[name]}, {name: values}))
+    return np.concatenate(parts, axis=1)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("jit", [False, True])
+def test_gaps_count_as_the_mean_and_are_told_by_a_feature(policy, jit):
+    if jit and keras.backend.backend() == "torch":
+        pytest.skip("torch.compile needs a C++ compiler and takes minutes")
+    data, missing = with_gaps()
+    layer = adapted(data, dtype=policy)
+    assert [column.gaps for column in layer.columns if isinstance(column, Number)] == [True, True, False]
+    model = functional(layer)
+    model.compile(jit_compile=jit)
+    got = model.predict(layer.encode(data), verbose=0)
+    assert got.shape == (40, layer.units) == (40, 15)
+    assert keras.backend.standardize_dtype(got.dtype) == layer.compute_dtype
+    rtol = {"float32": 1e-6, "mixed_float16": 2**-11, "mixed_bfloat16": 2**-8}[policy]
+    np.testing.assert_allclose(got.astype("float64"), wanted_of_gaps(data, data, missing), rtol=rtol, atol=1e-6)
+    np.testing.assert_array_equal(numbers(layer(layer.encode(data))), got.astype("float64"))
+
+
+def test_a_table_of_numbers_alone_may_have_gaps():
+    layer = adapted({"a": [1.0, NAN, 3.0], "b": [1, 2, 3]})
+    assert layer.columns == (Number("a", 2.0, 1.0, True), Number("b", 2.0, 2 / 3))
+    x = layer.encode({"a": [None, 3], "b": [2, 2]})
+    np.testing.assert_array_equal(x, [[NAN, 0], [1, 0]])
+    np.testing.assert_array_equal(numbers(layer(x)), [[0, 1, 0], [1, 0, 0]])
+
+
+def test_a_gap_where_there_were_none_counts_as_the_mean():
+    layer = adapted({"n": [0.0, 2.0], "c": ["a", "b"]})
+    assert layer.units == 3
+    for gap in (NAN, None, np.float32(NAN), NAType(), "", " ", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "NULL"):
+        assert layer.encode({"n": [gap, 3.0], "c": ["a", "b"]}).tolist() == [[0, 0], [2, 1]], gap
+    assert layer.encode({"n": np.array([NAN, 3.0]), "c": ["a", "b"]}).tolist() == [[0, 0], [2, 1]]
+
+
+@pytest.mark.parametrize("gap", [NAN, None, np.float32(NAN), NAType()])
+def test_mean_and_variance_are_those_of_what_is_there(gap):
+    layer = adapted({"n": [gap, 1.6e9, 1.6e9 + 2, gap], "same": [5, gap, gap, 5]})
+    assert layer.columns == (Number("n", 1.6e9 + 1, 1.0, True), Number("same", 5.0, 1.0, True))
+
+
+def test_a_config_without_gaps_is_that_of_before_and_loads_as_before():
+    before = [{"name": "n", "mean": 1.0, "variance": 4.0}, {"name": "c", "vocabulary": ["a", "b"]}]
+    layer = TableFeatures(before)
+    assert layer.get_config()["columns"] == before
+    assert adapted({"n": [-1.0, 3.0], "c": ["a", "b"]}).get_config()["columns"] == before
+    assert (layer.columns[0].gaps, layer.units) == (False, 3)
+    np.testing.assert_array_equal(numbers(layer(layer.encode({"n": [3, NAN], "c": ["b", "a"]}))), [[1, 0, 1], [0, 1, 0]])
+    with_gaps = json.loads(json.dumps(adapted({"n": [1.0, None]}).get_config()))
+    assert with_gaps["columns"] == [{"name": "n", "mean": 1.0, "variance": 1.0, "gaps": True}]
+    assert TableFeatures.from_config(with_gaps).columns == (Number("n", 1.0, 1.0, True),)
+
+
+def test_gradients_do_not_pass_through_gaps(differentiate):
+    layer = adapted({"a": [1.0, 2.0, NAN], "c": ["x", "y", "x"]})
+    weight = np.arange(1, 9, dtype="float32").reshape(2, 4)
+    _, (gradient,) = differentiate(functional(layer), np.array([[0.5, 1], [np.nan, -1]], "float32"), weight)
+    np.testing.assert_array_equal(gradient, [[1, 0], [0, 0]])
+
+
 LOAD = """
 import sys
 import numpy as np
@@ -165,6 +257,23 @@ def test_a_fitted_model_takes_tables_in_another_process(tmp_path, in_new_process
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), numbers(model.layers[-1](features)), rtol=1e-5, atol=1e-6)
 
 
+def test_a_fitted_model_takes_gaps_in_another_process(tmp_path, in_new_process):
+    data, missing = with_gaps()
+    layer = adapted(data)
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(layer(inputs)))
+    model.compile(keras.optimizers.Adam(0.05), "mse")
+    losses = model.fit(layer.encode(data), missing["age"], epochs=40, verbose=0).history["loss"]
+    assert losses[-1] < 0.02 < losses[0]  # the feature of the gaps tells it all
+    new = {name: np.asarray(column)[::-1] for name, column in data.items()}
+    model.save(tmp_path / "m.keras")
+    np.savez(tmp_path / "data.npz", **new)
+    in_new_process(LOAD, tmp_path)
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), model.predict(layer.encode(new), verbose=0))
+    features = wanted_of_gaps(data, new, missing).astype("float32")
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), numbers(model.layers[-1](features)), rtol=1e-5, atol=1e-6)
+
+
 def test_gradients_pass_through_numbers_only(differentiate):
     layer = adapted({"a": [1.0, 2.0], "c": ["x", "y"], "b": [1.0, 2.0]})
     weight = np.arange(8, dtype="float32").reshape(2, 4)
@@ -184,10 +293,9 @@ def test_a_built_layer_learns_again_what_fits():
     )
     with pytest.raises(ValueError, match=r"`table` must be a dict of columns that give 1 \+ 2 features, .*, got '1 \+ 3'"):
         layer.adapt({"n": [1.0, 2, 3], "c": ["a", "b", "c"]})
+    with pytest.raises(ValueError, match=r"`table` must be a dict of columns that give 1 \+ 2 features, .*, got '2 \+ 2'"):
+        layer.adapt({"n": [1.0, None, 3], "c": ["a", "b", "b"]})
     assert layer.columns == (Number("n", 3.0, 4.0), Category("k", ("c", "d")))
-
-
-NAN = float("nan")
 
 
 @pytest.mark.parametrize(
@@ -201,9 +309,9 @@ NAN = float("nan")
         ({"a": [1], "b": [1, 2]}, "`table` must be a dict of columns of one length, got {'a': 1, 'b': 2}. "),
         ({"a": "text"}, "`table['a']` must be a sequence of numbers or text, with one axis, got 'text'. "),
         ({"a": np.ones((2, 1))}, "`table['a']` must be a sequence of numbers or text, with one axis, got "),
-        ({"a": [1.0, NAN]}, "`table['a'][1]` must be a finite number, got nan. "),
+        ({"a": [None, NAN]}, "`table['a']` must be a sequence with at least one number, got [None, nan]. Leave the column out."),
         ({"a": np.array([-np.inf, 1])}, "`table['a'][0]` must be a finite number, got -inf. "),
-        ({"a": [1, None]}, "`table['a'][1]` must be a number, got None. "),
+        ({"a": [None, 1, [1]]}, "`table['a'][2]` must be a number, got [1]. "),
         ({"a": [None, "x"]}, "`table['a'][0]` must be text, as others in the column, got None. "),
         ({"a": ["x", 1]}, "`table['a'][1]` must be text, as others in the column, got 1. "),
         ({"a": [[1], [2]]}, "`table['a'][0]` must be a number, got [1]. "),
@@ -235,9 +343,9 @@ def test_text_that_is_a_number_is_one_where_numbers_were_learnt():
         ({"n": [1]}, "`table` must be a dict with all columns that were learnt, got ['n']. Add 'c', 'd'."),
         ({"n": [1], "c": ["a"], "d": ["a", "b"]}, "`table` must be a dict of columns of one length, got {'n': 1, 'c': 1, 'd': 2}. "),
         ({"n": ["1x"], "c": ["a"], "d": ["a"]}, "`table['n'][0]` must be a number, got '1x'. "),
-        ({"n": np.array([""]), "c": ["a"], "d": ["a"]}, "`table['n'][0]` must be a number, got ''. "),
-        ({"n": ["nan"], "c": ["a"], "d": ["a"]}, "`table['n'][0]` must be a finite number, got nan. "),
-        ({"n": [NAN], "c": ["a"], "d": ["a"]}, "`table['n'][0]` must be a finite number, got nan. "),
+        ({"n": np.array(["none"]), "c": ["a"], "d": ["a"]}, "`table['n'][0]` must be a number, got 'none'. "),
+        ({"n": ["inf"], "c": ["a"], "d": ["a"]}, "`table['n'][0]` must be a finite number, got inf. "),
+        ({"n": [-np.inf], "c": ["a"], "d": ["a"]}, "`table['n'][0]` must be a finite number, got -inf. "),
         ({"n": [1e39], "c": ["a"], "d": ["a"]}, "`table['n'][0]` must be a number that float32 can hold after - 1.0, / 1.0, got 1e+39. "),
         ({"n": [1], "c": ["a"], "d": [None]}, "`table['d'][0]` must be text or a number, got None. Fill gaps with text"),
         ({"n": [1], "c": [NAN], "d": ["a"]}, "`table['c'][0]` must be text or a number, got nan. Fill gaps with text"),
@@ -265,6 +373,7 @@ def test_what_cannot_be_encoded_is_refused(data, message):
         ([{"name": "a", "vocabulary": [1]}], "`columns[0]['vocabulary']` must be a list of text, and not empty, got [1]. "),
         ([{"name": "a", "vocabulary": ["x", "x"]}], "`columns[0]['vocabulary']` must be a list with each value once, got ['x', 'x']. "),
         ([{"name": "a", "mean": NAN, "variance": 1}], "`columns[0]['mean']` must be a finite number, got nan. "),
+        ([{"name": "a", "mean": 0, "variance": 1, "gaps": 1}], "`columns[0]['gaps']` must be True or False, got 1."),
         ([{"name": "a", "mean": 0, "variance": 0}], "`columns[0]['variance']` must be a finite number above 0, got 0. "),
         ([{"name": "a", "vocabulary": ["x"]}] * 2, "`columns` must be a list with each name once, got ['a', 'a']. Rename one of 'a'."),
     ],

@@ -1,6 +1,7 @@
 """What a search keeps: preparation in the model's file, the test that no trial sees, and the network trained again."""
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -101,13 +102,14 @@ def refitted(tmp_path_factory):
     table = make_table(*columns(300), "people")
     plain = run(table, folder / "s", Settings(trials=2, epochs=3))
     told = json.loads((folder / "s/results.json").read_text())
-    model = keras.models.load_model(plain.model_path)
+    model, pages = keras.models.load_model(plain.model_path), [(folder / "s/report.html").read_text()]
     again = run(table, folder / "s", Settings(trials=2, epochs=3, refit=True), resume=True)
-    return table, plain, told, model, again
+    pages.append((folder / "s/report.html").read_text())
+    return table, plain, told, model, again, pages
 
 
 def test_the_test_is_reported_apart_from_the_score(refitted):
-    table, plain, told, model, _ = refitted
+    table, plain, told, model, *_ = refitted
     split = table.split(0.2, 0, 0.2)
     features = model.layers[1]
     names = model.layers[-1].decode(model.predict(features.encode(split.x_test), verbose=0))
@@ -118,7 +120,7 @@ def test_the_test_is_reported_apart_from_the_score(refitted):
 
 
 def test_the_best_network_is_trained_again_on_training_and_validation(refitted):
-    table, plain, _, model, again = refitted
+    table, plain, _, model, again, _ = refitted
     assert [(r.trial, r.score) for r in again.results] == [(r.trial, r.score) for r in plain.results]
     new = keras.models.load_model(again.model_path)
     split = table.split(0.2, 0, 0.2)
@@ -128,6 +130,55 @@ def test_the_best_network_is_trained_again_on_training_and_validation(refitted):
     trial = json.loads((again.model_path.parent / f"trials/trial_{plain.results[0].trial}/trial.json").read_text())
     batches = -(-240 // trial["hyperparameters"]["values"]["batch_size"])
     assert int(new.optimizer.iterations) == (trial["best_step"] + 1) * batches
+
+
+def test_the_page_says_at_its_top_how_the_search_was_made(refitted):
+    _, plain, told, _, again, pages = refitted
+    facts = [dict(re.findall(r'<tr><td class="words">(.*?)</td><td class="words name">(.*?)</td></tr>', text)) for text in pages]
+    assert [found.pop("best model") for found in facts] == [
+        "as its trial left it, not trained again",
+        "trained again on the 240 samples of training and validation",
+    ]
+    assert [found.pop("test") for found in facts] == [
+        f"accuracy {result.test_score:.4f} on 60 samples that no trial saw" for result in (plain, again)
+    ]
+    for found in facts:
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", found.pop("ended"))
+        assert found == {
+            "tuner": "random, seed 0",
+            "trials": "at most 2, of at most 3 epochs each",
+            "put aside": "0.2 of the samples for the scores, 0.2 for the test",
+            "batch sizes": "16, 32, 64, 128",
+            "computed in": "float32",
+            "backend": f"keras {keras.__version__} on {told['backend']}, {told['device']}",
+        }
+    assert all(text.index("best model") < text.index("<h2>") for text in pages)
+    assert (plain.trained_again, again.trained_again) == (0, 240)
+
+
+def test_a_resumed_search_without_settings_is_what_it_was(refitted):
+    table, _, _, _, again, _ = refitted
+    folder = again.model_path.parent
+    before = keras.models.load_model(again.model_path).get_weights()
+    resumed = run(table, folder, resume=True)
+    assert resumed.trained_again == 240
+    for old, new in zip(before, keras.models.load_model(resumed.model_path).get_weights(), strict=True):
+        np.testing.assert_allclose(new, old, rtol=1e-5, atol=1e-6)
+    assert json.loads((folder / "search.json").read_text())["refit"] is True
+
+
+def test_a_search_on_columns_with_gaps_learns_from_them(tmp_path):
+    x, _ = columns(200)
+    gaps = np.random.default_rng(1).random(200) < 0.3
+    x["age"] = np.where(gaps, np.nan, x["age"])
+    # What is missing tells the class, and the numbers that are there do not.
+    table = make_table(x, np.where(gaps, "old", "young"), "people")
+    assert table.inputs == f"2 inputs (1 of numbers, 1 of text) with {gaps.sum()} gaps"
+    result = run(table, tmp_path / "s", Settings(trials=1, epochs=20, batch_sizes=(8,), refit=True))
+    assert result.test_score > 0.95
+    model = keras.models.load_model(result.model_path)
+    encoded = model.layers[1].encode({"age": [None, 40.0, "NA", "38"], "town": ["Oslo"] * 4})
+    assert list(model.layers[-1].decode(model.predict(encoded, verbose=0))) == ["old", "young", "old", "young"]
 
 
 @pytest.mark.slow

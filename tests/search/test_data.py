@@ -89,13 +89,16 @@ def test_arrays_of_an_npz_keep_their_shape(tmp_path):
 @pytest.mark.parametrize(
     ("text", "target", "message"),
     [
-        (rows([1, 2] * 10).replace("7,2", "7,"), None, 'column "b" is empty in line 9. Remove that line.'),
-        (rows([1, 2] * 10).replace("\n7,", "\n,"), None, 'column "a" has no finite number in line 9 (empty). Fill or remove that line.'),
-        (rows([1, 2] * 10).replace("\n7,", "\nNaN,"), None, 'column "a" has no finite number in line 9 (NaN). Fill or remove that line.'),
+        (
+            rows([1, 2] * 10).replace("7,2", "7,"),
+            None,
+            'column "b", the target, has no value in line 9 (empty) and 1 more: fill or remove those lines.',
+        ),
+        (rows([1, 2] * 10).replace("\n7,", "\ninf,"), None, 'column "a" has no finite number in line 9 ("inf"): fill or remove that line.'),
         (
             rows([1, 2] * 10).replace("\n7,", "\nParis,"),
             None,
-            'column "a" holds numbers, but text in line 9 ("Paris"). Mend or remove that line.',
+            'column "a" holds numbers, but text in line 9 ("Paris"): mend or remove that line.',
         ),
         (rows([1, 2] * 10), "price", 'no column "price". Name one of "a", "b" with --target.'),
         (rows([1, 1] * 10), None, "the target has a single class, 1: there is nothing to tell apart. Name another target."),
@@ -152,6 +155,32 @@ def test_an_npz_that_cannot_be_used_is_told_in_one_line(tmp_path, arrays, target
     with pytest.raises(BadInput) as raised:
         load_npz(path, target)
     assert str(raised.value) in (f"{path}: {message}", f"data.npz: {message}")
+
+
+def test_columns_may_have_gaps_but_no_infinity_and_need_a_number():
+    gap = np.where(X == 7, np.nan, X)
+    table = make_table({"a": X[:, 0], "b": gap[:, 1]}, [0, 1] * 10, "data")
+    np.testing.assert_array_equal(table.x["b"], gap[:, 1])
+    for column, message in (
+        (
+            np.where(X[:, 0] == 4, np.inf, X[:, 0]),
+            "Infinite values in the inputs, first in sample 3, feature 1. Fill or remove",
+        ),
+        (np.full(20, np.nan), 'column "a" has no number. Remove the column.'),
+        (np.where(X[:, 0] == 4, 1e30, np.nan), "the inputs hold values up to 1e+30, whose squares float32 cannot hold."),
+    ):
+        with pytest.raises(BadInput) as raised:
+            make_table({"a": column}, [0, 1] * 10, "data")
+        assert str(raised.value).startswith(f"data: {message}")
+
+
+def test_a_column_without_a_number_to_train_on_is_told():
+    y = np.arange(20) + 0.5
+    held_out = make_table({"b": y}, y, "data").split(0.2, 0, 0.2).x_validation["b"][0]
+    table = make_table({"a": np.where(y == held_out, 1.0, np.nan), "b": y}, y, "data")
+    with pytest.raises(BadInput) as raised:
+        table.split(0.2, 0, 0.2)
+    assert str(raised.value) == 'data: column "a" has no number among the samples of training. Remove the column.'
 
 
 def test_files_that_are_none_are_told(tmp_path):

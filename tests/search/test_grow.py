@@ -361,6 +361,10 @@ def test_the_command_grows_on_a_table_and_its_model_predicts(tmp_path):
         (["--output", "model.h5"], "keras-ext: --output must name a .keras file, got model.h5."),
         (["--max-layers", "0"], "keras-ext: --max-layers must be a whole number of at least 1, got 0."),
         (["--learning-rate", "-1"], "keras-ext: --learning-rate must be above 0, got -1."),
+        (["--epochs", "0"], "keras-ext: --epochs must be a whole number of at least 1, got 0."),
+        (["--patience", "0"], "keras-ext: --patience must be a whole number of at least 1, got 0."),
+        (["--new", "zero"], "keras-ext: --new must be one of 'drawn', 'identity', got 'zero'."),
+        (["--seed", "-1"], "keras-ext: --seed must be a whole number of at least 0, got -1."),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path, arguments, message, monkeypatch, capsys):
@@ -371,4 +375,16 @@ def test_a_mistake_on_the_command_line_is_one_line(tmp_path, arguments, message,
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2
-    assert capsys.readouterr().err.strip().splitlines()[-1] == message
+    told = capsys.readouterr()
+    assert told.err.strip().splitlines()[-1] == message
+    assert told.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_option_of_the_command_says_what_it_is_for_and_has_an_example():
+    from keras_ext.commands.grow import grow as grow_command
+
+    for option in grow_command.params:
+        said, _, example = option.help.partition("Example:")
+        assert said.strip(), option.opts
+        assert option.opts[0] in example, option.opts

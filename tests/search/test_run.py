@@ -76,6 +76,14 @@ def test_a_resumed_search_is_the_uninterrupted_one(tmp_path, tuner):
     run(table(), tmp_path / "parts", Settings(tuner=tuner, trials=2, epochs=2))
     parts = run(table(), tmp_path / "parts", Settings(tuner=tuner, trials=4, epochs=2), resume=True)
     assert [(r.trial, r.score, r.hyperparameters) for r in parts.results] == [(r.trial, r.score, r.hyperparameters) for r in whole.results]
+    # A search cannot become shorter than it is.
+    files = {p: p.read_bytes() for p in (tmp_path / "parts").rglob("*") if p.is_file()}
+    with pytest.raises(BadInput) as raised:
+        run(table(), tmp_path / "parts", Settings(tuner=tuner, trials=3, epochs=2), resume=True)
+    assert str(raised.value) == (
+        f"{tmp_path / 'parts'}: holds 4 trials already, got `trials` 3. Give at least 4: with 4 no further one is trained."
+    )
+    assert files == {p: p.read_bytes() for p in (tmp_path / "parts").rglob("*") if p.is_file()}
 
 
 @pytest.mark.slow
@@ -93,20 +101,20 @@ def test_another_search_in_the_same_folder_is_refused_and_nothing_is_lost(tmp_pa
             Settings(trials=1, epochs=1),
             False,
             table(),
-            "holds a search. Add --resume (resume=True in Python) to go on with it, or give another --output.",
+            "holds a search. Add `resume=True` to go on with it, or give another `output`.",
         ),
-        (Settings(trials=2, epochs=2), True, table(), "holds a search with epochs 1, got 2. Give what it began with, or another --output."),
+        (Settings(trials=2, epochs=2), True, table(), "holds a search with epochs 1, got 2. Give what it began with, or another `output`."),
         (Settings(trials=2, epochs=1), True, table(60), "holds a search on other data, or with another target."),
     ):
         with pytest.raises(BadInput) as raised:
             run(data, tmp_path / "s", settings, resume=resume)
         assert message in str(raised.value)
     assert files == {p: p.read_bytes() for p in sorted((tmp_path / "s").rglob("*")) if p.is_file()}
-    with pytest.raises(BadInput, match=r"holds no search to resume\. Leave --resume out to start one there\."):
+    with pytest.raises(BadInput, match=r"holds no search to resume\. Leave `resume` out to start one there\."):
         run(table(), tmp_path / "none", Settings(trials=1), resume=True)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("mine")
-    with pytest.raises(BadInput, match=r"holds other files\. Give another --output\."):
+    with pytest.raises(BadInput, match=r"holds other files\. Give another `output`\."):
         run(table(), tmp_path / "full", Settings(trials=1))
 
 

@@ -3,7 +3,7 @@
 import csv
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_ext._checks import BadInput
 from keras_ext.callbacks.wording import one_line
-from keras_ext.layers._columns import Category
+from keras_ext.layers._columns import Category, is_gap
 from keras_ext.search.data.files import existing, listed
 from keras_ext.search.data.table import Table, make_table
 
@@ -24,6 +24,8 @@ _DATE = re.compile(
 _DECORATED = re.compile(r"[$€£]? ?-?\d{1,3}([,' ]\d{3})+(\.\d+)?|[$€£] ?-?\d+(\.\d+)?|-?\d+([.,]\d+)? ?[%$€£]|-?\d+,\d+")
 # More different texts than this, and on average fewer than two lines for each: names or free text.
 _MANY_TEXTS = 20
+# Of columns that cannot be used, so many are told at once.
+_MOST_TOLD = 5
 
 
 def load_csv(
@@ -31,7 +33,8 @@ def load_csv(
 ) -> Table:
     """Return a CSV file with a header line: the column `target` (default: the last one), and all others as inputs by their names.
 
-    A column of numbers is one input, a column of text names categories; an empty cell among them is a category too.
+    A column of numbers is one input, a column of text names categories; an empty cell among them is a category too. A number that is
+    missing (an empty cell, NA, N/A, NaN or null) is NaN.
 
     Args:
         path: the file.
@@ -41,7 +44,7 @@ def load_csv(
         features: a `layers.TableFeatures`: the inputs are the columns that it was adapted to, whatever others there are.
 
     Raises:
-        BadInput: the file or a column cannot be used.
+        BadInput: the file or columns cannot be used.
     """
     columns = read_csv(path)
     path, names = Path(path), list(columns)
@@ -53,44 +56,66 @@ def load_csv(
             raise BadInput(f'{path}: no column "{name}". Name one of {listed(columns)} with {option}.')
     if target in categories:
         raise BadInput(f'{path}: column "{target}" is the target, not an input. Leave it out of --categories.')
+    readers: dict[str, Callable[[], np.ndarray]]
     if features is not None:
-        inputs = _known_columns(path, columns, features)
+        readers = _known_columns(path, columns, features)
     else:
-        inputs = {name: _input(path, name, cells, name in categories) for name, cells in columns.items() if name != target}
-    return make_table(inputs, _target(path, target, columns[target]), path.name, task)
+        readers = {name: lambda n=name, c=cells: _input(n, c, n in categories) for name, cells in columns.items() if name != target}
+    # The target may be among the columns of a model.
+    inputs, targets = _each(path, readers, {target: lambda: _target(target, columns[target])})
+    return make_table(inputs, targets[target], path.name, task)
 
 
 def columns_for(path: str | Path, features: Any) -> dict[str, np.ndarray]:
     """Return the columns of a CSV file that a `layers.TableFeatures` was adapted to, as its `encode` takes them.
 
+    A number that is missing is NaN.
+
     Raises:
         BadInput: a column is missing, or holds text where there were numbers.
     """
-    return _known_columns(Path(path), read_csv(path), features)
+    (columns,) = _each(path, _known_columns(path, read_csv(path), features))
+    return columns
 
 
-def _known_columns(path: Path, columns: dict[str, list[str]], features: Any) -> dict[str, np.ndarray]:
+def _known_columns(path: str | Path, columns: dict[str, list[str]], features: Any) -> dict[str, Callable[[], np.ndarray]]:
     kinds = {column.name: isinstance(column, Category) for column in features.columns}
     missing = [name for name in kinds if name not in columns]
     if missing:
         raise BadInput(f"{path}: has no column {listed(missing)}, which the model was trained on; found {listed(columns)}. Add it.")
-    return {
-        name: np.asarray([_category(cell) for cell in columns[name]]) if is_text else _numbers(path, name, columns[name])
-        for name, is_text in kinds.items()
-    }
+    return {name: lambda n=name, known=is_text: (_categories if known else _numbers)(n, columns[n]) for name, is_text in kinds.items()}
+
+
+def _each(path: str | Path, *groups: Mapping[str, Callable[[], np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """Return what each column's function returns; what is wrong with several columns is told at once."""
+    found: list[dict[str, np.ndarray]] = []
+    told: list[str] = []
+    for group in groups:
+        found.append({})
+        for name, read in group.items():
+            try:
+                found[-1][name] = read()
+            except BadInput as error:
+                told.append(str(error))
+    if told:
+        more = f" And {len(told) - _MOST_TOLD} more columns." if len(told) > _MOST_TOLD else ""
+        raise BadInput(f"{path}: {' '.join([told[0], *(text[0].upper() + text[1:] for text in told[1:_MOST_TOLD])])}{more}")
+    return found
 
 
 def matrix_of(path: str | Path, without: str | None = None) -> np.ndarray:
     """Return all columns of a CSV file of numbers but the one called `without`, float32, shape (lines, columns).
 
     Raises:
-        BadInput: a column holds something else, or there is none.
+        BadInput: a column holds something else or has gaps, or there is none.
     """
     path = Path(path)
-    columns = [_numbers(path, name, cells) for name, cells in read_csv(path).items() if name != without]
+    (columns,) = _each(
+        path, {name: lambda n=name, c=cells: _numbers(n, c, gaps=False) for name, cells in read_csv(path).items() if name != without}
+    )
     if not columns:
         raise BadInput(f"{path}: has the target alone. Add columns of inputs.")
-    return np.stack(columns, axis=1).astype("float32")
+    return np.stack(list(columns.values()), axis=1).astype("float32")
 
 
 def read_csv(path: str | Path) -> dict[str, list[str]]:
@@ -125,25 +150,36 @@ def read_csv(path: str | Path) -> dict[str, list[str]]:
     return {name: [row[i].strip() for row in body] for i, name in enumerate(header)}
 
 
-def _input(path: Path, name: str, cells: Sequence[str], as_category: bool) -> np.ndarray:
+def _input(name: str, cells: Sequence[str], as_category: bool) -> np.ndarray:
     """Return a column of numbers, or of text where at most half of its cells are numbers."""
-    filled = [cell for cell in cells if cell]
+    filled = [cell for cell in cells if not is_gap(cell)]
     numeric = sum(_number(cell) is not None for cell in filled)
-    if not as_category and (2 * numeric > len(filled) or not filled):
-        return _numbers(path, name, cells)
+    if not as_category and not filled:
+        raise BadInput(f'column "{name}" has no number. Remove the column.')
+    if not as_category and 2 * numeric > len(filled):
+        return _numbers(name, cells)
     if not as_category and all(_DATE.fullmatch(cell) for cell in filled):
         raise BadInput(
-            f'{path}: column "{name}" holds dates or times ("{filled[0]}"). Put numbers in their place that mean something for the '
+            f'column "{name}" holds dates or times ("{filled[0]}"). Put numbers in their place that mean something for the '
             "target, such as the month, the weekday or days since a day, or remove the column."
         )
     if not as_category:
-        _refuse_decorated(path, name, filled)
+        _refuse_decorated(name, filled)
     different = len(set(cells))
     if different > _MANY_TEXTS and 2 * different > len(cells):
+        if 10 * numeric > 9 * len(filled):
+            raise BadInput(
+                f'column "{name}" holds {different} different numbers in {len(cells)} lines, too many to name categories. Leave it out of '
+                "--categories, so that they are taken for numbers."
+            )
         raise BadInput(
-            f'{path}: column "{name}" holds {different} different texts in {len(cells)} lines: names or free text, which say nothing of '
+            f'column "{name}" holds {different} different texts in {len(cells)} lines: names or free text, which say nothing of '
             "new samples. Remove the column, or group the texts."
         )
+    return _categories(name, cells)
+
+
+def _categories(name: str, cells: Sequence[str]) -> np.ndarray:
     return np.asarray([_category(cell) for cell in cells])
 
 
@@ -156,11 +192,11 @@ def _category(cell: str) -> str:
     return cell.removesuffix(".0") if cell.removesuffix(".0").isdecimal() else cell
 
 
-def _refuse_decorated(path: Path, name: str, filled: Sequence[str]) -> None:
+def _refuse_decorated(name: str, filled: Sequence[str]) -> None:
     decorated = [cell for cell in filled if _DECORATED.fullmatch(cell) and _number(cell) is None]
     if 2 * len(decorated) > len(filled):
         raise BadInput(
-            f'{path}: column "{name}" holds numbers with signs ("{decorated[0]}"). Write them plainly: no unit, nothing between thousands, '
+            f'column "{name}" holds numbers with signs ("{decorated[0]}"). Write them plainly: no unit, nothing between thousands, '
             "a point before decimals."
         )
 
@@ -172,30 +208,41 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _numbers(path: Path, name: str, cells: Sequence[str]) -> np.ndarray:
-    values = [_number(cell) for cell in cells]
-    text = [i for i, (cell, value) in enumerate(zip(cells, values, strict=True)) if cell and value is None]
+def _numbers(name: str, cells: Sequence[str], gaps: bool = True) -> np.ndarray:
+    """Return numbers, NaN where one is missing if `gaps` are allowed."""
+    values = [math.nan if is_gap(cell) else _number(cell) for cell in cells]
+    text = [i for i, value in enumerate(values) if value is None]
     if text:
-        cell, line = cells[text[0]][:20], text[0] + 2
         if 2 * len(text) > len(cells):
-            raise BadInput(f'{path}: column "{name}" holds text ("{cell}" in line {line}) where numbers are needed. Remove the column.')
-        raise BadInput(f'{path}: column "{name}" holds numbers, but text in line {line} ("{cell}"){_more(text)}. Mend or remove that line.')
-    gaps = [i for i, value in enumerate(values) if value is None or not math.isfinite(value)]
-    if gaps:
-        cell, line = cells[gaps[0]] or "empty", gaps[0] + 2
-        raise BadInput(f'{path}: column "{name}" has no finite number in line {line} ({cell}){_more(gaps)}. Fill or remove that line.')
-    return np.asarray(values, "float64")
+            cell, line = cells[text[0]][:20], text[0] + 2
+            raise BadInput(f'column "{name}" holds text ("{cell}" in line {line}) where numbers are needed. Remove the column.')
+        raise BadInput(f'column "{name}" holds numbers, but text in {_lines(text, cells)}: mend or remove {_those(text)}.')
+    numbers = np.asarray(values, "float64")
+    bad = np.flatnonzero(np.isinf(numbers) if gaps else ~np.isfinite(numbers)).tolist()
+    if bad:
+        raise BadInput(f'column "{name}" has no finite number in {_lines(bad, cells)}: fill or remove {_those(bad)}.')
+    return numbers
 
 
-def _more(places: Sequence[int]) -> str:
-    return f" and {len(places) - 1} more" if len(places) > 1 else ""
+def _lines(places: Sequence[int], cells: Sequence[str]) -> str:
+    """Return the first line of those at `places`, what stands there, and how many more there are."""
+    cell = cells[places[0]][:20]
+    told = f'"{cell}"' if cell else "empty"
+    return f"line {places[0] + 2} ({told})" + (f" and {len(places) - 1} more" if len(places) > 1 else "")
 
 
-def _target(path: Path, name: str, cells: Sequence[str]) -> np.ndarray:
+def _those(places: Sequence[int]) -> str:
+    return "that line" if len(places) == 1 else "those lines"
+
+
+def _target(name: str, cells: Sequence[str]) -> np.ndarray:
     """Return numbers if every cell is one, else the text."""
-    if "" in cells:
-        raise BadInput(f'{path}: column "{name}" is empty in line {cells.index("") + 2}. Remove that line.')
-    values = [_number(cell) for cell in cells]
-    if None in values:
-        _refuse_decorated(path, name, cells)
-    return np.asarray(cells) if None in values else np.asarray(values, "float64")
+    filled = [cell for cell in cells if not is_gap(cell)]
+    is_text = any(_number(cell) is None for cell in filled)
+    # A class may be called NA.
+    gaps = [i for i, cell in enumerate(cells) if (not cell if is_text else is_gap(cell))]
+    if gaps:
+        raise BadInput(f'column "{name}", the target, has no value in {_lines(gaps, cells)}: fill or remove {_those(gaps)}.')
+    if is_text:
+        _refuse_decorated(name, cells)
+    return np.asarray(cells) if is_text else np.asarray([_number(cell) for cell in cells], "float64")

@@ -39,7 +39,8 @@ class Table:
     """Samples with their targets.
 
     Args:
-        x: inputs: float32 of shape (samples, ...), or columns by their names, each of numbers (float64) or text, shape (samples,).
+        x: inputs: float32 of shape (samples, ...), or columns by their names, each of numbers (float64, NaN where one is missing) or text,
+            shape (samples,).
         y: class numbers from 0, int32, or the numbers to predict, float64; shape (samples,).
         classes: names of the classes in the order of their numbers; None for regression.
         name: what the user calls the data.
@@ -60,17 +61,21 @@ class Table:
 
     @property
     def inputs(self) -> str:
-        """How many inputs a sample has, in words.
+        """How many inputs a sample has, and how many numbers are missing, in words.
 
         >>> Table({"age": np.ones(3), "town": np.array(["a", "b", "a"])}, np.ones(3), None, "people").inputs
         '2 inputs (1 of numbers, 1 of text)'
+        >>> Table({"age": np.array([1.0, np.nan])}, np.ones(2), None, "people").inputs
+        '1 input with 1 gap'
         """
         if isinstance(self.x, np.ndarray):
             shape = self.x.shape[1:]
             return f"{math.prod(shape)} inputs" + (f" ({' x '.join(map(str, shape))})" if len(shape) > 1 else "")
         text = sum(column.dtype.kind == "U" for column in self.x.values())
         kinds = f" ({len(self.x) - text} of numbers, {text} of text)" if text else ""
-        return f"{len(self.x)} input{'s' if len(self.x) > 1 else ''}{kinds}"
+        gaps = sum(int(np.isnan(column).sum()) for column in self.x.values() if column.dtype.kind == "f")
+        told = f" with {gaps} gap{'s' if gaps > 1 else ''}" if gaps else ""
+        return f"{len(self.x)} input{'s' if len(self.x) > 1 else ''}{kinds}{told}"
 
     @property
     def fingerprint(self) -> str:
@@ -86,7 +91,7 @@ class Table:
         """Put shares of the samples aside for validation and for a last test, drawn with `seed`; each class keeps its share.
 
         Raises:
-            BadInput: a class has fewer samples than there are parts.
+            BadInput: a class has fewer samples than there are parts, or a column has no number among the samples of training.
         """
         rest, tested = np.arange(len(self)), None
         if test:
@@ -100,7 +105,10 @@ class Table:
         # The share of all samples, whatever the test took.
         trained, validated = self._parted(rest, validation / (1 - test), seed)
         x_test, y_test = (None, None) if tested is None else (self._taken(tested), self.y[tested])
-        return Split(self._taken(trained), self.y[trained], self._taken(validated), self.y[validated], x_test, y_test)
+        x = self._taken(trained)
+        if isinstance(x, dict):
+            _refuse_empty(self.name, x, " among the samples of training")
+        return Split(x, self.y[trained], self._taken(validated), self.y[validated], x_test, y_test)
 
     def _parted(self, samples: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
         size = math.ceil(round(len(samples) * share, 9))
@@ -129,7 +137,7 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto") -> Table:
     Text, booleans and whole numbers with at most 20 different values are classes, everything else is a number to predict.
 
     Args:
-        x: inputs of shape (samples, ...), or a dict of columns of numbers and text.
+        x: inputs of shape (samples, ...), or a dict of columns of numbers, NaN where one is missing, and text.
         y: targets, shape (samples,).
         name: what the user calls the data.
         task: `"classification"`, `"regression"` or `"auto"`.
@@ -154,7 +162,8 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto") -> Table:
     if len(y) < _FEWEST_SAMPLES:
         raise BadInput(f"{name}: {len(y)} samples are too few to train and validate on. Give at least {_FEWEST_SAMPLES}.")
     if isinstance(x, dict):
-        x = {column: values if values.dtype.kind == "U" else _finite(name, values) for column, values in x.items()}
+        x = {column: values if values.dtype.kind == "U" else _finite(name, values, gaps=True) for column, values in x.items()}
+        _refuse_empty(name, x)
     else:
         x = _finite(name, x).astype("float32")
         x = x[:, None] if x.ndim == 1 else x
@@ -203,22 +212,30 @@ def _class_name(label: Any) -> str:
     return str(int(label)) if isinstance(label, float | np.floating) and float(label).is_integer() else str(label)
 
 
-def _finite(name: str, x: np.ndarray) -> np.ndarray:
-    """Return numbers as float64 if all of them can be trained on."""
+def _refuse_empty(name: str, columns: Mapping[str, np.ndarray], where: str = "") -> None:
+    empty = next((column for column, values in columns.items() if values.dtype.kind == "f" and np.isnan(values).all()), None)
+    if empty is not None:
+        raise BadInput(f'{name}: column "{empty}" has no number{where}. Remove the column.')
+
+
+def _finite(name: str, x: np.ndarray, gaps: bool = False) -> np.ndarray:
+    """Return numbers as float64 if all of them can be trained on, with `gaps` also where some are missing."""
     if x.dtype.kind not in "biuf":
         raise BadInput(f"{name}: the inputs are {x.dtype}, not numbers. Encode them as numbers first.")
     x = x.astype("float64")
-    bad = np.argwhere(~np.isfinite(x.reshape(len(x), -1)))
+    flat = x.reshape(len(x), -1)
+    bad = np.argwhere(np.isinf(flat) if gaps else ~np.isfinite(flat))
     if len(bad):
         row, column = bad[0]
         raise BadInput(
-            f"{name}: NaN or infinite values in the inputs, first in sample {row + 1}, feature {column + 1}. Fill or remove those samples."
+            f"{name}: {'I' if gaps else 'NaN or i'}nfinite values in the inputs, first in sample {row + 1}, feature {column + 1}. Fill or "
+            "remove those samples."
         )
     _within_range(name, "inputs", x)
     return x
 
 
 def _within_range(name: str, what: str, values: np.ndarray) -> None:
-    largest = float(np.abs(values.astype("float64")).max())
+    largest = float(np.nanmax(np.abs(values.astype("float64")), initial=0.0))
     if largest > _LARGEST:
         raise BadInput(f"{name}: the {what} hold values up to {largest:.0e}, whose squares float32 cannot hold. Divide them by a constant.")
