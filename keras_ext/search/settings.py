@@ -22,7 +22,7 @@ class Settings:
     """What a search is made of; kept in `search.json`, so that it goes on as it began.
 
     Args:
-        tuner: `"random"`, `"bayesian"`, `"hyperband"` or `"grid"`.
+        tuner: `"random"`, `"bayesian"`, `"hyperband"`, `"grid"` or `"genetic"`.
         trials: most trials; Hyperband sets its own number.
         epochs: most epochs of a trial.
         seed: of the tuner, the split and each trial's weights.

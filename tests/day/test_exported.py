@@ -25,6 +25,7 @@ def drawn(*shape):
 def table():
     rng = np.random.default_rng(0)
     columns = {"age": rng.normal(40, 9, 50), "town": rng.choice(["Bonn", "Oslo", "Rome"], 50), "height": rng.normal(1.7, 0.1, 50)}
+    columns["height"][3] = np.nan
     features = layers.TableFeatures()
     features.adapt(columns)
     model = keras.Sequential(

@@ -25,6 +25,7 @@ COLUMNS = [
     {"name": "a", "mean": 0.5, "variance": 2.0},
     {"name": "b", "vocabulary": ["x", "y"]},
     {"name": "c", "mean": np.float32(1), "variance": 1},
+    {"name": "d", "mean": 2, "variance": 0.5, "gaps": True},
 ]
 
 
@@ -123,7 +124,11 @@ FUZZED = {
         layers.TableFeatures,
         {"columns": st.none() | st.lists(st.sampled_from(COLUMNS), unique_by=lambda c: c["name"], min_size=1), **BASE},
         owes_features,
-        found=({"columns": np.array(2)}, {"columns": [{"name": "a", "vocabulary": np.array(0.5)}]}),
+        found=(
+            {"columns": np.array(2)},
+            {"columns": [{"name": "a", "vocabulary": np.array(0.5)}]},
+            {"columns": [{**COLUMNS[0], "gaps": 1}]},
+        ),
     ),
 }
 
