@@ -17,24 +17,31 @@ from keras_ext.search import run_on_ray, watch
 pytest.importorskip("ray")
 
 
-class Numbers(keras_tuner.GridSearch):
-    """Trials without networks, which leave marks of the machine that they begin and end on."""
+class Numbers(keras_tuner.RandomSearch):
+    """Trials without networks, which leave marks of the machine that they begin and end on.
+
+    Drawn at random: of a grid KerasTuner lets two begin, and the third when one has ended.
+    """
 
     def run_trial(self, trial, marks, *args, **kwargs):
         import ray
 
         number, machine = trial.hyperparameters.get("number"), ray.get_runtime_context().get_node_id()
         Path(marks, f"begun {number} {machine}").touch()
+        # Until each of the two machines has one: on a slow one the first could end all before the other's processes stand.
+        last = time.monotonic() + 90
+        while len({path.name.split()[2] for path in Path(marks).glob("begun *")}) < 2 and time.monotonic() < last:
+            time.sleep(0.02)
         time.sleep(1.5)
         Path(marks, f"ended {number} {machine}").touch()
         return float(number)
 
 
-def numbers(folder, most=2):
+def numbers(folder):
     def space(hp):
-        hp.Int("number", 0, most)
+        hp.Int("number", 0, 10**6)
 
-    return Numbers(space, keras_tuner.Objective("score", "min"), directory=folder, project_name="p", overwrite=False)
+    return Numbers(space, keras_tuner.Objective("score", "min"), max_trials=6, seed=1, directory=folder, project_name="p", overwrite=False)
 
 
 def elsewhere(folder):
@@ -115,17 +122,21 @@ def test_a_machine_that_leaves_takes_no_trial_with_it(tmp_path, cluster):
 
     def leave():
         while not on_the_other("begun") - on_the_other("ended"):
-            time.sleep(0.02)
+            if searched.wait(0.02):
+                return
         machines.remove_node(other, allow_graceful=False)
 
+    searched = threading.Event()
     thread = threading.Thread(target=leave)
     thread.start()
-    make, data = (lambda folder: numbers(folder, 5)), (lambda: str(marks))
-    tuner = run_on_ray(make, data, directory=tmp_path / "s", trials_at_once=4, trials_per_process=99, verbose=0)
+    tuner = run_on_ray(numbers, lambda: str(marks), directory=tmp_path / "s", trials_at_once=4, trials_per_process=99, verbose=0)
+    searched.set()
     thread.join()
     lost = on_the_other("begun") - on_the_other("ended")
     assert lost
     for number in lost:
         assert len(list(marks.glob(f"ended {number} *"))) == 1
-    assert sorted((t.score, t.status) for t in tuner.oracle.trials.values()) == [(float(i), "COMPLETED") for i in range(6)]
+    ended = tuner.oracle.trials.values()
+    assert [(t.score, t.status) for t in ended] == [(float(t.hyperparameters.get("number")), "COMPLETED") for t in ended]
+    assert len({t.score for t in ended}) == 6
     assert len(list(Path(tmp_path, "s/p").glob("trial_*/trial.json"))) == 6
