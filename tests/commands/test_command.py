@@ -12,6 +12,7 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -159,7 +160,8 @@ def test_ctrl_c_repeats_the_options_that_the_folder_does_not_keep(monkeypatch, c
     asked(monkeypatch, "--output", "runs/my search", "--trials", 9, "--refit")
     assert capsys.readouterr().out == "\nstopped; go on with: keras-ext search --output 'runs/my search' --resume\n"
     begins = "stopped; go on with: keras-ext search --output out --resume "
-    placed = ["--isolate 0 --max-retries 5 --trial-timeout 90.5 --memory-limit 1234567 --strategy mirrored"]
+    strategy = "" if keras.backend.backend() == "torch" else " --strategy mirrored"
+    placed = [f"--isolate 0 --max-retries 5 --trial-timeout 90.5 --memory-limit 1234567{strategy}"]
     if importlib.util.find_spec("ray") is not None:
         placed.append("--workers 2 --ray auto --gpus-per-trial 0.25")
     for given in placed:
