@@ -124,7 +124,8 @@ print(json.dumps(report))
 """
 
 
-@pytest.mark.parametrize("code", [WRAPPED, pytest.param(MORE_WRAPPED, marks=pytest.mark.slow)], ids=["quick", "rest"])
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [WRAPPED, MORE_WRAPPED], ids=["two rules", "rest"])
 def test_clipping_over_two_replicas_matches_one(code, in_new_process):
     report = json.loads(in_new_process(SETUP + code).splitlines()[-1])
     assert report
