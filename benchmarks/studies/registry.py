@@ -104,8 +104,8 @@ STUDIES = (
     ),
     Study(
         "two_workers", "search", "What a search takes with two trials at once, against one at a time.",
-        "two_workers-{backend}.json", ("--trials", "12", "--epochs", "30", "--rounds", "3"),
-        ("--trials", "1", "--epochs", "1", "--rounds", "1"), 30, "",
+        "two_workers-{backend}.json", ("--trials", "12", "--epochs", "30", "--rounds", "2"),
+        ("--trials", "1", "--epochs", "1", "--rounds", "1"), 10, "docs/scaling.md, How a search scales",
     ),
     Study(
         "digits_search", "search", "What the README's first search takes and finds.",
