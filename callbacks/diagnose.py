@@ -21,7 +21,7 @@ from keras_ext.callbacks.looking.lossless import not_finite, without_loss
 from keras_ext.callbacks.looking.probe import Probe, UnknownLayer, layer_names
 from keras_ext.callbacks.looking.samples import probe_batch
 from keras_ext.callbacks.looking.setting import aims
-from keras_ext.callbacks.looking.unbuilt import build, cannot
+from keras_ext.callbacks.looking.unbuilt import build, cannot, check_targets
 from keras_ext.callbacks.showing.table import layer_table, told
 from keras_ext.callbacks.wording import grouped, number, verdict
 
@@ -151,8 +151,7 @@ def diagnose(
     flag("rank", rank)
     data = probe_batch(x, y, sample_weight, size=whole("probe_size", probe_size), seed=whole("seed", seed, 0))
     has_loss = model.compiled
-    if has_loss and model.loss is not None and all(a is None for a in tree.flatten(data[1])):
-        raise bad_argument("y", "targets, as the model is compiled with a loss", None, "Give them as `fit` takes them.")
+    check_targets(model, data)
     build(model, data)
     try:
         steps = _steps(model)

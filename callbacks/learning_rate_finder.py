@@ -12,7 +12,7 @@ from keras import ops, tree
 
 from keras_ext._checks import bad_argument, in_range, whole
 from keras_ext.callbacks.looking.samples import probe_batch, random_state_kept
-from keras_ext.callbacks.looking.unbuilt import build, cannot
+from keras_ext.callbacks.looking.unbuilt import build, cannot, check_targets
 from keras_ext.callbacks.rate_curve import RateCurve
 from keras_ext.optimizers._anew import anew, innermost
 
@@ -94,8 +94,7 @@ class LearningRateFinder:
             raise ValueError("`model` must be compiled before its rate can be found. Call model.compile(...) first.")
         together = getattr(innermost(model.optimizer), "gradient_accumulation_steps", None) or 1
         data = probe_batch(*self._data, size=self.steps * together * self.batch_size, seed=self.seed)
-        if model.loss is not None and all(a is None for a in tree.flatten(data[1])):
-            raise bad_argument("y", "targets, as the model is compiled with a loss", None, "Give them as `fit` takes them.")
+        check_targets(model, data)
         build(model, data)
         with random_state_kept(self._data[0]), _left_as_it_was(model):
             curve = self._test(model, data, together)

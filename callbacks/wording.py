@@ -126,6 +126,15 @@ def reason(error: OSError) -> str:
     return error.strerror or one_line(error)
 
 
+def sentence(text: str) -> str:
+    """Return `text` with its first letter as a capital.
+
+    >>> sentence("put GradientClipping around it")
+    'Put GradientClipping around it'
+    """
+    return text[0].upper() + text[1:]
+
+
 def short_names(names: Sequence[str]) -> list[str]:
     """Return the names, long ones without their middle as long as they still differ.
 

@@ -10,6 +10,7 @@ from keras_ext.callbacks.judging.mismatch import mismatches
 from keras_ext.callbacks.limits import Limits
 from keras_ext.callbacks.look import Look
 from keras_ext.callbacks.looking.setting import Aim
+from keras_ext.callbacks.wording import sentence
 
 # Share of zeros in a gradient from which on it belongs to a few rows only.
 _FEW = 0.5
@@ -95,7 +96,7 @@ def _gradient_states(look: Look, limits: Limits) -> Iterator[State]:
         if w.gradient_norm > limits.exploding_gradient:
             yield State(
                 "exploding_gradient", w.layer, w.gradient_norm, limits.exploding_gradient,
-                f"Its gradient norm is {w.gradient_norm:.1e}. {_sentence(clipping(look))}, scale inputs and targets to unit variance, or "
+                f"Its gradient norm is {w.gradient_norm:.1e}. {sentence(clipping(look))}, scale inputs and targets to unit variance, or "
                 "lower the learning rate.",
             )  # fmt: skip
         if w.largest > limits.exploding_weight:
@@ -103,7 +104,3 @@ def _gradient_states(look: Look, limits: Limits) -> Iterator[State]:
                 "exploding_weight", w.layer, w.largest, limits.exploding_weight,
                 f"Its largest weight is {w.largest:.1e}. Lower the learning rate, or add weight_decay to the optimizer.",
             )  # fmt: skip
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:]

@@ -7,6 +7,7 @@ import numpy as np
 from keras import tree
 
 from keras_ext._backend import keras_private
+from keras_ext._checks import bad_argument
 from keras_ext.callbacks.wording import one_line
 
 
@@ -20,6 +21,16 @@ def build(model: keras.Model, data: tuple[Any, Any, Any]) -> None:
         raise cannot("built", model, data, error) from error
 
 
+def check_targets(model: keras.Model, data: tuple[Any, Any, Any]) -> None:
+    """Refuse data without targets for a model that is compiled with a loss."""
+    if _lacks_targets(model, data):
+        raise bad_argument("y", "targets, as the model is compiled with a loss", None, "Give them as `fit` takes them.")
+
+
+def _lacks_targets(model: keras.Model, data: tuple[Any, Any, Any]) -> bool:
+    return getattr(model, "loss", None) is not None and all(a is None for a in tree.flatten(data[1]))
+
+
 def _dtype(a: np.ndarray) -> str:
     return keras.config.floatx() if a.dtype.kind == "f" else "string" if a.dtype.kind in "US" else a.dtype.name
 
@@ -31,7 +42,7 @@ def cannot(what: str, model: keras.Model, data: tuple[Any, Any, Any], error: Exc
         for name, given in zip(("x", "y", "sample_weight"), data, strict=True)
         if any(a is not None for a in tree.flatten(given))
     ]
-    if getattr(model, "loss", None) is not None and all(a is None for a in tree.flatten(data[1])):
+    if _lacks_targets(model, data):
         return ValueError(f"`model` cannot be {what} without `y`: it is compiled with a loss. Give the targets as `fit` takes them.")
     inputs = getattr(model, "inputs", None)
     takes = f"; it takes {', '.join(str(tuple(i.shape)) for i in tree.flatten(inputs))}" if inputs else ""

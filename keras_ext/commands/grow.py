@@ -11,13 +11,13 @@ import numpy as np
 from rich.console import Console
 
 from keras_ext import _backend
-from keras_ext._checks import BadInput, one_of, whole
+from keras_ext._checks import BadInput, whole
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.commands.named import named_as_options
 from keras_ext.commands.source import Source, with_data
 from keras_ext.search.atomic import save_model
 from keras_ext.search.choices import ACTIVATIONS
-from keras_ext.search.grow import EARLIER, NEW
+from keras_ext.search.grow import EARLIER, NEW, check_growth
 from keras_ext.search.grow import grow as grown_by
 from keras_ext.search.grown import Stage
 from keras_ext.search.preparation import Preparation
@@ -82,13 +82,9 @@ def grow(
         raise BadInput(f"--test must be a share in [0, 0.5), got {test:g}.")
     growth = {name: options.pop(name) for name in ("earlier", "new", "patience")}
     named = (*growth, "max_layers", "epochs", "seed", "units")
-    # Before anything is read or said; `grow` itself would refuse them later.
+    # Before anything is read or said.
     with named_as_options(named):
-        for name, value in (("max_layers", max_layers), ("epochs", epochs), ("patience", growth["patience"])):
-            whole(name, value)
-        one_of("earlier", growth["earlier"], EARLIER)
-        one_of("new", growth["new"], NEW)
-        whole("seed", seed, 0, _LAST_SEED)
+        check_growth(max_layers=max_layers, epochs=epochs, seed=whole("seed", seed, 0, _LAST_SEED), **growth)
         if units is not None:
             whole("units", units)
     source = Source.of({}, **options)

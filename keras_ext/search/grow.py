@@ -97,16 +97,11 @@ def grow(
         Chen, Goodfellow and Shlens (2016), Net2Net, arXiv:1511.05641, section 2.4: layers that begin as identity.
     """
     whole("start", start)
-    whole("max_layers", max_layers)
+    check_growth(max_layers, earlier, new, patience, epochs, seed)
     if max_layers < start:
         raise bad_argument("max_layers", f"at least start, {start}", max_layers)
-    one_of("earlier", earlier, EARLIER)
-    one_of("new", new, NEW)
     one_of("direction", direction, (None, "min", "max"))
-    whole("patience", patience)
     in_range("min_delta", min_delta, 0.0)
-    whole("epochs", epochs)
-    whole("seed", seed, 0)
     flag("refine", refine)
     if monitor is not None and not isinstance(monitor, SaturationMonitor):
         raise bad_argument("monitor", "a SaturationMonitor or None", monitor, error=TypeError)
@@ -146,6 +141,16 @@ def grow(
         if on_stage is not None:
             on_stage(stage)
     return Grown(model, tuple(stages), objective)
+
+
+def check_growth(max_layers: int, earlier: str, new: str, patience: int, epochs: int, seed: int) -> None:
+    """Refuse what `grow` cannot take of these of its arguments: for who must know before there are networks to grow."""
+    whole("max_layers", max_layers)
+    one_of("earlier", earlier, EARLIER)
+    one_of("new", new, NEW)
+    whole("patience", patience)
+    whole("epochs", epochs)
+    whole("seed", seed, 0)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_ext._checks import BadInput
-from keras_ext.callbacks.wording import one_line
+from keras_ext.callbacks.wording import one_line, sentence
 from keras_ext.layers._columns import Category, is_gap
 from keras_ext.search.data.files import existing, listed
 from keras_ext.search.data.table import Table, make_table
@@ -99,7 +99,7 @@ def _each(path: str | Path, *groups: Mapping[str, Callable[[], np.ndarray]]) -> 
                 told.append(str(error))
     if told:
         more = f" And {len(told) - _MOST_TOLD} more columns." if len(told) > _MOST_TOLD else ""
-        raise BadInput(f"{path}: {' '.join([told[0], *(text[0].upper() + text[1:] for text in told[1:_MOST_TOLD])])}{more}")
+        raise BadInput(f"{path}: {' '.join([told[0], *map(sentence, told[1:_MOST_TOLD])])}{more}")
     return found
 
 
