@@ -81,14 +81,12 @@ def _resnet(side: int, pictures: int, policy: str, effort: Effort) -> Figure:
         model.train_on_batch(x, y)  # builds the loss, the metrics and the optimizer
         steps[name] = compiled_step(model, (ops.convert_to_tensor(x), ops.convert_to_tensor(y), None))
     seconds = measure.interleave(measure.samples(steps, settled, effort), effort)
-    return Figure(
+    return Figure.of(
         part="ResNet50 after upgrade",
         case=f"a train step of {pictures} pictures of {side} x {side}, {policy}",
         mode="as Keras chooses",
-        keras=1e3 * measure.spread(seconds["keras"]).median,
-        ours=1e3 * measure.spread(seconds["ours"]).median,
-        ratio=measure.ratios(seconds["ours"], seconds["keras"]),
-        rounds=len(seconds["ours"]),
+        ours=seconds["ours"],
+        keras=seconds["keras"],
     )
 
 

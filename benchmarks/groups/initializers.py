@@ -63,12 +63,10 @@ def compare(draw: Draw, effort: measure.Effort) -> Figure:
     """Return the time of drawing one weight over that of Keras's initializer."""
     steps = {"ours": lambda: draw.ours()(draw.shape), "keras": lambda: draw.keras()(draw.shape)}
     seconds = measure.interleave(measure.samples(steps, wait, effort), effort)
-    return Figure(
+    return Figure.of(
         part=draw.part,
         case=draw.text,
         mode="eager",
-        keras=1e3 * measure.spread(seconds["keras"]).median,
-        ours=1e3 * measure.spread(seconds["ours"]).median,
-        ratio=measure.ratios(seconds["ours"], seconds["keras"]),
-        rounds=len(seconds["ours"]),
+        ours=seconds["ours"],
+        keras=seconds["keras"],
     )

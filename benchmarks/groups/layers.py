@@ -84,14 +84,13 @@ def own_cost(part: str, setting: Setting, mode: str, jit: bool, effort: measure.
     }
     seconds = measure.interleave(measure.samples(steps, wait, effort), effort)
     own = {name: measure.added(seconds[name], seconds["none"]) for name in ("ours", "keras")}
-    return Figure(
+    return Figure.of(
         part=part,
         case=str(setting),
         mode=mode,
-        keras=1e3 * measure.spread(own["keras"]).median,
-        ours=1e3 * measure.spread(own["ours"]).median,
-        ratio=measure.own_cost_ratios(own["ours"], own["keras"]),
-        rounds=len(own["ours"]),
+        ours=own["ours"],
+        keras=own["keras"],
+        own=True,
         detail={_STEPS[name]: 1e3 * measure.spread(seconds[name]).median for name in seconds},
     )
 

@@ -49,14 +49,12 @@ def _peaks(part: str, names: Sequence[str], jit: bool, small: bool) -> dict[str,
 
 def _measure_process(part: str, mode: str, jit: bool, small: bool) -> Figure:
     peaks = _peaks(part, ("ours", "keras"), jit, small)
-    return Figure(
+    return Figure.of(
         part=part,
         case=f"{SMALL_WEIGHTS if small else WEIGHTS}, peak memory of the process",
         mode=mode,
-        keras=measure.spread(peaks["keras"]).median,
-        ours=measure.spread(peaks["ours"]).median,
-        ratio=measure.ratios(peaks["ours"], peaks["keras"]),
-        rounds=len(peaks["ours"]),
+        ours=peaks["ours"],
+        keras=peaks["keras"],
         unit="MB",
     )
 
@@ -66,14 +64,13 @@ def _measure(part: str, mode: str, jit: bool, small: bool) -> Figure:
     rounds = len(peaks["none"])
     median = {name: measure.spread(values).median for name, values in peaks.items()}
     own = {name: measure.added(peaks[name], [median["none"]] * rounds) for name in ("ours", "keras")}
-    return Figure(
+    return Figure.of(
         part=part,
         case=f"{SMALL_SETTING if small else SETTING}, peak memory",
         mode=mode,
-        keras=measure.spread(own["keras"]).median,
-        ours=measure.spread(own["ours"]).median,
-        ratio=measure.own_cost_ratios(own["ours"], own["keras"]),
-        rounds=rounds,
+        ours=own["ours"],
+        keras=own["keras"],
+        own=True,
         unit="MB",
         detail={"step without": median["none"]},
     )

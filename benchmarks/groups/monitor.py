@@ -140,14 +140,12 @@ def _compared(
 
 
 def _figure(case: str, seconds: dict[str, list[float]]) -> Figure:
-    return Figure(
+    return Figure.of(
         part="SaturationMonitor",
         case=case,
         mode="as Keras chooses",
-        keras=1e3 * measure.spread(seconds["keras"]).median,
-        ours=1e3 * measure.spread(seconds["ours"]).median,
-        ratio=measure.ratios(seconds["ours"], seconds["keras"]),
-        rounds=len(seconds["ours"]),
+        ours=seconds["ours"],
+        keras=seconds["keras"],
     )
 
 
@@ -169,14 +167,12 @@ def residual(side: int, effort: measure.Effort) -> Figure:
     seconds = measure.interleave(variants, effort if effort.small else replace(effort, least=FITS, seconds=SECONDS))
     alone = [first[0] + (steps - 1) * step for step in seconds["step"]]
     both = [time_alone + first[1] + (looks - 1) * look for time_alone, look in zip(alone, seconds["look"], strict=True)]
-    return Figure(
+    return Figure.of(
         part="SaturationMonitor",
         case=f"ResNet50, pictures of {side} x {side}: {steps} steps of {samples} and {looks} looks, from one of each",
         mode="as Keras chooses",
-        keras=1e3 * measure.spread(alone).median,
-        ours=1e3 * measure.spread(both).median,
-        ratio=measure.ratios(both, alone),
-        rounds=len(alone),
+        ours=both,
+        keras=alone,
         percent=True,
         detail={"first look": 1e3 * first[1], "further look": 1e3 * measure.spread(seconds["look"]).median, "first step": 1e3 * first[0]},
     )
@@ -205,14 +201,12 @@ def look(layers: int, effort: measure.Effort) -> Figure:
     # Both give numbers of the host back, so that there is nothing to wait for.
     steps = {"look": lambda: probe.look(1, 0), "step": lambda: model.train_on_batch(x, y)}
     seconds = measure.interleave(measure.samples(steps, lambda _: None, effort), effort)
-    return Figure(
+    return Figure.of(
         part="SaturationMonitor",
         case=f"a look at {layers} dense layers of 64 units, {samples} samples, over a training step of as many",
         mode="without XLA",
-        keras=1e3 * measure.spread(seconds["step"]).median,
-        ours=1e3 * measure.spread(seconds["look"]).median,
-        ratio=measure.ratios(seconds["look"], seconds["step"]),
-        rounds=len(seconds["look"]),
+        ours=seconds["look"],
+        keras=seconds["step"],
         detail={"first look": 1e3 * first},
     )
 

@@ -33,14 +33,12 @@ def _measure(kind: str, effort: measure.Effort) -> Figure:
         for name in rises:
             words = [sys.executable, "-m", "benchmarks.groups.monitor_memory", kind, name]
             rises[name].append(json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
-    return Figure(
+    return Figure.of(
         part="SaturationMonitor",
         case=f"{kind}: rise of a fit's peak memory by the monitor ({SAMPLES} samples), over that by a step of {SAMPLES}",
         mode="as Keras chooses",
-        keras=measure.spread(rises["step"]).median,
-        ours=measure.spread(rises["monitor"]).median,
-        ratio=measure.ratios(rises["monitor"], rises["step"]),
-        rounds=rounds,
+        ours=rises["monitor"],
+        keras=rises["step"],
         unit="MB",
     )
 

@@ -111,14 +111,13 @@ def compare(
     idle = measure.samples({"none": steps.pop("none")}, wait, effort)
     seconds = measure.interleave({**idle, **measure.samples(steps, wait, effort)}, effort)
     own = {name: measure.added(seconds[name], seconds["none"]) for name in ("ours", "keras")}
-    return Figure(
+    return Figure.of(
         part=part,
         case=str(weights),
         mode=mode,
-        keras=1e3 * measure.spread(own["keras"]).median,
-        ours=1e3 * measure.spread(own["ours"]).median,
-        ratio=measure.own_cost_ratios(own["ours"], own["keras"]),
-        rounds=len(own["ours"]),
+        ours=own["ours"],
+        keras=own["keras"],
+        own=True,
         detail={"step without": 1e3 * measure.spread(seconds["none"]).median},
     )
 

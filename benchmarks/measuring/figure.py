@@ -1,9 +1,10 @@
 """One figure: ours against Keras's own part."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from benchmarks.measuring.measure import Spread
+from benchmarks.measuring.measure import Spread, own_cost_ratios, ratios, spread
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,25 @@ class Figure:
     unit: str = "ms"
     detail: dict[str, float] = field(default_factory=dict)
     work: int | None = None
+
+    @classmethod
+    def of(
+        cls, part: str, case: str, mode: str, *, ours: Sequence[float], keras: Sequence[float], own: bool = False, **more: Any
+    ) -> "Figure":
+        """Return the figure of two series of rounds: seconds, which become ms, or numbers in another `unit`.
+
+        Args:
+            part: as of the class, like `case`, `mode` and `more`.
+            case: what was measured.
+            mode: how it was compiled.
+            ours: a number a round.
+            keras: likewise.
+            own: whether they are own costs, differences that the noise may hide.
+            **more: the other fields.
+        """
+        scale = 1e3 if more.get("unit", cls.unit) == "ms" else 1.0
+        ratio = (own_cost_ratios if own else ratios)(ours, keras)
+        return cls(part, case, mode, scale * spread(keras).median, scale * spread(ours).median, ratio, len(ours), **more)
 
     def __str__(self) -> str:
         """Return the ratio, or what is added in percent, as a person reads it."""
