@@ -1,15 +1,17 @@
 """What a search saves by stopping hopeless trials: the same trials with the monitor and without, beside other ways to stop early.
 
-`python -m benchmarks.studies.hopeless_trials --folder runs` searches what the folder lacks, trial by trial, and reports; killed, it
-goes on.
+`python -m benchmarks.studies.hopeless_trials --folder runs` searches what the folder lacks and reports; killed, it goes on.
 """
 
 import functools
 import json
+import multiprocessing
 import os
+import queue
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -142,14 +144,40 @@ def search(name: str, seed: int, way: str, trials: int, epochs: int, folder: Pat
 
 
 def side_by_side(name: str, seed: int, ways: Sequence[str], trials: int, epochs: int, folder: Path) -> dict[str, dict[str, Trial]]:
-    """Return the searches of one seed, trial by trial in turn: what else the machine does then slows all of them."""
-    for count in range(1, trials):
-        in_turn = [way for way in ways if way not in (HYPERBAND, *PRUNERS)]
-        for way in in_turn if count % 2 else reversed(in_turn):
-            # Goes on with the folder's search by one trial.
-            search(name, seed, way, count, epochs, folder)
-    found = {way: search(name, seed, way, trials, epochs, folder) for way in ways if way not in PRUNERS}
-    return found | {way: _pruned(name, seed, way, found[ALONE], epochs, folder) for way in ways if way in PRUNERS}
+    """Return the searches of one seed by their ways, each in a process and on a core of its own, as many at once as there are cores.
+
+    What one leaves in memory slows nobody else, and what else the machine does slows those of the same moment alike.
+    """
+    first = [way for way in ways if way not in PRUNERS]
+    found = _at_once({way: functools.partial(search, name, seed, way, trials, epochs, folder) for way in first})
+    # They repeat what was drawn.
+    pruners = {way: functools.partial(_pruned, name, seed, way, found[ALONE], epochs, folder) for way in ways if way in PRUNERS}
+    return found | _at_once(pruners)
+
+
+def _at_once(searches: dict[str, Callable[[], dict[str, Trial]]]) -> dict[str, dict[str, Trial]]:
+    """Return what each search found, in the order given."""
+    cores: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for core in sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1):
+        cores.put(core)
+
+    def run(work: Callable[[], dict[str, Trial]]) -> dict[str, Trial]:
+        core = cores.get()
+        try:
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+                return process.submit(_on_core, core, work).result()
+        finally:
+            cores.put(core)
+
+    with ThreadPoolExecutor(cores.qsize()) as threads:
+        return dict(zip(searches, threads.map(run, searches.values()), strict=True))
+
+
+def _on_core(core: int, work: Callable[[], dict[str, Trial]]) -> dict[str, Trial]:
+    # Before the backend's threads, which then share the core; only Linux has this.
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})
+    return work()
 
 
 def _pruned(name: str, seed: int, way: str, alone: dict[str, Trial], epochs: int, folder: Path) -> dict[str, Trial]:
@@ -263,4 +291,7 @@ def main(folder: Path, names: str, seeds: int, trials: int, epochs: int, ways: s
 
 
 if __name__ == "__main__":
+    # What goes to the searches' processes is found there by this module's name, which here is `__main__`.
+    from benchmarks.studies.hopeless_trials import main
+
     main(prog_name="python -m benchmarks.studies.hopeless_trials")

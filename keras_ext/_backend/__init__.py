@@ -53,6 +53,7 @@ sparse_values = _room.sparse_values
 sum_over_replicas = _room.sum_over_replicas
 sum_repeated_rows = _room.sum_repeated_rows
 take_rows = _room.take_rows
+trials_remembered = _room.trials_remembered
 updates_every_weight_at_once = _room.updates_every_weight_at_once
 updates_of_lists = _room.updates_of_lists
 wait = _room.wait
@@ -89,6 +90,7 @@ __all__ = [
     "sum_over_replicas",
     "sum_repeated_rows",
     "take_rows",
+    "trials_remembered",
     "updates_every_weight_at_once",
     "updates_of_lists",
     "wait",

@@ -30,6 +30,14 @@ def device_name() -> str:
     return "CPU" if device.platform == "cpu" else f"{device.platform.upper()} {device.device_kind}"
 
 
+def trials_remembered() -> int:
+    """Return how many trials a search runs before what they compiled is forgotten.
+
+    Each holds some 14 MiB for the smallest networks; what is forgotten and used again is compiled again, 3 to 4 s.
+    """
+    return 5
+
+
 def forget_programs() -> None:
     """Let go of all that JAX compiled: it keeps the programs of models that are gone, too. What is used again is compiled again."""
     jax.clear_caches()

@@ -29,6 +29,11 @@ def device_name() -> str:
     return "GPU Apple" if torch.backends.mps.is_available() else "CPU"
 
 
+def trials_remembered() -> int:
+    """Return how many trials a search runs before what they left is forgotten: here `forget_programs` does nothing."""
+    return 1
+
+
 def forget_programs() -> None:
     """Do nothing: what is compiled at all, Keras's `clear_session` forgets, which KerasTuner calls before each model."""
 

@@ -16,9 +16,6 @@ from keras_ext import _backend
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.callbacks.wording import one_line
 
-# JAX keeps what every trial compiled, some 14 MiB for the smallest networks; what is forgotten is compiled again, which takes .9 s.
-_TRIALS_REMEMBERED = 5
-
 
 @dataclass
 class Told:
@@ -75,7 +72,7 @@ class Runner:
     def run(self, trial: Any, told: Told, listener: Listener, *args: Any, **kwargs: Any) -> Any:
         """Run one trial with the arguments of `search`, and return what its `run_trial` does; what happens goes into `told`."""
         self._begun += 1
-        if self._begun % _TRIALS_REMEMBERED == 0:
+        if self._begun % _backend.trials_remembered() == 0:
             _backend.forget_programs()
         set_seed(seed_of_trial(self._seed, trial.trial_id))
         values = trial.hyperparameters.values

@@ -1,5 +1,6 @@
 """KerasTuner's own tuners, watched: what becomes of sick trials, what is known of them afterwards, and what goes on."""
 
+import gc
 import json
 import math
 import signal
@@ -15,6 +16,8 @@ import pytest
 
 from keras_ext import _backend
 from keras_ext.callbacks import SaturationMonitor
+from keras_ext.layers import BatchNormalization, Dropout
+from keras_ext.optimizers import Adam
 from keras_ext.search import results, watch
 from keras_ext.search.bayesian import BayesianOptimization
 from keras_ext.search.watch import STAND_IN, _with_finite
@@ -256,8 +259,10 @@ def test_a_bayesian_search_goes_on_as_if_never_interrupted(tmp_path):
     assert searched("parts", 9) == whole
 
 
-def test_what_was_compiled_is_forgotten_every_five_trials(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("remembered", "when"), [(1, [*range(11)]), (5, [4, 9])])
+def test_what_was_compiled_is_forgotten_after_so_many_trials(tmp_path, monkeypatch, remembered, when):
     begun, forgotten = [], []
+    monkeypatch.setattr(_backend, "trials_remembered", lambda: remembered)
     monkeypatch.setattr(_backend, "forget_programs", lambda: forgotten.append(len(begun)))
 
     class Counted(Valley):
@@ -270,7 +275,7 @@ def test_what_was_compiled_is_forgotten_every_five_trials(tmp_path, monkeypatch)
 
     search(watch(Counted(space, keras_tuner.Objective("score", "min"), max_trials=11, seed=1, directory=tmp_path), monitor()))
     assert len(begun) == 11
-    assert forgotten == [4, 9]
+    assert forgotten == when
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX keeps programs")
@@ -282,6 +287,33 @@ def test_jax_forgets_programs():
     assert double._cache_size() == 1
     _backend.forget_programs()
     assert double._cache_size() == 0
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow keeps graphs")
+def test_no_graph_of_a_trial_stays_on_tensorflow(tmp_path):
+    from tensorflow.python.framework import func_graph
+
+    graphs = []
+
+    class Counting(keras_tuner.RandomSearch):
+        def on_trial_begin(self, trial):
+            gc.collect()
+            graphs.append(sum(isinstance(o, func_graph.FuncGraph) for o in gc.get_objects()))
+            super().on_trial_begin(trial)
+
+    def space(hp):
+        hp.Float("drawn", 0, 1)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), BatchNormalization(), Dropout(0.1), keras.layers.Dense(1)])
+        model.compile(Adam(0.01), "mse")
+        return model
+
+    x, y = np.zeros((32, 4), "float32"), np.zeros((32, 1), "float32")
+    tuner = Counting(space, keras_tuner.Objective("loss", "min"), max_trials=5, seed=1, directory=tmp_path)
+    watch(tuner, SaturationMonitor(x, y, on_critical=None))
+    tuner.search(x, y, epochs=1, verbose=0)
+    # Before the first there is none of this search; before each other one stand those of the trial before it.
+    assert graphs[2] > graphs[0]
+    assert len(set(graphs[2:])) == 1
 
 
 def test_what_is_no_tuner_or_monitor_is_refused(tmp_path):
@@ -376,6 +408,8 @@ def test_a_search_over_a_dataset_is_watched_too(tmp_path, kind):
 SCRIPT = """
 import sys, keras, keras_tuner, numpy as np
 from keras_ext.callbacks import SaturationMonitor
+from keras_ext.layers import BatchNormalization, Dropout
+from keras_ext.optimizers import Adam
 from keras_ext.search import results, watch
 
 x = np.random.default_rng(0).normal(size=(256, 4)).astype("float32")
@@ -422,6 +456,8 @@ def test_a_watched_search_does_not_import_tensorflow(tmp_path, in_new_process):
 import sys
 import keras, keras_tuner, numpy as np
 from keras_ext.callbacks import SaturationMonitor
+from keras_ext.layers import BatchNormalization, Dropout
+from keras_ext.optimizers import Adam
 from keras_ext.search import watch
 
 before = "tensorflow.python" in sys.modules
