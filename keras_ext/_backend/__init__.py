@@ -43,6 +43,7 @@ mirror = _room.mirror
 norms = _room.norms
 outside_of_graphs = _room.outside_of_graphs
 prepare_devices = _room.prepare_devices
+programs_on_disk = _room.programs_on_disk
 put_rows = _room.put_rows
 random_bytes = _room.random_bytes
 replica_count = _room.replica_count
@@ -80,6 +81,7 @@ __all__ = [
     "norms",
     "outside_of_graphs",
     "prepare_devices",
+    "programs_on_disk",
     "put_rows",
     "random_bytes",
     "replica_count",

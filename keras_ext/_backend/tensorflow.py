@@ -42,6 +42,11 @@ def forget_programs() -> None:
     tensorflow_gradients.let_go()
 
 
+def programs_on_disk() -> contextlib.AbstractContextManager[None]:
+    """Return a context that does nothing: TensorFlow's programs go with their models, and are nobody else's."""
+    return contextlib.nullcontext()
+
+
 def wait(tree: Any) -> None:
     """Return once every tensor in `tree` has been computed."""
     for tensor in tf.nest.flatten(tree):

@@ -38,6 +38,11 @@ def forget_programs() -> None:
     """Do nothing: what is compiled at all, Keras's `clear_session` forgets, which KerasTuner calls before each model."""
 
 
+def programs_on_disk() -> contextlib.AbstractContextManager[None]:
+    """Return a context that does nothing: what PyTorch compiles, it keeps on disk itself."""
+    return contextlib.nullcontext()
+
+
 def wait(tree: Any) -> None:
     """Return once every tensor in `tree` has been computed."""
     if torch.cuda.is_available():

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import keras
 from rich.console import Console
 
 from keras_ext import _backend
@@ -17,9 +16,9 @@ from keras_ext.commands.named import mistakes_named_as_options, named_as_options
 from keras_ext.commands.source import Source, with_data
 from keras_ext.search.run import METRICS, REPORT, SearchResult, run
 from keras_ext.search.settings import Settings, settings_of, stored_settings
-from keras_ext.search.tuners import TUNERS, hyperband_trials
+from keras_ext.search.tuners import TUNERS
 from keras_ext.search.workers.on_ray import need_ray
-from keras_ext.search.workers.placement import TRIALS_OF_A_PROCESS, Placement
+from keras_ext.search.workers.placement import Placement
 
 _DEFAULTS = Settings()
 _PLACE = Placement()
@@ -67,8 +66,7 @@ _PLACE = Placement()
 )  # fmt: skip
 @click.option(
     "--isolate", type=int, metavar="N",
-    help="Run the trials in a process that is renewed every N trials, as memory grows with them; 0 runs all in this one. Example: "
-    f"--isolate 10  [default: {TRIALS_OF_A_PROCESS} on TensorFlow, for searches of more trials than that]",
+    help="Run the trials in a process of their own that is renewed every N trials. Example: --isolate 10  [default: all in this one]",
 )  # fmt: skip
 @click.option(
     "--max-retries", type=int, metavar="N",
@@ -112,7 +110,7 @@ def search(output: str | None, resume: bool, batch_sizes: str | None, **options:
             f"--trials {options['trials']} has no effect with --tuner hyperband, which sets the number itself. Leave it out; --epochs "
             "steers it."
         )
-    placement = _placement({f.name: options[f.name] for f in fields(Placement)}, settings)
+    placement = _placement({f.name: options[f.name] for f in fields(Placement)})
     source = Source.of(stored, **{name: options[name] for name in asdict(Source())})
     table = source.table()
     folder = Path(output or f"results/{Path(table.name).stem}-{datetime.now():%Y%m%d-%H%M%S}")
@@ -139,7 +137,7 @@ def _given_again(options: dict[str, Any]) -> list[str]:
     return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value).removesuffix(".0"))]
 
 
-def _placement(given: dict[str, Any], settings: Settings) -> Placement:
+def _placement(given: dict[str, Any]) -> Placement:
     with named_as_options(given):
         placement = Placement(**{k: v for k, v in given.items() if v is not None})
     if placement.on_ray:
@@ -147,10 +145,6 @@ def _placement(given: dict[str, Any], settings: Settings) -> Placement:
             need_ray()
         except ImportError as error:
             raise BadInput(str(error)) from None
-    # TensorFlow keeps some MiB of each trial, whatever is cleared.
-    elif given["isolate"] is None and keras.backend.backend() == "tensorflow":
-        trials = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else settings.trials
-        placement = replace(placement, isolate=TRIALS_OF_A_PROCESS if trials > TRIALS_OF_A_PROCESS else 0)
     return placement
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import keras_tuner
 
+from keras_ext import _backend
 from keras_ext._checks import bad_argument, whole
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.callbacks.wording import one_line
@@ -70,13 +71,22 @@ def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, vi
         raise ValueError("`tuner` is watched already. Watch it once.")
     mend(tuner)
     seed_of_weights = tuner.oracle.seed if seed is None else whole("seed", seed, 0)
-    Watch(tuner, Runner(tuner, monitor, seed_of_weights, keras.config.dtype_policy()), monitor.on_finding, view)
+    Watch(tuner, _Here(tuner, monitor, seed_of_weights, keras.config.dtype_policy()), monitor.on_finding, view)
     return tuner
 
 
 def is_watched(tuner: Any) -> bool:
     """Return whether `watch` has this tuner."""
     return isinstance(getattr(tuner.run_trial, "__self__", None), Watch)
+
+
+class _Here(Runner):
+    """Runs trials in this process, which goes on: what it forgets between them is on disk."""
+
+    def run(self, trial: Any, told: Told, listener: Listener, *args: Any, **kwargs: Any) -> Any:
+        """Run one trial as a `Runner` does."""
+        with _backend.programs_on_disk():
+            return super().run(trial, told, listener, *args, **kwargs)
 
 
 class Watch:
