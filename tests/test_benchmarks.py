@@ -1,7 +1,9 @@
 """The frame of the benchmarks: its arithmetic on a clock of its own, and the commands on tiny cases. No time is asserted."""
 
+import functools
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +24,7 @@ from benchmarks.measuring import device, exponents, measure
 from benchmarks.measuring.figure import Figure
 from benchmarks.measuring.measure import Effort, Spread
 from benchmarks.page import json_files, report
-from benchmarks.studies import frame, oracle_cost, registry
+from benchmarks.studies import frame, hopeless_trials, oracle_cost, registry
 
 ROOT = Path(__file__).parents[1]
 BACKEND = keras.backend.backend()
@@ -465,6 +467,17 @@ def test_the_command_runs_studies_and_puts_them_on_the_page(tmp_path):
     assert all(f"\n## {name}\n" in page for name in names)
     hopeless = {f"hopeless_trials-{BACKEND}-{data}.json" for data in ("digits", "breast_cancer")}
     assert {path.name for path in tmp_path.glob("*.json")} == {"oracle_cost.json", "recorded-digits.json", *hopeless}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux tells")
+def test_searches_beside_each_other_have_a_process_and_a_core_each():
+    cores = hopeless_trials._at_once({str(i): functools.partial(os.sched_getaffinity, 0) for i in range(3)})
+    assert list(cores) == ["0", "1", "2"]
+    assert {len(each) for each in cores.values()} == {1}
+    assert set.union(*cores.values()) <= os.sched_getaffinity(0)
+    processes = hopeless_trials._at_once({"0": os.getpid, "1": os.getpid})
+    assert len({os.getpid(), *processes.values()}) == 3
 
 
 # On a GPU.

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
@@ -26,7 +27,7 @@ def kept_on_disk() -> Iterator[None]:
 
     Where a cache is set already (`jax_compilation_cache_dir`), or caches are off, that stays.
     """
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    if _setting("jax_compilation_cache_dir") or not _setting("jax_enable_compilation_cache"):
         yield
         return
     folder = Path(_folder().name)
@@ -35,12 +36,16 @@ def kept_on_disk() -> Iterator[None]:
             shutil.rmtree(file) if file.is_dir() else file.unlink()
     # The least time: many small programs, each compiled in a tenth of a second, are what trials have in common.
     wanted = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.0}
-    before = {name: getattr(jax.config, name) for name in wanted}
+    before = {name: _setting(name) for name in wanted}
     _set(wanted)
     try:
         yield
     finally:
         _set(before)
+
+
+def _setting(name: str) -> Any:
+    return getattr(jax.config, name)
 
 
 def _set(values: dict[str, object]) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import types
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -61,29 +60,18 @@ class _Referred:
         return function(op, *gradients)
 
 
-def _graphs_of(function: Any) -> list[tf.Graph]:
-    """Return the graphs of the tensors that a function and the functions within it close over."""
-    graphs: dict[int, tf.Graph] = {}
-    seen: set[int] = set()
-    todo = [function]
-    while todo:
-        value = todo.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, tf.Tensor):
-            if tf.is_symbolic_tensor(value):
-                graphs[id(value.graph)] = value.graph
-        else:
-            todo += _held(value)
-    return list(graphs.values())
+def _graphs_of(function: types.FunctionType) -> list[tf.Graph]:
+    """Return the graphs of the tensors that `tf.custom_gradient` closes over: in what it registers, or in the function that this calls."""
+    held = _closed_over(function)
+    held += [value for inner in held if isinstance(inner, types.FunctionType) for value in _closed_over(inner)]
+    tensors = [t for t in tf.nest.flatten(held) if isinstance(t, tf.Tensor) and tf.is_symbolic_tensor(t)]
+    return list({id(t.graph): t.graph for t in tensors}.values())
 
 
-def _held(value: Any) -> Iterator[Any]:
-    """Yield what a function closes over, and what is in a list or tuple."""
-    if isinstance(value, (list, tuple)):
-        yield from value
-    for cell in getattr(value, "__closure__", None) or ():
+def _closed_over(function: types.FunctionType) -> list[Any]:
+    found = []
+    for cell in function.__closure__ or ():
         # A cell may be empty still.
         with contextlib.suppress(ValueError):
-            yield cell.cell_contents
+            found.append(cell.cell_contents)
+    return found
