@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -478,6 +479,42 @@ def test_searches_beside_each_other_have_a_process_and_a_core_each():
     assert set.union(*cores.values()) <= os.sched_getaffinity(0)
     processes = hopeless_trials._at_once({"0": os.getpid, "1": os.getpid})
     assert len({os.getpid(), *processes.values()}) == 3
+
+
+@pytest.mark.slow
+def test_searches_end_with_the_study_that_began_them(tmp_path):
+    code = """
+import functools, os, sys, time
+from benchmarks.studies.hopeless_trials import _at_once
+
+if __name__ == "__main__":
+    print("began", flush=True)
+    _at_once({"a": functools.partial(os.system, f"echo $PPID > {sys.argv[1]}; exec sleep 60")})
+"""
+    script, told = tmp_path / "study.py", tmp_path / "search"
+    script.write_text(code)
+    study = subprocess.Popen([sys.executable, script, told], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    _wait_until(lambda: told.exists() and told.read_text().strip())
+    search = int(told.read_text())
+    assert _is_there(search)
+    study.kill()
+    study.wait()
+    _wait_until(lambda: not _is_there(search))
+
+
+def _wait_until(is_so):
+    end = time.monotonic() + 120
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _is_there(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 # On a GPU.

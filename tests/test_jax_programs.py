@@ -1,6 +1,9 @@
 """What JAX compiles in a trial is on disk when it is forgotten, and the user's own cache stays the user's."""
 
 import contextlib
+import shutil
+import tempfile
+from pathlib import Path
 
 import keras
 import pytest
@@ -20,6 +23,14 @@ from keras_ext.search import watch
 NAMES = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 
 
+@pytest.fixture(autouse=True)
+def no_cache_of_the_user():
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update(NAMES[0], None)
+    yield
+    jax.config.update(NAMES[0], before)
+
+
 @pytest.fixture
 def hits():
     """Return a list that gets an entry whenever a program comes from disk."""
@@ -31,7 +42,8 @@ def hits():
 
     jax.monitoring.register_event_listener(listen)
     yield found
-    jax.monitoring.clear_event_listeners()
+    # JAX 0.7 has no way to take one away.
+    getattr(jax.monitoring, "unregister_event_listener", lambda _: None)(listen)
 
 
 def tripled(x):
@@ -82,13 +94,62 @@ def test_the_settings_are_as_before_after_an_error_too():
 
 def test_a_cache_that_the_user_has_set_stays(tmp_path):
     jax.config.update(NAMES[0], str(tmp_path))
-    try:
-        with _backend.programs_on_disk():
-            assert jax.config.jax_compilation_cache_dir == str(tmp_path)
-            assert jax.config.jax_persistent_cache_min_compile_time_secs == 1.0
+    least = jax.config.jax_persistent_cache_min_compile_time_secs
+    with _backend.programs_on_disk():
         assert jax.config.jax_compilation_cache_dir == str(tmp_path)
-    finally:
-        jax.config.update(NAMES[0], None)
+        assert jax.config.jax_persistent_cache_min_compile_time_secs == least
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+
+
+def test_a_cache_that_a_trial_sets_stays(tmp_path):
+    least = jax.config.jax_persistent_cache_min_compile_time_secs
+    with _backend.programs_on_disk():
+        jax.config.update(NAMES[0], str(tmp_path))
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+    assert jax.config.jax_persistent_cache_min_compile_time_secs == least
+
+
+def test_a_folder_that_somebody_removed_is_made_again(hits):
+    with _backend.programs_on_disk():
+        run()
+        first = jax.config.jax_compilation_cache_dir
+    shutil.rmtree(first)
+    for _ in range(2):
+        del hits[:]
+        _backend.forget_programs()
+        with _backend.programs_on_disk():
+            assert run() == 6.5
+            second = jax.config.jax_compilation_cache_dir
+    assert second != first
+    assert len(hits) == 1
+
+
+def test_where_no_folder_can_be_made_nothing_is_kept(monkeypatch):
+    def full(prefix):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(jax_programs, "_folders", {})
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    with _backend.programs_on_disk():
+        assert jax.config.jax_compilation_cache_dir is None
+        assert run() == 6.5
+
+
+def test_the_folder_goes_with_its_process_and_not_with_a_fork_of_it(in_new_process):
+    code = """
+import os, sys
+from keras_ext import _backend
+from keras_ext._backend import jax_programs
+
+folder = jax_programs._folder()
+if os.fork() == 0:
+    sys.exit()
+os.wait()
+print(folder, folder.is_dir())
+"""
+    folder, was_there = in_new_process(code).split()[-2:]
+    assert was_there == "True"
+    assert not Path(folder).exists()
 
 
 def test_caches_that_are_off_stay_off():

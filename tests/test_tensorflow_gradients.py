@@ -92,3 +92,32 @@ def test_a_gradient_whose_graph_is_gone_says_so():
     gc.collect()
     with pytest.raises(LookupError, match=r"of IdentityN belongs to a graph that is gone"):
         stand_in(SimpleNamespace(name="IdentityN"))
+
+
+def test_a_graph_of_ragged_tensors_goes_too():
+    @tf.custom_gradient
+    def same(x):
+        return x, lambda upstream: upstream
+
+    function = tf.function(lambda x: same(tf.RaggedTensor.from_row_lengths(x, [1, 2])))
+    graph = weakref.ref(function.get_concrete_function(tf.TensorSpec((3,), tf.float32)).graph)
+    tensorflow_gradients.let_go()
+    del function
+    gc.collect()
+    assert graph() is None
+
+
+def test_a_model_that_was_let_go_is_saved_with_its_gradient(tmp_path):
+    function, _ = traced()
+    module = tf.Module()
+    module.call = function
+    tensorflow_gradients.let_go()
+    tf.saved_model.save(module, str(tmp_path), options=tf.saved_model.SaveOptions(experimental_custom_gradients=True))
+    del function, module
+    gc.collect()
+    loaded = tf.saved_model.load(str(tmp_path))
+    x = tf.constant(2.0)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = loaded.call(x)
+    assert float(tape.gradient(y, x)) == 84.0

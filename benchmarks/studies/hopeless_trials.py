@@ -6,9 +6,11 @@
 import functools
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import queue
 import statistics
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -146,38 +148,48 @@ def search(name: str, seed: int, way: str, trials: int, epochs: int, folder: Pat
 def side_by_side(name: str, seed: int, ways: Sequence[str], trials: int, epochs: int, folder: Path) -> dict[str, dict[str, Trial]]:
     """Return the searches of one seed by their ways, each in a process and on a core of its own, as many at once as there are cores.
 
-    What one leaves in memory slows nobody else, and what else the machine does slows those of the same moment alike.
+    What one leaves in memory slows nobody else, and what else the machine does slows alike those that run at the time: with more ways than
+    cores, and after the shorter search has ended, not all do.
     """
     first = [way for way in ways if way not in PRUNERS]
-    found = _at_once({way: functools.partial(search, name, seed, way, trials, epochs, folder) for way in first})
+    found = _at_once({way: functools.partial(search, name, seed, way, trials, epochs, folder) for way in first}, seed)
     # They repeat what was drawn.
     pruners = {way: functools.partial(_pruned, name, seed, way, found[ALONE], epochs, folder) for way in ways if way in PRUNERS}
-    return found | _at_once(pruners)
+    return found | _at_once(pruners, seed)
 
 
-def _at_once(searches: dict[str, Callable[[], dict[str, Trial]]]) -> dict[str, dict[str, Trial]]:
-    """Return what each search found, in the order given."""
-    cores: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for core in sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1):
-        cores.put(core)
+def _at_once(searches: dict[str, Callable[[], dict[str, Trial]]], turn: int = 0) -> dict[str, dict[str, Trial]]:
+    """Return what each search found, in the order given; `turn` says which core is the first."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    free: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for i in range(len(cores)):
+        free.put(cores[(i + turn) % len(cores)])
 
     def run(work: Callable[[], dict[str, Trial]]) -> dict[str, Trial]:
-        core = cores.get()
+        core = free.get()
         try:
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-                return process.submit(_on_core, core, work).result()
+            # On Linux it is this thread's, and the process begins with it; elsewhere there is no such thing.
+            if hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(0, {core})
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent) as process:
+                return process.submit(work).result()
         finally:
-            cores.put(core)
+            free.put(core)
 
-    with ThreadPoolExecutor(cores.qsize()) as threads:
+    with ThreadPoolExecutor(len(cores)) as threads:
         return dict(zip(searches, threads.map(run, searches.values()), strict=True))
 
 
-def _on_core(core: int, work: Callable[[], dict[str, Trial]]) -> dict[str, Trial]:
-    # Before the backend's threads, which then share the core; only Linux has this.
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
-    return work()
+def _end_with_parent() -> None:
+    """Let this process end as soon as the one that began it has: who goes on with the searches shall be alone with their folder."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch_parent() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch_parent, daemon=True).start()
 
 
 def _pruned(name: str, seed: int, way: str, alone: dict[str, Trial], epochs: int, folder: Path) -> dict[str, Trial]:

@@ -1,6 +1,7 @@
 """TensorFlow's registry of custom gradients, which holds every graph that one was traced in for ever."""
 
 import contextlib
+import threading
 import types
 import weakref
 from typing import Any
@@ -14,6 +15,7 @@ from tensorflow.python.framework import ops
 _PREFIX = "CustomGradient-"
 # Where an entry has its function, and where a graph is given it.
 _FUNCTION, _OF_GRAPH = "type", "_keras_ext_custom_gradients"
+_lock = threading.Lock()
 
 
 def entries() -> dict[str, dict[str, Any]]:
@@ -27,13 +29,16 @@ def let_go() -> None:
     `tf.custom_gradient` registers, whenever a call of it is traced, a function that closes over tensors of the graph, and nothing takes
     it away again. Keras's optimizers sum the gradients of all replicas by one: the training graph of every model that was ever trained
     stays in memory, 35,000 objects for seven dense layers, through all of which Python's garbage collector goes again and again.
+
+    A copy of a graph (`tf.import_graph_def`) has no gradient of such a call any more once the original is gone, as in another process.
     """
     registered = entries()
-    # The names alone first: while it runs, the collector may take entries away.
-    for name in [name for name in list(registered) if name.startswith(_PREFIX)]:
-        entry = registered.get(name)
-        if entry and isinstance(entry[_FUNCTION], types.FunctionType) and (graphs := _graphs_of(entry[_FUNCTION])):
-            _tie(name, entry, graphs)
+    with _lock:
+        # The names alone first: while it runs, the collector may take entries away.
+        for name in [name for name in list(registered) if name.startswith(_PREFIX)]:
+            entry = registered.get(name)
+            if entry and isinstance(entry[_FUNCTION], types.FunctionType) and (graphs := _graphs_of(entry[_FUNCTION])):
+                _tie(name, entry, graphs)
 
 
 def _tie(name: str, entry: dict[str, Any], graphs: list[tf.Graph]) -> None:
@@ -54,7 +59,7 @@ class _Referred:
         self._function = function
 
     def __call__(self, op: Any, *gradients: Any) -> Any:
-        """Return what the function returns: as long as the graph of `op` is there, it is."""
+        """Return what the function returns, which lives as long as the graph that it was traced in."""
         if (function := self._function()) is None:
             raise LookupError(f"The custom gradient of {op.name} belongs to a graph that is gone.")
         return function(op, *gradients)
@@ -64,7 +69,7 @@ def _graphs_of(function: types.FunctionType) -> list[tf.Graph]:
     """Return the graphs of the tensors that `tf.custom_gradient` closes over: in what it registers, or in the function that this calls."""
     held = _closed_over(function)
     held += [value for inner in held if isinstance(inner, types.FunctionType) for value in _closed_over(inner)]
-    tensors = [t for t in tf.nest.flatten(held) if isinstance(t, tf.Tensor) and tf.is_symbolic_tensor(t)]
+    tensors = [t for t in tf.nest.flatten(held, expand_composites=True) if isinstance(t, tf.Tensor) and tf.is_symbolic_tensor(t)]
     return list({id(t.graph): t.graph for t in tensors}.values())
 
 

@@ -18,7 +18,7 @@ from keras_ext.search.run import METRICS, REPORT, SearchResult, run
 from keras_ext.search.settings import Settings, settings_of, stored_settings
 from keras_ext.search.tuners import TUNERS
 from keras_ext.search.workers.on_ray import need_ray
-from keras_ext.search.workers.placement import Placement
+from keras_ext.search.workers.placement import TRIALS_OF_A_PROCESS, Placement
 
 _DEFAULTS = Settings()
 _PLACE = Placement()
@@ -66,7 +66,8 @@ _PLACE = Placement()
 )  # fmt: skip
 @click.option(
     "--isolate", type=int, metavar="N",
-    help="Run the trials in a process of their own that is renewed every N trials. Example: --isolate 10  [default: all in this one]",
+    help="Run the trials in a process that is renewed every N trials; 0 runs all in this one. Example: --isolate 10  "
+    f"[default: 0; {TRIALS_OF_A_PROCESS} where they need a process of their own, 1 on Ray]",
 )  # fmt: skip
 @click.option(
     "--max-retries", type=int, metavar="N",

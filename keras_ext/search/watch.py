@@ -81,7 +81,7 @@ def is_watched(tuner: Any) -> bool:
 
 
 class _Here(Runner):
-    """Runs trials in this process, which goes on: what it forgets between them is on disk."""
+    """Runs trials in this process: what it forgets between them is on disk. A child process is renewed before it would forget."""
 
     def run(self, trial: Any, told: Told, listener: Listener, *args: Any, **kwargs: Any) -> Any:
         """Run one trial as a `Runner` does."""

@@ -408,8 +408,6 @@ def test_a_search_over_a_dataset_is_watched_too(tmp_path, kind):
 SCRIPT = """
 import sys, keras, keras_tuner, numpy as np
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.layers import BatchNormalization, Dropout
-from keras_ext.optimizers import Adam
 from keras_ext.search import results, watch
 
 x = np.random.default_rng(0).normal(size=(256, 4)).astype("float32")
@@ -456,8 +454,6 @@ def test_a_watched_search_does_not_import_tensorflow(tmp_path, in_new_process):
 import sys
 import keras, keras_tuner, numpy as np
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.layers import BatchNormalization, Dropout
-from keras_ext.optimizers import Adam
 from keras_ext.search import watch
 
 before = "tensorflow.python" in sys.modules
