@@ -37,7 +37,8 @@ from keras_ext.search import results, watch
 from keras_ext.search.trial_run import seed_of_trial
 
 ALONE, MONITOR, PATIENCE, HYPERBAND = "alone", "monitor", "early stopping", "hyperband"
-WAYS = (MONITOR, PATIENCE, HYPERBAND, *PRUNERS)
+BAYESIAN, BAYESIAN_MONITOR = "bayesian", "bayesian with monitor"
+WAYS = (MONITOR, PATIENCE, HYPERBAND, *PRUNERS, BAYESIAN, BAYESIAN_MONITOR)
 # Of the trials without the monitor, those that the monitor must not stop.
 BEST = 0.1
 # A trial is hopeless if, trained to its end, it is no better than always the same class, by so much.
@@ -120,8 +121,9 @@ def search(name: str, seed: int, way: str, trials: int, epochs: int, folder: Pat
     if way == HYPERBAND:
         tuner: Any = keras_tuner.Hyperband(space, max_epochs=epochs, **common)
     else:
-        tuner = keras_tuner.RandomSearch(space, max_trials=trials, **common)
-    if way == MONITOR:
+        kind = keras_tuner.BayesianOptimization if way in (BAYESIAN, BAYESIAN_MONITOR) else keras_tuner.RandomSearch
+        tuner = kind(space, max_trials=trials, **common)
+    if way in (MONITOR, BAYESIAN_MONITOR):
         watch(tuner, SaturationMonitor(data.x, data.y, on_critical="stop"), seed=seed)
     run = tuner.run_trial
 
@@ -206,10 +208,14 @@ def _folder(folder: Path, name: str, seed: int, way: str) -> Path:
 
 
 def compare(alone: dict[str, Trial], other: dict[str, Trial], samples: int, commonest: float) -> dict[str, Any]:
-    """Return what `other` saved and lost against the same trials `alone`; `samples` are those of validation."""
+    """Return what `other` saved and lost against the trials `alone`; `samples` are those of validation.
+
+    Where the scores steer what is tried, the two have no trials in common: None of the best tenth of one is in the other.
+    """
     best_alone, best = max(t.score for t in alone.values()), max(t.score for t in other.values())
     ranked = sorted(alone, key=lambda t: -alone[t].score)
     elite = set(ranked[: max(1, round(BEST * len(ranked)))])
+    are_same = all(alone[t].hyperparameters == other[t].hyperparameters for t in alone if t in other)
     is_hopeless = {name: t.score < commonest + MARGIN for name, t in alone.items()}
     alone_cpu = sum(t.cpu_seconds for t in alone.values())
     return {
@@ -223,7 +229,7 @@ def compare(alone: dict[str, Trial], other: dict[str, Trial], samples: int, comm
         "samples lost": round((best_alone - best) * samples),
         "hopeless": sum(is_hopeless.values()) / len(alone),
         "stopped": sum(bool(t.stopped) for t in other.values()) / len(other),
-        "elite stopped": sum(bool(other[t].stopped) for t in elite if t in other),
+        "elite stopped": sum(bool(other[t].stopped) for t in elite if t in other) if are_same else None,
     }
 
 
@@ -237,9 +243,15 @@ def rows_of(kept: dict[str, Any]) -> list[Row]:
     for kept_search in kept["searches"]:
         name, seed = kept_search["data"], kept_search["seed"]
         found = {way: {t: Trial(**trial) for t, trial in trials.items()} for way, trials in kept_search.items() if isinstance(trials, dict)}
-        data, alone = data_of(name, seed), found.pop(ALONE)
-        rows += [(name, seed, way, compare(alone, trials, len(data.y_validation), data.commonest)) for way, trials in found.items()]
+        rows += rows_of_seed(name, seed, found)
     return rows
+
+
+def rows_of_seed(name: str, seed: int, found: dict[str, dict[str, Trial]]) -> list[Row]:
+    """Return the comparisons of one seed's searches: each with that of the same tuner alone."""
+    data = data_of(name, seed)
+    base = {way: BAYESIAN if way == BAYESIAN_MONITOR and BAYESIAN in found else ALONE for way in found if way != ALONE}
+    return [(name, seed, way, compare(found[base[way]], found[way], len(data.y_validation), data.commonest)) for way in base]
 
 
 def ratios(kept: dict[str, Any]) -> dict[str, list[float]]:
@@ -264,7 +276,8 @@ def text(rows: Sequence[Row]) -> str:
     table = []
     for data, seed, way, c in rows:
         cells = [data, str(seed), way, *(f"{c[name]:.2f}" for name in times), *(f"{c[name]:.4f}" for name in ("best alone", "best"))]
-        cells += [str(c["samples lost"]), f"{c['hopeless']:.0%}", f"{c['stopped']:.0%}", str(c["elite stopped"])]
+        elite = "-" if c["elite stopped"] is None else str(c["elite stopped"])
+        cells += [str(c["samples lost"]), f"{c['hopeless']:.0%}", f"{c['stopped']:.0%}", elite]
         table.append(cells)
     lines = [frame.markdown(head, table)]
     for data, way in dict.fromkeys((data, way) for data, _, way, _ in rows):
@@ -293,9 +306,7 @@ def main(folder: Path, names: str, seeds: int, trials: int, epochs: int, ways: s
     for name in names.split(","):
         for seed in range(seeds):
             found = side_by_side(name, seed, (ALONE, *wanted), trials, epochs, folder)
-            data = data_of(name, seed)
-            for way in wanted:
-                row = name, seed, way, compare(found[ALONE], found[way], len(data.y_validation), data.commonest)
+            for row in rows_of_seed(name, seed, found):
                 click.echo(text([row]).splitlines()[2], err=True)
             kept.append({"data": name, "seed": seed, **{way: {t: asdict(r) for t, r in trials.items()} for way, trials in found.items()}})
     everything = {"header": header, "searches": kept}
