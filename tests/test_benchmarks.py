@@ -470,6 +470,23 @@ def test_the_command_runs_studies_and_puts_them_on_the_page(tmp_path):
     assert {path.name for path in tmp_path.glob("*.json")} == {"oracle_cost.json", "recorded-digits.json", *hopeless}
 
 
+def test_a_bayesian_search_is_compared_with_itself_and_has_no_trials_in_common():
+    def trial(score, seconds, width, stopped=""):
+        return hopeless_trials.Trial(score, seconds, seconds, 30, stopped, {"width": width})
+
+    found = {
+        "alone": {"0": trial(0.9, 10.0, 1), "1": trial(0.1, 10.0, 2)},
+        "monitor": {"0": trial(0.8, 5.0, 1, "critical: dead relu"), "1": trial(0.1, 5.0, 2)},
+        "bayesian": {"0": trial(0.9, 40.0, 1), "1": trial(0.95, 40.0, 3)},
+        "bayesian with monitor": {"0": trial(0.9, 40.0, 1), "1": trial(0.1, 20.0, 4, "critical: dead relu")},
+    }
+    rows = {way: row for _, _, way, row in hopeless_trials.rows_of_seed("digits", 0, found)}
+    assert {way: row["time"] for way, row in rows.items()} == {"monitor": 0.5, "bayesian": 4.0, "bayesian with monitor": 0.75}
+    assert {way: row["elite stopped"] for way, row in rows.items()} == {"monitor": 1, "bayesian": None, "bayesian with monitor": None}
+    assert rows["bayesian with monitor"]["best alone"] == 0.95
+    assert hopeless_trials.text([("digits", 0, way, row) for way, row in rows.items()]).count("| - |") == 2
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux tells")
 def test_searches_beside_each_other_have_a_process_and_a_core_each():
