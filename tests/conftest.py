@@ -1,84 +1,24 @@
 """What every test starts from: a fixed seed, the float32 policy, and the backend that KERAS_BACKEND names."""
 
 import os
-import random
 import subprocess
 import sys
+from pathlib import Path
 
+# What JAX compiles is compiled once: for all files, workers, processes that tests start, and runs. Read when JAX is imported.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parent.parent / ".jax_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Several workers with PyTorch threads for every core each wait for one another most of the time. Read when PyTorch is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import keras
 import numpy as np
+import processes
 import pytest
 from keras import ops
 
-# Two workers that take a file each end together only if the long files do not come last.
-LONG_FILES = (
-    "test_run.py",
-    "test_watch.py",
-    "test_command.py",
-    "test_readme.py",
-    "test_failure_pages.py",
-    "test_docs_pages.py",
-    "test_benchmarks.py",
-)
-
-
-def pytest_addoption(parser):
-    parser.addoption(
-        "--cases", type=int, metavar="N", help="of each test, run at most N of its cases, drawn by the names of test and backend"
-    )
-
-
-# Five seconds a process go into starting TensorFlow: these tests, which are about searches and not about TensorFlow, take long there alone.
-SLOW_ON_TENSORFLOW = (
-    "runs_here",
-    "fails_alone",
-    "full_for_a_while",
-    "stays_full",
-    "is_the_uninterrupted_one",
-    "csv_of_ones_own",
-    "in_the_target_s_own_unit",
-    "leaderboard_and_a_model[hyperband]",
-    "tells_the_oracle_why",
-    "a_trial_of_a_search_that_it_ends",
-    "trials_of_a_search_begin_with_the_first_size",
-)
-
-
-@pytest.hookimpl(trylast=True)  # what -k leaves
-def pytest_collection_modifyitems(config, items):
-    items.sort(key=lambda item: LONG_FILES.index(item.path.name) if item.path.name in LONG_FILES else len(LONG_FILES))
-    if keras.backend.backend() != "tensorflow":
-        skip = pytest.mark.skip(reason="uses TensorFlow itself")
-        for item in items:
-            if item.get_closest_marker("needs_tensorflow"):
-                item.add_marker(skip)
-    else:
-        for item in items:
-            if any(name in item.nodeid for name in SLOW_ON_TENSORFLOW):
-                item.add_marker(pytest.mark.slow)
-    if "slow" not in config.option.markexpr and os.environ.get("KERAS_EXT_SLOW") != "1":
-        _deselect(config, items, {item for item in items if item.get_closest_marker("slow")})
-    _deselect(config, items, _undrawn(items, config.option.cases))
-
-
-def _deselect(config, items, unwanted):
-    items[:] = [item for item in items if item not in unwanted]
-    config.hook.pytest_deselected(items=list(unwanted))
-
-
-def _undrawn(items, most):
-    """Return what is over `most` cases of one test; which they are depends on the names of test and backend alone."""
-    tests = {}
-    for item in items:
-        tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    drawn = [
-        random.Random(name + keras.backend.backend()).sample(cases, min(len(cases), most or len(cases))) for name, cases in tests.items()
-    ]
-    return set(items) - {item for cases in drawn for item in cases}
+pytest_plugins = ["selection"]
 
 
 @pytest.fixture(autouse=True)
@@ -144,10 +84,14 @@ def _by_torch(layer, x, weight, **arguments):
 
 @pytest.fixture
 def in_new_process():
-    """A function that runs Python code in a process of its own and returns what it printed."""
+    """A function that runs Python code in a process of its own and returns what it printed.
 
-    def run(code, *arguments):
-        done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    `imports=True` gives it one that has imported nothing yet.
+    """
+
+    def run(code, *arguments, imports=False):
+        words = ["-c", code, *map(str, arguments)]
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True) if imports else processes.run(*words)
         assert done.returncode == 0, done.stderr[-4000:]
         return done.stdout
 

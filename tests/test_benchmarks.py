@@ -27,6 +27,8 @@ from benchmarks.measuring.measure import Effort, Spread
 from benchmarks.page import json_files, report
 from benchmarks.studies import frame, hopeless_trials, oracle_cost, registry
 
+pytestmark = pytest.mark.backend_free
+
 ROOT = Path(__file__).parents[1]
 BACKEND = keras.backend.backend()
 

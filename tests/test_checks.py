@@ -4,6 +4,8 @@ import pytest
 
 from keras_ext._checks import flag, in_range, one_of, whole
 
+pytestmark = pytest.mark.backend_free
+
 
 @pytest.mark.parametrize(
     ("value", "closed", "inside"),

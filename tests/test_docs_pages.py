@@ -2,11 +2,10 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import click
+import processes
 import pytest
 
 from keras_ext.commands.main import cli
@@ -34,7 +33,7 @@ def run(page, folder):
     """Run the blocks of a page in one process."""
     # The guide to the monitor is there for its warning.
     strict = [] if page == "monitor.md" else ["-W", "error::UserWarning"]
-    done = subprocess.run([sys.executable, *strict, "-c", "\n".join(blocks(page))], cwd=folder, capture_output=True, text=True, timeout=500)
+    done = processes.run(*strict, "-c", "\n".join(blocks(page)), cwd=folder, timeout=500)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 

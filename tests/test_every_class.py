@@ -4,11 +4,10 @@ import copy
 import inspect
 import json
 import pickle
-import subprocess
-import sys
 
 import keras
 import numpy as np
+import processes
 import pytest
 from keras import ops
 
@@ -217,7 +216,7 @@ def loaded_elsewhere(tmp_path_factory):
         # Before predict: on JAX Keras's use_ema gives weights and averages one buffer, which predict takes away.
         state = arrays(model.optimizer.variables)
         here[name] = model.predict(x, verbose=0), state
-    done = subprocess.run([sys.executable, "-c", LOAD, str(folder)], capture_output=True, text=True, timeout=600)
+    done = processes.run("-c", LOAD, folder, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
     return here, folder
 

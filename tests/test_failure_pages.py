@@ -12,7 +12,10 @@ import sys
 from pathlib import Path
 
 import keras
+import processes
 import pytest
+
+pytestmark = pytest.mark.backend_free
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -92,7 +95,7 @@ def test_what_a_page_links_to_exists(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_s_block_runs(page, tmp_path):
     (block,) = blocks_of(page)
-    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = processes.run("-c", block, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

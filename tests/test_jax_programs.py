@@ -147,7 +147,7 @@ if os.fork() == 0:
 os.wait()
 print(folder, folder.is_dir())
 """
-    folder, was_there = in_new_process(code).split()[-2:]
+    folder, was_there = in_new_process(code, imports=True).split()[-2:]
     assert was_there == "True"
     assert not Path(folder).exists()
 

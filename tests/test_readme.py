@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,7 +21,7 @@ def ran(tmp_path_factory):
 
 
 def run(block, folder):
-    return subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", block], cwd=folder, capture_output=True, text=True)
+    return processes.run("-W", "error::UserWarning", "-c", block, cwd=folder)
 
 
 def test_there_are_blocks():

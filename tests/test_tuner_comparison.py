@@ -7,6 +7,8 @@ import pytest
 from benchmarks.studies import recorded, tuners
 from benchmarks.studies.recorded import EPOCHS, Entry
 
+pytestmark = pytest.mark.backend_free
+
 TABLE = {
     recorded.key(values): Entry(
         scores=tuple(min(1.0, (i + 1) / EPOCHS) * (0.5 + 0.1 * (values["activation"] == "tanh")) for i in range(EPOCHS)),

@@ -12,6 +12,8 @@ import keras_ext
 from keras_ext.callbacks.json_report import from_json, to_json
 from keras_ext.callbacks.showing import write
 
+pytestmark = pytest.mark.backend_free
+
 
 def strictly(path):
     def refuse(constant):

@@ -12,6 +12,8 @@ import pytest
 from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.showing.page import page, write_page
 
+pytestmark = pytest.mark.backend_free
+
 EMPTY = {"meta", "img", "br", "hr", "link", "input"}
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

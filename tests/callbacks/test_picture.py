@@ -12,6 +12,8 @@ from matplotlib.colors import to_hex
 from keras_ext.callbacks.finding import Finding
 from keras_ext.callbacks.showing.picture import NETWORK, picture
 
+pytestmark = pytest.mark.backend_free
+
 GREY, BLACK, PINK, WHITE = "#dcdcdc", "#000000", "#ff2bd6", "#ffffff"
 
 

@@ -120,6 +120,6 @@ with Scalars(sys.argv[1]) as scalars:
     scalars.write(Look(0, 0, 1.0, 1.0, (), ()))
 print(before, "tensorflow" in sys.modules)
 """
-    before, after = in_new_process(code, tmp_path).split()
+    before, after = in_new_process(code, tmp_path, imports=True).split()
     assert after == before
     assert read(tmp_path)["loss"] == [(0, 1.0)]

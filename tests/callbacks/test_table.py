@@ -13,6 +13,8 @@ from keras_ext.callbacks.look import Activation, Look, Weight
 from keras_ext.callbacks.showing.table import table
 from keras_ext.callbacks.wording import NO_LOOK, grouped, latest, number, share, verdict, worst_of
 
+pytestmark = pytest.mark.backend_free
+
 
 def shown(looks, findings, width=140, colour=False):
     text = io.StringIO()

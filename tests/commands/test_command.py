@@ -1,4 +1,4 @@
-"""The installed command, in new processes."""
+"""The command, in processes of its own."""
 
 import csv
 import importlib.util
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import processes
 import pytest
 
 from keras_ext.commands.main import main
@@ -24,12 +25,18 @@ from keras_ext.search.settings import Settings
 COMMAND = Path(sys.executable).with_name("keras-ext.exe" if os.name == "nt" else "keras-ext")
 
 
-def keras_ext(*words, cwd, timeout=300):
-    return subprocess.run([str(COMMAND), *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=timeout)
+def installed(*words, cwd):
+    """Run the command as it is installed, which starts Python."""
+    return subprocess.run([str(COMMAND), *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def keras_ext(*words, cwd):
+    return processes.run("-m", "keras_ext", *words, cwd=cwd)
 
 
 def python(code, cwd):
-    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=True)
+    done = processes.run("-c", code, cwd=cwd)
+    assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
@@ -94,6 +101,7 @@ def test_a_search_is_resumed_from_its_folder_alone_and_can_be_made_longer(digits
     assert "trial 2 of 3" not in done.stdout
 
 
+@pytest.mark.backend_free
 def test_a_search_killed_in_mid_trial_goes_on(tmp_path):
     words = [str(COMMAND), "search", "--trials", "3", "--epochs", "4", "--output", "out"]
     process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -255,6 +263,7 @@ def files(tmp_path_factory):
 
 
 @pytest.mark.parametrize("words", [words for words in MISTAKES if words not in IN_A_PROCESS])
+@pytest.mark.backend_free
 def test_a_mistake_ends_in_one_line_and_code_2_and_touches_nothing(files, monkeypatch, capsys, words):
     monkeypatch.chdir(files)
     monkeypatch.setattr(sys, "argv", ["keras-ext", "search", *words.split()])
@@ -267,8 +276,9 @@ def test_a_mistake_ends_in_one_line_and_code_2_and_touches_nothing(files, monkey
 
 
 @pytest.mark.parametrize("words", IN_A_PROCESS)
+@pytest.mark.backend_free
 def test_so_does_the_mistake_of_the_installed_command(files, words):
-    done = keras_ext("search", *words.split(), cwd=files)
+    done = installed("search", *words.split(), cwd=files)
     assert done.stderr == f"keras-ext: {MISTAKES[words]}\n"
     assert done.stdout == ""
     assert done.returncode == 2
@@ -306,7 +316,7 @@ def test_trials_in_processes_of_their_own_are_the_same(digits, words):
 
 
 def test_the_command_and_the_module_are_one_and_help_has_an_example_and_the_default_of_each_option(tmp_path):
-    by_command = keras_ext("search", "--help", cwd=tmp_path)
+    by_command = installed("search", "--help", cwd=tmp_path)
     by_module = subprocess.run([sys.executable, "-m", "keras_ext", "search", "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert by_command.returncode == by_module.returncode == 0
     assert by_command.stderr == by_module.stderr == ""

@@ -2,11 +2,10 @@
 
 import csv
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
+import processes
 import pytest
 from click.testing import CliRunner
 
@@ -52,9 +51,7 @@ def command(*words):
 
 
 def in_new_process(*words, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "keras_ext", "diagnose", *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=300
-    )
+    return processes.run("-m", "keras_ext", "diagnose", *words, cwd=cwd)
 
 
 @pytest.fixture(scope="module")

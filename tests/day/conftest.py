@@ -5,21 +5,8 @@ import runpy
 import subprocess
 import sys
 
-import keras
+import processes
 import pytest
-
-# A model of each class alone goes to another process in tests/test_every_class.py, and a watched search is tried by tests/test_readme.py.
-SLOW_ON = {
-    "tensorflow": ("test_a_process_with_keras_ext_alone", "test_the_search_is_the_one_it_was"),
-    "jax": ("test_a_process_with_keras_ext_alone", "test_the_search_is_the_one_it_was"),
-    "torch": (),
-}
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.name.startswith(SLOW_ON[keras.backend.backend()]):
-            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
@@ -53,13 +40,10 @@ def run_alone():
         path = folder / "script.py"
         path.write_text(script)
         paths = [str(each) for each in (first_path, os.environ.get("PYTHONPATH")) if each]
-        return subprocess.run(
-            [sys.executable, path, *map(str, arguments)],
-            cwd=folder,
-            env={**os.environ, **({"PYTHONPATH": os.pathsep.join(paths)} if paths else {})},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        env = {**os.environ, **({"PYTHONPATH": os.pathsep.join(paths)} if paths else {})}
+        if not first_path:
+            return processes.run(path, *arguments, cwd=folder, env=env)
+        words = [sys.executable, path, *map(str, arguments)]
+        return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
 
     return run

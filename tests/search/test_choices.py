@@ -8,6 +8,8 @@ import pytest
 import keras_ext
 from keras_ext.search import MLP, choices
 
+pytestmark = pytest.mark.backend_free
+
 
 @pytest.mark.parametrize("activation", choices.ACTIVATIONS)
 def test_each_activation_is_offered_its_own_initializers_only(activation):

@@ -7,6 +7,8 @@ from keras_ext._checks import BadInput
 from keras_ext.layers import TableFeatures
 from keras_ext.search.data.csv_file import columns_for, load_csv, matrix_of
 
+pytestmark = pytest.mark.backend_free
+
 TOWNS = ["Bonn", "Oslo", "", "Rome"] * 10
 
 

@@ -15,6 +15,8 @@ from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search import GeneticOracle, GeneticTuner, evolution, results, watch
 from keras_ext.search.records import DIAGNOSIS
 
+pytestmark = pytest.mark.backend_free
+
 SCORE = keras_tuner.Objective("score", "max")
 
 

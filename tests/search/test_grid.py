@@ -7,6 +7,8 @@ import pytest
 
 from keras_ext.search.grid import GridSearch, GridSearchOracle
 
+pytestmark = pytest.mark.backend_free
+
 
 def tuner(folder):
     class Nothing(GridSearch):

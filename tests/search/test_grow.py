@@ -1,10 +1,10 @@
 """Networks that grow: what is taken over, what stays as it is, when it ends, and the command."""
 
-import subprocess
 import sys
 
 import keras
 import numpy as np
+import processes
 import pytest
 
 import keras_ext
@@ -332,11 +332,10 @@ def test_no_finite_score_is_told():
 
 
 def command(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "keras_ext", "grow", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300
-    )  # fmt: skip
+    return processes.run("-m", "keras_ext", "grow", *arguments, cwd=cwd)
 
 
+@pytest.mark.backend_free
 def test_the_command_grows_on_a_table_and_its_model_predicts(tmp_path):
     rows = ["a,b,kind,y"] + [f"{a:.3f},{b:.3f},{k},{a * b + (k == 'x'):.4f}" for a, b, k in zip(X[:, 0], X[:, 1], "xz" * 120, strict=True)]
     (tmp_path / "t.csv").write_text("\n".join(rows))
@@ -345,9 +344,7 @@ def test_the_command_grows_on_a_table_and_its_model_predicts(tmp_path):
     assert "1 hidden layer: val_r2_score" in done.stdout
     assert "saved as out/g.keras" in done.stdout
     assert "samples of the test, which no network saw" in done.stdout
-    told = subprocess.run(
-        [sys.executable, "-m", "keras_ext", "predict", "out/g.keras", "t.csv"], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    told = processes.run("-m", "keras_ext", "predict", "out/g.keras", "t.csv", cwd=tmp_path)
     assert told.returncode == 0, told.stderr[-2000:]
     assert len(told.stdout.splitlines()) == 241
 
@@ -367,6 +364,7 @@ def test_the_command_grows_on_a_table_and_its_model_predicts(tmp_path):
         (["--seed", "-1"], "keras-ext: --seed must be a whole number of at least 0, got -1."),
     ],
 )
+@pytest.mark.backend_free
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path, arguments, message, monkeypatch, capsys):
     from keras_ext.commands.main import main
 

@@ -7,6 +7,8 @@ from PIL import Image
 from keras_ext._checks import BadInput
 from keras_ext.search import load_images
 
+pytestmark = pytest.mark.backend_free
+
 
 def save(path, value, mode="L", size=(6, 4)):
     path.parent.mkdir(parents=True, exist_ok=True)

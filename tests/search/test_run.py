@@ -260,6 +260,7 @@ QUICK = [(2, True), (10, False)]
     ("write", "partial"),
     [pytest.param(*at, marks=[] if at in QUICK else pytest.mark.slow) for at in itertools.product(range(2, 22), (True, False))],
 )
+@pytest.mark.backend_free
 def test_a_search_that_dies_at_any_write_goes_on_as_if_it_had_not(tmp_path, monkeypatch, uninterrupted, write, partial):
     with monkeypatch.context() as dying:
         count = killed_at(dying, write, partial)

@@ -13,6 +13,8 @@ from keras_ext.search import Record, Results
 from keras_ext.search.page import page
 from keras_ext.search.picture import _Scale, by_value, hyperparameters, parallel_picture, score_picture, state_of, symptom_picture
 
+pytestmark = pytest.mark.backend_free
+
 
 def trial(number, score=0.5, ended="", symptoms=(), epochs=10, status="COMPLETED", **values):
     values = {"activation": "relu" if number % 2 else "sigmoid", "rate": 10.0**-number, **values}

@@ -9,6 +9,8 @@ from rich.console import Console
 from keras_ext.search.records import Record
 from keras_ext.search.view import View
 
+pytestmark = pytest.mark.backend_free
+
 
 def record(number, score=0.5, ended="", status="COMPLETED"):
     return Record(number, str(number - 1), status, score, 3, 1.5, ended or "nothing found", {"layers": 2}, 3, ended)

@@ -469,5 +469,5 @@ watch(tuner, SaturationMonitor(x, y))
 tuner.search(x, y, epochs=1, verbose=0)
 print(before, "tensorflow.python" in sys.modules)
 """
-    before, after = in_new_process(code, tmp_path).split()[-2:]
+    before, after = in_new_process(code, tmp_path, imports=True).split()[-2:]
     assert before == after
