@@ -2,8 +2,8 @@
 
     pytest            every case of every test that is not slow
     pytest --slow     slow tests too
-    pytest --short    of each test as many cases as fit into half a second, and of each file a third of the long tests;
-                      what is the same on every backend on TensorFlow alone
+    pytest --short    every case of a quick test, one of a longer one, and a third of the long tests; what is the same on
+                      every backend on TensorFlow alone
 
 `--short` draws by the commit, so that every case runs after some commits; `--draw WORD` repeats a draw. The seconds of each test lie in
 `tests/seconds.json`; `--time` measures them again. A test named in full, `file.py::test[case]`, always runs.
@@ -22,15 +22,17 @@ import pytest
 TESTS = Path(__file__).resolve().parent
 SECONDS = TESTS / "seconds.json"
 BACKEND = keras.backend.backend()
-# Seconds that the cases of one test may take together, and from which on a test is long.
-CASES_OF_A_TEST, LONG = 0.5, 4.0
+# Seconds of a case from which on a test is not quick, and from which on it is long.
+QUICK, LONG = 0.1, 0.5
+# One of so many long tests is drawn.
+SHARE = 3
 # Of the short set on two cores of an Intel Xeon; `docs/CONTRIBUTING.md` says when that was measured.
 MINUTES = {"tensorflow": 5, "jax": 4, "torch": 3}
 
 
 def pytest_addoption(parser):
     group = parser.getgroup("keras_ext")
-    group.addoption("--short", action="store_true", help="of each test some cases, and some of the long tests, drawn by the commit")
+    group.addoption("--short", action="store_true", help="some of all cases, drawn by the commit")
     group.addoption("--draw", metavar="WORD", help="with --short: draw what was drawn for WORD (default: the commit's hash)")
     group.addoption("--slow", action="store_true", help="run tests that are marked slow, too")
     group.addoption("--time", action="store_true", help=f"write the seconds of each test to {SECONDS.name}")
@@ -56,7 +58,7 @@ def pytest_report_header(config):
     if not config.option.short:
         return f"{BACKEND}: every case of every test{'' if config.option.slow else ' that is not slow'}"
     return (
-        f"{BACKEND}: some cases of each test and some of the long tests, drawn by {config.option.draw} "
+        f"{BACKEND}: the short set, drawn by {config.option.draw} "
         f"(to repeat: --draw {config.option.draw}); about {MINUTES[BACKEND]} minutes on two cores"
     )
 
@@ -103,21 +105,19 @@ test_of.__test__ = False
 
 
 def short_set(cases, seconds, word):
-    """Draw by `word` from the cases of all tests, of which one case takes `seconds`; a test without any takes next to none."""
-    tests, long_tests = collections.defaultdict(list), collections.defaultdict(list)
+    """Draw by `word` from the cases of all tests, of which one case takes `seconds`; a test without any is quick.
+
+    Long tests of about the same length draw against each other, so that every draw takes about as long.
+    """
+    draw = random.Random(word)
+    tests = collections.defaultdict(list)
     for case in cases:
         tests[test_of(case)].append(case)
-    for test in tests:
-        if seconds.get(test, 0) >= LONG:
-            long_tests[test.partition("::")[0]].append(test)
-    for file, names in long_tests.items():
-        for test in set(names) - set(random.Random(f"{word} {file}").sample(names, -(-len(names) // 3))):
-            del tests[test]
-    drawn = set()
-    for test, its in tests.items():
-        most = max(1, int(CASES_OF_A_TEST / seconds[test])) if test in seconds else len(its)
-        drawn |= set(random.Random(f"{word} {test}").sample(its, min(most, len(its))))
-    return drawn
+    long_tests = sorted((test for test in tests if seconds.get(test, 0) >= LONG), key=lambda test: (-seconds[test], test))
+    drawn = {draw.choice(long_tests[i : i + SHARE]) for i in range(0, len(long_tests), SHARE)}
+    for test in set(long_tests) - drawn:
+        del tests[test]
+    return {case for test, its in tests.items() for case in ([draw.choice(its)] if seconds.get(test, 0) >= QUICK else its)}
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -129,7 +129,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 class _Clock:
-    """Measures the cases of each test, set-up included, and writes the means of those that take a tenth of a second."""
+    """Measures the cases of each test, set-up included, and writes the means of those that are not quick."""
 
     def __init__(self):
         self.cases = collections.Counter()
@@ -143,5 +143,5 @@ class _Clock:
             by_test[test_of(case)].append(seconds)
         means = {test: round(sum(cases) / len(cases), 1) for test, cases in by_test.items()}
         known = json.loads(SECONDS.read_text()) if SECONDS.exists() else {}
-        known[BACKEND] = {test: mean for test, mean in sorted({**known.get(BACKEND, {}), **means}.items()) if mean >= 0.1}
+        known[BACKEND] = {test: mean for test, mean in sorted({**known.get(BACKEND, {}), **means}.items()) if mean >= QUICK}
         SECONDS.write_text(json.dumps(known, indent=0) + "\n")
