@@ -4,125 +4,95 @@ import importlib.util
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from benchmarks import BACKENDS, GROUPS
-from benchmarks.measuring import device
-from benchmarks.studies import registry
+from benchmarks import BACKENDS, machine
+from benchmarks.registry import BENCHMARKS, GROUPS, Benchmark
 
 RESULTS = Path(__file__).parent / "results"
-# What stands for several of the studies.
-SEVERAL = {
-    "search": [study.name for study in registry.STUDIES if study.group == "search"],
-    "all": [*GROUPS, *(study.name for study in registry.STUDIES if study.group != "gpu")],
-}
-NAMES = (*GROUPS, *SEVERAL, *registry.BY_NAME)
-# Of a group on one backend, on two cores.
-MINUTES = {"layers": 5, "memory": 8, "initializers": 4, "optimizers": 4, "clipping": 3, "monitor": 15, "growth": 3}
+_SEVERAL = {"search": [name for name in BENCHMARKS if name not in (*GROUPS, "broken_layers")], "all": list(BENCHMARKS)}
+_EPILOG = "\n".join(f"{b.name} ({b.minutes} min): {b.about}" for b in BENCHMARKS.values())
 
 
 def _wanted(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:
-    """Return the groups and studies in the order in which they run."""
+    """Return the names in the order in which they run."""
     if value is None:
         return None
-    words = [word.strip() for word in value.split(",") if word.strip()]
-    unknown = [word for word in words if word not in NAMES]
-    if unknown or not words:
-        raise click.BadParameter(f"must be some of {', '.join(NAMES)}, with commas, got {value!r}.")
-    named = {name for word in words for name in SEVERAL.get(word, [word])}
-    return [name for name in (*GROUPS, *registry.BY_NAME) if name in named]
+    words, known = [word.strip() for word in value.split(",") if word.strip()], [*BENCHMARKS, *_SEVERAL]
+    if not words or not set(words) <= set(known):
+        raise click.BadParameter(f"must be some of {', '.join(known)}, with commas, got {value!r}.")
+    named = {name for word in words for name in _SEVERAL.get(word, [word])}
+    return [name for name in BENCHMARKS if name in named]
 
 
-def _epilog() -> str:
-    groups = ", ".join(f"{name} ({minutes} min)" for name, minutes in MINUTES.items())
-    longer = "\n".join(f"{study.name} ({study.minutes} min, {study.group}): {study.about}" for study in registry.STUDIES)
-    return (
-        f"On two cores a backend takes about so long: {groups}. These are measured by default; a study is named to be run:\n\n"
-        f"\b\n{longer}\n\nsearch stands for all studies of searches, all for everything but on_gpu."
-    )
-
-
-@click.command(epilog=_epilog())
+@click.command(epilog=f"On two cores each takes about so long on a backend:\n\n\b\n{_EPILOG}\n\nsearch is all studies of searches.")
 @click.option("--backend", type=click.Choice([*BACKENDS, "all"]), help="Backend of Keras; by default that of the environment.")
-@click.option("--device", "kind", type=click.Choice(device.CHOICES), help="cpu hides the GPUs, gpu demands one; by default as it comes.")
-@click.option("--only", "names", metavar="NAMES", callback=_wanted, help="Groups and studies, with commas; by default all groups.")
+@click.option("--device", type=click.Choice(["cpu", "gpu"]), help="cpu hides the GPUs, gpu demands one; by default as it comes.")
+@click.option("--only", "names", metavar="NAMES", callback=_wanted, help=f"Names, with commas; by default {', '.join(GROUPS)}.")
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Folder of the results, which it replaces.")
 @click.option("--quick", is_flag=True, help="Try the command on tiny cases; the figures say nothing. Needs --output.")
-@click.option(
-    "--check", is_flag=True, help="Compare what lies in the folder with the goals; exit 1 if one is missed. Measures only with --only."
-)
-@click.option("--report", "anew", is_flag=True, help="Write page and pictures anew of what lies in the folder; measure nothing.")
-def main(backend: str | None, kind: str | None, names: list[str] | None, output: Path | None, quick: bool, check: bool, anew: bool) -> None:
-    """Measure the package's parts against Keras's own.
+@click.option("--check", is_flag=True, help="Compare the folder with the goals; exit 1 if one is missed. Measures only with --only.")
+def main(backend: str | None, device: str | None, names: list[str] | None, output: Path | None, quick: bool, check: bool) -> None:
+    """Measure the package's parts against Keras's own, and what its searches cost and save.
 
-    Writes results-<backend>-<group>.json and results-<group>.png, a file for each study, and results.md of all of them into the output
-    folder (default: benchmarks/results).
+    Writes <name>-<backend>.json and results.md into the output folder (default: benchmarks/results).
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if quick and output is None:
         raise click.UsageError("--quick needs --output: its figures say nothing, and are not to replace those that do.")
-    folder = output or RESULTS
-    device.choose(kind)
-    if not anew and (names is not None or not check):
-        wanted: list[str] = list(GROUPS) if names is None else names
-        if backend == "all":
-            _each_backend(wanted, folder, kind, quick)
-        else:
-            _one_backend(backend, wanted, folder, quick)
-    elif anew:
-        from benchmarks.page import report
-
-        for path in report.write(folder, [*GROUPS, "search"]):
-            click.echo(str(path))
+    folder, wanted = output or RESULTS, names or ([] if check else GROUPS)
+    machine.choose_device(device)
+    if backend == "all" or len(wanted) > 1:
+        _each(backend, wanted, ["--output", str(folder), *(["--quick"] if quick else []), *(["--device", device] if device else [])])
+    elif wanted:
+        os.environ.update({"KERAS_BACKEND": backend} if backend else {})
+        _measure(BENCHMARKS[wanted[0]], folder, quick)
     if check:
-        _check(folder, BACKENDS if backend in (None, "all") else (backend,))
+        from benchmarks.check import show, verdicts
+
+        if not show(verdicts(folder, BACKENDS if backend in (None, "all") else (backend,))):
+            raise SystemExit(1)
 
 
-def _one_backend(backend: str | None, names: list[str], folder: Path, quick: bool) -> None:
-    if backend is not None:
-        os.environ["KERAS_BACKEND"] = backend
-    groups, longer = [name for name in names if name in GROUPS], [registry.BY_NAME[name] for name in names if name in registry.BY_NAME]
-    if groups:
-        from benchmarks.suite import run  # keras reads KERAS_BACKEND when it is first imported
+def _measure(benchmark: Benchmark, folder: Path, quick: bool) -> None:
+    """Measure, show and save the figures of one benchmark in this process."""
+    import keras  # which reads KERAS_BACKEND now
 
-        run(groups, folder, quick)
-    if longer:
-        import keras
+    from benchmarks import store
+    from keras_ext._backend import wait
 
-        from benchmarks.page import report
+    backend = keras.backend.backend()
+    header = machine.header(f"python -m benchmarks --backend {backend} --only {benchmark.name}{' --quick' if quick else ''}")
+    kept: dict[str, Any] = {"backend": backend, "header": header}
+    if benchmark.is_study:
+        kept |= benchmark.module.measure(**((benchmark.quick if quick else benchmark.settings) or {}))
+    else:
+        kept["figures"] = []
+        for comparison in benchmark.module.comparisons(quick):
+            click.echo(f"{comparison.part}, {comparison.case}, {comparison.mode}", err=True)
+            keras.utils.clear_session()
+            kept["figures"].append(asdict(comparison.measure(quick, wait)))
+    path = store.save(folder, benchmark, backend, kept)
+    click.echo(f"{store.markdown(store.table(benchmark, kept))}\n{path}")
 
-        for study in longer:
-            registry.run(study, keras.backend.backend(), folder, quick)
-        report.write(folder, ["search"])
 
-
-def _each_backend(names: list[str], folder: Path, kind: str | None, quick: bool) -> None:
-    """Run one process for each backend that is installed; the others are named."""
+def _each(backend: str | None, names: list[str], words: list[str]) -> None:
+    """Run a process for each benchmark on each installed backend, so that none finds what another left in memory."""
     failed = []
-    for backend in BACKENDS:
-        if importlib.util.find_spec(backend) is None:
-            click.echo(f"{backend}: not installed, left out.")
+    for each in BACKENDS if backend == "all" else (backend,):
+        if each is not None and importlib.util.find_spec(each) is None:
+            click.echo(f"{each}: not installed, left out.")
             continue
-        here = [name for name in names if name not in registry.BY_NAME or registry.BY_NAME[name].once_on in (None, backend)]
-        words = ["--backend", backend, "--only", ",".join(here), "--output", str(folder), *(["--quick"] if quick else [])]
-        words += ["--device", kind] if kind else []
-        if here and subprocess.run([sys.executable, "-m", "benchmarks", *words], env={**os.environ, "KERAS_BACKEND": backend}).returncode:
-            failed.append(backend)
+        for name in [name for name in names if backend != "all" or BENCHMARKS[name].once_on in (None, each)]:
+            command = [sys.executable, "-m", "benchmarks", "--only", name, *(["--backend", each] if each else []), *words]
+            if subprocess.run(command, check=False).returncode:
+                failed.append(f"{name} on {each}" if each else name)
     if failed:
-        raise click.ClickException(f"No figures for {', '.join(failed)}: see above.")
-
-
-def _check(folder: Path, backends: tuple[str, ...]) -> None:
-    from rich.console import Console
-
-    from benchmarks.goals import check
-
-    found = check.verdicts(folder, backends)
-    check.show(found, Console())
-    if any(verdict.says == check.MISSED for verdict in found):
-        raise SystemExit(1)
+        raise click.ClickException(f"No figures of {', '.join(failed)}: see above.")
 
 
 if __name__ == "__main__":

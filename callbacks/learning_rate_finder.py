@@ -10,11 +10,11 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_ext._checks import bad_argument, in_range, whole
-from keras_ext.callbacks.looking.samples import probe_batch, random_state_kept
-from keras_ext.callbacks.looking.unbuilt import build, cannot, check_targets
+from keras_ext._checks import bad_argument, in_range, integer
+from keras_ext.callbacks.monitor.probe.samples import probe_batch, random_state_kept
+from keras_ext.callbacks.monitor.probe.unbuilt import build, cannot, check_targets
 from keras_ext.callbacks.rate_curve import RateCurve
-from keras_ext.optimizers._anew import anew, innermost
+from keras_ext.optimizers._clone import clone, innermost
 
 # The loss that ends a test is a running mean of about so many steps; and the test runs for at least so many.
 _MEMORY = 5
@@ -72,14 +72,14 @@ class LearningRateFinder:
         stop_factor: float = 4.0,
         seed: int = 0,
     ) -> None:
-        self.batch_size = whole("batch_size", batch_size)
-        self.steps = whole("steps", steps, _AT_LEAST)
+        self.batch_size = integer("batch_size", batch_size)
+        self.steps = integer("steps", steps, _AT_LEAST)
         self.min_learning_rate = float(in_range("min_learning_rate", min_learning_rate, 0.0, closed="neither"))
         self.max_learning_rate = float(in_range("max_learning_rate", max_learning_rate, 0.0, closed="neither"))
         if max_learning_rate <= min_learning_rate:
             raise bad_argument("max_learning_rate", f"above min_learning_rate, {min_learning_rate}", max_learning_rate)
         self.stop_factor = float(in_range("stop_factor", stop_factor, 1.0, closed="neither"))
-        self.seed = whole("seed", seed, 0)
+        self.seed = integer("seed", seed, 0)
         self._data = x, y, sample_weight
 
     def find(self, model: keras.Model) -> RateCurve:
@@ -119,7 +119,7 @@ class LearningRateFinder:
         batches = together * (self.steps - 1)
         first = self.min_learning_rate / ratio ** ((together - 1) / batches)
         with _scope(model):
-            model.optimizer = anew(model.optimizer, keras.optimizers.schedules.ExponentialDecay(first, batches, ratio))
+            model.optimizer = clone(model.optimizer, keras.optimizers.schedules.ExponentialDecay(first, batches, ratio))
         model.train_function = None
         model.steps_per_execution = 1
         rates: list[float] = []

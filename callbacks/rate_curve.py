@@ -86,6 +86,6 @@ class RateCurve:
 
     def plot(self, path: str | Path | None = None) -> Any:
         """Return a matplotlib Figure of loss by rate, with the suggested rate; with `path`, save it too."""
-        from keras_ext.callbacks.showing.rate_picture import picture
+        from keras_ext.callbacks.rate_picture import picture
 
         return saved(picture(self), path)

@@ -17,8 +17,8 @@ import numpy as np
 
 from keras_ext.initializers import HeNormal
 from keras_ext.optimizers import SGD, GradientClipping
-from keras_ext.search import load_digits
-from keras_ext.search.data import Split
+from keras_ext.tables import load_digits
+from keras_ext.tables.data import Split
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

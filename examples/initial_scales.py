@@ -47,7 +47,7 @@ def scales(model: keras.Model) -> tuple[list[float], list[float]]:
     y = rng.normal(size=(SAMPLES, 1)).astype("float32")
     monitor = SaturationMonitor(x, y, on_critical=None)
     model.fit(x, y, batch_size=SAMPLES, epochs=1, verbose=0, callbacks=[monitor])
-    first = monitor.looks[0]
+    first = monitor.snapshots[0]
     return [a.rms for a in first.activations], [w.gradient_norm / WIDTH for w in first.kernels[:DEPTH]]
 
 

@@ -4,9 +4,9 @@ Importing the package registers its classes with Keras, so that `keras.models.lo
 """
 
 from keras_ext import _standard_error as _standard_error  # isort: skip  # before a framework speaks
-from keras_ext import callbacks, initializers, layers, optimizers, schedules
+from keras_ext import callbacks, initializers, layers, optimizers, schedules, tables
 from keras_ext.upgrade import downgrade, upgrade
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "callbacks", "downgrade", "initializers", "layers", "optimizers", "schedules", "upgrade"]
+__all__ = ["__version__", "callbacks", "downgrade", "initializers", "layers", "optimizers", "schedules", "tables", "upgrade"]

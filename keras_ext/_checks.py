@@ -23,7 +23,7 @@ import numpy as np
 MOST_STEPS = 2**30
 
 
-def bad_argument(name: str, rule: str, value: Any, mend: str = "", error: type[Exception] = ValueError) -> Exception:
+def bad_argument(name: str, rule: str, value: Any, fix: str = "", error: type[Exception] = ValueError) -> Exception:
     """Build the error that says that argument `name` breaks `rule`; the caller raises it."""
     try:
         shown = repr(value)
@@ -31,7 +31,7 @@ def bad_argument(name: str, rule: str, value: Any, mend: str = "", error: type[E
         shown = f"a value of type {type(value).__name__}"
     if len(shown) > 80:
         shown = shown[:77] + "..."
-    return error(f"`{name}` must be {rule}, got {shown}.{' ' + mend if mend else ''}")
+    return error(f"`{name}` must be {rule}, got {shown}.{' ' + fix if fix else ''}")
 
 
 def is_number(value: Any) -> bool:
@@ -65,7 +65,7 @@ def items(value: Any) -> tuple[Any, ...] | None:
         return None
 
 
-def in_range(name: str, value: Any, low: float, high: float = math.inf, *, closed: str = "both", mend: str = "") -> Any:
+def in_range(name: str, value: Any, low: float, high: float = math.inf, *, closed: str = "both", fix: str = "") -> Any:
     """Return `value` if it is a number between `low` and `high`.
 
     Args:
@@ -74,7 +74,7 @@ def in_range(name: str, value: Any, low: float, high: float = math.inf, *, close
         low: lower end.
         high: upper end; infinity itself is never inside.
         closed: `"both"`, `"left"`, `"right"` or `"neither"`: the ends that belong to the range.
-        mend: one more sentence: what to do instead.
+        fix: one more sentence: what to do instead.
     """
     left = "[" if closed in ("both", "left") else "("
     right = "]" if closed in ("both", "right") and high != math.inf else ")"
@@ -86,7 +86,7 @@ def in_range(name: str, value: Any, low: float, high: float = math.inf, *, close
             rule = f"a finite number {'of at least' if left == '[' else 'above'} {low:g}"
         else:
             rule = f"a number in {left}{low:g}, {high:g}{right}"
-        raise bad_argument(name, rule, value, mend)
+        raise bad_argument(name, rule, value, fix)
     return plain(value)
 
 
@@ -97,16 +97,16 @@ def in_float32(name: str, value: float) -> float:
     return value
 
 
-def whole(name: str, value: Any, low: int = 1, high: int | None = None, *, mend: str = "") -> Any:
+def integer(name: str, value: Any, low: int = 1, high: int | None = None, *, fix: str = "") -> Any:
     """Return `value` if it is a whole number of at least `low`, and of at most `high`."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < low:
-        raise bad_argument(name, f"a whole number of at least {low}", value, mend)
+        raise bad_argument(name, f"a whole number of at least {low}", value, fix)
     if high is not None and int(value) > high:
-        raise bad_argument(name, f"a whole number of at most {high}", value, mend)
+        raise bad_argument(name, f"a whole number of at most {high}", value, fix)
     return int(value)
 
 
-def wholes(name: str, values: Any) -> tuple[int, ...]:
+def integers(name: str, values: Any) -> tuple[int, ...]:
     """Return a sequence of one positive whole number or several as a tuple."""
     found = items(values)
     if not found or any(not isinstance(v, numbers.Integral) or isinstance(v, bool) or v < 1 for v in found):
@@ -114,11 +114,11 @@ def wholes(name: str, values: Any) -> tuple[int, ...]:
     return tuple(int(v) for v in found)
 
 
-def one_of(name: str, value: Any, allowed: Iterable[Any], *, mend: str = "") -> Any:
+def one_of(name: str, value: Any, allowed: Iterable[Any], *, fix: str = "") -> Any:
     """Return `value` if it is one of `allowed`."""
     allowed = list(allowed)
     if not any(value is a or (type(value) is type(a) and value == a) for a in allowed):
-        raise bad_argument(name, "one of " + ", ".join(repr(a) for a in allowed), value, mend)
+        raise bad_argument(name, "one of " + ", ".join(repr(a) for a in allowed), value, fix)
     return value
 
 
@@ -143,4 +143,4 @@ def a_path(name: str, value: Any) -> Path:
 
 
 class BadInput(ValueError):
-    """What the user gave cannot be used; the message is one line that names the mend. The command line prints it without a traceback."""
+    """What the user gave cannot be used; the message is one line that names the fix. The command line prints it without a traceback."""

@@ -63,7 +63,7 @@ def runs_as_command() -> bool:
 redirect = Redirect() if runs_as_command() else None
 
 
-def tell(line: str) -> None:
+def report(line: str) -> None:
     """Write a line to the user's standard error, whatever it is redirected to."""
     if redirect is None:
         print(line, file=sys.stderr)

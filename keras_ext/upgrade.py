@@ -205,7 +205,7 @@ def _compile_like(clone: Any, model: Any, convert: Callable[[Any], Any] | None) 
         return
     new.build(clone.trainable_variables)
     if [tuple(v.shape) for v in old.variables] != [tuple(v.shape) for v in new.variables]:
-        warnings.warn("The optimizer starts anew: other weights are trainable than when it was built.", stacklevel=4)
+        warnings.warn("The optimizer starts again: other weights are trainable than when it was built.", stacklevel=4)
         return
     for mine, theirs in zip(new.variables, old.variables, strict=True):
         # Through NumPy: on JAX two variables would hold one buffer, which the first step gives away.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_ext._checks import flag, in_range, one_of, whole
+from keras_ext._checks import flag, in_range, integer, one_of
 
 pytestmark = pytest.mark.backend_free
 
@@ -32,12 +32,12 @@ def test_a_range_refuses_what_is_no_finite_number(value):
         in_range("epsilon", value, 0.0)
 
 
-def test_messages_name_argument_rule_value_and_mend():
+def test_messages_name_argument_rule_value_and_fix():
     with pytest.raises(ValueError) as raised:
-        in_range("threshold", -2, 0.0, closed="neither", mend="Norms are positive.")
+        in_range("threshold", -2, 0.0, closed="neither", fix="Norms are positive.")
     assert str(raised.value) == "`threshold` must be a finite number above 0, got -2. Norms are positive."
     with pytest.raises(ValueError) as raised:
-        whole("trials", 0)
+        integer("trials", 0)
     assert str(raised.value) == "`trials` must be a whole number of at least 1, got 0."
     with pytest.raises(ValueError) as raised:
         one_of("rule", "norms", ("value", "norm"))
@@ -50,7 +50,7 @@ def test_messages_name_argument_rule_value_and_mend():
 @pytest.mark.parametrize("value", [1.0, True, "1", None])
 def test_a_count_is_a_whole_number(value):
     with pytest.raises(ValueError, match="`trials` must be a whole number of at least 1"):
-        whole("trials", value)
+        integer("trials", value)
 
 
 def test_long_values_are_cut():

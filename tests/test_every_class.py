@@ -11,7 +11,7 @@ import processes
 import pytest
 from keras import ops
 
-from keras_ext import initializers, layers, optimizers
+from keras_ext import initializers, layers, optimizers, tables
 
 # Arguments other than the defaults, one set for each public class.
 ARGUMENTS = {
@@ -23,11 +23,13 @@ ARGUMENTS = {
             "renorm": True,
             "renorm_clipping": {"rmax": 3.0},
         },
-        "ClassNames": {"names": ["a", "b", "c", "d", "e"]},
         "Dropout": {"rate": 0.25, "noise_shape": [None, 1], "seed": 3},
         "SpatialDropout1D": {"rate": 0.25, "seed": 3},
         "SpatialDropout2D": {"rate": 0.25, "data_format": "channels_first", "seed": 3},
         "SpatialDropout3D": {"rate": 0.25, "data_format": "channels_last", "seed": 3},
+    },
+    tables: {
+        "ClassNames": {"names": ["a", "b", "c", "d", "e"]},
         "TableFeatures": {
             "columns": [
                 *({"name": name, "mean": 0.1, "variance": 2.5} for name in "abcd"),
@@ -104,8 +106,8 @@ def arrays(variables):
 
 def test_every_public_class_is_tested_here():
     for module, classes in ARGUMENTS.items():
-        # Initializers have functions and records too.
-        parts = [name for name in module.__all__ if not name.startswith("Initializ") and name[0].isupper()]
+        # Initializers have functions and records too, and tables a record.
+        parts = [name for name in module.__all__ if not name.startswith("Initializ") and name[0].isupper() and name != "Table"]
         assert sorted(classes) == sorted(parts)
 
 
@@ -162,7 +164,7 @@ def test_a_fresh_object_can_be_copied(module, name, how):
 
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("name", [*ARGUMENTS[layers], *ARGUMENTS[optimizers], "all initializers"])
+@pytest.mark.parametrize("name", [*ARGUMENTS[layers], *ARGUMENTS[tables], *ARGUMENTS[optimizers], "all initializers"])
 def test_one_epoch_of_fit_is_finite_and_moves_the_weights(name, policy, jit):
     if jit and keras.backend.backend() == "torch":
         pytest.skip("torch.compile needs a C++ compiler and takes minutes")
@@ -172,7 +174,8 @@ def test_one_epoch_of_fit_is_finite_and_moves_the_weights(name, policy, jit):
         deep = [keras.layers.Dense(6, "tanh", kernel_initializer=each) for each in things]
         model, optimizer = keras.Sequential([keras.Input((6,)), *deep, keras.layers.Dense(1)]), "sgd"
     else:
-        model, optimizer = model_with(make(layers if name in ARGUMENTS[layers] else optimizers, name))
+        module = next(room for room, classes in ARGUMENTS.items() if name in classes)
+        model, optimizer = model_with(make(module, name))
     x, y = data()
     before = arrays(model.trainable_weights)
     model.compile(optimizer, "mse", jit_compile=jit)

@@ -17,17 +17,18 @@ import pytest
 from click.testing import CliRunner
 
 from keras_ext import initializers
+from keras_ext._atomic import save_model
 from keras_ext._checks import BadInput
+from keras_ext.automl import Settings, run
+from keras_ext.automl import run as run_function
+from keras_ext.automl.best_model import AGAIN
 from keras_ext.callbacks import LearningRateFinder, Limits, RateCurve, SaturationMonitor, diagnose
-from keras_ext.callbacks.judging.loss_course import has_learned, learning
+from keras_ext.callbacks.monitor.rules.loss_course import has_learned, learning
 from keras_ext.commands.main import cli
-from keras_ext.layers import BatchNormalization, ClassNames
+from keras_ext.layers import BatchNormalization
 from keras_ext.optimizers import GradientClipping
-from keras_ext.search import Settings, make_table, run
-from keras_ext.search import run as run_function
-from keras_ext.search.atomic import save_model
-from keras_ext.search.best_model import AGAIN
-from keras_ext.search.writable import told_where_it_cannot_be_written
+from keras_ext.search.writable import reported_where_not_writable
+from keras_ext.tables import ClassNames, make_table
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "faults.md"
@@ -87,7 +88,7 @@ def monitor(*data, **arguments):
 
 @pytest.mark.parametrize("loss", ["mse", "binary_crossentropy"])
 def test_the_monitor_names_the_layer_in_which_nan_begins(loss):
-    """PyTorch's cross entropies raise for NaN: there is a look all the same."""
+    """PyTorch's cross entropies raise for NaN: there is a snapshot all the same."""
     watching = monitor(X, Y, on_critical="stop", on_finding=lambda finding: None)
     model = network(loss=loss)
 
@@ -99,7 +100,7 @@ def test_the_monitor_names_the_layer_in_which_nan_begins(loss):
     history = model.fit(X, Y, epochs=9, verbose=0, callbacks=[Spoil(), watching])
     assert len(history.epoch) == 2
     assert [(f.symptom, f.severity, f.layer, f.epoch) for f in watching.findings] == [("non_finite", "critical", "second", 2)]
-    assert math.isnan(watching.looks[-1].loss)
+    assert math.isnan(watching.snapshots[-1].loss)
 
 
 def test_a_test_of_rates_that_never_had_a_finite_loss_suggests_none(tmp_path):
@@ -112,7 +113,7 @@ def test_a_test_of_rates_that_never_had_a_finite_loss_suggests_none(tmp_path):
     assert RateCurve((), (), 12).suggested is None
 
 
-def test_an_infinite_weight_is_told_before_the_first_step():
+def test_an_infinite_weight_is_reported_before_the_first_step():
     model, watching = infinite(network(loss="mse")), monitor(X, Y, on_critical="warn")
     with pytest.warns(UserWarning, match='critical: non finite in layer "second", before the first step'):
         model.fit(X, Y, epochs=1, verbose=0, callbacks=[watching])
@@ -127,7 +128,7 @@ def test_an_infinite_weight_ends_a_clipped_training_with_the_names_of_weights():
         np.testing.assert_array_equal(weight.numpy(), old)
 
 
-def test_an_infinite_weight_can_be_drawn_anew():
+def test_an_infinite_weight_can_be_drawn_again():
     model = infinite(network())
     initializers.initialize(model, initializers.HeNormal())
     assert all(np.isfinite(w).all() for w in model.get_weights())
@@ -173,16 +174,16 @@ def command(*words):
     return str(done.exception)
 
 
-def test_a_file_without_samples_is_told(tmp_path):
+def test_a_file_without_samples_is_reported(tmp_path):
     network().save(tmp_path / "net.keras")
     np.savez(tmp_path / "none.npz", x=X[:0])
     (tmp_path / "none.csv").write_text("a,b,c\n")
     assert command("predict", tmp_path / "net.keras", tmp_path / "none.npz") == f"{tmp_path}/none.npz: holds no samples. Give at least one."
-    told = command("predict", tmp_path / "net.keras", tmp_path / "none.csv")
-    assert told == f"{tmp_path}/none.csv: needs a header line and samples, found 1 lines."
+    reported = command("predict", tmp_path / "net.keras", tmp_path / "none.csv")
+    assert reported == f"{tmp_path}/none.csv: needs a header line and samples, found 1 lines."
 
 
-def test_one_sample_is_no_reason_to_call_a_network_sick():
+def test_one_sample_is_no_reason_to_call_a_network_unhealthy():
     model = network()
     model.get_layer("first").bias.assign([-50.0, -50.0, -50.0, 50.0])
     for samples, found in ((1, set()), (32, {"dead_relu"})):
@@ -192,13 +193,13 @@ def test_one_sample_is_no_reason_to_call_a_network_sick():
     model = network()
     model.fit(X[:1], Y[:1], epochs=2, verbose=0, callbacks=[watching])
     assert [str(f) for f in watching.findings if f.symptom in ("dead_relu", "constant_output") or f.severity == "critical"] == []
-    assert all(math.isnan(look.spread) for look in watching.looks)
-    course = [dataclasses.replace(watching.looks[0], loss=loss) for loss in (1.0, 0.1)]
+    assert all(math.isnan(snapshot.spread) for snapshot in watching.snapshots)
+    course = [dataclasses.replace(watching.snapshots[0], loss=loss) for loss in (1.0, 0.1)]
     assert learning(course, Limits())
     assert has_learned(course, Limits())
 
 
-def test_a_training_on_one_class_is_not_called_sick():
+def test_a_training_on_one_class_is_not_called_unhealthy():
     y = np.zeros(len(X), "int32")
     watching = monitor(X, y, patience=1)
     model = network(keras.optimizers.SGD(0.5), "sparse_categorical_crossentropy", units=2)
@@ -255,24 +256,24 @@ def test_a_full_disk_costs_no_training(tmp_path):
                 stack.enter_context(full_disk())
 
     watching = monitor(X, Y, report=tmp_path / "page.html", log_dir=tmp_path / "runs")
-    with stack, pytest.warns(UserWarning, match="SaturationMonitor") as told:
+    with stack, pytest.warns(UserWarning, match="SaturationMonitor") as reported:
         history = network().fit(X, Y, epochs=4, verbose=0, callbacks=[watching, Fill()]).history
     assert len(history["loss"]) == 4
-    assert [str(w.message).split(" (")[0].replace(str(tmp_path), "") for w in told if "SaturationMonitor" in str(w.message)] == [
+    assert [str(w.message).split(" (")[0].replace(str(tmp_path), "") for w in reported if "SaturationMonitor" in str(w.message)] == [
         "SaturationMonitor: /runs/run_000001 cannot be written",
         "SaturationMonitor could not write its report. OSError: [Errno 27] File too large",
     ]
-    assert len(watching.looks) == 5
+    assert len(watching.snapshots) == 5
     assert not (tmp_path / "page.html").exists()
     assert list((tmp_path / "runs/run_000001").glob("events.*"))
 
 
-def test_what_cannot_be_written_at_the_end_of_a_search_is_told_in_one_line(tmp_path):
+def test_what_cannot_be_written_at_the_end_of_a_search_is_reported_in_one_line(tmp_path):
     path = tmp_path / "best_model.keras"
-    with full_disk(2000), pytest.raises(BadInput) as told, told_where_it_cannot_be_written(path, AGAIN):
+    with full_disk(2000), pytest.raises(BadInput) as reported, reported_where_not_writable(path, AGAIN):
         save_model(network(), path)
-    assert FULL.fullmatch(str(told.value).replace(f"{tmp_path}/", ""))
-    with pytest.raises(ConnectionError), told_where_it_cannot_be_written(path, AGAIN):
+    assert FULL.fullmatch(str(reported.value).replace(f"{tmp_path}/", ""))
+    with pytest.raises(ConnectionError), reported_where_not_writable(path, AGAIN):
         raise ConnectionError("of a cluster")
 
 
@@ -288,9 +289,9 @@ def test_a_search_whose_disk_is_full_at_the_end_loses_nothing(tmp_path, monkeypa
 
     with monkeypatch.context() as patch, stack:
         patch.setattr(module, "results", ended)
-        with pytest.raises(BadInput) as told:
+        with pytest.raises(BadInput) as reported:
             run(table, tmp_path / "s", Settings(trials=1, epochs=1, test=0.0))
-    assert FULL.fullmatch(str(told.value).replace(f"{tmp_path}/s/", ""))
+    assert FULL.fullmatch(str(reported.value).replace(f"{tmp_path}/s/", ""))
     trained = {path: path.stat().st_mtime_ns for path in (tmp_path / "s/trials").rglob("*.h5")}
     assert trained
     result = run(table, tmp_path / "s", Settings(trials=1, epochs=1, test=0.0), resume=True)
@@ -299,28 +300,28 @@ def test_a_search_whose_disk_is_full_at_the_end_loses_nothing(tmp_path, monkeypa
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "s/trials").rglob("*.h5")} == trained
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_the_first_step(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported_before_the_first_step(tmp_path):
     (tmp_path / "file").write_text("mine")
     model = network()
     before = model.get_weights()
     watching = monitor(X, Y, log_dir=tmp_path / "file/runs")
-    with pytest.raises(BadInput) as told:
+    with pytest.raises(BadInput) as reported:
         model.fit(X, Y, verbose=0, callbacks=[watching])
-    assert str(told.value) == f"`log_dir` {tmp_path}/file/runs cannot be written (Not a directory). Give another folder, or make room."
+    assert str(reported.value) == f"`log_dir` {tmp_path}/file/runs cannot be written (Not a directory). Give another folder, or make room."
     for old, weight in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, old)
 
 
-def test_a_command_tells_of_an_unwritable_folder_before_it_trains(tmp_path):
+def test_a_command_reports_of_an_unwritable_folder_before_it_trains(tmp_path):
     (tmp_path / "file").write_text("mine")
-    told = command("search", "--trials", 1, "--output", tmp_path / "file/s")
-    assert told == f"{tmp_path}/file/s: cannot be written (Not a directory). Give another --output."
-    told = command("grow", "--output", tmp_path / "file/net.keras")
-    assert told.startswith(f"{tmp_path}/file: cannot be written (") or told.startswith(f"{tmp_path}/file: is a file")
+    reported = command("search", "--trials", 1, "--output", tmp_path / "file/s")
+    assert reported == f"{tmp_path}/file/s: cannot be written (Not a directory). Give another --output."
+    reported = command("grow", "--output", tmp_path / "file/net.keras")
+    assert reported.startswith(f"{tmp_path}/file: cannot be written (") or reported.startswith(f"{tmp_path}/file: is a file")
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_model_file_that_is_cut_off_is_told(tmp_path):
+def test_a_model_file_that_is_cut_off_is_reported(tmp_path):
     path = tmp_path / "net.keras"
     network().save(path)
     np.savez(tmp_path / "data.npz", x=X, y=Y[:, 0])
@@ -329,14 +330,14 @@ def test_a_model_file_that_is_cut_off_is_told(tmp_path):
     for content in (b"", whole[:half], whole[:-1], whole[:half] + bytes([whole[half] ^ 255]) + whole[half + 1 :]):
         path.write_bytes(content)
         for words in (("predict", path, tmp_path / "data.npz"), ("diagnose", path, "--data", tmp_path / "data.npz")):
-            told = command(*words)
-            assert told == f"{path}: cannot be loaded (it is cut off or overwritten). Save the model again, or take a copy of the file."
+            reported = command(*words)
+            assert reported == f"{path}: cannot be loaded (it is cut off or overwritten). Save the model again, or take a copy of the file."
     path.write_bytes(whole[:half])
     with pytest.raises(ValueError, match=r"accessible `\.keras` zip file"):
         keras.saving.load_model(path)
 
 
-def test_a_search_whose_settings_are_cut_off_is_told(tmp_path):
+def test_a_search_whose_settings_are_cut_off_is_reported(tmp_path):
     (tmp_path / "search.json").write_text('{"tuner": "ran')
     assert command("search", "--output", tmp_path, "--resume") == f"{tmp_path}/search.json: cannot be read. Start again in another folder."
     assert os.listdir(tmp_path) == ["search.json"]

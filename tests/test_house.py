@@ -22,6 +22,7 @@ MODULES = sorted(
     if "._backend." not in m.name and not m.name.endswith("__main__")
 )
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
+ROOMS = [getattr(keras_ext, name) for name in ("layers", "initializers", "optimizers", "schedules", "tables", "callbacks")]
 
 
 def imported(path: Path) -> set[str]:
@@ -52,16 +53,21 @@ def test_one_file_imports_private_modules_of_keras_and_keras_tuner():
 
 def test_rooms_import_downwards_only():
     level = {
+        "_atomic": 0,
         "_checks": 0,
         "_standard_error": 0,
+        "_wording": 0,
         "_backend": 0,
         "layers": 1,
         "initializers": 1,
         "optimizers": 1,
         "schedules": 1,
-        "callbacks": 2,
-        "search": 3,
-        "commands": 4,
+        "tables": 2,
+        "callbacks": 3,
+        "search": 4,
+        "parallel": 5,
+        "automl": 6,
+        "commands": 7,
     }
     wrong = []
     for path in sources():
@@ -75,17 +81,23 @@ def test_rooms_import_downwards_only():
     assert wrong == []
 
 
-def test_what_the_monitor_looks_with_knows_no_judgement_and_what_judges_shows_nothing():
-    later = {"looking": ("judging", "showing"), "judging": ("showing",)}
-    files = [(room, path) for room in later for path in (ROOT / "callbacks" / room).glob("*.py")]
+def test_what_the_monitor_snapshots_with_knows_no_judgement_and_what_judges_shows_nothing():
+    later = {"probe": ("rules", "report"), "rules": ("report",)}
+    files = [(room, path) for room in later for path in (ROOT / "callbacks/monitor" / room).glob("*.py")]
     assert len(files) > 12
-    wrong = [(str(p), n) for room, p in files for n in imported(p) if n.startswith(tuple(f"keras_ext.callbacks.{r}" for r in later[room]))]
+    wrong = [
+        (str(p), n)
+        for room, p in files
+        for n in imported(p)
+        if n.startswith(tuple(f"keras_ext.callbacks.monitor.{r}" for r in later[room]))
+    ]
     assert wrong == []
 
 
-def test_nothing_but_the_commands_import_search():
-    users = [p for p in sources() if any(n.startswith("keras_ext.search") for n in imported(p)) and "search" not in p.parts]
-    assert {p.parent.name for p in users} == {"commands"}
+def test_a_bare_import_brings_no_search():
+    searches = ("keras_ext.search", "keras_ext.parallel", "keras_ext.automl")
+    users = {p.relative_to(ROOT).parts[1] for p in sources() if any(n.startswith(searches) for n in imported(p))}
+    assert users == {"search", "parallel", "automl", "commands"}
 
 
 def test_the_files_of_the_backend_room_offer_the_same_functions():
@@ -119,20 +131,23 @@ def test_callbacks_are_found_as_a_part_of_the_package_only(tmp_path):
 
 def test_the_package_list_names_every_folder():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    folders = {p.parent for p in (ROOT / "keras_ext").rglob("__init__.py")} | {ROOT / "keras_ext/callbacks"}
+    inside = {ROOT / "keras_ext" / p.parent.relative_to(ROOT) for p in (ROOT / "callbacks").rglob("__init__.py")}
+    folders = {p.parent for p in (ROOT / "keras_ext").rglob("__init__.py")} | inside
     for folder in folders:
         assert f'"{".".join(folder.relative_to(ROOT).parts)}"' in text
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings_run(name):
-    if name in ("keras_ext.search.workers.cluster", "keras_ext.search.workers.ray_workers"):
+    if name in ("keras_ext.parallel.cluster", "keras_ext.parallel.ray_workers"):
         pytest.importorskip("ray")
     found = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert found.failed == 0
 
 
-@pytest.mark.parametrize("room", [keras_ext.layers, keras_ext.initializers, keras_ext.optimizers, keras_ext.schedules, keras_ext.callbacks])
+@pytest.mark.parametrize(
+    "room", [keras_ext.layers, keras_ext.initializers, keras_ext.optimizers, keras_ext.schedules, keras_ext.tables, keras_ext.callbacks]
+)
 def test_every_public_name_has_a_docstring_and_its_class_an_example(room):
     for name in room.__all__:
         thing = getattr(room, name)

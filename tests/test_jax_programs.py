@@ -161,7 +161,7 @@ def test_caches_that_are_off_stay_off():
         jax.config.update("jax_enable_compilation_cache", True)
 
 
-def test_a_folder_that_has_grown_too_large_begins_anew(monkeypatch, hits):
+def test_a_folder_that_has_grown_too_large_begins_again(monkeypatch, hits):
     with _backend.programs_on_disk():
         run()
     _backend.forget_programs()

@@ -61,7 +61,7 @@ def test_source_of_is_the_first_input_through_sequential_residual_and_nested_mod
 
     seen = []
 
-    class Look(keras.layers.Layer):
+    class Snapshot(keras.layers.Layer):
         def __call__(self, inputs):
             seen.append(keras_private.source_of(inputs))
             return super().__call__(inputs)
@@ -69,7 +69,7 @@ def test_source_of_is_the_first_input_through_sequential_residual_and_nested_mod
         def call(self, inputs):
             return inputs
 
-    late = keras.Sequential([keras.layers.Dense(3), Look()])
+    late = keras.Sequential([keras.layers.Dense(3), Snapshot()])
     late(np.ones((2, 3), "float32"))
     assert [source for source in seen if source is not None] == [late.inputs[0]._keras_history.operation]
     for other in (np.ones(3), ops.ones((3,)), keras.KerasTensor((2, 3)), [first], None, 1.5):
@@ -101,7 +101,7 @@ def test_oracle_tuner_and_trial_save_through_the_function_that_is_replaced(tmp_p
     assert list(tmp_path.rglob("oracle.json"))
 
 
-def test_functional_models_are_told_from_subclassed_ones():
+def test_functional_models_are_reported_from_subclassed_ones():
     class Subclassed(keras.Model):
         def call(self, x):
             return x
@@ -201,28 +201,6 @@ def test_what_an_optimizer_knows_without_a_public_name():
     assert keras_private.rate_function(other) == {}
     other.exclude_from_weight_decay(var_names=["bias"])
     assert keras_private.excluded_from_weight_decay(other) == ([], ["bias"])
-
-
-def test_a_callback_finds_the_others_of_its_fit_in_their_order():
-    class Asks(keras.callbacks.Callback):
-        seen = None
-
-        def on_train_begin(self, logs=None):
-            self.seen = keras_private.callbacks_beside(self)
-
-    class AsksFromBelow(Asks):
-        def on_train_begin(self, logs=None):
-            super().on_train_begin(logs)
-
-    for asks in (Asks(), AsksFromBelow()):
-        first, last = keras.callbacks.TerminateOnNaN(), keras.callbacks.TerminateOnNaN()
-        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-        model.compile("sgd", "mse")
-        model.fit(np.ones((2, 1)), np.ones((2, 1)), verbose=0, callbacks=[first, asks, last])
-        assert asks.seen[:3] == [first, asks, last]
-        # What Keras adds comes behind, and so sees what callbacks put into `logs`.
-        assert [type(c).__name__ for c in asks.seen[3:]] == ["History"]
-        assert keras_private.callbacks_beside(asks) == []
 
 
 class Counts(keras_tuner.RandomSearch):

@@ -1,5 +1,7 @@
 """The short set of tests, and the command that a failed test ends with."""
 
+import ast
+import json
 import os
 import runpy
 from pathlib import Path
@@ -95,3 +97,17 @@ def test_run_gives_every_case_of_what_is_named_and_else_the_short_set(monkeypatc
         del asked[:]
         assert run["test"](words) == 3
         assert asked == expected
+
+
+def test_every_test_that_has_seconds_exists():
+    """A test that was renamed would count as quick."""
+    timed = {name for tests in json.loads(selection.SECONDS.read_text()).values() for name in tests}
+    files = {name.partition("::")[0] for name in timed}
+    there = {
+        f"{file}::{node.name}"
+        for file in files
+        if (ROOT / file).exists()
+        for node in ast.parse((ROOT / file).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert timed - there == set()

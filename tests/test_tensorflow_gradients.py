@@ -17,7 +17,7 @@ from keras_ext._backend import tensorflow_gradients
 
 @tf.custom_gradient
 def tripled(x):
-    """Three times x, whose gradient is told to be 7."""
+    """Three times x, whose gradient is reported to be 7."""
     return 3 * x, lambda upstream: 7 * upstream
 
 
@@ -84,11 +84,11 @@ def test_a_gradient_whose_graph_is_gone_says_so():
     function, concrete = traced()
     tensorflow_gradients.let_go()
     name = max(tensorflow_gradients.entries(), key=lambda name: int(name.rpartition("-")[2]) if name.startswith("CustomGradient-") else -1)
-    stand_in = tensorflow_gradients.entries()[name]["type"]
+    placeholder = tensorflow_gradients.entries()[name]["type"]
     del function, concrete
     gc.collect()
     with pytest.raises(LookupError, match=r"of IdentityN belongs to a graph that is gone"):
-        stand_in(SimpleNamespace(name="IdentityN"))
+        placeholder(SimpleNamespace(name="IdentityN"))
 
 
 def test_a_graph_of_ragged_tensors_goes_too():

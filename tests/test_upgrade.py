@@ -230,7 +230,7 @@ def test_an_optimizer_built_for_other_weights_starts_anew_with_a_warning():
     model.fit(*data(), verbose=0)
     # Keras's optimizer keeps the slots of the layer that is frozen now.
     model.get_layer("dense").trainable = False
-    with pytest.warns(UserWarning, match="The optimizer starts anew: other weights are trainable than when it was built"):
+    with pytest.warns(UserWarning, match="The optimizer starts again: other weights are trainable than when it was built"):
         ours = keras_ext.upgrade(model)
     assert int(ours.optimizer.iterations) == 0
     assert ours.optimizer.built
@@ -274,7 +274,7 @@ class Subclassed(keras.Model):
         return self.norm(x)
 
 
-def test_layers_made_by_code_are_refused_with_the_mend():
+def test_layers_made_by_code_are_refused_with_the_fix():
     Block()  # takes the name that Keras would give the next one
     with pytest.raises(ValueError) as caught:
         keras_ext.upgrade(keras.Sequential([keras.Input((4,)), Block(name="block")]))
@@ -286,11 +286,11 @@ def test_layers_made_by_code_are_refused_with_the_mend():
 
 @pytest.mark.parametrize("verb", ["upgrade", "downgrade"])
 def test_subclassed_models_and_other_things_are_refused(verb):
-    mend = f"To {verb} it, exchange the layers where its code makes them; `load_weights` and `set_weights` take the old weights."
+    fix = f"To {verb} it, exchange the layers where its code makes them; `load_weights` and `set_weights` take the old weights."
     for thing, what in ((Subclassed(), "Subclassed, a model with a `call` of its own"), (3, "int"), (Block(), "Block")):
         with pytest.raises(ValueError) as caught:
             getattr(keras_ext, verb)(thing)
-        assert str(caught.value) == f"`model` must be Sequential or functional, got {what}. {mend}"
+        assert str(caught.value) == f"`model` must be Sequential or functional, got {what}. {fix}"
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""Figures of the parts against Keras's own, in one process."""
+"""Comparisons of a part with Keras's own, a file for each group."""

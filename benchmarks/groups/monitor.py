@@ -1,232 +1,157 @@
-"""What the monitor adds to a fit, beside what TensorBoard's histograms add, and what a look costs as the network grows deeper."""
+"""What the monitor adds to a fit's time and memory, and what a snapshot costs as the network grows deeper."""
 
-import contextlib
-import gc
-import io
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import keras
 import keras_tuner
 import numpy as np
-from sklearn.datasets import load_digits
 
-from benchmarks.groups import monitor_memory
-from benchmarks.measuring import measure
-from benchmarks.measuring.figure import Case, Figure
+from benchmarks import apart, searching
+from benchmarks.comparison import Comparison, Step
+from benchmarks.groups.memory import lower_mark, mark
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.callbacks.looking.probe import Probe
-from keras_ext.callbacks.looking.sample_cost import affordable
-from keras_ext.search import load_digits as load_digits_table
-from keras_ext.search.spaces import MLP
+from keras_ext.callbacks.monitor.probe.probe import Probe
+from keras_ext.callbacks.monitor.probe.sample_cost import affordable
 
-# A fit takes seconds: fewer rounds than elsewhere, and more time for them.
-FITS, SECONDS = 3, 25.0
-MakeCallback = Callable[[Any, Any], Any]
-Build = Callable[[measure.Effort], tuple[Any, Any, Any, int, int]]
-
-
-class TimedMonitor(SaturationMonitor):
-    """A monitor that notes how long its start, which compiles the look and looks once, and each look at an epoch's end take."""
-
-    starts: list[float] = []  # over all fits of one figure
-    further: list[float] = []
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Time the start."""
-        begin = time.perf_counter()
-        super().on_epoch_begin(epoch, logs)
-        if epoch == 0:
-            self.starts.append(time.perf_counter() - begin)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Time the look."""
-        begin = time.perf_counter()
-        super().on_epoch_end(epoch, logs)
-        self.further.append(time.perf_counter() - begin)
+SAMPLES = 256
+# A fit takes seconds and returns them itself, in ms: fewer rounds than elsewhere, and more time for them.
+FITS: dict[str, Any] = {"timed": False, "percent": True, "rounds": 3, "seconds": 25.0}
+RESNET, PICTURES = "ResNet50, pictures of 32 x 32", "a small convolutional network"
+DEEP, WIDE = "100 dense layers of 64 units", "8 dense layers of 1,024 units"
+_of_monitor = partial(Comparison, "SaturationMonitor")
 
 
-def cases(effort: measure.Effort) -> Iterator[Case]:
-    """Yield fits of a small dense network on the digits and a convolutional one on synthetic pictures, and looks at deep networks."""
-    yield Case("SaturationMonitor in a search", partial(_in_a_search, effort))
-    yield Case("SaturationMonitor dense", partial(dense, effort))
-    yield Case("SaturationMonitor convolutional", partial(_measure, "convolutional", _convolutional, effort))
-    if keras.backend.backend() == "tensorflow":  # Keras's own callback needs it
-        yield Case("SaturationMonitor beside TensorBoard", partial(_beside_tensorboard, effort))
-    for side in (32,) if effort.small else (32, 224):
-        yield Case(f"SaturationMonitor, ResNet50, {side} x {side}", partial(residual, side, effort))
-    for layers in (2, 3) if effort.small else (10, 100, 300):
-        yield Case(f"SaturationMonitor, {layers} layers", partial(look, layers, effort))
-    yield from monitor_memory.cases(effort)
+def comparisons(small: bool) -> Iterator[Comparison]:
+    """Yield a search, fits, steps and snapshots of a ResNet50, snapshots of deep networks, and the rise of a fit's peak memory."""
+    trials, epochs = (1, 1) if small else (3, 10)
+    case = f"digits, {trials} trials of KerasTuner's RandomSearch of {epochs} epochs"
+    yield _of_monitor(case, "as Keras chooses", *_watched_and_not(_search, trials, epochs), **FITS)
+    for name, samples, batch, most in (("dense, digits", 1797, 32, 10), ("convolutional", 60_000, 64, 3)):
+        samples, epochs = (64, 1) if small else (samples, most)
+        case = f"{name}: fit of {samples:,} samples, batch {batch}, {epochs} epochs"
+        yield _of_monitor(case, "as Keras chooses", *_watched_and_not(_fit, name, samples, batch, epochs), **FITS)
+    for side in (32,) if small else (32, 224):
+        yield residual(side, small)
+    for count in (2,) if small else (10, 100, 300):
+        samples = 8 if small else SAMPLES
+        case = f"a snapshot of {count} dense layers of 64 units, {samples} samples, over a training step of as many"
+        yield _of_monitor(case, "without XLA", *(partial(snapshot_or_step, is_snapshot, count, samples) for is_snapshot in (True, False)))
+    for kind in (PICTURES,) if small else (RESNET, DEEP, WIDE, PICTURES):
+        case = f"{kind}: rise of a fit's peak memory by the monitor ({SAMPLES} samples), over that by a step of {SAMPLES}"
+        builders = [partial(partial, apart.run, memory_rise, kind, what) for what in ("monitor", "step")]
+        yield _of_monitor(case, "as Keras chooses", *builders, timed=False, unit="MB", rounds=1, seconds=0.0)
 
 
-def dense(effort: measure.Effort) -> Figure:
-    """Return what the monitor adds to a fit of a small dense network on the digits."""
-    return _measure("dense, digits", _dense, effort)
+def _watched_and_not(run: Callable[..., float], *arguments: Any) -> Iterator[Callable[[], Step]]:
+    """Yield what builds `run(is_watched, *arguments)` with the monitor and without, after a first one of a single epoch."""
+
+    def build(is_watched: bool) -> Step:
+        run(is_watched, *arguments[:-1], 1)
+        return partial(run, is_watched, *arguments)
+
+    yield from (partial(build, is_watched) for is_watched in (True, False))
 
 
-def _dense(effort: measure.Effort) -> tuple[Any, Any, Any, int, int]:
-    images, labels = load_digits(return_X_y=True)
-    x, y = (images / 16).astype("float32"), labels.astype("int32")
-    net = [keras.layers.Dense(64, "relu"), keras.layers.Dense(64, "relu"), keras.layers.Dense(10, "softmax")]
-    model = keras.Sequential([keras.Input((64,)), *net])
-    return (model, x[:64], y[:64], 32, 1) if effort.small else (model, x, y, 32, 10)
-
-
-def _convolutional(effort: measure.Effort) -> tuple[Any, Any, Any, int, int]:
-    samples = 64 if effort.small else 60_000
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(samples, 28, 28, 1)).astype("float32"), rng.integers(0, 10, samples, dtype="int32")
-    blocks = [layer for filters in (16, 32) for layer in (keras.layers.Conv2D(filters, 3, activation="relu"), keras.layers.MaxPooling2D())]
-    model = keras.Sequential([keras.Input((28, 28, 1)), *blocks, keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
-    return model, x, y, 64, 1 if effort.small else 3
-
-
-def _measure(text: str, build: Build, effort: measure.Effort) -> Figure:
-    """Return the time of a fit with the monitor over that of the fit alone."""
-    figure, _ = _compared(text, build, effort, {"ours": _monitor, "keras": None})
-    detail = {"start": 1e3 * measure.spread(TimedMonitor.starts).median, "further look": 1e3 * measure.spread(TimedMonitor.further).median}
-    return replace(figure, percent=True, detail=detail)
-
-
-def _in_a_search(effort: measure.Effort) -> Figure:
-    """Return the time of a search's trials with the monitor over that of the same without, from building a model to its file."""
-    trials, epochs = (1, 1) if effort.small else (3, 10)
-    split = load_digits_table().split(0.2, 0)
-    space = MLP((64,), classes=10, mean=split.x.mean(axis=0), variance=split.x.var(axis=0), samples=len(split.x))
-
-    def seconds_of(callback: MakeCallback | None) -> float:
-        keras.utils.clear_session()
-        gc.collect()
-        keras.utils.set_random_seed(0)
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            tuner = keras_tuner.RandomSearch(space, space.objective, max_trials=trials, seed=1, directory=folder, project_name="trials")
-            callbacks = [callback(split.x, split.y)] if callback else []
-            begin = time.perf_counter()
-            held_out = (split.x_validation, split.y_validation)
-            tuner.search(split.x, split.y, validation_data=held_out, epochs=epochs, verbose=0, callbacks=callbacks)
-            return time.perf_counter() - begin
-
-    seconds_of(_monitor)
-    variants = {"ours": partial(seconds_of, _monitor), "keras": partial(seconds_of, None)}
-    seconds = measure.interleave(variants, effort if effort.small else replace(effort, least=FITS, seconds=SECONDS))
-    return replace(_figure(f"digits, {trials} trials of KerasTuner's RandomSearch of {epochs} epochs", seconds), percent=True)
-
-
-def _beside_tensorboard(effort: measure.Effort) -> Figure:
-    """Return the time of a fit with the monitor over that with Keras's TensorBoard and its histograms."""
-    with tempfile.TemporaryDirectory() as folder:
-        callbacks = {"ours": _monitor, "keras": partial(_histograms, folder), "neither": None}
-        figure, seconds = _compared("dense, digits, beside TensorBoard(histogram_freq=1)", _dense, effort, callbacks)
-    return replace(figure, detail={"fit without either": 1e3 * measure.spread(seconds["neither"]).median})
-
-
-def _compared(
-    text: str, build: Build, effort: measure.Effort, callbacks: dict[str, MakeCallback | None]
-) -> tuple[Figure, dict[str, list[float]]]:
-    """Return the figure of the fits with `callbacks["ours"]` over those with `callbacks["keras"]`, and the seconds of all."""
-    variants = {name: partial(_fit, build, effort, callback) for name, callback in callbacks.items()}
-    for callback in callbacks.values():
-        _fit(build, replace(effort, small=True), callback)  # imports and first calls of the framework
-    TimedMonitor.starts, TimedMonitor.further = [], []
-    seconds = measure.interleave(variants, effort if effort.small else replace(effort, least=FITS, seconds=SECONDS))
-    _, x, _, batch, epochs = build(effort)
-    figure = _figure(f"{text}: fit of {len(x):,} samples, batch {batch}, {epochs} epochs", seconds)
-    return figure, seconds
-
-
-def _figure(case: str, seconds: dict[str, list[float]]) -> Figure:
-    return Figure.of(
-        part="SaturationMonitor",
-        case=case,
-        mode="as Keras chooses",
-        ours=seconds["ours"],
-        keras=seconds["keras"],
-    )
-
-
-def residual(side: int, effort: measure.Effort) -> Figure:
-    """Return the time of 500 steps with the five looks of an epoch over that of the steps, from one look and one step timed in turn."""
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
-    samples, steps, looks = (2, 5, 3) if effort.small else (64, 500, 5)
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(256, side, side, 3)).astype("float32"), rng.integers(0, 10, 256, dtype="int32")
-    model: Any = keras.applications.ResNet50(weights=None, input_shape=(side, side, 3), classes=10)
-    model.compile("adam", "sparse_categorical_crossentropy")
-    probe = Probe(model, affordable(model, (x, y, None)))
-    first = [_timed(each) for each in (lambda: model.train_on_batch(x[:samples], y[:samples]), lambda: probe.look(0, 0))]
-    variants = {
-        "step": lambda: _timed(lambda: model.train_on_batch(x[:samples], y[:samples])),
-        "look": lambda: _timed(lambda: probe.look(1, 0)),
-    }
-    seconds = measure.interleave(variants, effort if effort.small else replace(effort, least=FITS, seconds=SECONDS))
-    alone = [first[0] + (steps - 1) * step for step in seconds["step"]]
-    both = [time_alone + first[1] + (looks - 1) * look for time_alone, look in zip(alone, seconds["look"], strict=True)]
-    return Figure.of(
-        part="SaturationMonitor",
-        case=f"ResNet50, pictures of {side} x {side}: {steps} steps of {samples} and {looks} looks, from one of each",
-        mode="as Keras chooses",
-        ours=both,
-        keras=alone,
-        percent=True,
-        detail={"first look": 1e3 * first[1], "further look": 1e3 * measure.spread(seconds["look"]).median, "first step": 1e3 * first[0]},
-    )
-
-
-def _timed(function: Callable[[], Any]) -> float:
+def _milliseconds(work: Callable[[], Any]) -> float:
     begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin
+    work()
+    return 1e3 * (time.perf_counter() - begin)
 
 
-def look(layers: int, effort: measure.Effort) -> Figure:
-    """Return the time of a look at 256 samples over that of a training step of 256 samples, without XLA."""
+def _search(is_watched: bool, trials: int, epochs: int) -> float:
+    """Run a search's trials, from building a model to its file."""
     keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
-    samples = 8 if effort.small else 256
+    split, space, held_out = searching.digits()
+    callbacks = [SaturationMonitor(split.x, split.y, on_critical=None)] if is_watched else []
+    fit = {"validation_data": held_out, "epochs": epochs, "verbose": 0, "callbacks": callbacks}
+    with searching.quiet_tuner(keras_tuner.RandomSearch, space, objective=space.objective, max_trials=trials, seed=1) as tuner:
+        return _milliseconds(lambda: tuner.search(split.x, split.y, **fit))
+
+
+def _fit(is_watched: bool, name: str, samples: int, batch: int, epochs: int) -> float:
+    """Fit a new network; building it is not counted, compiling is."""
+    keras.utils.clear_session()
+    if name == "convolutional":
+        model, shape = network(PICTURES)
+        x, y = pictures(samples, shape)
+    else:
+        digits: Any = searching.load_digits()
+        x, y = (digits.x[:samples] / 16).astype("float32"), digits.y[:samples].astype("int32")
+        model = dense(64, 2)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    callbacks = [SaturationMonitor(x, y, on_critical=None)] if is_watched else []
+    return _milliseconds(lambda: model.fit(x, y, batch_size=batch, epochs=epochs, verbose=0, callbacks=callbacks))
+
+
+def pictures(samples: int, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """Return normal numbers and ten classes."""
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(samples, 64)).astype("float32"), rng.integers(0, 10, samples, dtype="int32")
-    hidden = [keras.layers.Dense(64, "relu", kernel_initializer="he_normal") for _ in range(layers)]
-    model = keras.Sequential([keras.Input((64,)), *hidden, keras.layers.Dense(10, "softmax")])
-    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    return rng.normal(size=(samples, *shape)).astype("float32"), rng.integers(0, 10, samples, dtype="int32")
+
+
+def dense(units: int, count: int) -> Any:
+    """Return a network of `count` hidden layers, on as many inputs as each has units."""
+    keras.utils.set_random_seed(0)
+    hidden = [keras.layers.Dense(units, "relu", kernel_initializer="he_normal") for _ in range(count)]
+    return keras.Sequential([keras.Input((units,)), *hidden, keras.layers.Dense(10, "softmax")])
+
+
+def network(kind: str, side: int = 32) -> tuple[Any, tuple[int, ...]]:
+    """Return a network of ten classes and the shape of its inputs."""
+    if kind in (DEEP, WIDE):
+        return (dense(64, 100), (64,)) if kind == DEEP else (dense(1024, 8), (1024,))
+    keras.utils.set_random_seed(0)
+    if kind == RESNET:
+        return keras.applications.ResNet50(weights=None, input_shape=(side, side, 3), classes=10), (side, side, 3)
+    blocks = [layer for f in (16, 32) for layer in (keras.layers.Conv2D(f, 3, activation="relu"), keras.layers.MaxPooling2D())]
+    return keras.Sequential([keras.Input((28, 28, 1)), *blocks, keras.layers.Flatten(), keras.layers.Dense(10, "softmax")]), (28, 28, 1)
+
+
+def residual(side: int, small: bool) -> Comparison:
+    """Return the comparison of 500 steps with an epoch's five snapshots and the steps alone, from one of each."""
+    samples, steps, snapshots = (2, 5, 3) if small else (64, 500, 5)
+    detail: dict[str, float] = {}
+
+    def pair() -> Iterator[Step]:
+        model, shape = network(RESNET, side)
+        x, y = pictures(8 if small else SAMPLES, shape)
+        model.compile("adam", "sparse_categorical_crossentropy")
+        probe = Probe(model, affordable(model, (x, y, None)))
+        step, snapshot = (lambda: model.train_on_batch(x[:samples], y[:samples])), (lambda: probe.snapshot(0, 0))
+        detail.update({"first step": _milliseconds(step), "first snapshot": _milliseconds(snapshot)})
+        yield lambda: detail["first snapshot"] + (snapshots - 1) * _milliseconds(snapshot)
+        yield lambda: detail["first step"] + (steps - 1) * _milliseconds(step)
+
+    both = pair()
+    case = f"ResNet50, pictures of {side} x {side}: {steps} steps of {samples} and {snapshots} snapshots, from one of each"
+    return _of_monitor(case, "as Keras chooses", both.__next__, both.__next__, added=True, **FITS, detail=detail)
+
+
+def snapshot_or_step(is_snapshot: bool, count: int, samples: int) -> Step:
+    """Return a snapshot of a deep network or a training step of it, without XLA."""
+    x, y = pictures(samples, (64,))
+    model = dense(64, count)
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)  # type: ignore[arg-type]
     probe = Probe(model, (x, y, None))
-    begin = time.perf_counter()
-    probe.look(0, 0)
-    first = time.perf_counter() - begin
     # Both give numbers of the host back, so that there is nothing to wait for.
-    steps = {"look": lambda: probe.look(1, 0), "step": lambda: model.train_on_batch(x, y)}
-    seconds = measure.interleave(measure.samples(steps, lambda _: None, effort), effort)
-    return Figure.of(
-        part="SaturationMonitor",
-        case=f"a look at {layers} dense layers of 64 units, {samples} samples, over a training step of as many",
-        mode="without XLA",
-        ours=seconds["look"],
-        keras=seconds["step"],
-        detail={"first look": 1e3 * first},
-    )
+    return lambda: (probe.snapshot(1, 0) if is_snapshot else model.train_on_batch(x, y)) and None
 
 
-def _monitor(x: Any, y: Any) -> Any:
-    return TimedMonitor(x, y, on_critical=None)
-
-
-def _histograms(folder: str, x: Any, y: Any) -> Any:
-    return keras.callbacks.TensorBoard(tempfile.mkdtemp(dir=folder), histogram_freq=1)
-
-
-def _fit(build: Build, effort: measure.Effort, callback: MakeCallback | None) -> float:
-    """Return the seconds of the first fit of a new model; building it is not counted, compiling is."""
-    keras.utils.clear_session()
-    gc.collect()
-    keras.utils.set_random_seed(0)
-    model, x, y, batch, epochs = build(effort)
+def memory_rise(kind: str, what: str) -> float:
+    """Return by how many MB the peak of this process rises over that of a fit in batches of 32."""
+    model, shape = network(kind)
+    x, y = pictures(2 * SAMPLES, shape)
     model.compile("adam", "sparse_categorical_crossentropy")
-    callbacks = [callback(x, y)] if callback else []
-    begin = time.perf_counter()
-    model.fit(x, y, batch_size=batch, epochs=epochs, verbose=0, callbacks=callbacks)  # type: ignore[arg-type]
-    return time.perf_counter() - begin
+    lower_mark()
+    model.fit(x[:64], y[:64], batch_size=32, verbose=0)
+    before = mark()
+    if what == "step":
+        model.fit(x, y, batch_size=SAMPLES, epochs=2, verbose=0)
+    else:
+        monitor = SaturationMonitor(x, y, probe_size=SAMPLES, on_critical=None)
+        model.fit(x[:64], y[:64], batch_size=32, epochs=2, verbose=0, callbacks=[monitor])
+    # No ratio can be taken of nothing.
+    return max(mark() - before, 0.1)

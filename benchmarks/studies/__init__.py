@@ -1,1 +1,1 @@
-"""What takes longer: searches, broken layers, a GPU; each a command of its own."""
+"""What takes longer: searches and broken layers, each with a table of its own."""

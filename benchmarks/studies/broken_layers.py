@@ -1,123 +1,94 @@
-"""How often the lowest layer named critical is the broken one: eight networks, one randomly drawn layer of each broken.
+"""How often the lowest layer named critical is the broken one: eight networks, one randomly drawn layer of each broken."""
 
-`python -m benchmarks.studies.broken_layers --record runs.pkl` trains what the record lacks, and reports. A record holds measurements,
-not findings: changed rules are tried without training, since the same command on a full record only replays.
-"""
-
-import os
-import pickle
+import itertools
 import random
 import re
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
-
-import click
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from keras import layers
 from sklearn.datasets import load_digits
 
-from benchmarks.measuring import machine
-from benchmarks.studies import broken_layers_report, frame
-from benchmarks.studies.breakable_networks import ARCHITECTURES
+from benchmarks.store import Table
+from keras_ext import _backend
 from keras_ext._backend import keras_private
-from keras_ext.callbacks import Finding, Limits, SaturationMonitor
-from keras_ext.callbacks.judging.findings import examine
+from keras_ext.callbacks import Finding, SaturationMonitor
 
-FAULTS = ("scale x 30", "scale / 30", "scale 0", "bias -10", "sigmoid x 5")
-CLEAN = "clean"
+CLEAN, SIGMOID, BIAS = "clean", "sigmoid x 5", "bias -10"
+# By fault, the factor of the kernels.
+FAULTS = {"scale x 30": 30.0, "scale / 30": 1 / 30, "scale 0": 0.0, BIAS: 1.0, SIGMOID: 5.0}
+SETS = {
+    **{fault: (fault,) for fault in FAULTS},
+    "zeros or bias": ("scale 0", BIAS),
+    "scaled": ("scale x 30", "scale / 30"),
+    "all": (*FAULTS,),
+}
 TRAINED = 1000
 # Worse than the clean network of the same seed by so much: points of validation accuracy, or times its training loss.
 POINTS, TIMES = 0.05, 2.0
-
 Run = dict[str, Any]
-Key = tuple[str, str, int]
 
 
-class KeptMonitor(SaturationMonitor):
-    """A monitor that keeps its compiled look for the next fit of the same model, whose weights start anew."""
-
-    _last: Any = None
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Forget the last fit's weights."""
-        probe = self._last
-        super().on_train_begin(logs)
-        if probe is not None:
-            probe._kept = None
-        self._probe = probe
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Keep the compiled look."""
-        self._last = self._probe
-        super().on_train_end(logs)
+# Returns the activation of the hidden layer of that name, which is the given one unless the layer is broken.
+Activation = Callable[[str, str], str]
 
 
-class Trainer:
-    """Trains one architecture again and again, compiled once for each place of the activation that is exchanged."""
+@dataclass(frozen=True)
+class Architecture:
+    """A network as users write it; its hidden layers with kernels are h1, h2, ..., an activation of its own behind h1 is h1_act.
 
-    def __init__(self, name: str, epochs: int) -> None:
-        keras.utils.clear_session()
-        self.name, self.epochs, self._what = name, epochs, ARCHITECTURES[name]
-        x, y = digits(self._what.data)
-        self._train, self._validation = (x[:TRAINED], y[:TRAINED]), (x[TRAINED:], y[TRAINED:])
-        self._compiled: dict[str | None, tuple[Any, KeptMonitor, list[Any]]] = {}
-        self._first_weights: dict[int, list[Any]] = {}
-        can_change: list[str] = []
-        model = self._what.build(lambda layer, kind: can_change.append(layer) or kind)
-        self._hidden = [layer.name for layer in model.layers if re.fullmatch(r"h\d+", layer.name)]
-        self._can_change = can_change
+    `blocks` are kinds of layers with their units, filters or pool size. `data` are the digits from 0 to 1 or of mean 0 and variance 1.
+    """
 
-    def broken(self, fault: str, seed: int) -> str:
-        """Return the layer that is drawn for the fault."""
-        layers = self._can_change if fault == "sigmoid x 5" else self._hidden
-        return random.Random(f"{self.name}, {fault}, {seed}").choice(layers)
+    blocks: tuple[tuple[str, int], ...]
+    optimizer: str
+    rate: float
+    shape: tuple[int, ...] = (64,)
+    kind: str = "relu"
+    initializer: str = "glorot_uniform"
+    data: str = "scaled"
+    batch: int = 32
 
-    def run(self, fault: str, seed: int) -> Run:
-        """Train once and return what was measured."""
-        broken = None if fault == CLEAN else self.broken(fault, seed)
-        model, monitor, state = self._model(broken if fault == "sigmoid x 5" else None)
-        for variable, value in zip(model.optimizer.variables, state, strict=True):
-            variable.assign(value)
-        model.set_weights(self._weights(seed))
-        if broken is not None:
-            damage(model.get_layer(broken), fault)
-        keras.utils.set_random_seed(seed)
-        (x, y), batch = self._train, self._what.batch
-        history = model.fit(
-            x, y, batch_size=batch, epochs=self.epochs, validation_data=self._validation, validation_batch_size=1000, verbose=0,
-            callbacks=[monitor],
-        )  # fmt: skip
-        order = [layer.name for layer in keras_private.flatten_layers(model)]
-        own = [name for name in (f"{broken}_act", *_inside(model.get_layer(broken))) if name in order] if broken else []
-        return {
-            "architecture": self.name, "fault": fault, "seed": seed, "broken": broken, "names": [broken, *own] if broken else [],
-            "order": order, "looks": list(monitor.looks), "aims": monitor._aims,
-            "history": {key: [float(v) for v in values] for key, values in history.history.items()},
-        }  # fmt: skip
+    def build(self, activation: Activation) -> Any:
+        """Return the network."""
+        x = inputs = keras.Input((64,))
+        x = layers.Reshape(self.shape)(x)
+        names = (f"h{i}" for i in itertools.count(1))
+        for block, size in self.blocks:
+            x = self._block(block, size, x, names, activation)
+        return keras.Model(inputs, layers.Dense(10, "softmax", name="out")(layers.Flatten()(x)))
 
-    def _model(self, changed: str | None) -> tuple[Any, KeptMonitor, list[Any]]:
-        if changed not in self._compiled:
-            model = self._what.build(lambda layer, kind: "sigmoid" if layer == changed else kind)
-            # XLA takes longer to compile these than they take to train.
-            jit: Any = False if keras.backend.backend() == "tensorflow" else "auto"
-            model.compile(self._what.optimizer(), "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=jit)
-            model.optimizer.build(model.trainable_variables)
-            state = [keras.ops.convert_to_numpy(v).copy() for v in model.optimizer.variables]
-            self._compiled[changed] = model, KeptMonitor(*self._train, on_critical=None), state
-        return self._compiled[changed]
+    def _block(self, block: str, size: int, x: Any, names: Iterator[str], activation: Activation) -> Any:
+        if block in ("max pool", "mean pool"):
+            return (layers.MaxPooling2D if block == "max pool" else layers.AveragePooling2D)(size)(x)
+        name = next(names)
+        if block == "lstm":
+            return layers.LSTM(size, name=name)(x)
+        if block == "normalized":
+            x = layers.BatchNormalization(name=f"{name}_normalization")(layers.Dense(size, name=name)(x))
+            return layers.Activation(activation(name, self.kind), name=f"{name}_act")(x)
+        if block == "conv":
+            return layers.Conv2D(size, 3, padding="same", activation=activation(name, self.kind), name=name)(x)
+        y = layers.Dense(size, activation(name, self.kind), kernel_initializer=self.initializer, name=name)(layers.Flatten()(x))
+        return x + layers.Dense(size, name=next(names))(y) if block == "residual" else y
 
-    def _weights(self, seed: int) -> list[Any]:
-        if seed not in self._first_weights:
-            keras.utils.set_random_seed(seed)
-            self._first_weights[seed] = self._what.build(lambda layer, kind: kind).get_weights()
-        return self._first_weights[seed]
+
+_DENSE, _IMAGE = (("dense", 64),), (8, 8, 1)
+_LENET = (("conv", 8), ("mean pool", 2), ("conv", 16), ("mean pool", 2), ("dense", 64), ("dense", 32))
+_CNN = (*(("conv", 8),) * 2, ("max pool", 2), *(("conv", 16),) * 2, ("max pool", 2), ("dense", 64))
+ARCHITECTURES = {
+    "relu MLP, 4": Architecture(4 * _DENSE, "adam", 1e-3),
+    "relu MLP, 10": Architecture(10 * _DENSE, "adam", 1e-3, initializer="he_normal", batch=16),
+    "tanh MLP, 5": Architecture(5 * _DENSE, "momentum", 0.05, kind="tanh", data="standard"),
+    "LeNet, 4": Architecture(_LENET, "momentum", 0.05, _IMAGE, batch=16, data="standard"),
+    "CNN, 5": Architecture(_CNN, "adam", 2e-3, _IMAGE, batch=16),
+    "BatchNorm MLP, 4": Architecture(4 * (("normalized", 64),), "momentum", 0.05),
+    "residual MLP, 7": Architecture((*_DENSE, *3 * (("residual", 64),)), "momentum", 0.02, data="standard"),
+    "LSTM, 3": Architecture((("lstm", 48), ("dense", 48), ("dense", 48)), "adam", 3e-3, (8, 8), batch=16, data="standard"),
+}
 
 
 def digits(scale: str) -> tuple[Any, Any]:
@@ -128,228 +99,83 @@ def digits(scale: str) -> tuple[Any, Any]:
     return x[order].astype("float32"), y[order].astype("int32")
 
 
-def _inside(layer: Any) -> list[str]:
-    return [inner.name for inner in keras_private.flatten_layers(layer) if inner is not layer]
-
-
 def damage(layer: Any, fault: str) -> None:
-    """Break the weights of a layer; a recurrent layer has two kernels, which share their fate."""
-    factor = {"scale x 30": 30.0, "scale / 30": 1 / 30, "scale 0": 0.0, "sigmoid x 5": 5.0, "bias -10": 1.0}[fault]
+    """Break the weights of a layer; both kernels of a recurrent layer change alike."""
     for weight in layer.trainable_weights:
         if len(weight.shape) >= 2:
-            weight.assign(weight * factor)
-        elif fault == "bias -10":
+            weight.assign(weight * FAULTS[fault])
+        elif fault == BIAS:
             weight.assign(keras.ops.full(weight.shape, -10.0))
 
 
-def replay(run: Run, limits: Limits | None = None, patience: int = 2) -> list[Finding]:
-    """Return what the monitor would have found in a recorded run."""
-    findings: list[Finding] = []
-    for i in range(len(run["looks"])):
-        findings += examine(run["looks"][: i + 1], limits or Limits(), findings, patience, run["aims"])
-    return findings
+def trained(name: str, fault: str, seed: int, epochs: int) -> Run:
+    """Train a network once, broken or clean, and return what the monitor found and its last losses and accuracies."""
+    keras.utils.clear_session()
+    _backend.forget_programs()
+    what, changeable = ARCHITECTURES[name], list[str]()
+    hidden = [layer.name for layer in what.build(lambda layer, kind: changeable.append(layer) or kind).layers]
+    places = changeable if fault == SIGMOID else [layer for layer in hidden if re.fullmatch(r"h\d+", layer)]
+    broken = None if fault == CLEAN else random.Random(f"{name}, {fault}, {seed}").choice(places)
+    keras.utils.set_random_seed(seed)
+    model = what.build(lambda layer, kind: "sigmoid" if fault == SIGMOID and layer == broken else kind)
+    names = [] if broken is None else [broken, f"{broken}_act", *(x.name for x in keras_private.flatten_layers(model.get_layer(broken)))]
+    if broken is not None:
+        damage(model.get_layer(broken), fault)
+    optimizer: Any = keras.optimizers.Adam(what.rate) if what.optimizer == "adam" else keras.optimizers.SGD(what.rate, momentum=0.9)
+    # XLA takes longer to compile these than they take to train.
+    jit: Any = False if keras.backend.backend() == "tensorflow" else "auto"
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=jit)
+    x, y = digits(what.data)
+    monitor = SaturationMonitor(x[:TRAINED], y[:TRAINED], on_critical=None)
+    fit = {"batch_size": what.batch, "epochs": epochs, "validation_data": (x[TRAINED:], y[TRAINED:]), "verbose": 0}
+    keras.utils.set_random_seed(seed)
+    history = model.fit(x[:TRAINED], y[:TRAINED], callbacks=[monitor], **fit).history
+    order = [layer.name for layer in keras_private.flatten_layers(model)]
+    last = {key: float(history[key][-1]) for key in ("loss", "accuracy", "val_accuracy")}
+    return {"network": name, "fault": fault, "seed": seed, "last": last, **verdict(monitor.findings, names, order)}
 
 
-def hurt(run: Run, clean: Run) -> bool:
-    """Tell whether the network learned worse than the clean one of the same seed.
-
-    With batch normalization by the accuracy in training: the moving statistics, made for long trainings, still hold what it has cancelled.
-    """
-    now, then = run["history"], clean["history"]
-    key = "accuracy" if any("normalization" in name for name in run["order"]) else "val_accuracy"
-    worse = now[key][-1] < then[key][-1] - POINTS
-    return worse or not now["loss"][-1] <= TIMES * then["loss"][-1]  # not: NaN hurts
+def verdict(findings: Sequence[Finding], names: Sequence[str], order: Sequence[str]) -> dict[str, Any]:
+    """Return what the findings say of a run whose broken layer has these names: `step` and `epoch` are those of its first finding."""
+    critical = [f.layer for f in findings if f.severity == "critical"]
+    lowest = min((layer for layer in critical if layer in order), key=order.index, default=None)
+    step, epoch = next(((f.step, f.epoch) for f in findings if f.layer in names), (None, None))
+    return {"findings": len(findings), "critical": bool(critical), "right": lowest in names, "step": step, "epoch": epoch}
 
 
-@dataclass
-class Verdict:
-    """What the findings say of one run: the lowest layer named critical, and the first finding of the broken one."""
-
-    run: Run
-    findings: list[Finding]
-    harmed: bool
-    lowest: str | None = field(init=False)
-    lowest_of_any: str | None = field(init=False)
-    right: bool = field(init=False)
-    told: Finding | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        names = self.run["names"]
-        self.lowest, self.lowest_of_any = self._lowest(self.critical), self._lowest(self.findings)
-        self.right = self.lowest in names
-        self.told = next((f for f in self.findings if f.layer in names), None)
-
-    @property
-    def critical(self) -> list[Finding]:
-        """The critical findings."""
-        return [f for f in self.findings if f.severity == "critical"]
-
-    def _lowest(self, findings: Sequence[Finding]) -> str | None:
-        order = self.run["order"]
-        return min((f.layer for f in findings if f.layer in order), key=order.index, default=None)
+def is_harmed(run: Run, clean: Run) -> bool:
+    """Return whether the network learned worse than the clean one of the same seed."""
+    now, then = run["last"], clean["last"]
+    # The moving statistics of batch normalization are made for long trainings.
+    key = "accuracy" if "BatchNorm" in run["network"] else "val_accuracy"
+    return now[key] < then[key] - POINTS or not now["loss"] <= TIMES * then["loss"]  # not: NaN counts as harm
 
 
-def verdicts(runs: dict[Key, Run], limits: Limits | None = None, patience: int = 2) -> list[Verdict]:
-    """Return the verdict on each run whose clean network was trained too."""
-    pairs = [(run, runs.get((name, CLEAN, seed))) for (name, _, seed), run in runs.items()]
-    return [Verdict(run, replay(run, limits, patience), hurt(run, clean)) for run, clean in pairs if clean is not None]
+def measure(seeds: int, epochs: int, networks: int | None = None) -> dict[str, Any]:
+    """Train every network with every fault and without, and return the runs."""
+    every = itertools.product(list(ARCHITECTURES)[:networks], (CLEAN, *FAULTS), range(seeds))
+    return {"runs": [trained(*run, epochs) for run in every]}
 
 
-# What each symptom is, whatever the limits are: the layers that have it in one look.
-def _by_definition(look: Any) -> Iterator[tuple[str, str | None]]:
-    if not look.finite:
-        yield "non_finite", None
-        return
-    for a in look.hidden:
-        if a.saturated > 0.5:
-            yield "saturated", a.layer
-        if a.dead >= 0.5:
-            yield "dead_relu", a.layer
-        if a.rms > 1e4:
-            yield "exploding_activation", a.layer
-    for w in look.kernels:
-        if w.gradient_norm > 1e3:
-            yield "exploding_gradient", w.layer
-        if w.largest > 1e3:
-            yield "exploding_weight", w.layer
-    norms = [w.gradient_norm for w in look.kernels]
-    if max(norms) == 0:
-        yield "zero_gradient", None
-    elif norms[0] < 1e-3 and look.gradient_ratio < 1e-3:
-        yield "vanishing_gradient", look.kernels[0].layer
+def table(kept: dict[str, Any]) -> Table:
+    """Return a row for some sets of faults, and one for the clean networks."""
+    clean = {(run["network"], run["seed"]): run for run in kept["runs"] if run["fault"] == CLEAN}
+    rows: Table = {}
 
+    def share(values: Sequence[bool]) -> float:
+        return sum(values) / len(values) if values else float("nan")
 
-def onsets(run: Run, findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:
-    """Yield each symptom and whether it was told `"at once"`, where its definition first held for a layer, `"late"` or `"never"`."""
-    first: dict[tuple[str, str | None], int] = {}
-    for look in run["looks"]:
-        for state in _by_definition(look):
-            first.setdefault(state, look.step)
-    for (symptom, layer), step in first.items():
-        steps = [f.step for f in findings if f.symptom == symptom and (f.layer == layer or symptom == "non_finite")]
-        yield symptom, "never" if not steps else "at once" if min(steps) <= step else "late"
-
-
-def summary(found: Sequence[Verdict]) -> dict[str, Any]:
-    """Return the figures of the report."""
-    sick, clean = [v for v in found if v.run["fault"] != CLEAN], [v for v in found if v.run["fault"] == CLEAN]
-    kinds = list(dict.fromkeys(v.run["architecture"] for v in found))
-    told: dict[str, Counter[str]] = {}
-    for verdict in found:
-        for symptom, when in onsets(verdict.run, verdict.findings):
-            told.setdefault(symptom, Counter())[when] += 1
-    return {
-        "faults": {fault: _shares([v for v in sick if v.run["fault"] == fault]) for fault in FAULTS},
-        "architectures": {kind: _shares([v for v in sick if v.run["architecture"] == kind]) for kind in kinds},
-        "all": _shares(sick),
-        "clean": {
-            "runs": len(clean),
-            "false alarms": [_failure(v) for v in clean if v.critical],
-            "with a warning": sum(bool(v.findings) for v in clean),
-            "accuracy": {
-                kind: min((v.run["history"]["val_accuracy"][-1] for v in clean if v.run["architecture"] == kind), default=None)
-                for kind in kinds
-            },
-        },
-        "onset": {fault: dict(Counter(_place(v.told) for v in sick if v.run["fault"] == fault)) for fault in FAULTS},
-        "by definition": {symptom: dict(counts) for symptom, counts in sorted(told.items())},
-        "failures": [_failure(v) for v in sick if v.lowest not in v.run["names"]],
-    }
-
-
-def _shares(found: Sequence[Verdict]) -> dict[str, int]:
-    harmed = [v for v in found if v.harmed]
-    return {
-        "runs": len(found),
-        "harmed": len(harmed),
-        "critical": sum(bool(v.critical) for v in found),
-        "critical, harmed": sum(bool(v.critical) for v in harmed),
-        "right": sum(v.right for v in found),
-        "right, harmed": sum(v.right for v in harmed),
-        "right, of any severity": sum(v.lowest_of_any in v.run["names"] for v in found),
-        "right, of any severity, harmed": sum(v.lowest_of_any in v.run["names"] for v in harmed),
-        "told in epoch 1": sum(v.told is not None and v.told.epoch <= 1 for v in found),
-        "told in epoch 1, harmed": sum(v.told is not None and v.told.epoch <= 1 for v in harmed),
-    }
-
-
-def _place(finding: Finding | None) -> str:
-    if finding is None:
-        return "never"
-    return f"step {finding.step}" if finding.epoch == 0 else f"end of epoch {finding.epoch}"
-
-
-def _failure(verdict: Verdict) -> dict[str, Any]:
-    run, last = verdict.run, verdict.run["history"]
-    return {
-        "architecture": run["architecture"], "fault": run["fault"], "seed": run["seed"], "broken": run["broken"], "harmed": verdict.harmed,
-        "accuracy": last["val_accuracy"][-1], "loss": last["loss"][-1],
-        "lowest": verdict.lowest, "critical": [f"{f.symptom} {f.layer or '-'}" for f in verdict.critical],
-        "warnings": [f"{f.symptom} {f.layer or '-'}" for f in verdict.findings if f.severity != "critical"],
-    }  # fmt: skip
-
-
-def section(kept: dict[str, Any]) -> str:
-    """Return the report for a page."""
-    return f"```text\n{broken_layers_report.report(kept)}\n```"
-
-
-def train(
-    record: dict[str, Any], names: Sequence[str], seeds: int, epochs: int, say: Callable[[str], None], save: Callable[[], None]
-) -> None:
-    """Train the runs that `record` lacks, and save it after each architecture."""
-    for name in names:
-        missing = [(fault, s) for s in range(seeds) for fault in (CLEAN, *FAULTS) if (name, fault, s) not in record["runs"]]
-        if not missing:
-            continue
-        begin = time.perf_counter()
-        trainer = Trainer(name, epochs)
-        for i, (fault, seed) in enumerate(missing):
-            record["runs"][name, fault, seed] = run = trainer.run(fault, seed)
-            last = run["history"]
-            say(
-                f"{name} {i + 1}/{len(missing)}, {time.perf_counter() - begin:.0f} s: {fault} {run['broken'] or ''} seed {seed}: "
-                f"accuracy {last['val_accuracy'][-1]:.1%}, loss {last['loss'][-1]:.3g}"
-            )
-        save()
-
-
-def _names(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str]:
-    if value is not None and value not in ARCHITECTURES:
-        raise click.BadParameter(f"must be one of {'; '.join(ARCHITECTURES)}, got {value!r}.")
-    return [value] if value else list(ARCHITECTURES)
-
-
-@click.command()
-@click.option("--seeds", default=10, show_default=True, help="Seeds 0 to one less.")
-@click.option("--epochs", default=4, show_default=True)
-@click.option("--record", "path", type=click.Path(dir_okay=False, path_type=Path), help="Pickle of the runs; what it has is not trained.")
-@click.option("--only", "names", callback=_names, help="One architecture.")
-@frame.json_option
-def main(seeds: int, epochs: int, path: Path | None, names: list[str], out: Path | None) -> None:
-    """Break one layer of clean networks and tell how often the monitor names it."""
-    words = [f"--seeds {seeds}", f"--epochs {epochs}"] + ([f'--only "{names[0]}"'] if len(names) == 1 else [])
-    settings = {"backend": keras.backend.backend(), "epochs": epochs}
-    header = machine.header(" ".join(["python -m benchmarks.studies.broken_layers", *words]))
-    record = {**settings, "header": header, "runs": {}}
-    if path is not None and path.exists():
-        record = pickle.loads(path.read_bytes())
-        record["header"]["command"] = header["command"]
-        if any(record[key] != value for key, value in settings.items()):
-            raise click.ClickException(f"{path.name} holds runs of {record['backend']}, {record['epochs']} epochs.")
-
-    def save() -> None:
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            new = path.with_suffix(".new")
-            new.write_bytes(pickle.dumps(record))
-            new.replace(path)
-
-    train(record, names, seeds, epochs, lambda line: click.echo(line, err=True), save)
-    runs = {key: run for key, run in record["runs"].items() if key[0] in names and key[2] < seeds}
-    figures = summary(verdicts(runs))
-    frame.finish({"header": record["header"], **figures}, broken_layers_report.text(figures), out)
-
-
-if __name__ == "__main__":
-    main(prog_name="python -m benchmarks.studies.broken_layers")
+    for name, faults in SETS.items():
+        runs = [run for run in kept["runs"] if run["fault"] in faults]
+        harmed = [run for run in runs if is_harmed(run, clean[run["network"], run["seed"]])]
+        rows[name] = {
+            "runs": len(runs),
+            "harmed": len(harmed),
+            "critical": sum(run["critical"] for run in runs),
+            "right of critical": share([run["right"] for run in runs if run["critical"]]),
+            "reported before step 1": share([run["step"] == 0 for run in runs]),
+            "reported by step 10": share([run["epoch"] == 0 and run["step"] <= 10 for run in runs]),
+            "harmed, reported in epoch 1": share([run["epoch"] in (0, 1) for run in harmed]),
+            "harmed, critical": share([run["critical"] for run in harmed]),
+        }
+    return {**rows, CLEAN: {"runs": len(clean), "with a finding": sum(run["findings"] > 0 for run in clean.values())}}

@@ -1,66 +1,45 @@
-"""What the README's first search takes and finds: small networks for scikit-learn's digits, every setting by default.
+"""What the README's first search of networks for scikit-learn's digits takes and finds, in one process and with two workers."""
 
-python -m benchmarks.studies.digits_search --json digits_search.json
-"""
-
-import os
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import click
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 from rich.console import Console
 
-from benchmarks.measuring import machine
-from benchmarks.studies import frame
-from keras_ext.search import Placement, Settings, load_digits, run
+from benchmarks.comparison import interleave
+from benchmarks.figure import Spread, ratios
+from benchmarks.store import Table
+from keras_ext.automl import Settings, run
+from keras_ext.parallel import Placement
+from keras_ext.tables import load_digits
 
-DEFAULT = Settings()
-
-
-def searched(settings: Settings, placement: Placement | None = None) -> tuple[float, Any]:
-    """Return the seconds that a search of the digits takes, and what it found."""
-    with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        found = run(load_digits(), Path(folder) / "search", settings, placement=placement, console=Console(quiet=True))
-        return time.perf_counter() - began, found
-
-
-def figures(settings: Settings) -> dict[str, Any]:
-    """Search once, and return the seconds and the scores."""
-    seconds, found = searched(settings)
-    return {
-        "trials": settings.trials,
-        "epochs": settings.epochs,
-        "seed": settings.seed,
-        "seconds": seconds,
-        "validation accuracy": found.results[0].score,
-        "test accuracy": found.test_score,
-    }
+HERE = "in this process"
+WORKERS = {
+    "one worker on Ray": Placement(ray="local", isolate=20),
+    "two workers on Ray, a process for each trial": Placement(workers=2),
+    "two workers on Ray, processes kept": Placement(workers=2, isolate=20),
+}
 
 
-def section(kept: dict[str, Any]) -> str:
-    """Return the figures as a table in Markdown."""
-    accuracies = [f"{kept[name]:.1%}" for name in ("validation accuracy", "test accuracy")]
-    row = [f"{kept['trials']} of {kept['epochs']} epochs, seed {kept['seed']}", f"{kept['seconds']:.0f}", *accuracies]
-    return frame.markdown(["trials", "seconds", "validation accuracy of the best", "its test accuracy"], [row])
+def measure(rounds: int, workers: int = 1, **settings: Any) -> dict[str, Any]:
+    """Search in each place in turn, with every other setting by default, and return the seconds and the last accuracies."""
+    accuracies: dict[str, Any] = {}
+
+    def searched(place: Placement) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            began, console = time.perf_counter(), Console(quiet=True)
+            found = run(load_digits(), Path(folder) / "search", Settings(**settings), placement=place, console=console)
+            accuracies.update({"validation accuracy": found.results[0].score, "test accuracy": found.test_score})
+            return time.perf_counter() - began
+
+    places = {HERE: Placement(), **(WORKERS if workers > 1 else {})}
+    samples = {name: lambda place=place: searched(place) for name, place in places.items()}
+    return {**settings, "seconds": interleave(samples, rounds, rounds, 0.0), "accuracies": accuracies}
 
 
-@click.command()
-@click.option("--trials", default=DEFAULT.trials, show_default=True)
-@click.option("--epochs", default=DEFAULT.epochs, show_default=True, help="Most of a trial.")
-@click.option("--seed", default=DEFAULT.seed, show_default=True)
-@frame.json_option
-def main(trials: int, epochs: int, seed: int, out: Path | None) -> None:
-    """Search once, as `python3 run.py search` does, and tell how long it took and what it found."""
-    header = machine.header(f"python -m benchmarks.studies.digits_search --trials {trials} --epochs {epochs} --seed {seed}")
-    kept = {"header": header, **figures(Settings(trials=trials, epochs=epochs, seed=seed))}
-    frame.finish(kept, section(kept), out)
-
-
-if __name__ == "__main__":
-    main(prog_name="python -m benchmarks.studies.digits_search")
+def table(kept: dict[str, Any]) -> Table:
+    """Return a row for each place, and one of the best network."""
+    seconds = kept["seconds"]
+    rows: Table = {n: {"seconds": Spread.of(s), "rounds": len(s), "over one process": ratios(s, seconds[HERE])} for n, s in seconds.items()}
+    return {**rows, **({"the best network": kept["accuracies"]} if kept.get("accuracies") else {})}

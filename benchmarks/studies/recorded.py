@@ -1,157 +1,95 @@
-"""A table of every configuration of a small space, each trained once: searches are replayed on it in seconds.
-
-python -m benchmarks.studies.recorded --json benchmarks/results/recorded-digits.json
-"""
+"""A table of every configuration of a small space, each trained once: searches are replayed on it in seconds."""
 
 import itertools
-import json
-import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
-
-import click
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
 
-from benchmarks.measuring import machine
-from benchmarks.studies.hopeless_trials import data_of
-from keras_ext import _backend, initializers, layers, optimizers
+from benchmarks import searching
+from benchmarks.store import Table
+from benchmarks.studies.unpromising_trials import data_of
+from keras_ext import _backend, initializers
 from keras_ext.callbacks import Finding, SaturationMonitor
 
-EPOCHS, BATCH = 10, 64
-ACTIVATIONS = ("relu", "tanh", "sigmoid")
+EPOCHS = 10
 # A network whose best validation accuracy stays below has learned next to nothing.
 POOR = 0.3
 # Variance of the weights times the fan-in, by the square root of 10: the published ones are 1 for tanh and sigmoid and 2 for ReLU.
-INITIALIZERS = {"small": 0.1, "fitting": 1.0, "large": 10.0}
-DEPTHS = (1, 3, 6, 12)
-NORMALIZATIONS = ("none", "batch")
+SCALES = {"small": 0.1, "fitting": 1.0, "large": 10.0}
+SPACE: dict[str, tuple[Any, ...]] = {
+    "activation": ("relu", "tanh", "sigmoid"), "initializer": tuple(SCALES), "layers": (1, 3, 6, 12), "normalization": ("none", "batch"),
+}  # fmt: skip
 RATES = {"adam": (1e-4, 1e-3, 1e-2, 1e-1), "sgd": (1e-3, 1e-2, 1e-1, 1.0)}
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One configuration, trained once.
-
-    Args:
-        scores: validation accuracy after each epoch.
-        seconds: of the whole training, with a monitor that stops nothing.
-        stops: epochs after which a monitor with `on_critical="stop"` ends it; None: it does not.
-        symptoms: of the critical findings up to there.
-    """
-
-    scores: tuple[float, ...]
-    seconds: float
-    stops: int | None
-    symptoms: tuple[str, ...]
+# One configuration, trained once: validation accuracy after each epoch as "scores", and "seconds" with a monitor that stops nothing.
+# "stops" are the epochs after which one with `on_critical="stop"` ends it, or None, and "symptoms" those of its critical findings.
+Entry = dict[str, Any]
 
 
-def declare(hp: Any) -> None:
-    """Declare the space to KerasTuner."""
-    hp.Choice("activation", list(ACTIVATIONS))
-    hp.Choice("initializer", list(INITIALIZERS), default="fitting")
-    hp.Choice("layers", list(DEPTHS))
-    hp.Choice("normalization", list(NORMALIZATIONS))
+def declare(hp: Any) -> keras.Model:
+    """Declare the space to KerasTuner, and return an empty network."""
+    for name, values in SPACE.items():
+        hp.Choice(name, list(values), default="fitting" if name == "initializer" else values[0])
     hp.Choice("optimizer", list(RATES))
     for name, rates in RATES.items():
         with hp.conditional_scope("optimizer", [name]):
             hp.Choice(f"learning_rate_{name}", list(rates), default=rates[1])
+    return keras.Sequential()
 
 
 def configurations() -> Iterator[dict[str, Any]]:
     """Yield every one of the space's."""
-    for a, i, d, n, (o, rates) in itertools.product(ACTIVATIONS, INITIALIZERS, DEPTHS, NORMALIZATIONS, RATES.items()):
+    for *values, (optimizer, rates) in itertools.product(*SPACE.values(), RATES.items()):
         for rate in rates:
-            yield {"activation": a, "initializer": i, "layers": d, "normalization": n, "optimizer": o, f"learning_rate_{o}": rate}
+            yield {**dict(zip(SPACE, values, strict=True)), "optimizer": optimizer, f"learning_rate_{optimizer}": rate}
 
 
 def key(values: dict[str, Any]) -> str:
-    """Return the name of a configuration."""
-    return " ".join(str(v) for v in values.values())
+    """Return the name of a configuration, which may hold further values."""
+    return " ".join(str(values[name]) for name in (*SPACE, "optimizer", f"learning_rate_{values['optimizer']}"))
 
 
-def build(values: dict[str, Any], features: int, classes: int) -> keras.Model:
+def build(values: dict[str, Any]) -> keras.Model:
     """Return the network of a configuration."""
-    scale = INITIALIZERS[values["initializer"]] * (2.0 if values["activation"] == "relu" else 1.0)
-    model = keras.Sequential([keras.Input((features,))])
-    for _ in range(values["layers"]):
-        model.add(keras.layers.Dense(48, kernel_initializer=initializers.VarianceScaling(scale, "fan_in", "truncated_normal")))
-        if values["normalization"] == "batch":
-            model.add(layers.BatchNormalization())
-        model.add(keras.layers.Activation(values["activation"]))
-    model.add(keras.layers.Dense(classes, "softmax"))
-    name = values["optimizer"]
-    rate = values[f"learning_rate_{name}"]
-    optimizer: Any = optimizers.Adam(rate) if name == "adam" else optimizers.SGD(rate, momentum=0.9)
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
+    scale = SCALES[values["initializer"]] * (2.0 if values["activation"] == "relu" else 1.0)
+    initializer = partial(initializers.VarianceScaling, scale, "fan_in", "truncated_normal")
+    optimizer = searching.optimizer(values["optimizer"], values[f"learning_rate_{values['optimizer']}"])
+    return searching.network(64, 10, 48, values, initializer, optimizer)
 
 
-def trained(values: dict[str, Any], seed: int) -> Entry:
-    """Train one configuration to its end, and see where the monitor would have stopped it."""
+def trained(values: dict[str, Any]) -> Entry:
+    """Train one configuration to its end, and note where the monitor would have stopped it."""
     data = data_of("digits", 0)
-    keras.utils.set_random_seed(seed)
-    model, critical, begun = build(values, data.x.shape[1], 10), [], []
-
-    def found(finding: Finding) -> None:
-        if finding.severity == "critical":
-            critical.append((len(begun), finding.symptom))
-
+    keras.utils.clear_session()
+    _backend.forget_programs()
+    keras.utils.set_random_seed(0)
+    model, found = build(values), list[Finding]()
+    monitor = SaturationMonitor(data.x, data.y, on_critical=None, on_finding=found.append)
+    fit = {"batch_size": 64, "epochs": EPOCHS, "validation_data": (data.x_validation, data.y_validation), "verbose": 0}
     began = time.perf_counter()
-    counts = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begun.append(epoch))
-    history = model.fit(
-        data.x, data.y, batch_size=BATCH, epochs=EPOCHS, verbose=0, validation_data=(data.x_validation, data.y_validation),
-        callbacks=[counts, SaturationMonitor(data.x, data.y, on_critical=None, on_finding=found)],
-    ).history  # fmt: skip
+    scores = model.fit(data.x, data.y, callbacks=[monitor], **fit).history["val_accuracy"]
     seconds = time.perf_counter() - began
-    stops = max(1, critical[0][0]) if critical else None
-    symptoms = tuple(dict.fromkeys(s for epoch, s in critical if max(1, epoch) == stops))
-    return Entry(tuple(round(float(np.nan_to_num(s)), 4) for s in history["val_accuracy"]), round(seconds, 3), stops, symptoms)
+    # Of a finding within the first epoch the epoch is 0.
+    critical = [(max(1, f.epoch), f.symptom) for f in found if f.severity == "critical"]
+    stops = critical[0][0] if critical else None
+    symptoms = list(dict.fromkeys(symptom for epoch, symptom in critical if epoch == stops))
+    scores = [round(float(np.nan_to_num(score)), 4) for score in scores]
+    return {"scores": scores, "seconds": round(seconds, 3), "stops": stops, "symptoms": symptoms}
 
 
-def load(path: Path) -> dict[str, Entry]:
-    """Return a table by the names of its configurations."""
-    told = json.loads(path.read_text())["entries"]
-    return {name: Entry(tuple(e["scores"]), e["seconds"], e["stops"], tuple(e["symptoms"])) for name, e in told.items()}
+def measure(most: int | None = None) -> dict[str, Any]:
+    """Train every configuration once, or the first `most`."""
+    return {"epochs": EPOCHS, "entries": {key(values): trained(values) for values in itertools.islice(configurations(), most)}}
 
 
-def section(kept: dict[str, Any]) -> str:
-    """Return what the table holds, in a sentence."""
-    entries = kept["entries"].values()
-    poor, stopped = sum(max(e["scores"]) < POOR for e in entries), sum(e["stops"] is not None for e in entries)
-    minutes = sum(e["seconds"] for e in entries) / 60
-    return (
-        f"{len(entries)} networks of {kept['epochs']} epochs, {minutes:.0f} minutes: {poor / len(entries):.0%} never come to "
-        f"{POOR:.0%} of the validation samples, and the monitor would have stopped {stopped / len(entries):.0%}."
-    )
-
-
-@click.command()
-@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The table; killed, it goes on.")
-@click.option("--seed", default=0, show_default=True, help="Of the first weights.")
-@click.option("--most", type=click.IntRange(min=1), help="Train so many of the configurations at most.")
-def main(out: Path, seed: int, most: int | None) -> None:
-    """Train every configuration once."""
-    header = machine.header(f"python -m benchmarks.studies.recorded --json {out.name} --seed {seed}")
-    entries = json.loads(out.read_text())["entries"] if out.exists() else {}
-    wanted = list(configurations())[:most]
-    for i, values in enumerate(wanted):
-        if key(values) in entries:
-            continue
-        entries[key(values)] = asdict(trained(values, seed))
-        if i % 20 == 19 or i == len(wanted) - 1:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps({"header": header, "epochs": EPOCHS, "entries": entries}, indent=0) + "\n")
-            click.echo(f"{i + 1} of {len(wanted)}", err=True)
-            keras.backend.clear_session()
-            _backend.forget_programs()
-
-
-if __name__ == "__main__":
-    main(prog_name="python -m benchmarks.studies.recorded")
+def table(kept: dict[str, Any]) -> Table:
+    """Return one row."""
+    found = kept["entries"].values()
+    row = {"networks": len(found), "minutes": sum(e["seconds"] for e in found) / 60}
+    row[f"share below {POOR:.0%} accuracy"] = sum(max(e["scores"]) < POOR for e in found) / len(found)
+    return {"all": {**row, "share that the monitor stops": sum(e["stops"] is not None for e in found) / len(found)}}

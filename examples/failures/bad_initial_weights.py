@@ -8,18 +8,18 @@ Prints the figures of docs/failures/bad_initial_weights.md and draws its picture
 from typing import Any
 
 import keras
-from page import MENDED, SICK, THIRD, Figures, digits, legend_below, panels, train
+from page import MENDED, THIRD, UNHEALTHY, Figures, digits, legend_below, panels, train
 
 from keras_ext.callbacks import Limits
 from keras_ext.initializers import initialize
 from keras_ext.optimizers import SGD
 
 LAYERS, UNITS, EPOCHS, RATE, SMALL, LARGE = 10, 64, 10, 0.01, 0.01, 1.0
-# Name in the picture: name of the figures, standard deviation of the first weights, whether to draw them anew, how to draw it.
+# Name in the picture: name of the figures, standard deviation of the first weights, whether to draw them again, how to draw it.
 NETWORKS: dict[str, tuple[str, float, bool, dict[str, Any]]] = {
-    f"standard deviation {SMALL:g}": ("small", SMALL, False, SICK),
+    f"standard deviation {SMALL:g}": ("small", SMALL, False, UNHEALTHY),
     f"standard deviation {LARGE:g}": ("large", LARGE, False, THIRD),
-    'initialize(model, "auto")': ("mended", SMALL, True, MENDED),
+    'initialize(model, "auto")': ("fixed", SMALL, True, MENDED),
 }
 
 
@@ -42,17 +42,17 @@ def main() -> None:
     figures.number("limit", Limits().initial_scale)
     figure, left, right = panels("The signal before the first step", "What the networks learn")
     layers = range(1, LAYERS + 1)
-    for label, (key, stddev, anew, style) in NETWORKS.items():
+    for label, (key, stddev, again, style) in NETWORKS.items():
         keras.utils.set_random_seed(0)
         model = network(stddev)
-        if anew:
+        if again:
             initialize(model, "auto", seed=0)
         model.compile(SGD(RATE, momentum=0.9), "sparse_categorical_crossentropy", metrics=["accuracy"])
         monitor, history = train(model, data, EPOCHS)
-        outputs = [a.rms for a in monitor.looks[0].activations][:LAYERS]
+        outputs = [a.rms for a in monitor.snapshots[0].activations][:LAYERS]
         figures.number(f"{key}_output", outputs[-1])
         figures.number(f"{key}_factor", (outputs[-1] / outputs[0]) ** (1 / (LAYERS - 1)))
-        if not anew:
+        if not again:
             theory = (UNITS / 2) ** 0.5 * stddev
             figures.number(f"{key}_theory", theory)
             predicted = [outputs[0] * theory**i for i in range(LAYERS)]

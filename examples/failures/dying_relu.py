@@ -1,4 +1,4 @@
-"""Six relu layers trained at too high a rate, as they are and with three mends, one of which is none.
+"""Six relu layers trained at too high a rate, as they are and with three fixes, one of which is none.
 
     python examples/failures/dying_relu.py
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from page import ALSO, MENDED, SICK, Figures, digits, legend_below, panels, train
+from page import ALSO, MENDED, UNHEALTHY, Figures, digits, legend_below, panels, train
 
 from keras_ext.callbacks import Limits
 from keras_ext.initializers import HeNormal
@@ -19,7 +19,7 @@ from keras_ext.optimizers import SGD, GradientClipping
 LAYERS, UNITS, EPOCHS, HIGH, LOW, THRESHOLD = 6, 64, 10, 0.5, 0.05, 1.0
 # Name in the picture: name of the figures, activation, optimizer, how to draw it.
 NETWORKS: dict[str, tuple[str, str, Callable[[], Any], dict[str, Any]]] = {
-    f"rate {HIGH:g}": ("sick", "relu", lambda: SGD(HIGH), SICK),
+    f"rate {HIGH:g}": ("unhealthy", "relu", lambda: SGD(HIGH), UNHEALTHY),
     f"rate {LOW:g}": ("lower_rate", "relu", lambda: SGD(LOW), MENDED),
     f"rate {HIGH:g}, GradientClipping": ("clipped", "relu", lambda: GradientClipping(SGD(HIGH), threshold=THRESHOLD), ALSO),
     f"rate {HIGH:g}, leaky_relu": ("leaky", "leaky_relu", lambda: SGD(HIGH), {}),
@@ -49,7 +49,7 @@ def draw_death(axis: Any, before: np.ndarray, after: np.ndarray) -> int:
     margin = 0.05 * (high - low)
     bins = np.linspace(low - margin, high + margin, 61)
     axis.axvspan(bins[0], 0, color="black", alpha=0.1, linewidth=0, label="relu gives 0 and has slope 0")
-    for values, label, style in ((before, "before the first step", MENDED), (after, "after the last", SICK)):
+    for values, label, style in ((before, "before the first step", MENDED), (after, "after the last", UNHEALTHY)):
         counts, edges = np.histogram(values[:, unit], bins)
         axis.stairs(counts, edges, color=style["color"], linestyle=style["linestyle"], linewidth=1.4, label=label)
     axis.set(xlabel="sum", ylabel="samples", yscale="log", xlim=(bins[0], bins[-1]))
@@ -75,12 +75,12 @@ def main() -> None:
             figures.finding("leaky_finding", monitor.findings, "non_finite", "critical")
             continue
         figures.percent(f"{key}_dead", history["dead"][-1])
-        if key == "sick":
+        if key == "unhealthy":
             figures.finding("warning", monitor.findings, "dead_relu", "warning")
             figures.finding("critical", monitor.findings, "dead_relu", "critical")
             figures.number("dead_units", draw_death(left, before, sums(model, data.x)))
-        looks = [look for look in monitor.looks if look.is_regular]
-        right.plot([k.epoch for k in looks], [max(a.dead for a in k.hidden) for k in looks], **style, label=f"{label}: {accuracy}")
+        snapshots = [snapshot for snapshot in monitor.snapshots if snapshot.is_regular]
+        right.plot([k.epoch for k in snapshots], [max(a.dead for a in k.hidden) for k in snapshots], **style, label=f"{label}: {accuracy}")
     legend_below(left)
     right.set(xlabel="epoch", ylabel="dead", ylim=(-0.03, 1.03))
     legend_below(right, title="validation accuracy at the end")

@@ -1,4 +1,4 @@
-"""A recurrent layer that reads digits pixel by pixel and whose gradient explodes, as it is and with two mends, apart and together.
+"""A recurrent layer that reads digits pixel by pixel and whose gradient explodes, as it is and with two fixes, apart and together.
 
     python examples/failures/exploding_gradients.py
 
@@ -9,17 +9,17 @@ from typing import Any
 
 import keras
 import numpy as np
-from page import ALSO, MENDED, SICK, THIRD, Figures, digits, legend_below, panels, train
+from page import ALSO, MENDED, THIRD, UNHEALTHY, Figures, digits, legend_below, panels, train
 
 from keras_ext.callbacks import Limits
 from keras_ext.initializers import Orthogonal
 from keras_ext.optimizers import SGD, GradientClipping
-from keras_ext.search.data import Split
+from keras_ext.tables.data import Split
 
 STEPS, UNITS, EPOCHS, RATE, STDDEV, THRESHOLD = 64, 64, 10, 0.01, 0.3, 1.0
 # Name in the picture: name of the figures, whether the recurrent weights start orthogonal, whether to clip, how to draw it.
 NETWORKS: dict[str, tuple[str, bool, bool, dict[str, Any]]] = {
-    "large recurrent weights": ("sick", False, False, SICK),
+    "large recurrent weights": ("unhealthy", False, False, UNHEALTHY),
     "large, GradientClipping": ("clipped", False, True, THIRD),
     "Orthogonal": ("orthogonal", True, False, ALSO),
     "Orthogonal, GradientClipping": ("both", True, True, MENDED),
@@ -79,8 +79,8 @@ def main() -> None:
         accuracy = figures.percent(f"{key}_accuracy", history["val_accuracy"][-1])
         if key == "orthogonal":
             figures.percent("orthogonal_lowest", min(history["val_accuracy"]))
-        if key == "sick":
-            figures.number("sick_gradient", max(w.gradient_norm for w in monitor.looks[0].kernels))
+        if key == "unhealthy":
+            figures.number("unhealthy_gradient", max(w.gradient_norm for w in monitor.snapshots[0].kernels))
             figures.finding("warning", monitor.findings, "exploding_gradient", "warning")
         right.plot(range(1, EPOCHS + 1), history["val_accuracy"], **style, label=f"{label}: {accuracy}")
     left.set(xlabel="steps back", ylabel="length over that at the last step", yscale="log")

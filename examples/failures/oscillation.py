@@ -1,4 +1,4 @@
-"""A softmax on raw pixels, trained at too high a rate, as it is and mended in three ways.
+"""A softmax on raw pixels, trained at too high a rate, as it is and fixed in three ways.
 
     python examples/failures/oscillation.py
 
@@ -10,13 +10,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from page import ALSO, MENDED, SICK, THIRD, Figures, legend_below, panels, train
+from page import ALSO, MENDED, THIRD, UNHEALTHY, Figures, legend_below, panels, train
 
 from keras_ext.callbacks import LearningRateFinder, Limits
 from keras_ext.optimizers import SGD
 from keras_ext.schedules import OneCycle
-from keras_ext.search import load_digits
-from keras_ext.search.data import Split
+from keras_ext.tables import load_digits
+from keras_ext.tables.data import Split
 
 CLASSES, EPOCHS, LATE, BATCH, RATE = 10, 12, 6, 32, 1.0
 STEPS, HIGHEST = 200, 1000.0  # of the range test
@@ -48,7 +48,7 @@ def main() -> None:
     figures.number("without_mean", steepest(raw.x - raw.x.mean(axis=0)))
     figure, left, right = panels("LearningRateFinder on the untrained network", "Loss on the monitor's probe")
     suggested = RATE
-    for key, label, data, style in (("raw", "pixels 0 to 16", raw, SICK), ("scaled", "pixels 0 to 1", scaled, THIRD)):
+    for key, label, data, style in (("raw", "pixels 0 to 16", raw, UNHEALTHY), ("scaled", "pixels 0 to 1", scaled, THIRD)):
         keras.utils.set_random_seed(0)
         curve = LearningRateFinder(data.x, data.y, batch_size=BATCH, max_learning_rate=HIGHEST, steps=STEPS).find(network(RATE))
         largest = 2 / steepest(data.x)
@@ -64,7 +64,7 @@ def main() -> None:
     steps = EPOCHS * -(-len(raw.x) // BATCH)
     figures.number("peak", 3 * suggested)
     networks: dict[str, tuple[str, Split, Callable[[], Any], dict[str, Any]]] = {
-        f"rate {RATE:g}": ("sick", raw, lambda: RATE, SICK),
+        f"rate {RATE:g}": ("unhealthy", raw, lambda: RATE, UNHEALTHY),
         "suggested rate": ("found", raw, lambda: suggested, MENDED),
         "OneCycle": ("cycle", raw, lambda: OneCycle(3 * suggested, steps), ALSO),
         f"rate {RATE:g}, pixels 0 to 1": ("scaled", scaled, lambda: RATE, THIRD),
@@ -74,12 +74,12 @@ def main() -> None:
         monitor, history = train(network(rate()), data, EPOCHS)
         late = history["val_accuracy"][-LATE:]
         lowest, highest = figures.percent(f"{key}_lowest", min(late)), figures.percent(f"{key}_highest", max(late))
-        looks = [look for look in monitor.looks if look.is_regular]
-        losses = [look.loss for look in looks[-LATE:]]
+        snapshots = [snapshot for snapshot in monitor.snapshots if snapshot.is_regular]
+        losses = [snapshot.loss for snapshot in snapshots[-LATE:]]
         figures.number(f"{key}_lowest_loss", min(losses))
         figures.number(f"{key}_highest_loss", max(losses))
-        right.plot([k.epoch for k in looks], [k.loss for k in looks], **style, label=f"{label}: {lowest} to {highest}")
-        if key == "sick":
+        right.plot([k.epoch for k in snapshots], [k.loss for k in snapshots], **style, label=f"{label}: {lowest} to {highest}")
+        if key == "unhealthy":
             figures.finding("warning", monitor.findings, "oscillating_loss", "warning")
     left.set(xlabel="learning rate", ylabel="loss, smoothed", xscale="log")
     legend_below(left)

@@ -12,15 +12,15 @@ import keras
 import matplotlib
 
 from keras_ext.callbacks import Finding, SaturationMonitor
-from keras_ext.callbacks.wording import number
-from keras_ext.search import load_digits
-from keras_ext.search.data import Split
+from keras_ext.callbacks.monitor.wording import number
+from keras_ext.tables import load_digits
+from keras_ext.tables.data import Split
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 # Apart in grey too: by brightness, by dashes and by markers.
-SICK = {"color": "#d9480f", "linestyle": "--", "marker": "o", "markersize": 4}
+UNHEALTHY = {"color": "#d9480f", "linestyle": "--", "marker": "o", "markersize": 4}
 MENDED = {"color": "#0b2a5b", "linestyle": "-", "marker": "s", "markersize": 4}
 ALSO = {"color": "#5a9bd5", "linestyle": "-", "marker": "^", "markersize": 5}
 THIRD = {"color": "#7a9e3f", "linestyle": "-.", "marker": "D", "markersize": 4}

@@ -1,4 +1,4 @@
-"""Six tanh layers whose first weights are too large, as they are and mended in three ways.
+"""Six tanh layers whose first weights are too large, as they are and fixed in three ways.
 
     python examples/failures/saturation.py
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from page import ALSO, MENDED, SICK, THIRD, Figures, digits, legend_below, panels, train
+from page import ALSO, MENDED, THIRD, UNHEALTHY, Figures, digits, legend_below, panels, train
 
 from keras_ext.callbacks import Limits
-from keras_ext.callbacks.looking.statistics import SLOPE_SHARE
+from keras_ext.callbacks.monitor.probe.statistics import SLOPE_SHARE
 from keras_ext.initializers import HeNormal, initialize
 from keras_ext.layers import BatchNormalization
 from keras_ext.optimizers import SGD
@@ -21,7 +21,7 @@ LAYERS, UNITS, EPOCHS, RATE, STDDEV = 6, 64, 10, 0.01, 1.0
 SHOWN = 20  # sums from minus to plus so many are drawn
 # Name in the picture: name of the figures, activation, first weights in place of the large ones, whether to normalize, how to draw it.
 NETWORKS: dict[str, tuple[str, str, Any, bool, dict[str, Any]]] = {
-    "large first weights": ("sick", "tanh", None, False, SICK),
+    "large first weights": ("unhealthy", "tanh", None, False, UNHEALTHY),
     'initialize(model, "auto")': ("initialize", "tanh", "auto", False, MENDED),
     "large, BatchNormalization": ("normalized", "tanh", None, True, ALSO),
     "relu, HeNormal": ("relu", "relu", HeNormal(), False, THIRD),
@@ -77,12 +77,14 @@ def main() -> None:
         monitor, history = train(model, data, EPOCHS)
         accuracy = figures.percent(f"{key}_accuracy", history["val_accuracy"][-1])
         figures.percent(f"{key}_saturation", history["saturation"][-1])
-        if key == "sick":
+        if key == "unhealthy":
             figures.finding("warning", monitor.findings, "saturated", "warning")
         if key == "relu":
             figures.percent("relu_dead", history["dead"][-1])
-        looks = [look for look in monitor.looks if look.is_regular]
-        right.plot([k.epoch for k in looks], [max(a.saturated for a in k.hidden) for k in looks], **style, label=f"{label}: {accuracy}")
+        snapshots = [snapshot for snapshot in monitor.snapshots if snapshot.is_regular]
+        right.plot(
+            [k.epoch for k in snapshots], [max(a.saturated for a in k.hidden) for k in snapshots], **style, label=f"{label}: {accuracy}"
+        )
     left.set(xlabel="sum", ylabel="slope; number of sums over the largest", xlim=(-SHOWN, SHOWN))
     legend_below(left, 2)
     right.set(xlabel="epoch", ylabel="saturation", ylim=(-0.03, 1.03))

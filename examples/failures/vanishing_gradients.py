@@ -1,4 +1,4 @@
-"""Ten sigmoid layers whose gradient fades, as they are and mended in two ways.
+"""Ten sigmoid layers whose gradient fades, as they are and fixed in two ways.
 
     python examples/failures/vanishing_gradients.py
 
@@ -8,7 +8,7 @@ Prints the figures of docs/failures/vanishing_gradients.md and draws its picture
 from typing import Any
 
 import keras
-from page import ALSO, MENDED, SICK, Figures, digits, legend_below, panels, train
+from page import ALSO, MENDED, UNHEALTHY, Figures, digits, legend_below, panels, train
 
 from keras_ext.callbacks import Limits
 from keras_ext.initializers import GlorotUniform, HeNormal
@@ -19,7 +19,7 @@ LAYERS, UNITS, EPOCHS, RATE = 10, 64, 15, 0.001
 THEORY = 4  # one over the steepest slope of sigmoid
 # Name in the picture: name of the figures, activation, first weights, whether to normalize, how to draw it.
 NETWORKS: dict[str, tuple[str, str, Any, bool, dict[str, Any]]] = {
-    "sigmoid, GlorotUniform": ("sick", "sigmoid", GlorotUniform, False, SICK),
+    "sigmoid, GlorotUniform": ("unhealthy", "sigmoid", GlorotUniform, False, UNHEALTHY),
     "relu, HeNormal": ("relu", "relu", HeNormal, False, MENDED),
     "sigmoid, BatchNormalization": ("normalized", "sigmoid", GlorotUniform, True, ALSO),
 }
@@ -50,14 +50,14 @@ def main() -> None:
         model = network(activation, initializer, normalized)
         model.compile(Adam(RATE), "sparse_categorical_crossentropy", metrics=["accuracy"])
         monitor, history = train(model, data, EPOCHS)
-        norms = [w.gradient_norm for w in monitor.looks[0].kernels][:LAYERS]
+        norms = [w.gradient_norm for w in monitor.snapshots[0].kernels][:LAYERS]
         # Without the first layer, whose inputs are the pixels.
         figures.number(f"{key}_factor", (norms[-1] / norms[1]) ** (1 / (LAYERS - 2)))
-        figures.number(f"{key}_ratio", monitor.looks[0].gradient_ratio)
+        figures.number(f"{key}_ratio", monitor.snapshots[0].gradient_ratio)
         accuracy = figures.percent(f"{key}_accuracy", history["val_accuracy"][-1])
         left.plot(layers, norms, **style, label=label)
         right.plot(range(1, EPOCHS + 1), history["val_accuracy"], **style, label=f"{label}: {accuracy}")
-        if key == "sick":
+        if key == "unhealthy":
             left.plot(layers, [norms[-1] / THEORY ** (LAYERS - i) for i in layers], ":", color="black", label="a quarter a layer")
             figures.finding("warning", monitor.findings, "vanishing_gradient", "warning")
             figures.finding("critical", monitor.findings, "vanishing_gradient", "critical")

@@ -25,8 +25,9 @@ else:
     )
 
 centred_sum = _room.centred_sum
-choose = _room.choose
 compile_probe = _room.compile_probe
+concrete_value = _room.concrete_value
+cond = _room.cond
 dense = _room.dense
 device_name = _room.device_name
 drop = _room.drop
@@ -36,9 +37,9 @@ forget_programs = _room.forget_programs
 framework_version = _room.framework_version
 fused_batch_norm = _room.fused_batch_norm
 has_sparse_gradients = _room.has_sparse_gradients
+identity = _room.identity
 in_replica = _room.in_replica
 joint_norm = _room.joint_norm
-known = _room.known
 mirror = _room.mirror
 norms = _room.norms
 outside_of_graphs = _room.outside_of_graphs
@@ -49,7 +50,6 @@ random_bytes = _room.random_bytes
 replica_count = _room.replica_count
 row_ids = _room.row_ids
 row_sums = _room.row_sums
-same = _room.same
 sparse_values = _room.sparse_values
 sum_over_replicas = _room.sum_over_replicas
 sum_repeated_rows = _room.sum_repeated_rows
@@ -63,8 +63,9 @@ with_sparse_values = _room.with_sparse_values
 
 __all__ = [
     "centred_sum",
-    "choose",
     "compile_probe",
+    "concrete_value",
+    "cond",
     "dense",
     "device_name",
     "drop",
@@ -74,9 +75,9 @@ __all__ = [
     "framework_version",
     "fused_batch_norm",
     "has_sparse_gradients",
+    "identity",
     "in_replica",
     "joint_norm",
-    "known",
     "mirror",
     "norms",
     "outside_of_graphs",
@@ -87,7 +88,6 @@ __all__ = [
     "replica_count",
     "row_ids",
     "row_sums",
-    "same",
     "sparse_values",
     "sum_over_replicas",
     "sum_repeated_rows",

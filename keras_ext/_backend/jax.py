@@ -74,7 +74,7 @@ def drop(x: Any, keep: Any, scale: Any) -> Any:
         wide = jnp.promote_types(x.dtype, jnp.float32)
         return jnp.where(keep & (scale > 0), x.astype(wide) * scale.astype(wide), 0).astype(x.dtype)
 
-    # Linear in `x`; told so, JAX keeps the mask alone for the way back.
+    # Linear in `x`; reported so, JAX keeps the mask alone for the way back.
     @dropped.defjvp
     def _(primals: Any, tangents: Any) -> Any:
         return dropped(*primals), dropped(tangents[0], *primals[1:])
@@ -185,7 +185,7 @@ def _wide(tensor: Any) -> Any:
     return tensor.astype(jnp.promote_types(tensor.dtype, jnp.float32))
 
 
-def same(tensor: Any) -> Any:
+def identity(tensor: Any) -> Any:
     """Return `tensor`."""
     return tensor
 
@@ -227,13 +227,13 @@ def sum_over_replicas(tree: Any) -> Any:
     return tree
 
 
-def choose(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
+def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
     """Do to `variables` what one of two functions does, by a condition; each is called with `arguments`.
 
     Traced, both are done, and each value is picked as it is assigned: XLA fuses that into the steps. A condition around them costs copies,
     and so do values that are picked at the end, as those before them are then written too.
     """
-    value = known(condition)
+    value = concrete_value(condition)
     if value is not None:
         (if_true if value else if_false)(*arguments)
         return
@@ -256,7 +256,7 @@ class _AssigningWhere(keras.StatelessScope):
         super().add_update((variable, jnp.where(self._condition, value, self.get_current_value(variable))))
 
 
-def known(condition: Any) -> bool | None:
+def concrete_value(condition: Any) -> bool | None:
     """Return a condition's value; None while it is traced."""
     return None if isinstance(condition, jax.core.Tracer) else bool(condition)
 
@@ -287,7 +287,7 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
         try:
             vector, tensors = compiled(*arguments)
         except (TypeError, ValueError):
-            # Fit has laid the weights out anew, over several devices; or JAX 0.10 miscounts the constants that the model closes over.
+            # Fit has laid the weights out again, over several devices; or JAX 0.10 miscounts the constants that the model closes over.
             compiled = run
             vector, tensors = compiled(*arguments)
         return np.asarray(vector), tensors
@@ -295,9 +295,9 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
     return probe
 
 
-# A look runs some ten times: on a CPU, XLA otherwise takes longer to make it fast than all its runs take. These options are XLA's own, and
-# may go. Without its new emitters it compiles a third faster, to programs as fast; without optimisation twice as fast again, to programs
-# that are two times slower, which ten runs that move little do not feel.
+# A snapshot runs some ten times: on a CPU, XLA otherwise takes longer to make it fast than all its runs take. These options are XLA's own,
+# and may go. Without its new emitters it compiles a third faster, to programs as fast; without optimisation twice as fast again, to
+# programs that are two times slower, which ten runs that move little do not feel.
 _QUICKLY = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
 _SOON = {"xla_cpu_use_fusion_emitters": False, "xla_llvm_disable_expensive_passes": True}
 # Numbers that a program makes on its way.

@@ -1,10 +1,9 @@
 """The private names of Keras and KerasTuner that the package needs, each with its reason.
 
-`tests/test_keras_private.py` tells when one changes.
+`tests/test_keras_private.py` reports when one changes.
 """
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -49,7 +48,7 @@ def excluded_from_weight_decay(optimizer: Any) -> tuple[list[Any], list[str]]:
     """Return the weights that a Keras optimizer excludes from weight decay, or patterns of names; its config does not tell them.
 
     Raises:
-        ValueError: weights are excluded, and the optimizer is not built, so that nothing tells which they are.
+        ValueError: weights are excluded, and the optimizer is not built, so that nothing reports which they are.
     """
     keys = getattr(optimizer, "_exclude_from_weight_decay", None)
     pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
@@ -97,8 +96,8 @@ def without_autocast() -> Any:
 def source_of(tensor: Any) -> Any:
     """Return the first Input that a symbolic tensor comes from, or None for anything else.
 
-    The layers' order behind an Input tells two of them apart that are otherwise alike. `keras.utils.get_source_inputs` is public, but walks
-    each way through the network once: for the branches of a deep residual network it does not come back.
+    The layers' order behind an Input reports two of them apart that are otherwise alike. `keras.utils.get_source_inputs` is public, but
+    walks each way through the network once: for the branches of a deep residual network it does not come back.
     """
     while True:
         history = getattr(tensor, "_keras_history", None)
@@ -128,23 +127,6 @@ def operation_of(tensor: Any) -> Any:
 def overwrites_with_gradient(variable: Any) -> bool:
     """True where the "gradient" is the variable's next value (the scales of float8 training), not a direction."""
     return getattr(variable, "overwrite_with_gradient", False)
-
-
-def callbacks_beside(callback: Any) -> list[Any]:
-    """Return all callbacks of the fit that calls `callback` just now, in the order in which it calls them; none where they are not found.
-
-    `CallbackList` and its `callbacks` are public, but a callback is told its model and the fit's parameters alone. The list is the object
-    that calls it, so it stands among the callers.
-    """
-    frame = inspect.currentframe()
-    while frame is not None:
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, keras.callbacks.CallbackList):
-            beside = list(getattr(caller, "callbacks", ()))
-            if any(c is callback for c in beside):
-                return beside
-        frame = frame.f_back
-    return []
 
 
 @contextlib.contextmanager

@@ -269,7 +269,7 @@ def _half_squares(tensors: Sequence[Any]) -> list[Any]:
     return [tf.nn.l2_loss(tf.cast(t, wide)) for t in tensors]
 
 
-def same(tensor: Any) -> Any:
+def identity(tensor: Any) -> Any:
     """Return a tensor that stands in the branch of a condition that is traced now; Keras's sum over replicas takes no other beside such."""
     return tf.nest.map_structure(tf.identity, tensor)
 
@@ -313,7 +313,7 @@ def sum_over_replicas(tree: Any) -> Any:
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tree)
 
 
-def choose(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
+def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
     """Call one of two functions with `arguments`, by a condition that is the same on every replica.
 
     The functions may change `variables`, and sum over replicas: a condition inside a replica cannot hold such a sum, so that it stands
@@ -377,7 +377,7 @@ def _assigning_where(condition: Any, variable: Any) -> Iterator[None]:
                 vars(variable)[name] = function
 
 
-def known(condition: Any) -> bool | None:
+def concrete_value(condition: Any) -> bool | None:
     """Return a condition's value; None while a graph is traced."""
     return bool(condition) if hasattr(condition, "numpy") and tf.executing_eagerly() else None
 

@@ -210,7 +210,7 @@ def _wide(tensors: Sequence[Any]) -> list[Any]:
     return [t.detach() if t.dtype in (torch.float32, torch.float64) else t.detach().float() for t in tensors]
 
 
-def same(tensor: Any) -> Any:
+def identity(tensor: Any) -> Any:
     """Return `tensor`."""
     return tensor
 
@@ -249,12 +249,12 @@ def sum_over_replicas(tree: Any) -> Any:
     return tree
 
 
-def choose(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
+def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
     """Call one of two functions with `arguments`, by a condition; `variables` are those that they change."""
     (if_true if bool(condition) else if_false)(*arguments)
 
 
-def known(condition: Any) -> bool | None:
+def concrete_value(condition: Any) -> bool | None:
     """Return a condition's value."""
     return bool(condition)
 
@@ -273,9 +273,9 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
     def probe(trainable: list[Any], other: list[Any], data: Any) -> Any:
         # What draws from PyTorch's own generator (recurrent dropout of Keras, a user's layer) must not move it.
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            return look(trainable, other, data)
+            return snapshot(trainable, other, data)
 
-    def look(trainable: list[Any], other: list[Any], data: Any) -> Any:
+    def snapshot(trainable: list[Any], other: list[Any], data: Any) -> Any:
         leaves = [v.value.detach().requires_grad_(v.value.is_floating_point()) for v in trainable]
         with torch.enable_grad():
             loss, outputs = forward(leaves, [v.value.detach() for v in other], data)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from keras_ext import _backend
 from keras_ext._checks import BadInput
-from keras_ext.callbacks import diagnose as look_at
+from keras_ext.callbacks import diagnose as snapshot_at
 from keras_ext.commands import model_file
 
 
@@ -16,15 +16,15 @@ from keras_ext.commands import model_file
 @click.argument("model_path", metavar="MODEL.keras")
 @click.option(
     "--data", "data_path", metavar="FILE",
-    help="CSV or NPZ file, or folder of images, with inputs and targets; that of the search if the model lies in its folder. "
-    "Example: --data houses.csv",
+    help="CSV, Parquet, Excel or NPZ file, or folder of images, with inputs and targets; that of the search if the model lies in its "
+    "folder. Example: --data houses.csv",
 )  # fmt: skip
 @click.option(
     "--target", metavar="NAME",
     help="CSV column or NPZ array that the model predicts; the last column, or y. Example: --target price",
 )  # fmt: skip
-@click.option("--layers", metavar="A,B", help="Names of the layers to look at; all if left out. Example: --layers hidden_1,hidden_2")
-@click.option("--probe-size", type=int, default=256, metavar="N", help="Samples to look at. Example: --probe-size 1024  [default: 256]")
+@click.option("--layers", metavar="A,B", help="Names of the layers to observe; all if left out. Example: --layers hidden_1,hidden_2")
+@click.option("--probe-size", type=int, default=256, metavar="N", help="Samples to observe. Example: --probe-size 1024  [default: 256]")
 @click.option("--report", metavar="FILE", help="Page to write: HTML that needs nothing else. Example: --report page.html")
 @click.option("--json", "json_path", metavar="FILE", help="File to write the numbers and findings to. Example: --json out.json")
 def diagnose(
@@ -36,9 +36,9 @@ def diagnose(
     report: str | None,
     json_path: str | None,
 ) -> None:
-    """Say which layers of a saved model are saturated, dead, exploding or starved of gradient, and what mends them.
+    """Say which layers of a saved model are saturated, dead, exploding or starved of gradient, and what fixes them.
 
-    Looks at the model as it stands and trains nothing. Ends with exit code 1 if a value is NaN or infinite.
+    Snapshots at the model as it stands and trains nothing. Ends with exit code 1 if a value is NaN or infinite.
 
     \b
     Examples:
@@ -54,7 +54,7 @@ def diagnose(
     console = Console()
     console.print(f"{model_path} on {table.name}, keras {keras.__version__} on {_backend.framework_version()}", soft_wrap=True)
     try:
-        found = look_at(model, x, y, layers=layers and [name.strip() for name in layers.split(",")], probe_size=probe_size)
+        found = snapshot_at(model, x, y, layers=layers and [name.strip() for name in layers.split(",")], probe_size=probe_size)
     except ValueError as error:
         raise BadInput(str(error).replace("`probe_size`", "--probe-size").replace("`layers`", "--layers")) from None
     console.print(found.table())

@@ -11,17 +11,17 @@ import numpy as np
 from rich.console import Console
 
 from keras_ext import _backend
-from keras_ext._checks import BadInput, whole
+from keras_ext._atomic import save_model
+from keras_ext._checks import BadInput, integer
+from keras_ext.automl.preparation import Preparation
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.commands.named import named_as_options
 from keras_ext.commands.source import Source, with_data
-from keras_ext.search.atomic import save_model
 from keras_ext.search.choices import ACTIVATIONS
 from keras_ext.search.grow import EARLIER, NEW, check_growth
 from keras_ext.search.grow import grow as grown_by
 from keras_ext.search.grown import Stage
-from keras_ext.search.preparation import Preparation
-from keras_ext.search.writable import check_writable, told_where_it_cannot_be_written
+from keras_ext.search.writable import check_writable, reported_where_not_writable
 
 # scikit-learn, which splits the samples, holds 32 bits.
 _LAST_SEED = 2**32 - 1
@@ -41,7 +41,7 @@ _LAST_SEED = 2**32 - 1
 @click.option("--max-layers", type=int, default=10, metavar="N", help="Of the deepest network. Example: --max-layers 20  [default: 10]")
 @click.option(
     "--earlier", default="keep", metavar="|".join(EARLIER),
-    help="What becomes of the weights of the network before: trained on, left as they are, or drawn anew. Example: --earlier freeze  "
+    help="What becomes of the weights of the network before: trained on, left as they are, or drawn again. Example: --earlier freeze  "
     "[default: keep]",
 )  # fmt: skip
 @click.option(
@@ -84,9 +84,9 @@ def grow(
     named = (*growth, "max_layers", "epochs", "seed", "units")
     # Before anything is read or said.
     with named_as_options(named):
-        check_growth(max_layers=max_layers, epochs=epochs, seed=whole("seed", seed, 0, _LAST_SEED), **growth)
+        check_growth(max_layers=max_layers, epochs=epochs, seed=integer("seed", seed, 0, _LAST_SEED), **growth)
         if units is not None:
-            whole("units", units)
+            integer("units", units)
     source = Source.of({}, **options)
     table = source.table()
     path = Path(output or f"results/{Path(table.name).stem}-grown-{datetime.now():%Y%m%d-%H%M%S}.keras")
@@ -112,7 +112,7 @@ def grow(
     console.print(f"{table.name}: {len(table)} samples, {table.inputs}", style="bold", soft_wrap=True, highlight=False)
     console.print(f"keras {keras.__version__} on {_backend.framework_version()}, {_backend.device_name()}", soft_wrap=True)
 
-    def told(stage: Stage) -> None:
+    def reported(stage: Stage) -> None:
         score = "not finite" if stage.score is None else f"{stage.score:.4f}"
         better = ", the best so far" if stage.is_best else ""
         console.print(
@@ -123,11 +123,11 @@ def grow(
     with named_as_options(named):
         found = grown_by(
             build, x, y, validation_data=held_out, objective=space.objective.name, direction="max", max_layers=max_layers, epochs=epochs,
-            monitor=SaturationMonitor(x, y, on_critical="stop"), on_stage=told, seed=seed, batch_size=32, verbose=0, **growth,
+            monitor=SaturationMonitor(x, y, on_critical="stop"), on_stage=reported, seed=seed, batch_size=32, verbose=0, **growth,
         )  # fmt: skip
     console.print(found.table())
     model = prepared.finished(found.model)
-    with told_where_it_cannot_be_written(path, "Make room, and run it again."):
+    with reported_where_not_writable(path, "Make room, and run it again."):
         save_model(model, path)
     best = found.best
     console.print(f"best: {_hidden(best.layers)}, {space.objective.name} {best.score:.4f}, saved as {path}", soft_wrap=True)

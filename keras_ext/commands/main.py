@@ -6,7 +6,7 @@ import click
 
 import keras_ext
 from keras_ext._checks import BadInput
-from keras_ext._standard_error import redirect, tell
+from keras_ext._standard_error import redirect, report
 from keras_ext.commands.diagnose import diagnose
 from keras_ext.commands.grow import grow
 from keras_ext.commands.predict import predict
@@ -38,7 +38,7 @@ def main() -> None:
             text = f"no such option {error.option_name}."  # click's wording differs between versions
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "keras-ext"
         hint = f" See {command} --help." if isinstance(error, click.UsageError) else ""
-        tell(f"keras-ext: {' '.join(text.split())}{hint}")
+        report(f"keras-ext: {' '.join(text.split())}{hint}")
         code = 2
     except (click.Abort, KeyboardInterrupt):
         code = 130

@@ -1,4 +1,4 @@
-"""A saved model, and the samples of a file as it takes them. Whatever does not fit ends in one line that names the mend."""
+"""A saved model, and the samples of a file as it takes them. Whatever does not fit ends in one line that names the fix."""
 
 import math
 import warnings
@@ -10,14 +10,14 @@ import keras
 import numpy as np
 
 from keras_ext._checks import BadInput
-from keras_ext.callbacks.looking.setting import BINARY, CHOICES, aims
-from keras_ext.callbacks.wording import one_line
+from keras_ext._wording import one_line
+from keras_ext.automl.preparation import UNIT
+from keras_ext.automl.settings import SETTINGS, stored_settings
+from keras_ext.callbacks.monitor.probe.setting import BINARY, CHOICES, aims
 from keras_ext.commands.source import Source
-from keras_ext.layers import ClassNames, TableFeatures
-from keras_ext.search.data import Table
-from keras_ext.search.data.files import listed
-from keras_ext.search.preparation import UNIT
-from keras_ext.search.settings import SETTINGS, stored_settings
+from keras_ext.tables import ClassNames, TableFeatures
+from keras_ext.tables.data import Table
+from keras_ext.tables.data.files import listed
 
 
 def load(path: str | Path) -> keras.Model:
@@ -42,13 +42,13 @@ def load(path: str | Path) -> keras.Model:
             ) from None
         raise BadInput(
             f"{path}: cannot be loaded ({one_line(error)}). For a model with classes or functions of your own, call "
-            "keras_ext.callbacks.diagnose(model, x, y) where they are defined."
+            "keras_ext.callbacks.monitor.diagnose(model, x, y) where they are defined."
         ) from None
     inputs, outputs = keras.tree.flatten(getattr(model, "inputs", None)), keras.tree.flatten(getattr(model, "outputs", None))
     if len(inputs) != 1 or len(outputs) != 1 or None in (*inputs, *outputs):
         raise BadInput(
             f"{path}: needs one array of inputs and one of outputs, known without data. For another model call "
-            "keras_ext.callbacks.diagnose(model, x, y)."
+            "keras_ext.callbacks.monitor.diagnose(model, x, y)."
         )
     return model
 
@@ -158,7 +158,7 @@ def shaped(x: np.ndarray, model: keras.Model, name: str) -> np.ndarray:
 def as_trained(model: keras.Model, y: np.ndarray | None) -> tuple[keras.Model, np.ndarray | None]:
     """Return model and targets as a search trained them: without the last layer, which knows the classes or brings the unit back.
 
-    In the targets' own unit the gradients and the targets themselves look too large, and the training knew neither.
+    In the targets' own unit the gradients and the targets themselves seem too large, and the training knew neither.
     """
     last = model.layers[-1]
     has_unit = isinstance(last, keras.layers.Rescaling) and last.name == UNIT

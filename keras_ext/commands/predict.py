@@ -1,7 +1,5 @@
 """`keras-ext predict`."""
 
-import csv
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,19 +7,21 @@ from pathlib import Path
 import click
 import keras
 import numpy as np
+import pandas as pd
 
 from keras_ext import _backend
+from keras_ext._atomic import write_text
 from keras_ext._checks import BadInput
-from keras_ext._standard_error import tell
-from keras_ext.callbacks.looking.setting import BINARY, CHOICES, aims
-from keras_ext.callbacks.showing.write import write_text
+from keras_ext._standard_error import report
+from keras_ext.callbacks.monitor.probe.setting import BINARY, CHOICES, aims
 from keras_ext.commands import model_file
-from keras_ext.layers import TableFeatures
-from keras_ext.layers._columns import Category
-from keras_ext.search.data.csv_file import columns_for, matrix_of
-from keras_ext.search.data.files import existing, listed
-from keras_ext.search.data.images import SUFFIXES, image_files, read_images
-from keras_ext.search.data.npz import inputs_of, read_npz
+from keras_ext.tables import TableFeatures
+from keras_ext.tables._columns import Category
+from keras_ext.tables.data.files import existing, listed
+from keras_ext.tables.data.frames import is_table
+from keras_ext.tables.data.images import SUFFIXES, image_files, read_images
+from keras_ext.tables.data.npz import inputs_of, read_npz
+from keras_ext.tables.data.table_file import columns_for, matrix_of
 
 
 @click.command()
@@ -36,8 +36,8 @@ from keras_ext.search.data.npz import inputs_of, read_npz
 def predict(model_path: str, data_path: str, target: str | None, probabilities: bool, output: str | None) -> None:
     """Predict with a saved model, one line for each sample of a file.
 
-    FILE is a CSV or NPZ file, an image, or a folder of images. A model of a search finds its columns by their names, whatever their order,
-    and gives the names of classes, with the probability of the likeliest, or numbers in the target's own unit.
+    FILE is a CSV, Parquet, Excel or NPZ file, an image, or a folder of images. A model of a search finds its columns by their names,
+    whatever their order, and gives the names of classes, with the probability of the likeliest, or numbers in the target's own unit.
 
     \b
     Examples:
@@ -56,14 +56,12 @@ def predict(model_path: str, data_path: str, target: str | None, probabilities: 
     columns = _columns(model, predicted, probabilities)
     if paths:
         columns = {"file": [str(path) for path in paths], **columns}
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([list(columns), *zip(*columns.values(), strict=True)])
+    text = pd.DataFrame(columns).to_csv(index=False, lineterminator="\n")
     if output is None:
-        sys.stdout.write(text.getvalue())
+        sys.stdout.write(text)
         return
     try:
-        write_text(output, text.getvalue())
+        write_text(output, text)
     except OSError as error:
         raise BadInput(f"{output}: cannot be written ({error.strerror}). Give another path.") from None
     click.echo(f"written: {output}")
@@ -82,18 +80,17 @@ def _inputs(path: Path, model: keras.Model, target: str | None) -> tuple[list[Pa
             raise BadInput(f"{path}: holds no image ({', '.join(SUFFIXES)}). Add some.")
         return paths, read_images(paths, shape)
     features = model_file.features_of(model)
-    suffix = path.suffix.lower()
     if features is not None:
-        if suffix != ".csv":
+        if not is_table(path):
             raise BadInput(f"{path}: is no CSV file, of which the model needs the columns {listed(features.names)}. Give one.")
         columns = columns_for(path, features)
         encoded = features.encode(columns)
         _tell_unknown(path, features, columns, encoded)
         _tell_gaps(path, features, columns)
         return [], encoded
-    if suffix == ".csv":
+    if is_table(path):
         return [], model_file.shaped(matrix_of(path, target), model, path.name)
-    if suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         arrays = read_npz(path)
         target = target or ("y" if "y" in arrays and len(arrays) > 1 else None)
         x = inputs_of(path, arrays, target)
@@ -103,33 +100,33 @@ def _inputs(path: Path, model: keras.Model, target: str | None) -> tuple[list[Pa
     raise BadInput(f"{path}: is neither .csv nor .npz, nor images. Save the data as one of them.")
 
 
-def _tell_unknown(path: Path, features: TableFeatures, columns: dict[str, np.ndarray], encoded: np.ndarray) -> None:
+def _tell_unknown(path: Path, features: TableFeatures, columns: pd.DataFrame, encoded: np.ndarray) -> None:
     """Say which categories the model never saw, since it predicts all the same."""
     for column, codes in zip(features.columns, encoded.T, strict=True):
         unknown = np.flatnonzero(codes < 0)
         if isinstance(column, Category) and len(unknown):
-            first = columns[column.name][unknown[0]]
-            tell(
-                f'{path}: column "{column.name}": {len(unknown)} of {len(codes)} values were not in training, first "{first}" in line '
-                f"{unknown[0] + 2}; the model takes them for unknown."
+            first = columns[column.name].iloc[unknown[0]]
+            report(
+                f'{path}: column "{column.name}": {len(unknown)} of {len(codes)} values were not in training, first "{first}" in '
+                f"{columns.index.name} {columns.index[unknown[0]]}; the model takes them for unknown."
             )
 
 
-def _tell_gaps(path: Path, features: TableFeatures, columns: dict[str, np.ndarray]) -> None:
+def _tell_gaps(path: Path, features: TableFeatures, columns: pd.DataFrame) -> None:
     """Say where numbers are missing in columns that had no gaps in training, so that the model cannot tell them from the mean."""
     for column in features.columns:
         if isinstance(column, Category) or column.gaps:
             continue
         gaps = np.flatnonzero(np.isnan(columns[column.name]))
         if len(gaps):
-            tell(
-                f'{path}: column "{column.name}": {len(gaps)} of {len(columns[column.name])} numbers are missing, first in line '
-                f"{gaps[0] + 2}, and none were in training; the model takes the mean of training for them."
+            report(
+                f'{path}: column "{column.name}": {len(gaps)} of {len(columns[column.name])} numbers are missing, first in '
+                f"{columns.index.name} {columns.index[gaps[0]]}, and none were in training; the model takes the mean of training for them."
             )
 
 
 def _columns(model: keras.Model, predicted: np.ndarray, all_of_them: bool) -> dict[str, Sequence[object]]:
-    """Return what is told of the predictions, as columns by their headings."""
+    """Return what is reported of the predictions, as columns by their headings."""
     predicted = predicted.reshape(len(predicted), -1)
     names, loss = model_file.names_of(model), model_file.loss_of(model)
     is_one_of_several = loss in CHOICES or (loss in BINARY and predicted.shape[1] == 1)

@@ -12,13 +12,13 @@ from rich.console import Console
 
 from keras_ext import _backend
 from keras_ext._checks import BadInput
+from keras_ext.automl.run import METRICS, REPORT, SearchResult, run
+from keras_ext.automl.settings import Settings, settings_of, stored_settings
+from keras_ext.automl.tuners import TUNERS
 from keras_ext.commands.named import mistakes_named_as_options, named_as_options
 from keras_ext.commands.source import Source, with_data
-from keras_ext.search.run import METRICS, REPORT, SearchResult, run
-from keras_ext.search.settings import Settings, settings_of, stored_settings
-from keras_ext.search.tuners import TUNERS
-from keras_ext.search.workers.on_ray import need_ray
-from keras_ext.search.workers.placement import TRIALS_OF_A_PROCESS, Placement
+from keras_ext.parallel.on_ray import need_ray
+from keras_ext.parallel.placement import TRIALS_OF_A_PROCESS, Placement
 
 _DEFAULTS = Settings()
 _PLACE = Placement()
@@ -87,7 +87,7 @@ _PLACE = Placement()
 def search(output: str | None, resume: bool, batch_sizes: str | None, **options: Any) -> None:
     """Search for the best multilayer perceptron for a table of data, or for small images.
 
-    Shows each trial as it trains, stops those that the monitor finds hopeless, and ends with a leaderboard. The folder then holds
+    Shows each trial as it trains, stops those that the monitor finds unpromising, and ends with a leaderboard. The folder then holds
     best_model.keras, leaderboard.csv, report.html, results.json and all trials.
 
     \b

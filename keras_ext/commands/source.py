@@ -7,15 +7,16 @@ from typing import Any
 
 import click
 
+from keras_ext import tables
 from keras_ext._checks import BadInput
-from keras_ext.search import data
+from keras_ext.tables.data.frames import is_table
 
 _TASKS = ("auto", "classification", "regression")
 _OPTIONS = (
     click.option(
         "--data", "data_path", metavar="FILE",
-        help="CSV or NPZ file, or folder with a folder of images for each class; scikit-learn's bundled digits if left out. "
-        "Example: --data houses.csv",
+        help="CSV, Parquet, Excel or NPZ file, or folder with a folder of images for each class; scikit-learn's bundled digits if left "
+        "out. Example: --data houses.csv",
     ),
     click.option("--target", metavar="NAME", help="CSV column or NPZ array to predict; the last column, or y. Example: --target price"),
     click.option(
@@ -60,7 +61,7 @@ class Source:
         """Return what is given, and what was `stored` for the rest."""
         return cls(**{name: stored.get(name) if given.get(name) is None else given[name] for name in asdict(cls())})
 
-    def table(self, features: Any = None, shape: Sequence[int] | None = None) -> data.Table:
+    def table(self, features: Any = None, shape: Sequence[int] | None = None) -> tables.Table:
         """Read the data; for a model that exists, as its TableFeatures or the shape of its images asks.
 
         Raises:
@@ -73,22 +74,21 @@ class Source:
             if self.target is not None or task == "regression":
                 raise BadInput("--target and --task go with --data. Name the file, or leave them out to search on the digits.")
             self._refuse("categories", "image_size")
-            return data.load_digits()
+            return tables.load_digits()
         path = Path(self.data_path)
         if path.is_dir():
             self._refuse("categories", "target")
             if task == "regression":
                 raise BadInput(f"{path}: is a folder of images, whose folders are classes. Leave --task regression out.")
             size, channels = (shape[:2], shape[2]) if shape else (self._size(), None)
-            return data.load_images(path, size, channels)
-        suffix = path.suffix.lower()
-        if suffix == ".npz":
+            return tables.load_images(path, size, channels)
+        if path.suffix.lower() == ".npz":
             self._refuse("categories", "image_size")
-            return data.load_npz(path, self.target, task)
-        if suffix == ".csv":
+            return tables.load_npz(path, self.target, task)
+        if is_table(path):
             self._refuse("image_size")
             names = [name.strip() for name in self.categories.split(",")] if self.categories else []
-            return data.load_csv(path, self.target, task, names, features)
+            return tables.load_csv(path, self.target, task, names, features)
         raise BadInput(f"{path}: is neither .npz nor .csv, nor a folder of images. Save the data as one of them.")
 
     def _size(self) -> tuple[int, int]:

@@ -34,8 +34,8 @@ def plain_seed(seed: Any) -> Any:
         try:
             keras.random.uniform((), seed=seed)
         except (ValueError, TypeError, OverflowError, RuntimeError):
-            mend = "Every backend draws with those from 0 to 2,147,483,647."
-            raise bad_argument("seed", "a whole number that the backend can draw with", seed, mend) from None
+            fix = "Every backend draws with those from 0 to 2,147,483,647."
+            raise bad_argument("seed", "a whole number that the backend can draw with", seed, fix) from None
     return seed
 
 

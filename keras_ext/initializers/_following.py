@@ -23,14 +23,14 @@ _BY_CLASS = {
 class Following:
     """Knows for each layer of `model` the activation after it, as far as Keras knows how the layers are put together.
 
-    That is so in Sequential and functional models, nested ones too. In the `call` of a subclassed model nobody can look, and only a layer's
-    own `activation` counts.
+    That is so in Sequential and functional models, nested ones too. In the `call` of a subclassed model nobody can take a snapshot, and
+    only a layer's own `activation` counts.
     """
 
     def __init__(self, model: Any) -> None:
         self._consumers: dict[int, list[Any]] = {}
         models = [m for m in (model, *keras_private.flatten_layers(model)) if keras_private.is_functional_or_sequential(m)]
-        # A nested model's layers hang on its own inputs: what feeds the model feeds those, what its outputs feed is what it feeds.
+        # A nested model's layers depend on its own inputs: what feeds the model feeds those, what its outputs feed is what it feeds.
         ends = {id(m): _ends(m) for m in models}
         self._entries = {key: entries for key, (entries, _) in ends.items()}
         for m in models:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from keras_ext._checks import bad_argument, items, one_of, whole
+from keras_ext._checks import bad_argument, integer, items, one_of
 
 KINDS = ("dense", "conv", "depthwise", "conv_transpose", "embedding", "recurrent", "einsum")
 _GROUPED = (None, "conv", "recurrent")
@@ -60,7 +60,7 @@ def _whole_if_it_is(fan: float) -> float:
 
 @dataclass(frozen=True)
 class Reading:
-    """How an initializer was told to read shapes; the arguments are those of `VarianceScaling`.
+    """How an initializer was reported to read shapes; the arguments are those of `VarianceScaling`.
 
     Groups and strides are checked already. What does not go together raises ValueError.
     """
@@ -77,15 +77,15 @@ class Reading:
             return
         # Orthogonal calls them `blocks`.
         if self.groups > 1 and (self.input_axes is not None or self.output_axes is not None):
-            mend = "Leave the axis that counts them out of both."
-            raise bad_argument("groups or blocks", "1 with `input_axes` and `output_axes`", self.groups, mend)
+            fix = "Leave the axis that counts them out of both."
+            raise bad_argument("groups or blocks", "1 with `input_axes` and `output_axes`", self.groups, fix)
         if self.groups > 1 and self.kind not in _GROUPED:
             raise bad_argument("groups", f"1 unless `kind` is one of {', '.join(map(repr, _GROUPED))}", self.groups)
         if self.strides != 1 and self.kind not in _STRIDED:
             raise bad_argument("strides", f"1 unless `kind` is one of {', '.join(map(repr, _STRIDED))}", self.strides)
         if self.kind not in (None, "einsum") and (self.input_axes is not None or self.output_axes is not None):
-            mend = "EinsumDense and MultiHeadAttention set the axes of their kernels themselves."
-            raise bad_argument("kind", "None or 'einsum' with `input_axes` and `output_axes`", self.kind, mend)
+            fix = "EinsumDense and MultiHeadAttention set the axes of their kernels themselves."
+            raise bad_argument("kind", "None or 'einsum' with `input_axes` and `output_axes`", self.kind, fix)
 
     def of(self, shape: Sequence[int]) -> Axes:
         """Return the axes of a weight of this shape."""
@@ -148,13 +148,13 @@ def as_axes(name: str, axes: Any) -> tuple[int, ...] | None:
 
 def checked_groups(groups: Any) -> int:
     """Return a number of groups or gates."""
-    return whole("groups", groups, mend="It counts a convolution's groups, or the gates of a recurrent kernel.")
+    return integer("groups", groups, fix="It counts a convolution's groups, or the gates of a recurrent kernel.")
 
 
 def checked_strides(strides: Any) -> int | tuple[int, ...]:
     """Return one stride, or one for each axis of a window as a tuple."""
     several = items(strides)
-    return whole("strides", strides) if several is None else tuple(whole("strides", stride) for stride in several)
+    return integer("strides", strides) if several is None else tuple(integer("strides", stride) for stride in several)
 
 
 def _is_whole(value: Any) -> bool:

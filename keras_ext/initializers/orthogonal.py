@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext._checks import flag, whole
+from keras_ext._checks import flag, integer
 from keras_ext.initializers._draws import Draws, checked_seed, plain_seed
 from keras_ext.initializers._reading import Axes, Reading, as_axes, checked_strides
 from keras_ext.initializers.gains import as_number, checked_gain
@@ -70,7 +70,7 @@ class Orthogonal(keras.initializers.Initializer, Draws):
         self._given_seed = plain_seed(seed)
         self.gain = checked_gain(gain, positive=False)
         self.seed = checked_seed(seed)
-        self.blocks = whole("blocks", blocks)
+        self.blocks = integer("blocks", blocks)
         self.delta = flag("delta", delta)
         self.input_axes = as_axes("input_axes", input_axes)
         self.output_axes = as_axes("output_axes", output_axes)
@@ -87,7 +87,7 @@ class Orthogonal(keras.initializers.Initializer, Draws):
         if set(axes.inputs) & set(axes.outputs):
             raise ValueError(f"No axis may be input and output at once, got {list(axes.inputs)} and {list(axes.outputs)}.")
         if self.kind == "embedding":
-            # Its rows are looked up one by one, but it is one matrix.
+            # Its rows are read one by one, but it is one matrix.
             return Axes(axes.shape, (), (0,), (1,))
         return axes
 

@@ -29,7 +29,7 @@ class VarianceScaling(keras.initializers.VarianceScaling, Draws):
     half-precision weights have the right variance too.
 
     An initializer sees a shape, and a shape does not say all: by default it is read as Keras reads it, `(..., inputs, outputs)`, which is
-    wrong by the number of channels for a depthwise kernel, for example. `kind` tells; `initialize(model, ...)` tells for a whole model.
+    wrong by the number of channels for a depthwise kernel, for example. `kind` reports; `initialize(model, ...)` reports for a whole model.
 
     Args:
         scale: factor of the variance, above 0.
@@ -48,7 +48,7 @@ class VarianceScaling(keras.initializers.VarianceScaling, Draws):
             - `"conv"`: (*window, inputs of a group, outputs), with `groups`; an input takes part in 1 / stride of the window.
             - `"depthwise"`: (*window, channels, multiplier): one output sums over the window alone.
             - `"conv_transpose"`: (*window, outputs, inputs): 1 / stride of the window meet in one output.
-            - `"embedding"`: (vocabulary, size): one row is looked up, the fan-in is 1.
+            - `"embedding"`: (vocabulary, size): one row is read, the fan-in is 1.
             - `"recurrent"`: (inputs, gates * units), with `groups` gates: each gate by itself.
             - `"einsum"`: by `input_axes` and `output_axes`, which must be given.
         groups: a convolution's groups, or the gates of a recurrent kernel; it divides the last axis.

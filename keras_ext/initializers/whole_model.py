@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ext._checks import bad_argument, whole
+from keras_ext._checks import bad_argument, integer
 from keras_ext.initializers import _lsuv, variance_scaling
 from keras_ext.initializers._following import Following
 from keras_ext.initializers._weights import Weight, weights_of
@@ -42,14 +42,14 @@ _READING = ("kind", "groups", "blocks", "strides", "input_axes", "output_axes")
 def initialize(model: Any, initializer: Any, seed: int | None = None, data: Any = None) -> InitializationReport:
     """Give each weight of a built model first values from `initializer`, at the scale that its layer asks for.
 
-    An initializer sees a shape alone. This walks the layers, those inside others too, and tells it the rest: groups and strides of
-    convolutions, which axes of a depthwise, transposed or einsum kernel are inputs, that an embedding looks up one row, that the kernels of
+    An initializer sees a shape alone. This walks the layers, those inside others too, and reports it the rest: groups and strides of
+    convolutions, which axes of a depthwise, transposed or einsum kernel are inputs, that an embedding finds one row, that the kernels of
     LSTM and GRU are one matrix for each gate and those of attention layers one for each head. Each weight draws from a stream of its own.
 
     Dense, EinsumDense, Conv1D to 3D and their transposed, depthwise and separable kinds, Embedding, SimpleRNN, LSTM, GRU, ConvLSTM,
     MultiHeadAttention and GroupQueryAttention are known. Biases (an LSTM's forget bias among them) and the weights of normalisation layers
     stay as they are. So do weights that are frozen, quantized, under LoRA, or of other layers; the report says so. An optimizer that has
-    trained the model keeps its slots: compile anew.
+    trained the model keeps its slots: compile again.
 
     Args:
         model: a built Keras model or layer.
@@ -69,8 +69,8 @@ def initialize(model: Any, initializer: Any, seed: int | None = None, data: Any 
         A report with one record a weight; it prints as a table.
 
     Raises:
-        ValueError: the model is not built, `initializer` is none, or was told how to read shapes, or has a seed although `seed` is given;
-            `data` is missing for `"lsuv"` or given for others. The model is then as it was.
+        ValueError: the model is not built, `initializer` is none, or was reported how to read shapes, or has a seed although `seed` is
+            given; `data` is missing for `"lsuv"` or given for others. The model is then as it was.
 
     Examples:
         >>> model = keras.Sequential([keras.Input((8, 8, 64)), keras.layers.DepthwiseConv2D(3), keras.layers.ReLU()])
@@ -88,14 +88,14 @@ def initialize(model: Any, initializer: Any, seed: int | None = None, data: Any 
     if by_data != (data is not None):
         raise bad_argument("data", "a batch of the model's inputs with 'lsuv', and None with other initializers", data)
     if seed is not None:
-        whole("seed", seed, 0)
+        integer("seed", seed, 0)
     if data is not None:
         data = _lsuv.as_batch(data)
         if not model.built:
             model(data)
     if not model.built:
-        mend = "Call `model.build(input_shape)`, or call it on a batch, first."
-        raise ValueError(f"`model` must be built before its weights can be initialized, got {model.name!r}, which is not. {mend}")
+        fix = "Call `model.build(input_shape)`, or call it on a batch, first."
+        raise ValueError(f"`model` must be built before its weights can be initialized, got {model.name!r}, which is not. {fix}")
     rows, drawn = _drawn(model, initializer, seed)
     kept = [(variable, ops.copy(ops.convert_to_tensor(variable))) for _, variable, _ in drawn]
     try:
@@ -141,19 +141,19 @@ def _chooser(model: Any, initializer: Any, seed: int | None) -> tuple[Choose, in
         following = Following(model)
         return (lambda weight, own: _auto(weight, *following.activation(weight.layer), own)), _or_any(seed)
     if isinstance(initializer, str) and initializer == "lsuv":
-        return (lambda weight, own: told(Orthogonal(), weight, own)), _or_any(seed)
+        return (lambda weight, own: reported(Orthogonal(), weight, own)), _or_any(seed)
     given = keras.initializers.get(initializer)
     if given is None:
         raise bad_argument("initializer", "an initializer, its name, 'auto' or 'lsuv'", initializer)
-    told_already = [name for name in _READING if getattr(given, name, None) not in (None, 1)]
-    if told_already and isinstance(given, VarianceScaling | Orthogonal):
-        raise bad_argument("initializer", f"without `{told_already[0]}`", given, "Each layer tells its own.")
+    reported_already = [name for name in _READING if getattr(given, name, None) not in (None, 1)]
+    if reported_already and isinstance(given, VarianceScaling | Orthogonal):
+        raise bad_argument("initializer", f"without `{reported_already[0]}`", given, "Each layer reports its own.")
     own_seed = given.get_config().get("seed") if isinstance(given, keras.initializers.Initializer) else None
     if own_seed is not None and seed is not None:
         raise bad_argument("seed", "None for an initializer with a seed of its own", seed)
     if isinstance(own_seed, dict):
-        return (lambda weight, own: told(given, weight, None)), None
-    return (lambda weight, own: told(given, weight, own)), _or_any(seed if own_seed is None else own_seed)
+        return (lambda weight, own: reported(given, weight, None)), None
+    return (lambda weight, own: reported(given, weight, own)), _or_any(seed if own_seed is None else own_seed)
 
 
 def _or_any(seed: int | None) -> int:
@@ -162,19 +162,19 @@ def _or_any(seed: int | None) -> int:
 
 def _auto(weight: Weight, activation: str, slope: float | None, seed: int | None) -> Any:
     if weight.recurrent:
-        return told(Orthogonal(), weight, seed)
+        return reported(Orthogonal(), weight, seed)
     if activation == "selu":
-        return told(LecunNormal(), weight, seed)
+        return reported(LecunNormal(), weight, seed)
     if activation not in _RELU_FAMILY:
-        return told(GlorotNormal(), weight, seed)
+        return reported(GlorotNormal(), weight, seed)
     if activation == "leaky_relu":
-        return told(HeNormal(gain=calculate_gain("leaky_relu", slope)), weight, seed)
+        return reported(HeNormal(gain=calculate_gain("leaky_relu", slope)), weight, seed)
     gain = {"gelu": "gelu", "silu": "silu", "swish": "silu"}.get(activation)
-    return told(HeNormal(gain=gain), weight, seed)
+    return reported(HeNormal(gain=gain), weight, seed)
 
 
-def told(initializer: Any, weight: Weight, seed: int | None) -> Any:
-    """Return `initializer` with `seed` (None: its own), told what `weight` is if it is one that can be told."""
+def reported(initializer: Any, weight: Weight, seed: int | None) -> Any:
+    """Return `initializer` with `seed` (None: its own), reported what `weight` is if it is one that can be reported."""
     config = initializer.get_config() if isinstance(initializer, keras.initializers.Initializer) else {}
     seeded = {} if "seed" not in config else {"seed": initializer.seed if seed is None else seed}
     reading: dict[str, Any] = {
@@ -195,9 +195,9 @@ def told(initializer: Any, weight: Weight, seed: int | None) -> Any:
     if type(initializer).__call__ is keras.initializers.VarianceScaling.__call__:
         named = getattr(variance_scaling, type(initializer).__name__, VarianceScaling)
         law = {name: getattr(initializer, name) for name in ("scale", "mode", "distribution")} if named is VarianceScaling else {}
-        return told(named(**law, seed=initializer.seed), weight, seed)
+        return reported(named(**law, seed=initializer.seed), weight, seed)
     if type(initializer) is keras.initializers.Orthogonal:
-        return told(Orthogonal(initializer.gain, initializer.seed), weight, seed)
+        return reported(Orthogonal(initializer.gain, initializer.seed), weight, seed)
     return type(initializer).from_config({**config, **seeded}) if seeded else initializer
 
 

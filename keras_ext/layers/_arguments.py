@@ -35,8 +35,8 @@ def base_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
         except (ValueError, TypeError, KeyError, AttributeError):
             policy = None
         if not isinstance(policy, keras.DTypePolicy):
-            mend = 'Such as "float32" or "mixed_bfloat16".'
-            raise bad_argument("dtype", "a dtype, a name of a policy, or a keras.DTypePolicy", kwargs["dtype"], mend)
+            fix = 'Such as "float32" or "mixed_bfloat16".'
+            raise bad_argument("dtype", "a dtype, a name of a policy, or a keras.DTypePolicy", kwargs["dtype"], fix)
     regularizer = kwargs.get("activity_regularizer")
     keras_object("activity_regularizer", keras.regularizers.get, regularizer, "a regularizer, its name, or None")
     return kwargs
@@ -49,5 +49,5 @@ def seed_generator(seed: Any) -> keras.random.SeedGenerator:
     try:
         return keras.random.SeedGenerator(seed)
     except (ValueError, TypeError, OverflowError, RuntimeError):
-        mend = "Every backend holds those from 0 to 2,147,483,647."
-        raise bad_argument("seed", "None, or a whole number that the backend's generators hold", seed, mend) from None
+        fix = "Every backend holds those from 0 to 2,147,483,647."
+        raise bad_argument("seed", "None, or a whole number that the backend's generators hold", seed, fix) from None

@@ -15,8 +15,8 @@ def checked_axis(axis: Any) -> Axis:
     """Return `axis` as an int, or a tuple of several."""
     axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     if not axes or any(isinstance(a, bool) or not isinstance(a, numbers.Integral) for a in axes):
-        mend = "Keras's channels are on -1, or on 1 with channels_first."
-        raise bad_argument("axis", "a whole number, or a tuple of some", axis, mend)
+        fix = "Keras's channels are on -1, or on 1 with channels_first."
+        raise bad_argument("axis", "a whole number, or a tuple of some", axis, fix)
     return int(axes[0]) if len(axes) == 1 else tuple(int(a) for a in axes)
 
 

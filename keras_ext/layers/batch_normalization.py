@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_ext import _backend
-from keras_ext._checks import bad_argument, flag, in_range, whole
+from keras_ext._checks import bad_argument, flag, in_range, integer
 from keras_ext.layers import _channels, _moving_average, _normalizing, _renormalizing
 from keras_ext.layers._arguments import base_arguments, keras_object
 
@@ -163,7 +163,7 @@ class BatchNormalization(keras.layers.Layer):
         self.renorm_clipping = _renormalizing.checked_clipping(renorm_clipping, self.renorm)
         self.renorm_momentum = in_range("renorm_momentum", renorm_momentum, 0.0, 1.0)
         self.synchronized = flag("synchronized", synchronized)
-        self.virtual_batch_size = None if virtual_batch_size is None else whole("virtual_batch_size", virtual_batch_size)
+        self.virtual_batch_size = None if virtual_batch_size is None else integer("virtual_batch_size", virtual_batch_size)
         self.debias = flag("debias", debias)
         if virtual_batch_size is not None and (self.renorm or self.synchronized):
             raise bad_argument("virtual_batch_size", "None with `renorm` or `synchronized`", virtual_batch_size)
@@ -215,11 +215,11 @@ class BatchNormalization(keras.layers.Layer):
 
     def _add_statistic(self, name: str, shape: tuple[int, ...], initializer: Any) -> Any:
         dtype = _float32_at_least(self.variable_dtype)
-        initializer = _anew(initializer)
+        initializer = _clone(initializer)
         return self.add_weight(shape=shape, name=name, initializer=initializer, dtype=dtype, trainable=False, autocast=False)
 
     def _first_stddev(self, shape: Any, dtype: Any = None) -> Any:
-        return ops.sqrt(_anew(self.moving_variance_initializer)(shape, dtype=dtype))
+        return ops.sqrt(_clone(self.moving_variance_initializer)(shape, dtype=dtype))
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Return the normalised `inputs`, in the layer's compute dtype."""
@@ -392,6 +392,6 @@ def _initializer(name: str, value: Any) -> Any:
     return keras_object(name, keras.initializers.get, value, _AN_INITIALIZER)
 
 
-def _anew(initializer: Any) -> Any:
+def _clone(initializer: Any) -> Any:
     """Return a copy: a seeded initializer that two weights share would draw on. A function has none."""
     return initializer.clone() if isinstance(initializer, keras.initializers.Initializer) else initializer

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_ext import _backend
 from keras_ext._backend import keras_private
-from keras_ext._checks import flag, is_number, plain, whole
+from keras_ext._checks import flag, integer, is_number, plain
 from keras_ext.layers import _dropping
 from keras_ext.layers._arguments import base_arguments, seed_generator
 
@@ -46,7 +46,7 @@ def _rate_and_scale(rate: float) -> list[float]:
     return [float(rate), 1 / (1 - rate) if rate < 1 else 0.0]
 
 
-# Seeded layers that hang on one Input, counted for each seed.
+# Seeded layers that depend on one Input, counted for each seed.
 _seeded: weakref.WeakKeyDictionary[Any, dict[int, int]] = weakref.WeakKeyDictionary()
 
 
@@ -115,7 +115,7 @@ class Dropout(keras.layers.Layer):
         self.seed = int(seed) if isinstance(seed, np.integer) else seed
         self.noise_shape = _checked_noise_shape(noise_shape)
         self.monte_carlo = flag("monte_carlo", monte_carlo)
-        self.stream = None if stream is None else whole("stream", stream, 0)
+        self.stream = None if stream is None else integer("stream", stream, 0)
         self.seed_generator = seed_generator(self.seed)
         self._rate_state = _RateState(self._rate)
         self.supports_masking = True

@@ -3,7 +3,7 @@
 import numbers
 from typing import Any
 
-from keras_ext._checks import MOST_STEPS, bad_argument, flag, in_float32, in_range, whole
+from keras_ext._checks import MOST_STEPS, bad_argument, flag, in_float32, in_range, integer
 
 
 def checked(learning_rate: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -18,10 +18,10 @@ def checked(learning_rate: Any, given: dict[str, Any]) -> tuple[Any, dict[str, A
         checked["weight_decay"] = in_float32("weight_decay", in_range("weight_decay", given["weight_decay"], 0.0))
     for name in ("clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor"):
         if given.get(name) is not None:
-            checked[name] = in_float32(name, in_range(name, given[name], 0.0, closed="neither", mend="None switches it off."))
+            checked[name] = in_float32(name, in_range(name, given[name], 0.0, closed="neither", fix="None switches it off."))
     for name, low in (("gradient_accumulation_steps", 2), ("ema_overwrite_frequency", 0)):
         if given.get(name) is not None:
-            checked[name] = whole(name, given[name], low, MOST_STEPS)
+            checked[name] = integer(name, given[name], low, MOST_STEPS)
     if "use_ema" in given:
         checked["use_ema"] = flag("use_ema", given["use_ema"])
     if "ema_momentum" in given:

@@ -21,12 +21,12 @@ def checked_rule(rule: Any, threshold: float | None) -> ClippingRule:
         callable(getattr(rule, "clip", None)) and callable(getattr(rule, "first_state", None)) and hasattr(rule, "get_config")
     ):
         names = ", ".join(repr(name) for name in RULES)
-        mend = "See keras_ext.optimizers.clipping_rules."
+        fix = "See keras_ext.optimizers.clipping_rules."
         if isinstance(rule, type):
-            mend = f"Give {rule.__name__}()."
+            fix = f"Give {rule.__name__}()."
         elif isinstance(rule, int | float):
-            mend = f"For a bound write threshold={rule!r}."
-        raise bad_argument("rule", f"{names} or a ClippingRule", rule, mend, TypeError)
+            fix = f"For a bound write threshold={rule!r}."
+        raise bad_argument("rule", f"{names} or a ClippingRule", rule, fix, TypeError)
     if threshold is not None:
         raise bad_argument("threshold", "None with a rule that has its own", threshold)
     return rule

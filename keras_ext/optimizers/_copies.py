@@ -11,7 +11,7 @@ from keras_ext._checks import BadInput
 
 
 class KeepsState(keras.optimizers.Optimizer):
-    """For optimizers: a copy goes on where the original is. Keras's are copied by their config, and begin anew without a word.
+    """For optimizers: a copy goes on where the original is. Keras's are copied by their config, and begin again without a word.
 
     A deep copy moves the same weights. A pickled optimizer has left them behind: it takes the first weights that it is built on, which must
     have the shapes of the old ones, and its `variables` have the saved values until then.

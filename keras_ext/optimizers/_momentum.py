@@ -32,8 +32,8 @@ class VariesMomentum(ExactOptimizer):
             if not callable(course):
                 raise bad_argument("course", "a function of the step, or None", course, error=TypeError)
             if not getattr(self, self.momentum_argument):
-                mend = "There is no velocity without it. Make the optimizer with one."
-                raise bad_argument(self.momentum_argument, "above 0 where it is to vary", 0.0, mend)
+                fix = "There is no velocity without it. Make the optimizer with one."
+                raise bad_argument(self.momentum_argument, "above 0 where it is to vary", 0.0, fix)
         self._course = course
 
     def current_momentum(self) -> Any:

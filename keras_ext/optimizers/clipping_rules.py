@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_ext import _backend
-from keras_ext._checks import MOST_STEPS, in_float32, in_range, whole
+from keras_ext._checks import MOST_STEPS, in_float32, in_range, integer
 from keras_ext.optimizers import _per_weight
 
 
@@ -208,7 +208,7 @@ class PercentileClipping(ClippingRule):
 
     def __init__(self, threshold: float | None = None, history: int = 1000) -> None:
         super().__init__(threshold)
-        self.history = whole("history", history, 2, _MOST_NORMS)
+        self.history = integer("history", history, 2, _MOST_NORMS)
 
     def first_state(self) -> dict[str, Any]:
         """Return no norms."""
@@ -254,7 +254,7 @@ class ZScoreClipping(ClippingRule):
     def __init__(self, threshold: float | None = None, decay: float = 0.97, warmup: int = 25) -> None:
         super().__init__(threshold)
         self.decay = in_range("decay", decay, 0.0, 1.0, closed="neither")
-        self.warmup = whole("warmup", warmup, 2, MOST_STEPS)
+        self.warmup = integer("warmup", warmup, 2, MOST_STEPS)
 
     def first_state(self) -> dict[str, Any]:
         """Return no mean and no variance."""

@@ -7,8 +7,8 @@ from keras import ops
 
 from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument
-from keras_ext.optimizers._anew import rewrapped
 from keras_ext.optimizers._base import ExactOptimizer
+from keras_ext.optimizers._clone import rewrapped
 from keras_ext.optimizers.adagrad import Adagrad
 from keras_ext.optimizers.adam import Adam
 from keras_ext.optimizers.gradient_clipping import GradientClipping
@@ -107,10 +107,10 @@ def to_keras(optimizer: Any) -> Any:
     return _with_state(new, optimizer)
 
 
-def _not_one(rule: str, optimizer: Any, mend: str) -> Exception:
+def _not_one(rule: str, optimizer: Any, fix: str) -> Exception:
     if isinstance(optimizer, str | type):
         return bad_argument("optimizer", rule, optimizer, "Give an optimizer, such as Adam().", TypeError)
-    return TypeError(f"`optimizer` must be {rule}, got {type(optimizer).__name__}. {mend}")
+    return TypeError(f"`optimizer` must be {rule}, got {type(optimizer).__name__}. {fix}")
 
 
 def _with_state(new: Any, old: Any) -> Any:

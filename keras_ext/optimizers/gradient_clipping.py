@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_ext import _backend
 from keras_ext._backend import keras_private
-from keras_ext._checks import one_of, whole
+from keras_ext._checks import integer, one_of
 from keras_ext.optimizers import _per_weight
 from keras_ext.optimizers._clipping_arguments import check_inner, checked_rule, optimizer_of
 from keras_ext.optimizers._clipping_counts import Counts
@@ -91,7 +91,7 @@ class GradientClipping(KeepsState):
         self.rule = rule
         self.threshold = made.threshold
         self.nonfinite = nonfinite
-        self.max_skips = max_skips if max_skips is None else whole("max_skips", max_skips)
+        self.max_skips = max_skips if max_skips is None else integer("max_skips", max_skips)
         self._rule = made
         self._counts: Any = None
         self._rule_state: list[Any] = []
@@ -167,7 +167,7 @@ class GradientClipping(KeepsState):
             def hand_over(gradients: list[Any]) -> None:
                 given = list(rest)
                 for i, g, original in zip(chosen, share_of_replica(gradients), summed, strict=True):
-                    given[i] = _backend.same(g) if g is original else g
+                    given[i] = _backend.identity(g) if g is original else g
                 self.inner_optimizer.apply(given, trainable_variables)
 
             self._step(summed, norm, weights, places, hand_over)
@@ -180,8 +180,8 @@ class GradientClipping(KeepsState):
             step(summed, rest, norm)
             return
         good = ops.logical_not(ops.logical_or(broken, self._counts.of("halted") > 0))
-        _backend.choose(good, step, skip, self._changing(), summed, rest, norm)
-        if _backend.known(good) is False:
+        _backend.cond(good, step, skip, self._changing(), summed, rest, norm)
+        if _backend.concrete_value(good) is False:
             self.check()
 
     def _changing(self) -> list[Any]:
@@ -212,7 +212,7 @@ class GradientClipping(KeepsState):
             # Zeros count as a batch for the inner optimizer, whose schedule and turn go by batches.
             hand_over([ops.zeros_like(g) for g in whole_gradients])
 
-        _backend.choose(ops.equal(count, batches - 1), last, another, self._changing(), summed)
+        _backend.cond(ops.equal(count, batches - 1), last, another, self._changing(), summed)
 
     def _clip(self, gradients: list[Any], norm: Any, weights: list[Any]) -> list[Any]:
         """Return what the rule makes of the gradients, and count."""
@@ -250,7 +250,7 @@ class GradientClipping(KeepsState):
         limit = "" if self.nonfinite == "raise" else f"{self.max_skips} steps in a row were skipped (max_skips={self.max_skips}): "
         return (
             f"GradientClipping: {limit}NaN or infinity in the gradients of {names}. The weights are those before it. "
-            "Look for NaN in the batch, lower the learning rate, or let SaturationMonitor look where it comes from."
+            "Check the batch for NaN, lower the learning rate, or let SaturationMonitor name the layer where it begins."
         )
 
     def check(self) -> None:

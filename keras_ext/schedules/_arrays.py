@@ -57,11 +57,9 @@ def cut(data: tuple[Any, Any, Any], rows: Any, padding: int = 0, scale: float | 
     return tree.map_structure(taken, x), tree.map_structure(taken, y), tree.map_structure(scaled, sample_weight)
 
 
-def check_reductions(model: Any, allowed: tuple[str, ...], mend: str) -> None:
+def check_reductions(model: Any, allowed: tuple[str, ...], fix: str) -> None:
     """Raise an error if a loss that `model` is compiled with has a reduction that is not in `allowed`."""
     for loss in tree.flatten(model.loss):
         reduction = getattr(loss, "reduction", "sum_over_batch_size")
         if reduction not in allowed:
-            raise bad_argument(
-                "loss", f"a mean over the samples ({', '.join(map(repr, allowed))})", reduction, f"Compile with one, {mend}."
-            )
+            raise bad_argument("loss", f"a mean over the samples ({', '.join(map(repr, allowed))})", reduction, f"Compile with one, {fix}.")

@@ -1,4 +1,4 @@
-"""How a dataset whose size hangs on the epoch learns which one begins."""
+"""How a dataset whose size depends on the epoch learns which one begins."""
 
 from typing import Any
 

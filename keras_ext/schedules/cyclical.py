@@ -54,7 +54,7 @@ class CyclicalLearningRate(Schedule):
         self.step_size = checked_steps("step_size", step_size)
         self.mode = one_of("mode", mode, MODES)
         if mode == "exp_range":
-            gamma = float(in_range("gamma", gamma, 0.0, 1.0, closed="right", mend="The paper takes about 0.99994."))
+            gamma = float(in_range("gamma", gamma, 0.0, 1.0, closed="right", fix="The paper takes about 0.99994."))
         elif gamma is not None:
             raise bad_argument("gamma", f'None with mode="{mode}"', gamma, 'Only "exp_range" has it.')
         self.gamma = gamma

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext._checks import bad_argument, whole
+from keras_ext._checks import bad_argument, integer
 from keras_ext.schedules._arrays import check_reductions, checked_arrays, cut
 
 
@@ -26,7 +26,7 @@ class FullBatch(keras.utils.PyDataset):
     The callback checks before the training that the optimizer collects so many parts; it is not needed for more. Under mixed_float16, where
     Keras leaves out a part whose gradient is not finite, the steps no longer begin with the epochs after that, of which it warns.
 
-    The step is that of the whole batch only if a sample's loss does not hang on the others of its part: not with BatchNormalization in
+    The step is that of the whole batch only if a sample's loss does not depend on the others of its part: not with BatchNormalization in
     training, nor under a mask (Masking, `mask_zero`) that leaves parts of unequal length. Metrics that are not weighted count the added
     samples. Where the parts are uneven, all carry sample weights, beside which Keras takes no `class_weight`.
 
@@ -58,7 +58,7 @@ class FullBatch(keras.utils.PyDataset):
 
     def __init__(self, x: Any, y: Any = None, sample_weight: Any = None, *, micro_batch: int) -> None:
         super().__init__()
-        whole("micro_batch", micro_batch)
+        integer("micro_batch", micro_batch)
         self._data, self._samples = checked_arrays(x, y, sample_weight)
         self._steps = -(-self._samples // micro_batch)
         # The smallest that makes no more parts: less to add.

@@ -7,14 +7,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ext._checks import bad_argument, flag, in_range, one_of, whole
+from keras_ext._checks import bad_argument, flag, in_range, integer, one_of
 from keras_ext.schedules._arrays import check_reductions, checked_arrays, cut
 from keras_ext.schedules._epoch_callback import EpochCallback, Presence
 from keras_ext.schedules._epoch_steps import EpochSteps
 
 
 class GrowingBatches(keras.utils.PyDataset):
-    """Cut arrays into batches of a size that hangs on the epoch.
+    """Cut arrays into batches of a size that depends on the epoch.
 
     To let the batch grow does what to let the learning rate fall does, with fewer steps. The noise of a step has the scale
     `g = eps * (N / B - 1)`, about `eps * N / B` for batches much smaller than the data, with the learning rate `eps`, `N` samples and
@@ -22,7 +22,7 @@ class GrowingBatches(keras.utils.PyDataset):
     the batch is as large as the machine or N / 10 allows, the rate falls as ever. Sizes that grow by the factor by which the rate fell,
     at the epochs at which it fell, follow the schedule that they replace.
 
-    Keras tells a dataset of batches neither the number of an epoch nor that a training begins, so `fit` needs `callback()` too:
+    Keras reports a dataset of batches neither the number of an epoch nor that a training begins, so `fit` needs `callback()` too:
 
         data = GrowingBatches(x, y, batch_sizes={0: 32, 30: 160, 60: 800})
         model.fit(data, epochs=90, shuffle=False, callbacks=[data.callback()])
@@ -35,7 +35,7 @@ class GrowingBatches(keras.utils.PyDataset):
 
     With `remainder="pad"` the batch that is short is filled up with samples of the epoch's beginning, whose weight is 0. The weights of
     the others are multiplied by `size / samples`, as Keras divides a weighted loss by the size: loss and gradient of the batch, and its
-    weighted metrics, are those of the short batch. What else looks at all samples of a batch sees the added ones: metrics that are not
+    weighted metrics, are those of the short batch. What else observes all samples of a batch sees the added ones: metrics that are not
     weighted, BatchNormalization, losses that layers add, and losses under a mask (Masking, `mask_zero`), which want `"drop"`. In the
     mean over an epoch Keras counts each batch by its size, so the short one counts as a full one. All batches then carry sample weights,
     beside which Keras takes no `class_weight`.
@@ -90,7 +90,7 @@ class GrowingBatches(keras.utils.PyDataset):
         **kwargs: Any,
     ) -> None:
         for name in ("workers", "max_queue_size"):
-            whole(name, kwargs.get(name, 1), 0)
+            integer(name, kwargs.get(name, 1), 0)
         flag("use_multiprocessing", kwargs.get("use_multiprocessing", False))
         super().__init__(**kwargs)
         self._data, self._samples = checked_arrays(x, y, sample_weight)
@@ -101,7 +101,7 @@ class GrowingBatches(keras.utils.PyDataset):
                 "remainder", '"drop" without `y`', remainder, "What is added has the weight 0 in the loss that targets make."
             )
         self.shuffle = flag("shuffle", shuffle)
-        self.seed = int(whole("seed", seed, 0))
+        self.seed = int(integer("seed", seed, 0))
         self._epoch = 0
         self._order: tuple[int, Any] = (-1, None)
         self._presence = Presence()
@@ -137,12 +137,12 @@ class GrowingBatches(keras.utils.PyDataset):
             >>> GrowingBatches.geometric(x, initial=32, factor=5, every=10, largest=400).batch_sizes
             {0: 32, 10: 160, 20: 400}
         """
-        whole("initial", initial)
+        integer("initial", initial)
         in_range("factor", factor, 1.0, closed="neither")
-        whole("every", every)
+        integer("every", every)
         samples = checked_arrays(x, None, None)[1]
         if largest is not None:
-            whole("largest", largest, initial)
+            integer("largest", largest, initial)
         end = samples if largest is None else largest
         sizes, k = {0: initial}, 0
         while sizes[max(sizes)] < end:
@@ -153,21 +153,21 @@ class GrowingBatches(keras.utils.PyDataset):
         return cls(x, y, sample_weight, batch_sizes=sizes, **kwargs)
 
     def callback(self) -> keras.callbacks.Callback:
-        """Return the callback that tells the data of a `fit` which epoch begins; copies of it do too."""
+        """Return the callback that reports the data of a `fit` which epoch begins; copies of it do too."""
         return EpochCallback()
 
     def begin_epoch(self, epoch: int) -> None:
         """Cut batches for `epoch`, counted from 0, from now on: what the callback does, for training loops of one's own."""
-        self._epoch = int(whole("epoch", epoch, 0))
+        self._epoch = int(integer("epoch", epoch, 0))
 
     def batch_size(self, epoch: int) -> int:
         """Return the batch size of an epoch."""
-        whole("epoch", epoch, 0)
+        integer("epoch", epoch, 0)
         return self.batch_sizes[max(first for first in self.batch_sizes if first <= epoch)]
 
     def steps(self, epochs: int) -> int:
         """Return the number of batches of all epochs before `epochs`."""
-        return sum(self._batches(epoch) for epoch in range(whole("epochs", epochs, 0)))
+        return sum(self._batches(epoch) for epoch in range(integer("epochs", epochs, 0)))
 
     def _batches(self, epoch: int) -> int:
         size = self.batch_size(epoch)
@@ -206,7 +206,7 @@ class GrowingBatches(keras.utils.PyDataset):
         return order
 
     def on_epoch_begin(self) -> None:
-        """Check that the epoch was told by the callback."""
+        """Check that the epoch was reported by the callback."""
         self._awaits_first_batch = self._presence.begin()
 
     def on_epoch_end(self) -> None:
@@ -251,8 +251,8 @@ def _checked_sizes(sizes: Any, samples: int) -> dict[int, int]:
     if not isinstance(sizes, Mapping) or not sizes:
         raise bad_argument("batch_sizes", "a mapping of epochs to batch sizes", sizes, "Such as {0: 32, 30: 160}.")
     for epoch, size in sizes.items():
-        whole("epoch of batch_sizes", epoch, 0)
-        whole("size of batch_sizes", size)
+        integer("epoch of batch_sizes", epoch, 0)
+        integer("size of batch_sizes", size)
         if size > samples:
             raise bad_argument("size of batch_sizes", f"at most the number of samples, {samples}", size)
     if 0 not in sizes:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext._checks import MOST_STEPS, whole
+from keras_ext._checks import MOST_STEPS, integer
 from keras_ext._figures import saved
 
 
@@ -29,7 +29,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         """Return a matplotlib Figure of the rates of steps 0 to `steps - 1`; with `path`, save it too."""
         from keras_ext.schedules.picture import picture
 
-        return saved(picture(self, whole("steps", steps)), path)
+        return saved(picture(self, integer("steps", steps)), path)
 
     def turns(self, steps: int) -> Iterator[int]:
         """Yield the steps below `steps`, in ascending order, at which the course bends: a picture must not miss them."""
@@ -38,7 +38,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
 def checked_steps(name: str, value: Any, low: int = 1) -> int:
     """Return a number of steps."""
-    return whole(name, value, low, MOST_STEPS)
+    return integer(name, value, low, MOST_STEPS)
 
 
 def whole_steps(step: Any) -> Any:

@@ -41,8 +41,8 @@ class Warmup(Schedule):
         if is_number(learning_rate):
             self.learning_rate = float(in_float32("learning_rate", in_range("learning_rate", learning_rate, 0.0, closed="neither")))
         elif not isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
-            mend = f"Give {learning_rate.__name__}(...)." if isinstance(learning_rate, type) else ""
-            raise bad_argument("learning_rate", "a LearningRateSchedule or a number above 0", learning_rate, mend, TypeError)
+            fix = f"Give {learning_rate.__name__}(...)." if isinstance(learning_rate, type) else ""
+            raise bad_argument("learning_rate", "a LearningRateSchedule or a number above 0", learning_rate, fix, TypeError)
         self.steps = checked_steps("steps", steps)
         self.start = float(in_float32("start", in_range("start", start, 0.0)))
         if isinstance(self.learning_rate, float) and self.start > self.learning_rate:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from keras_ext._checks import bad_argument, items, whole, wholes
+from keras_ext._checks import bad_argument, integer, integers, items
 
 
 def batch_size(hp: Any, samples: int, name: str = "batch_size", sizes: Sequence[int | str] = (16, 32, 64, 128)) -> int:
@@ -44,7 +44,7 @@ def offered_batch_sizes(samples: int, sizes: Sequence[int | str]) -> list[int]:
     >>> offered_batch_sizes(100, (1, 32, 64, "full"))
     [1, 32, 100]
     """
-    whole("samples", samples)
+    integer("samples", samples)
     fitting = [samples if size == "full" else size for size in checked_batch_sizes(sizes) if size == "full" or 2 * size <= samples]
     return list(dict.fromkeys(fitting)) or [max(1, samples // 2)]
 
@@ -57,7 +57,7 @@ def checked_batch_sizes(sizes: Any, name: str = "sizes") -> tuple[Any, ...]:
     """
     found = items(sizes) or ()
     try:
-        numbers = wholes(name, [1 if isinstance(size, str) and size == "full" else size for size in found])
+        numbers = integers(name, [1 if isinstance(size, str) and size == "full" else size for size in found])
     except ValueError:
         raise bad_argument(name, 'a sequence of positive whole numbers and "full"', sizes) from None
     return tuple("full" if isinstance(size, str) else number for size, number in zip(found, numbers, strict=True))

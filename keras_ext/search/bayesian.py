@@ -11,7 +11,7 @@ from keras_ext.search.evolution import defaults
 class BayesianOptimizationOracle(keras_tuner.oracles.BayesianOptimizationOracle):
     """KerasTuner's oracle, whose next trial depends on its seed and the trials before it alone.
 
-    KerasTuner draws the points from which it looks for the next trial from a private generator that it does not save, and reloads the
+    KerasTuner draws the points from which it searches for the next trial from a private generator that it does not save, and reloads the
     trials in the order in which the file system names them, which changes the rounding of the model that it fits.
     """
 

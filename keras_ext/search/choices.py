@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from keras_ext import initializers, optimizers
-from keras_ext._checks import bad_argument, in_range, items, one_of, whole, wholes
+from keras_ext._checks import bad_argument, in_range, integer, integers, items, one_of
 from keras_ext.layers import BatchNormalization, Dropout
 from keras_ext.search.batch_sizes import batch_size as batch_size
 
@@ -59,7 +59,7 @@ def layers(hp: Any, most: int = 4, name: str = "layers") -> int:
     >>> layers(keras_tuner.HyperParameters())
     1
     """
-    return hp.Int(name, 1, whole("most", most))
+    return hp.Int(name, 1, integer("most", most))
 
 
 def units(hp: Any, inputs: int, outputs: int, sizes: Sequence[int] = (32, 64, 128, 256), name: str = "units") -> int:
@@ -88,9 +88,9 @@ def units(hp: Any, inputs: int, outputs: int, sizes: Sequence[int] = (32, 64, 12
         where to begin, no law: they know neither the number of samples nor the noise. With fewer inputs than outputs they contradict
         each other, and the outputs count here.
     """
-    inputs, outputs = whole("inputs", inputs), whole("outputs", outputs)
+    inputs, outputs = integer("inputs", inputs), integer("outputs", outputs)
     thumb = max(outputs, min(2 * inputs / 3 + outputs, 2 * inputs))
-    sizes = list(wholes("sizes", sizes))
+    sizes = list(integers("sizes", sizes))
     return hp.Choice(name, sizes, default=min(sizes, key=lambda size: abs(size - thumb)))
 
 
@@ -153,7 +153,7 @@ def initializer(
         one_of("activation", activation, INITIALIZERS)
         chosen = hp.Choice(name, list(INITIALIZERS[activation]))
     else:
-        one_of("activation", activation, checked_activations(activations), mend="Give `activations` as for the choice of the activation.")
+        one_of("activation", activation, checked_activations(activations), fix="Give `activations` as for the choice of the activation.")
         chosen = INITIALIZERS[activation][0]
         for option in activations:
             with hp.conditional_scope("activation", [option]):
@@ -161,7 +161,7 @@ def initializer(
                     chosen = hp.Choice(f"{name}_{option}", list(INITIALIZERS[option]))
     arguments: dict[str, Any] = {"gain": activation} if activation in _WITH_GAIN else {}
     if gates is not None:
-        arguments |= {"kind": "recurrent", "blocks" if chosen == "orthogonal" else "groups": whole("gates", gates)}
+        arguments |= {"kind": "recurrent", "blocks" if chosen == "orthogonal" else "groups": integer("gates", gates)}
     return _INITIALIZER_CLASSES[chosen](**arguments)
 
 

@@ -1,10 +1,10 @@
 """How sets of hyperparameters are made from others: by default, at random, by crossover and by mutation.
 
-Every function takes the space, a list of KerasTuner's hyperparameters in which those that another hangs on come first, and returns the
+Every function takes the space, a list of KerasTuner's hyperparameters in which those that another depends on come first, and returns the
 values of those that are active: a value that nothing would read is never made, nor kept.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import keras_tuner
@@ -49,8 +49,8 @@ def crossed(space: Sequence[Any], parents: Sequence[Mapping[str, Any]], rng: np.
     return walked(space, choose)
 
 
-def mutated(space: Sequence[Any], values: Mapping[str, Any], names: Mapping[str, int], rng: np.random.Generator) -> Values:
-    """Return `values` with others for the hyperparameters in `names`, each with the direction of its change: -1, 0 for any, or 1.
+def mutated(space: Sequence[Any], values: Mapping[str, Any], names: Collection[str], rng: np.random.Generator) -> Values:
+    """Return `values` with others for the hyperparameters in `names`.
 
     What becomes active by that is drawn at random.
     """
@@ -59,19 +59,18 @@ def mutated(space: Sequence[Any], values: Mapping[str, Any], names: Mapping[str,
         if hp.name not in values or not fits(hp, values[hp.name]):
             return hp.prob_to_value(rng.random())
         value = values[hp.name]
-        return another(hp, value, rng, names[hp.name]) if hp.name in names else value
+        return another(hp, value, rng) if hp.name in names else value
 
     return walked(space, choose)
 
 
-def another(hp: Any, value: Any, rng: np.random.Generator, direction: int = 0) -> Any:
+def another(hp: Any, value: Any, rng: np.random.Generator) -> Any:
     """Return another value of a hyperparameter: a near one where they have an order, else any; the same where there is no other.
 
     Args:
         hp: one of KerasTuner's hyperparameters.
         value: that it has.
         rng: source of chance.
-        direction: 1 for a higher one, -1 for a lower one, 0 for either; without an order it says nothing.
     """
     if not is_ordered(hp):
         others = [v for v in hp.values if v != value]
@@ -80,25 +79,11 @@ def another(hp: Any, value: Any, rng: np.random.Generator, direction: int = 0) -
     for i in range(_TRIES):
         # Wider with every try: of few values the next may be far.
         step = rng.normal(scale=SIGMA * (1 + i / 4))
-        at = place + (direction * abs(step) if direction else step)
-        if direction:
-            at = min(max(at, 0.0), 1.0)
-        else:
-            at = 1 - abs(1 - abs(at) % 2)  # reflected at both ends
+        at = 1 - abs(1 - abs(place + step) % 2)  # reflected at both ends
         new = hp.prob_to_value(min(at, 1 - 1e-9))
-        if new != value and (not direction or (new > value) == (direction > 0)):
+        if new != value:
             return new
     return value
-
-
-def difference(hp: Any, a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
-    """Return how far two sets of values are apart in one hyperparameter, from 0 to 1; 0 where neither has it."""
-    has_a, has_b = (hp.name in values and fits(hp, values[hp.name]) for values in (a, b))
-    if not (has_a and has_b):
-        return float(has_a != has_b)
-    if is_ordered(hp):
-        return abs(hp.value_to_prob(a[hp.name]) - hp.value_to_prob(b[hp.name]))
-    return float(a[hp.name] != b[hp.name])
 
 
 def is_ordered(hp: Any) -> bool:
@@ -108,12 +93,9 @@ def is_ordered(hp: Any) -> bool:
     return isinstance(hp, (keras_tuner.engine.hyperparameters.Int, keras_tuner.engine.hyperparameters.Float))
 
 
-def can_change(hp: Any, value: Any, direction: int = 0) -> bool:
-    """Return whether a hyperparameter has another value than `value`, in this direction if it has an order."""
-    lowest, highest = hp.prob_to_value(0.0), hp.prob_to_value(1 - 1e-9)
-    if direction and is_ordered(hp):
-        return value > lowest if direction < 0 else value < highest
-    return lowest != highest
+def can_change(hp: Any) -> bool:
+    """Return whether a hyperparameter has more than one value."""
+    return hp.prob_to_value(0.0) != hp.prob_to_value(1 - 1e-9)
 
 
 def fits(hp: Any, value: Any) -> bool:

@@ -1,20 +1,16 @@
-"""A genetic search: regularised evolution, with mutations that listen to the monitor."""
+"""A genetic search: regularised evolution."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras_tuner
 import numpy as np
 
-from keras_ext._checks import bad_argument, flag, in_range, whole
+from keras_ext._checks import bad_argument, flag, in_range, integer
 from keras_ext.search import evolution
-from keras_ext.search.records import critical_symptoms, told_of
-from keras_ext.search.remedies import can_make_sick, remedies
 
 # Children of the same parents that may have been tried before, until one is drawn at random, and of these until the search ends.
 _TRIES = 20
-# Changes that are made to a child for the sake of what made trials like it sick.
-_MENDS = 3
 
 
 class GeneticOracle(keras_tuner.Oracle):
@@ -24,12 +20,7 @@ class GeneticOracle(keras_tuner.Oracle):
     `tournament_size` trials, drawn from the last `population_size` that ended well, is a parent: old trials go, however good they were
     (regularised evolution). With the probability `crossover` a second tournament finds another parent, and each hyperparameter comes from
     one of the two. Then hyperparameters change, `mutations` of them on average: numbers to near ones on their own scale, others to any.
-    Values hang on the hyperparameters that they are conditional on, so that a child has none that nothing reads.
-
-    With `symptoms_of` evolution hears why trials were stopped. While the trial that a new one is most like, in what can make sick, was
-    stopped, the new one changes first in what helps: after vanishing gradients in activation, initializer, normalization or to fewer
-    layers, after an explosion in the initializer, to a lower learning rate or threshold, or in clipping. `remedies.REMEDIES` has them all,
-    and knows hyperparameters by their names.
+    Values depend on the hyperparameters that they are conditional on, so that a child has none that nothing reads.
 
     The next trial depends on the seed and the trials that have ended alone, so that a search goes on where it stopped.
 
@@ -40,7 +31,6 @@ class GeneticOracle(keras_tuner.Oracle):
         tournament_size: number of trials of which the best becomes a parent; 1 picks it at random.
         crossover: probability of a second parent, in [0, 1].
         mutations: mean number of hyperparameters that change, at least 0; a child that was tried before changes in one more.
-        symptoms_of: function of a KerasTuner trial that returns the symptoms of its critical findings; None listens to nothing.
         seed: of all draws; 0 is a seed.
         hyperparameters: as of every KerasTuner oracle.
         allow_new_entries: the same.
@@ -64,7 +54,6 @@ class GeneticOracle(keras_tuner.Oracle):
         tournament_size: int = 4,
         crossover: float = 0.5,
         mutations: float = 1.0,
-        symptoms_of: Callable[[Any], Sequence[str]] | None = None,
         seed: int | None = None,
         hyperparameters: Any = None,
         allow_new_entries: bool = True,
@@ -74,30 +63,25 @@ class GeneticOracle(keras_tuner.Oracle):
     ) -> None:
         if hyperparameters is not None and not isinstance(hyperparameters, keras_tuner.HyperParameters):
             raise bad_argument("hyperparameters", "a keras_tuner.HyperParameters, or None", hyperparameters, error=TypeError)
-        if symptoms_of is not None and not callable(symptoms_of):
-            raise bad_argument("symptoms_of", "a function of a trial, or None", symptoms_of, error=TypeError)
-        seed = None if seed is None else whole("seed", seed, 0)
+        seed = None if seed is None else integer("seed", seed, 0)
         super().__init__(
             objective=objective,
-            max_trials=None if max_trials is None else whole("max_trials", max_trials),
+            max_trials=None if max_trials is None else integer("max_trials", max_trials),
             hyperparameters=hyperparameters,
             tune_new_entries=flag("tune_new_entries", tune_new_entries),
             allow_new_entries=flag("allow_new_entries", allow_new_entries),
             seed=seed,
-            max_retries_per_trial=whole("max_retries_per_trial", max_retries_per_trial, 0),
-            max_consecutive_failed_trials=whole("max_consecutive_failed_trials", max_consecutive_failed_trials),
+            max_retries_per_trial=integer("max_retries_per_trial", max_retries_per_trial, 0),
+            max_consecutive_failed_trials=integer("max_consecutive_failed_trials", max_consecutive_failed_trials),
         )
         if seed is not None:
             self.seed = seed
-        self.population_size = whole("population_size", population_size, 2)
-        self.tournament_size = whole("tournament_size", tournament_size)
+        self.population_size = integer("population_size", population_size, 2)
+        self.tournament_size = integer("tournament_size", tournament_size)
         if tournament_size > population_size:
             raise bad_argument("tournament_size", f"at most population_size, {population_size}", tournament_size)
         self.crossover = in_range("crossover", crossover, 0.0, 1.0)
         self.mutations = in_range("mutations", mutations, 0.0)
-        self.symptoms_of = symptoms_of
-        # Symptoms of trials by their names, as they are heard once.
-        self._heard: dict[str, Sequence[str]] = {}
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Choose the values of the next trial."""
@@ -119,36 +103,12 @@ class GeneticOracle(keras_tuner.Oracle):
         ended = [self.trials[name] for name in dict.fromkeys(self.end_order)]
         population = [trial for trial in ended if trial.status == "COMPLETED"][-self.population_size :]
         if len(self.trials) < self.population_size or len(population) < 2:
-            return self._mended(evolution.at_random(space, rng), ended, rng)
+            return evolution.at_random(space, rng)
         parents = [self._winner(population, rng)]
         if rng.random() < self.crossover:
             parents.append(self._winner(population, rng))
         child = evolution.crossed(space, [p.hyperparameters.values for p in parents], rng)
-        return self._mended(self._changed(child, int(rng.poisson(self.mutations)), rng), ended, rng)
-
-    def _mended(self, values: evolution.Values, ended: Sequence[Any], rng: np.random.Generator) -> evolution.Values:
-        """Return values of which those that help are changed, while the trial that is most like them was stopped."""
-        if self.symptoms_of is None:
-            return values
-        known = [(trial.hyperparameters.values, self._symptoms(trial)) for trial in ended if trial.status == "COMPLETED"]
-        if not any(symptoms for _, symptoms in known):
-            return values
-        causes = [hp for hp in self.hyperparameters.space if can_make_sick(hp.name)]
-        done: set[str] = set()
-        for _ in range(_MENDS):
-            _, symptoms = min(known, key=lambda trial: sum(evolution.difference(hp, values, trial[0]) for hp in causes))
-            active = self._active(values)
-            helpful = [
-                (name, way)
-                for name, way in remedies(symptoms, active).items()
-                if name not in done and evolution.can_change(active[name], values[name], way)
-            ]
-            if not helpful:
-                break
-            name, way = helpful[rng.integers(len(helpful))]
-            values = evolution.mutated(self.hyperparameters.space, values, {name: way}, rng)
-            done.add(name)
-        return values
+        return self._changed(child, int(rng.poisson(self.mutations)), rng)
 
     def _winner(self, population: Sequence[Any], rng: np.random.Generator) -> Any:
         drawn = rng.choice(len(population), size=min(self.tournament_size, len(population)), replace=False)
@@ -157,17 +117,10 @@ class GeneticOracle(keras_tuner.Oracle):
 
     def _changed(self, values: evolution.Values, count: int, rng: np.random.Generator) -> evolution.Values:
         """Return values with `count` of them changed."""
-        names = [name for name, hp in self._active(values).items() if evolution.can_change(hp, values[name])]
-        return evolution.mutated(self.hyperparameters.space, values, {str(n): 0 for n in rng.permutation(names)[:count]}, rng)
-
-    def _active(self, values: evolution.Values) -> dict[str, Any]:
-        """Return the hyperparameters that `values` are of, by their names."""
-        return {hp.name: hp for hp in self.hyperparameters.space if hp.name in values and evolution.fits(hp, values[hp.name])}
-
-    def _symptoms(self, trial: Any) -> Sequence[str]:
-        if self.symptoms_of is not None and trial.trial_id not in self._heard:
-            self._heard[trial.trial_id] = self.symptoms_of(trial)
-        return self._heard.get(trial.trial_id, ())
+        space = self.hyperparameters.space
+        active = {hp.name: hp for hp in space if hp.name in values and evolution.fits(hp, values[hp.name])}
+        names = [name for name, hp in active.items() if evolution.can_change(hp)]
+        return evolution.mutated(space, values, rng.permutation(names)[:count], rng)
 
     def get_state(self) -> dict[str, Any]:
         """Return what a reloaded oracle needs."""
@@ -188,7 +141,7 @@ def _key(values: Any) -> tuple[tuple[str, Any], ...]:
 
 
 class GeneticTuner(keras_tuner.Tuner):
-    """The tuner of `GeneticOracle`, which hears the monitor in searches that `watch` or `run_on_ray` looks at.
+    """The tuner of `GeneticOracle`.
 
     Args:
         hypermodel: a function of `hp` that returns a compiled model, or a `HyperModel`.
@@ -198,7 +151,6 @@ class GeneticTuner(keras_tuner.Tuner):
         tournament_size: number of trials of which the best becomes a parent.
         crossover: probability of a second parent.
         mutations: mean number of hyperparameters that change.
-        listens: let the findings of stopped trials lead mutations.
         seed: of all draws; 0 is a seed.
         hyperparameters: as of every KerasTuner oracle.
         allow_new_entries: the same.
@@ -223,7 +175,6 @@ class GeneticTuner(keras_tuner.Tuner):
         tournament_size: int = 4,
         crossover: float = 0.5,
         mutations: float = 1.0,
-        listens: bool = True,
         seed: int | None = None,
         hyperparameters: Any = None,
         allow_new_entries: bool = True,
@@ -239,8 +190,6 @@ class GeneticTuner(keras_tuner.Tuner):
             tournament_size=tournament_size,
             crossover=crossover,
             mutations=mutations,
-            # Before KerasTuner's own: in a chief process that does not return.
-            symptoms_of=self._symptoms_of if flag("listens", listens) else None,
             seed=seed,
             hyperparameters=hyperparameters,
             allow_new_entries=allow_new_entries,
@@ -249,6 +198,3 @@ class GeneticTuner(keras_tuner.Tuner):
             max_consecutive_failed_trials=max_consecutive_failed_trials,
         )
         super().__init__(oracle=oracle, hypermodel=hypermodel, **kwargs)
-
-    def _symptoms_of(self, trial: Any) -> Sequence[str]:
-        return critical_symptoms(told_of(self, trial)["findings"])

@@ -10,11 +10,11 @@ from typing import Any
 
 import keras
 
-from keras_ext._checks import bad_argument, flag, in_range, one_of, whole
+from keras_ext._checks import bad_argument, flag, in_range, integer, one_of
 from keras_ext.callbacks import Finding, SaturationMonitor
-from keras_ext.optimizers._anew import anew
+from keras_ext.optimizers._clone import clone
 from keras_ext.search.grown import Grown, Stage
-from keras_ext.search.taking_over import take_over
+from keras_ext.search.weight_transfer import take_over
 
 EARLIER, NEW = ("keep", "freeze", "draw"), ("drawn", "identity")
 
@@ -66,8 +66,8 @@ def grow(
         patience: stages in a row without a better score that end the growth.
         min_delta: by how much a score must be better to count, at least 0.
         epochs: of each stage.
-        monitor: looks at each network; with `on_critical="stop"` it ends those that will not learn.
-        on_stage: function that is told of each stage as it ends.
+        monitor: observes each network; with `on_critical="stop"` it ends those that will not learn.
+        on_stage: function that is reported of each stage as it ends.
         seed: stage n draws its weights from `seed + n`.
         refine: train the best network once more as a whole, all weights at once, for `epochs`; kept if it is better.
         callbacks: for each fit; each stage gets copies.
@@ -96,7 +96,7 @@ def grow(
         Bengio, Lamblin, Popovici and Larochelle (2007), Greedy layer-wise training of deep networks: with targets, from shallow to deep.
         Chen, Goodfellow and Shlens (2016), Net2Net, arXiv:1511.05641, section 2.4: layers that begin as identity.
     """
-    whole("start", start)
+    integer("start", start)
     check_growth(max_layers, earlier, new, patience, epochs, seed)
     if max_layers < start:
         raise bad_argument("max_layers", f"at least start, {start}", max_layers)
@@ -130,7 +130,7 @@ def grow(
         before = model
     if best is None:
         raise RuntimeError(f"No network had a finite {objective}. " + "; ".join(f.advice for s in stages for f in s.findings[:1]))
-    # Built anew: what was frozen can be trained again, and the optimizer has no state of weights that are gone.
+    # Built again: what was frozen can be trained again, and the optimizer has no state of weights that are gone.
     model = run.built(best[1])
     model.set_weights(best[2])
     if refine:
@@ -145,12 +145,12 @@ def grow(
 
 def check_growth(max_layers: int, earlier: str, new: str, patience: int, epochs: int, seed: int) -> None:
     """Refuse what `grow` cannot take of these of its arguments: for who must know before there are networks to grow."""
-    whole("max_layers", max_layers)
+    integer("max_layers", max_layers)
     one_of("earlier", earlier, EARLIER)
     one_of("new", new, NEW)
-    whole("patience", patience)
-    whole("epochs", epochs)
-    whole("seed", seed, 0)
+    integer("patience", patience)
+    integer("epochs", epochs)
+    integer("seed", seed, 0)
 
 
 @dataclass(frozen=True)
@@ -176,10 +176,10 @@ class _Run:
         return model
 
     def freeze(self, model: keras.Model, layers: Sequence[Any]) -> None:
-        """Let `layers` keep their weights. The optimizer may be built on all of them, and is made anew."""
+        """Let `layers` keep their weights. The optimizer may be built on all of them, and is made again."""
         for layer in layers:
             layer.trainable = False
-        model.optimizer = anew(model.optimizer)
+        model.optimizer = clone(model.optimizer)
 
     def trained(self, model: keras.Model, layers: int, best: Any, min_delta: float) -> tuple[float | None, Stage]:
         """Train a network; it is left with the weights of its best epoch."""
@@ -187,12 +187,12 @@ class _Run:
         keeper = _BestEpoch(self.objective, self.direction)
         watching: list[Any] = []
         if self.monitor is not None:
-            monitor, told = copy.copy(self.monitor), self.monitor.on_finding
+            monitor, reported = copy.copy(self.monitor), self.monitor.on_finding
 
             def found(finding: Finding) -> None:
                 findings.append(finding)
-                if told is not None:
-                    told(finding)
+                if reported is not None:
+                    reported(finding)
 
             monitor.on_finding = found
             watching.append(monitor)
@@ -202,8 +202,8 @@ class _Run:
         history = model.fit(self.x, self.y, **self.fit, callbacks=[*watching, *copy.deepcopy(list(self.callbacks)), keeper])
         seconds = round(time.monotonic() - began, 3)
         if self.objective not in history.history:
-            told_of = ", ".join(sorted(history.history))
-            raise bad_argument("objective", f"a name in the logs ({told_of})", self.objective)
+            reported_of = ", ".join(sorted(history.history))
+            raise bad_argument("objective", f"a name in the logs ({reported_of})", self.objective)
         score = keeper.score
         sign = 1 if self.direction == "max" else -1
         is_best = score is not None and (best is None or sign * (score - best[0]) > min_delta)

@@ -39,7 +39,7 @@ class Grown:
     """What `grow` returns.
 
     Args:
-        model: the best network, compiled anew, with the weights of its best epoch; all of it can be trained.
+        model: the best network, compiled again, with the weights of its best epoch; all of it can be trained.
         stages: of all networks, in their order.
         score_name: what the scores are.
     """
@@ -62,6 +62,8 @@ class Grown:
         for stage in self.stages:
             score = "not finite" if stage.score is None else f"{stage.score:.4f}"
             mark = "bold green" if stage is self.best else ""
-            told = diagnosis_of([as_json(f) for f in stage.findings]) if stage.findings else NOTHING_FOUND
-            table.add_row(str(stage.layers), score, str(stage.epochs), f"{stage.seconds:.1f} s", f"{stage.parameters:,}", told, style=mark)
+            reported = diagnosis_of([as_json(f) for f in stage.findings]) if stage.findings else NOTHING_FOUND
+            table.add_row(
+                str(stage.layers), score, str(stage.epochs), f"{stage.seconds:.1f} s", f"{stage.parameters:,}", reported, style=mark
+            )
         return table

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from keras_ext.callbacks.showing.html import document, image, table
-from keras_ext.callbacks.showing.write import write_text
+from keras_ext._atomic import write_text
+from keras_ext.callbacks.monitor.report.html import document, image, table
 from keras_ext.search.picture import hyperparameters, parallel_picture, score_picture, state_of, symptom_picture, time_unit
 from keras_ext.search.records import NOTHING_FOUND, Record
 
@@ -18,8 +18,8 @@ def page(results: "Results", title: str = "Search", about: Mapping[str, str] | N
     """Return a page with the best trial, what else is known `about` the search, the pictures, and a table of all trials."""
     if not results.records:
         return document(f"{title}: no trials", [f"<h1>{escape(title)}</h1>", "<p>No trial has ended yet.</p>"])
-    told = _verdict(results)
-    parts = [f"<h1>{escape(title)}</h1>", f'<p class="verdict">{escape(told)}</p>', f'<p class="quiet">{escape(_counts(results))}</p>']
+    reported = _verdict(results)
+    parts = [f"<h1>{escape(title)}</h1>", f'<p class="verdict">{escape(reported)}</p>', f'<p class="quiet">{escape(_counts(results))}</p>']
     if about:
         parts += table(["what", "how"], ([("words", name), ("words name", text)] for name, text in about.items()), {0, 1})
     scores = score_picture(results.records, results.score_name, results.direction)
@@ -32,12 +32,12 @@ def page(results: "Results", title: str = "Search", about: Mapping[str, str] | N
     if shares is not None:
         said = "Share of the trials with each hyperparameter value that had each critical symptom"
         parts += [
-            "<h2>Which values make sick</h2>",
+            "<h2>Which values make unhealthy</h2>",
             f"<p>{said}; how many trials had the value stands in brackets.</p>",
             image(shares, said),
         ]
     parts += ["<h2>Trials</h2>", *_trials(results)]
-    return document(f"{title}: {told}", parts)
+    return document(f"{title}: {reported}", parts)
 
 
 def write_page(path: str | os.PathLike[str], results: "Results", title: str = "Search", about: Mapping[str, str] | None = None) -> None:

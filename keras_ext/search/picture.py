@@ -1,4 +1,4 @@
-"""A search as pictures: score against time, hyperparameters side by side, and which values make sick."""
+"""A search as pictures: score against time, hyperparameters side by side, and which values make unhealthy."""
 
 import bisect
 import itertools

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_ext.callbacks.json_report import from_json
-from keras_ext.callbacks.showing.run_folder import RUN_FILE, run_path
+from keras_ext.callbacks.monitor.report.json_report import from_json
+from keras_ext.callbacks.monitor.report.run_folder import RUN_FILE, run_path
 
 NOTHING_FOUND = "nothing found"
 # What is known of a trial, beside KerasTuner's own file of it.
@@ -79,33 +79,33 @@ def in_order(records: Sequence[Record], direction: str) -> list[Record]:
 
 def record_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> Record:
     """Return what is known of a trial that has ended."""
-    told = told_of(tuner, trial, log_dir)
+    reported = reported_of(tuner, trial, log_dir)
     score = trial.score if trial.status == "COMPLETED" and trial.score is not None and math.isfinite(trial.score) else None
-    if told["stands_in"]:
+    if reported["stands_in"]:
         score = None
-    diagnosis, error = diagnosis_of(told["findings"]), told["error"]
+    diagnosis, error = diagnosis_of(reported["findings"]), reported["error"]
     if error is None and trial.status != "COMPLETED":
         lines = [line for line in (trial.message or "").splitlines() if line.strip()]
         error = lines[-1].strip() if lines else "no finite score"
-    critical = critical_symptoms(told["findings"])
+    critical = critical_symptoms(reported["findings"])
     ended = ""
     if error is not None:
         ended = f"failed: {error[:120]}"
         diagnosis = ended if diagnosis == NOTHING_FOUND else diagnosis
-    elif told["epochs"] < told["planned_epochs"] and (told["epochs"] or critical):  # a trial without a network has no epochs
+    elif reported["epochs"] < reported["planned_epochs"] and (reported["epochs"] or critical):  # a trial without a network has no epochs
         ended = diagnosis if critical else "by another callback"
-    elif critical and not told["planned_epochs"]:
+    elif critical and not reported["planned_epochs"]:
         ended = diagnosis
     return Record(
         number_of(trial),
         trial.trial_id,
         trial.status,
         score,
-        told["epochs"],
-        told["seconds"],
+        reported["epochs"],
+        reported["seconds"],
         diagnosis,
         active(trial.hyperparameters),
-        told["planned_epochs"],
+        reported["planned_epochs"],
         ended,
         critical,
     )
@@ -121,16 +121,16 @@ def number_of(trial: Any) -> int:
     return int(trial.trial_id) + 1 if trial.trial_id.isdecimal() else 0
 
 
-def told_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> dict[str, Any]:
+def reported_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> dict[str, Any]:
     """Return what is written of a trial, with nothing where nothing is, as for one that was not watched."""
     path = Path(tuner.get_trial_dir(trial.trial_id)) / DIAGNOSIS
-    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if not told and log_dir is not None and trial.metrics.exists("run"):
+    reported = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not reported and log_dir is not None and trial.metrics.exists("run"):
         path = run_path(log_dir, int(trial.metrics.get_last_value("run"))) / RUN_FILE
         if path.is_file():
-            looks, findings = from_json(path)
-            told = {"findings": [asdict(f) for f in findings], "epochs": looks[-1].epoch if looks else 0}
-    return {"findings": [], "epochs": 0, "planned_epochs": 0, "seconds": 0.0, "error": None, "stands_in": False, **told}
+            snapshots, findings = from_json(path)
+            reported = {"findings": [asdict(f) for f in findings], "epochs": snapshots[-1].epoch if snapshots else 0}
+    return {"findings": [], "epochs": 0, "planned_epochs": 0, "seconds": 0.0, "error": None, "stands_in": False, **reported}
 
 
 def parts(objective: Any) -> list[Any]:

@@ -11,8 +11,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from keras_ext._atomic import write_text
 from keras_ext._checks import bad_argument
-from keras_ext.callbacks.showing.write import write_text
 from keras_ext.search.records import NOTHING_FOUND, Record, collect, in_words
 
 
@@ -55,8 +55,8 @@ class Results(Sequence[Record]):
             score = "failed" if r.score is None else f"{r.score:.4f}"
             colour = "red" if r.diagnosis.startswith(("critical", "failed")) else "yellow" if r.diagnosis != NOTHING_FOUND else "green"
             epochs = f"{r.epochs} of {r.planned_epochs}" if r.epochs < r.planned_epochs else str(r.epochs)
-            told = Text.assemble((r.diagnosis, colour), "\n", (in_words(r.hyperparameters), "dim"))
-            table.add_row(str(rank), str(r.number), score, f"{r.seconds:.1f} s", epochs, told)
+            reported = Text.assemble((r.diagnosis, colour), "\n", (in_words(r.hyperparameters), "dim"))
+            table.add_row(str(rank), str(r.number), score, f"{r.seconds:.1f} s", epochs, reported)
         if len(self.records) > most:
             table.caption = f"and {len(self.records) - most} more"
         return table
@@ -79,7 +79,7 @@ class Results(Sequence[Record]):
         write_text(path, text.getvalue())
 
     def report(self, path: str | Path) -> None:
-        """Write a page with the trials, their scores against time and hyperparameters, and which values make sick: HTML on its own.
+        """Write a page with the trials, their scores against time and hyperparameters, and which values make unhealthy: HTML on its own.
 
         Raises:
             OSError: the path cannot be written.

@@ -1,4 +1,4 @@
-"""One trial, run in this process: seeded, looked at, and told of."""
+"""One trial, run in this process: seeded, observed, and reported of."""
 
 import copy
 import math
@@ -13,12 +13,12 @@ import keras
 import numpy as np
 
 from keras_ext import _backend
+from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
-from keras_ext.callbacks.wording import one_line
 
 
 @dataclass
-class Told:
+class TrialReport:
     """What is known of a trial beside KerasTuner's record of it, as `diagnosis.json` keeps it.
 
     Args:
@@ -26,7 +26,7 @@ class Told:
         epochs: how many of them it was trained for.
         seconds: that the whole trial took.
         error: what it failed with.
-        stands_in: whether its score stands in for one that it never had.
+        stands_in: whether its score is a placeholder: it never had one.
         findings: what the monitor found, oldest first.
     """
 
@@ -59,7 +59,7 @@ class Runner:
 
     Args:
         tuner: whose `run_trial` it calls.
-        monitor: is copied for each trial; None looks at none.
+        monitor: is copied for each trial; None observes none.
         seed: of the trials' weights.
         policy: dtype policy that models are built under.
     """
@@ -69,47 +69,47 @@ class Runner:
         self._begun = 0
         build_under(tuner, policy)
 
-    def run(self, trial: Any, told: Told, listener: Listener, *args: Any, **kwargs: Any) -> Any:
-        """Run one trial with the arguments of `search`, and return what its `run_trial` does; what happens goes into `told`."""
+    def run(self, trial: Any, reported: TrialReport, listener: Listener, *args: Any, **kwargs: Any) -> Any:
+        """Run one trial with the arguments of `search`, and return what its `run_trial` does; what happens goes into `reported`."""
         self._begun += 1
         if self._begun % _backend.trials_remembered() == 0:
             _backend.forget_programs()
         set_seed(seed_of_trial(self._seed, trial.trial_id))
         values = trial.hyperparameters.values
         first, last = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", kwargs.get("epochs", 1))
-        told.planned_epochs = last - first
+        reported.planned_epochs = last - first
         listener.begins(last - first)
-        callbacks = [*self._callbacks(told, listener, first), *(kwargs.pop("callbacks", None) or [])]
+        callbacks = [*self._callbacks(reported, listener, first), *(kwargs.pop("callbacks", None) or [])]
         began = time.monotonic()
         try:
             return self._run(trial, *args, callbacks=callbacks, **kwargs)
         except Exception as error:
-            told.error = one_line(error)
+            reported.error = one_line(error)
             raise
         finally:
-            told.seconds = round(time.monotonic() - began, 3)
+            reported.seconds = round(time.monotonic() - began, 3)
 
-    def _callbacks(self, told: Told, listener: Listener, first: int) -> list[Any]:
+    def _callbacks(self, reported: TrialReport, listener: Listener, first: int) -> list[Any]:
         name = self._tuner.oracle.objective.name
 
         # Functions, not methods: KerasTuner copies the callbacks deeply, and a function stays itself.
         def found(finding: Finding) -> None:
-            told.findings.append(as_json(finding))
+            reported.findings.append(as_json(finding))
             listener.finds(finding)
 
         def epoch_ended(epoch: int, logs: dict[str, Any] | None) -> None:
-            told.epochs = epoch + 1 - first
-            listener.epoch_ends(told.epochs, (logs or {}).get(name))
+            reported.epochs = epoch + 1 - first
+            listener.epoch_ends(reported.epochs, (logs or {}).get(name))
 
         def batch_begins(batch: int, logs: dict[str, Any] | None) -> None:
             listener.batch_begins()
 
-        told_of = keras.callbacks.LambdaCallback(on_epoch_end=epoch_ended, on_train_batch_begin=batch_begins)
+        reported_of = keras.callbacks.LambdaCallback(on_epoch_end=epoch_ended, on_train_batch_begin=batch_begins)
         if self._monitor is None:
-            return [told_of]
+            return [reported_of]
         monitor = copy.copy(self._monitor)
         monitor.on_finding = found
-        return [monitor, told_of]
+        return [monitor, reported_of]
 
 
 def build_under(tuner: Any, policy: Any) -> None:
@@ -141,7 +141,7 @@ def build_under(tuner: Any, policy: Any) -> None:
 
 
 def seed_of_trial(seed: int, trial_id: str) -> int:
-    """Return the seed of a trial's weights, which hang on it alone, whatever ran before in this process.
+    """Return the seed of a trial's weights, which depend on it alone, whatever ran before in this process.
 
     >>> seed_of_trial(0, "07"), seed_of_trial(1, "07")
     (7, 1000010)

@@ -70,8 +70,8 @@ class View:
 
     def _lines(self, number: int, trial: _Running) -> list[Text]:
         score = "" if trial.score is None else f"  {self._score_name} {trial.score:.4f}"
-        told = (f"  {trial.found}", "yellow") if trial.found else ("  nothing found so far", "dim")
-        line = Text.assemble(f"trial {number}  epoch {trial.epoch}/{trial.epochs}{score}", told, no_wrap=True, overflow="ellipsis")
+        reported = (f"  {trial.found}", "yellow") if trial.found else ("  nothing found so far", "dim")
+        line = Text.assemble(f"trial {number}  epoch {trial.epoch}/{trial.epochs}{score}", reported, no_wrap=True, overflow="ellipsis")
         return [line, Text(f"  {trial.values}", style="cyan", no_wrap=True, overflow="ellipsis")]
 
     def _counts(self) -> str:

@@ -10,26 +10,39 @@ import keras
 import keras_tuner
 
 from keras_ext import _backend
-from keras_ext._checks import bad_argument, whole
+from keras_ext._atomic import write_json
+from keras_ext._checks import bad_argument, integer
+from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
-from keras_ext.callbacks.wording import one_line
-from keras_ext.search.atomic import mend, whole_files, write_json
-from keras_ext.search.records import DIAGNOSIS, ENDED, Record, active, collect, in_order, number_of, parts, record_of, told_of, worst_score
-from keras_ext.search.trial_run import Listener, Runner, Told
+from keras_ext.search.project_folder import atomic_state_files, recover
+from keras_ext.search.records import (
+    DIAGNOSIS,
+    ENDED,
+    Record,
+    active,
+    collect,
+    in_order,
+    number_of,
+    parts,
+    record_of,
+    reported_of,
+    worst_score,
+)
+from keras_ext.search.trial_run import Listener, Runner, TrialReport
 from keras_ext.search.view import View
 
 # The score of a trial without a finite one while no other has one either; with the sign that makes it bad.
-STAND_IN = 1e9
+PLACEHOLDER = 1e9
 # Methods of a tuner that a Watch takes the places of.
 _TAKEN = ("search", "run_trial", "on_trial_end")
 
 
 def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, view: View | None = None) -> Any:
-    """Let `monitor` look at every trial of a KerasTuner `tuner`, and keep why each ended; returns the tuner.
+    """Let `monitor` observe every trial of a KerasTuner `tuner`, and keep why each ended; returns the tuner.
 
-    With `SaturationMonitor(x, y, on_critical="stop")` hopeless trials end early. Their score is the best finite one that they had; a trial
-    that had none has the worst of the search, whatever that is by now, as KerasTuner's oracles learn nothing from trials that fail, and
-    three failures in a row would end the search. While there is none it is 1e9 (-1e9 where more is better).
+    With `SaturationMonitor(x, y, on_critical="stop")` unpromising trials end early. Their score is their best finite one. A trial without
+    one gets the worst score of the search so far: KerasTuner's oracles learn nothing from failed trials, and three failures in a row end
+    the search. Until there is a score it gets the placeholder 1e9 (-1e9 where more is better).
 
     A trial that raises (its model cannot be built, or memory runs out) fails alone: the search goes on. Only if from its start on as many
     trials in a row as `max_consecutive_failed_trials` allows fail with the same error it ends, as then the error is not the trial's.
@@ -41,7 +54,7 @@ def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, vi
 
     Args:
         tuner: a KerasTuner tuner of any kind, before its `search`.
-        monitor: is copied for each trial; the findings of all are also told to its `on_finding`.
+        monitor: is copied for each trial; the findings of all are also reported to its `on_finding`.
         seed: of the trials' weights; that of the tuner's oracle if None.
         view: shows the trials while they run.
 
@@ -69,8 +82,8 @@ def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, vi
         raise bad_argument("monitor", "a SaturationMonitor", monitor, error=TypeError)
     if is_watched(tuner):
         raise ValueError("`tuner` is watched already. Watch it once.")
-    mend(tuner)
-    seed_of_weights = tuner.oracle.seed if seed is None else whole("seed", seed, 0)
+    recover(tuner)
+    seed_of_weights = tuner.oracle.seed if seed is None else integer("seed", seed, 0)
     Watch(tuner, _Here(tuner, monitor, seed_of_weights, keras.config.dtype_policy()), monitor.on_finding, view)
     return tuner
 
@@ -83,10 +96,10 @@ def is_watched(tuner: Any) -> bool:
 class _Here(Runner):
     """Runs trials in this process: what it forgets between them is on disk. A child process is renewed before it would forget."""
 
-    def run(self, trial: Any, told: Told, listener: Listener, *args: Any, **kwargs: Any) -> Any:
+    def run(self, trial: Any, reported: TrialReport, listener: Listener, *args: Any, **kwargs: Any) -> Any:
         """Run one trial as a `Runner` does."""
         with _backend.programs_on_disk():
-            return super().run(trial, told, listener, *args, **kwargs)
+            return super().run(trial, reported, listener, *args, **kwargs)
 
 
 class Watch:
@@ -95,7 +108,7 @@ class Watch:
     Args:
         tuner: a KerasTuner tuner.
         runner: runs its trials.
-        on_finding: function that is told of each finding.
+        on_finding: function that is reported of each finding.
         view: shows the trials.
     """
 
@@ -122,7 +135,7 @@ class Watch:
     def search(self, *args: Any, **kwargs: Any) -> None:
         """Search, with every state file written whole."""
         self.show_what_is_known()
-        with whole_files():
+        with atomic_state_files():
             self._search(*args, **kwargs)
 
     def show_what_is_known(self) -> None:
@@ -138,23 +151,23 @@ class Watch:
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
         """Run one trial and write `diagnosis.json` into its folder."""
-        told = Told()
+        reported = TrialReport()
         try:
-            found = self._runner.run(trial, told, self.listener(trial), *args, **kwargs)
-            found, told.stands_in = self._scored(found)
-            if told.stands_in:
+            found = self._runner.run(trial, reported, self.listener(trial), *args, **kwargs)
+            found, reported.stands_in = self._scored(found)
+            if reported.stands_in:
                 self._scoreless().add(trial.trial_id)
             return found
         except Exception as error:
-            told.error = told.error or one_line(error)
+            reported.error = reported.error or one_line(error)
             if not isinstance(error, keras_tuner.errors.FailedTrialError):  # which is of this trial alone
-                self._end_if_all_fail_alike(told.error, error)
+                self._end_if_all_fail_alike(reported.error, error)
             raise
         finally:
-            write_json(self._folder(trial) / DIAGNOSIS, asdict(told))
+            write_json(self._folder(trial) / DIAGNOSIS, asdict(reported))
 
     def on_trial_end(self, trial: Any) -> None:
-        """Let KerasTuner record the trial, mend scores that stood in for it, and show it."""
+        """Let KerasTuner record the trial, replace placeholders of its score, and show it."""
         self._end(trial)
         self._renew_stand_ins()
         known = self._tuner.oracle.trials.get(trial.trial_id)
@@ -166,7 +179,7 @@ class Watch:
             self._view.trial_ends(mine, self._best)
 
     def _scored(self, found: Any) -> tuple[Any, bool]:
-        """Return a trial's results with finite scores, and whether one stands in for that of the whole trial."""
+        """Return a trial's results with finite scores, and whether its score is a placeholder."""
         if isinstance(found, list):
             scored = [self._scored(each) for each in found]
             return [each for each, _ in scored], any(stands_in for _, stands_in in scored)
@@ -174,16 +187,16 @@ class Watch:
         for part in parts(self._tuner.oracle.objective):
             worst = worst_score(self._tuner, part, self._scoreless())
             if worst is None:
-                worst = -STAND_IN if part.direction == "max" else STAND_IN
+                worst = -PLACEHOLDER if part.direction == "max" else PLACEHOLDER
             found, had_none = _with_finite(found, part, worst)
             stands_in |= had_none
         return found, stands_in
 
     def _scoreless(self) -> set[str]:
-        """Return the names of the trials whose score stands in for one that they never had."""
+        """Return the names of the trials whose score is a placeholder."""
         if self._without is None:
             trials = self._tuner.oracle.trials
-            self._without = {name for name, t in trials.items() if t.status == "COMPLETED" and told_of(self._tuner, t)["stands_in"]}
+            self._without = {name for name, t in trials.items() if t.status == "COMPLETED" and reported_of(self._tuner, t)["stands_in"]}
         return self._without
 
     def _renew_stand_ins(self) -> None:
@@ -203,15 +216,15 @@ class Watch:
                 trial.metrics.register(name, direction)
                 trial.metrics.update(name, value)
             oracle.score_trial(trial)
-            with whole_files():
+            with atomic_state_files():
                 trial.save(str(self._folder(trial) / "trial.json"))
 
-    def _end_if_all_fail_alike(self, told: str, error: Exception) -> None:
-        self._errors.append(told)
+    def _end_if_all_fail_alike(self, reported: str, error: Exception) -> None:
+        self._errors.append(reported)
         has_completed = any(t.status == "COMPLETED" for t in self._tuner.oracle.trials.values())
         if not has_completed and len(self._errors) >= self._patience and len(set(self._errors)) == 1:
             raise keras_tuner.errors.FatalRuntimeError(
-                f"All {len(self._errors)} trials failed with the same error, so it is not the trial's: {told}"
+                f"All {len(self._errors)} trials failed with the same error, so it is not the trial's: {reported}"
             ) from error
 
     def _folder(self, trial: Any) -> Path:

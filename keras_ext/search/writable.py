@@ -1,4 +1,4 @@
-"""Whether a folder can be written, asked before anything long begins, and what is told where it no longer can."""
+"""Whether a folder can be written, asked before anything long begins, and what is reported where it no longer can."""
 
 import contextlib
 import tempfile
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keras_ext._checks import BadInput
-from keras_ext.callbacks.wording import reason
+from keras_ext._wording import reason
 
 
 def check_writable(folder: Path) -> None:
@@ -25,8 +25,8 @@ def check_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def told_where_it_cannot_be_written(path: Path, mend: str) -> Iterator[None]:
-    """Let what the block cannot write at `path`, or in that folder, end in one line with `mend`.
+def reported_where_not_writable(path: Path, fix: str) -> Iterator[None]:
+    """Let what the block cannot write at `path`, or in that folder, end in one line with `fix`.
 
     Raises:
         BadInput: it cannot be written, or its disk is full.
@@ -36,4 +36,4 @@ def told_where_it_cannot_be_written(path: Path, mend: str) -> Iterator[None]:
     except (ConnectionError, TimeoutError, ChildProcessError):
         raise
     except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({reason(error)}). {mend}") from error
+        raise BadInput(f"{path}: cannot be written ({reason(error)}). {fix}") from error

@@ -1,18 +1,18 @@
-"""Looks and findings that no model was trained for."""
+"""Snapshots and findings that no model was trained for."""
 
 import math
 
 import pytest
 
-from keras_ext.callbacks.finding import Finding
-from keras_ext.callbacks.look import Activation, Look, Weight
+from keras_ext.callbacks.monitor.finding import Finding
+from keras_ext.callbacks.monitor.snapshot import Activation, Snapshot, Weight
 
 
-def _look(j, layers, kinds, sick):
+def _snapshot(j, layers, kinds, unhealthy):
     activations, weights = [], []
     for i in range(layers):
         kind, name, is_last = kinds[i % len(kinds)], f"layer_{i + 1}", i == layers - 1
-        bad = sick and i == 0
+        bad = unhealthy and i == 0
         activations.append(
             Activation(
                 name, "softmax" if is_last else kind, "", is_last,
@@ -25,20 +25,21 @@ def _look(j, layers, kinds, sick):
         update = math.nan if j == 0 else 0.01 * (i + 1)
         weights.append(Weight(name, f"{name}/kernel", True, gradient, 8.0, 0.5, 0.0, not bad, 1.0, update))
         weights.append(Weight(name, f"{name}/bias", False, 0.1, 0.0, 0.0, 0.0, True))
-    loss = math.inf if sick else 2.3 / (j + 1)
-    return Look(45 * j, j, loss, 0.5, tuple(activations), tuple(weights), clipped=0.25 if j else math.nan)
+    names = tuple(f"layer_{i + 1}" for i in range(layers))
+    loss = math.inf if unhealthy else 2.3 / (j + 1)
+    return Snapshot(45 * j, j, loss, 0.5, tuple(activations), tuple(weights), clipped=0.25 if j else math.nan, layers=names)
 
 
 @pytest.fixture
-def made_looks():
-    """A function that returns looks of a network of `layers` layers, and findings of it.
+def made_snapshots():
+    """A function that returns snapshots of a network of `layers` layers, and findings of it.
 
-    Layers are called `layer_1` and so on; their activations are `kinds` in turn, the last is a softmax. With `sick=True` the last look has
-    NaN in the first layer.
+    Layers are called `layer_1` and so on; their activations are `kinds` in turn, the last is a softmax. With `unhealthy=True` the last
+    snapshot has NaN in the first layer.
     """
 
-    def make(looks=3, layers=4, kinds=("sigmoid", "relu"), sick=False):
-        made = [_look(j, layers, kinds, sick and j == looks - 1) for j in range(looks)]
+    def make(snapshots=3, layers=4, kinds=("sigmoid", "relu"), unhealthy=False):
+        made = [_snapshot(j, layers, kinds, unhealthy and j == snapshots - 1) for j in range(snapshots)]
         at = made[-1].step, made[-1].epoch
         findings = [
             Finding("saturated", "warning", "layer_1", 0, 0, 0.55, 0.5, "55% of its sigmoid outputs are saturated. Use relu."),

@@ -1,4 +1,4 @@
-"""The shares of clipped and skipped steps in each look, against a count of the steps themselves."""
+"""The shares of clipped and skipped steps in each snapshot, against a count of the steps themselves."""
 
 import math
 
@@ -23,30 +23,30 @@ def fitted(optimizer, *, epochs=2, steps_per_execution=1, bad=(), big=(), callba
     model.compile(optimizer, "mse", steps_per_execution=steps_per_execution)
     monitor = SaturationMonitor(np.ones((4, 3), "float32"), np.ones((4, 1), "float32"), on_critical=None, **arguments)
     history = model.fit(x, y, batch_size=4, epochs=epochs, shuffle=False, verbose=0, callbacks=[*callbacks, monitor]).history
-    return [(look.step, look.clipped, look.skipped) for look in monitor.looks], history
+    return [(snapshot.step, snapshot.clipped, snapshot.skipped) for snapshot in monitor.snapshots], history
 
 
-def test_every_step_is_told_in_the_look_after_it():
-    looks, _ = fitted(GradientClipping("sgd", threshold=1e-3), every=1, big=(1, 4), bad=(2, 7))
-    assert looks[0][0] == 0
-    assert all(math.isnan(share) for share in looks[0][1:])
-    told = {step: (clipped, skipped) for step, clipped, skipped in looks[1:]}
-    assert sorted(told) == list(range(1, 17))
-    for step, shares in told.items():
+def test_every_step_is_reported_in_the_snapshot_after_it():
+    snapshots, _ = fitted(GradientClipping("sgd", threshold=1e-3), every=1, big=(1, 4), bad=(2, 7))
+    assert snapshots[0][0] == 0
+    assert all(math.isnan(share) for share in snapshots[0][1:])
+    reported = {step: (clipped, skipped) for step, clipped, skipped in snapshots[1:]}
+    assert sorted(reported) == list(range(1, 17))
+    for step, shares in reported.items():
         batch = (step - 1) % 8
         assert shares == (float(batch in (1, 4)), float(batch in (2, 7))), step
 
 
-def test_shares_are_of_the_steps_since_the_look_before():
-    looks, history = fitted(GradientClipping("sgd", threshold=1e-3), big=(0, 1, 4), bad=(2, 7), callbacks=[ClippingLog()])
-    assert looks[1:] == [(1, 1.0, 0.0), (8, 2 / 7, 2 / 7), (16, 3 / 8, 2 / 8)]
+def test_shares_are_of_the_steps_since_the_snapshot_before():
+    snapshots, history = fitted(GradientClipping("sgd", threshold=1e-3), big=(0, 1, 4), bad=(2, 7), callbacks=[ClippingLog()])
+    assert snapshots[1:] == [(1, 1.0, 0.0), (8, 2 / 7, 2 / 7), (16, 3 / 8, 2 / 8)]
     assert history["clipped_share"] == [3 / 6, 3 / 6]
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras runs one step at a time on PyTorch")
 def test_where_several_steps_run_at_once_too():
-    looks, _ = fitted(GradientClipping("sgd", threshold=1e-3), every=4, steps_per_execution=4, big=(1, 4, 5), bad=(2, 7))
-    assert looks[1:] == [(4, 1 / 4, 1 / 4), (8, 2 / 4, 1 / 4), (12, 1 / 4, 1 / 4), (16, 2 / 4, 1 / 4)]
+    snapshots, _ = fitted(GradientClipping("sgd", threshold=1e-3), every=4, steps_per_execution=4, big=(1, 4, 5), bad=(2, 7))
+    assert snapshots[1:] == [(4, 1 / 4, 1 / 4), (8, 2 / 4, 1 / 4), (12, 1 / 4, 1 / 4), (16, 2 / 4, 1 / 4)]
 
 
 def test_an_optimizer_that_was_used_before_counts_from_here():
@@ -57,14 +57,14 @@ def test_an_optimizer_that_was_used_before_counts_from_here():
     monitor = SaturationMonitor(x, y, on_critical=None)
     for _ in range(2):
         model.fit(x, y, batch_size=2, verbose=0, callbacks=[monitor])
-        assert math.isnan(monitor.looks[0].clipped)
-        assert [(look.step, look.clipped, look.skipped) for look in monitor.looks[1:]] == [(1, 1.0, 0.0), (4, 1.0, 0.0)]
+        assert math.isnan(monitor.snapshots[0].clipped)
+        assert [(snapshot.step, snapshot.clipped, snapshot.skipped) for snapshot in monitor.snapshots[1:]] == [(1, 1.0, 0.0), (4, 1.0, 0.0)]
     assert optimizer.steps == 8
 
 
-def test_without_it_there_is_nothing_to_tell():
-    looks, _ = fitted(keras.optimizers.SGD())
-    assert all(math.isnan(share) for look in looks for share in look[1:])
+def test_without_it_there_is_nothing_to_report():
+    snapshots, _ = fitted(keras.optimizers.SGD())
+    assert all(math.isnan(share) for snapshot in snapshots for share in snapshot[1:])
 
 
 class Wrapper(keras.optimizers.Optimizer):
@@ -86,10 +86,10 @@ def test_it_is_found_inside_wrappers():
     assert clipping_of(object()) is None
 
 
-def test_looks_tell_it_under_a_loss_scale():
+def test_snapshots_tell_it_under_a_loss_scale():
     optimizer = keras.optimizers.LossScaleOptimizer(GradientClipping("sgd", threshold=1e-3), initial_scale=2.0)
-    looks, _ = fitted(optimizer, epochs=1, big=(0, 3))
-    assert looks[1:] == [(1, 1.0, 0.0), (8, 1 / 7, 0.0)]
+    snapshots, _ = fitted(optimizer, epochs=1, big=(0, 3))
+    assert snapshots[1:] == [(1, 1.0, 0.0), (8, 1 / 7, 0.0)]
 
 
 def test_over_no_steps_there_is_no_share():

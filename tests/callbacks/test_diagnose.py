@@ -1,4 +1,4 @@
-"""A look at a model as it stands: the sick are named, the sound left alone, and nothing of the model moves."""
+"""A snapshot of a model as it stands: the unhealthy are named, the sound left alone, and nothing of the model moves."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from rich.console import Console
 
 import keras_ext
 from keras_ext.callbacks import Limits, diagnose
-from keras_ext.callbacks.json_report import from_json
+from keras_ext.callbacks.monitor.report.json_report import from_json
 
 
 def data(n=300):
@@ -44,7 +44,7 @@ def silence(model, layer="h1"):
     return model
 
 
-def told(diagnosis):
+def reported(diagnosis):
     return [(f.symptom, f.layer, f.severity) for f in diagnosis.findings]
 
 
@@ -66,7 +66,7 @@ def test_a_sound_model_gets_no_finding(activation, policy):
     keras.config.set_dtype_policy(policy)
     diagnosis = diagnose(network(activation), *data())
     assert diagnosis.findings == []
-    assert str(diagnosis) == f"net, 256 samples, loss {diagnosis.look.loss:.3g}: nothing found"
+    assert str(diagnosis) == f"net, 256 samples, loss {diagnosis.snapshot.loss:.3g}: nothing found"
 
 
 @pytest.mark.parametrize(("policy", "compiled"), [("float32", True), ("float32", False), ("mixed_float16", True)])
@@ -74,10 +74,10 @@ def test_saturated_and_dead_layers_are_named_as_warnings(policy, compiled):
     keras.config.set_dtype_policy(policy)
     x, y = data()
     saturated = diagnose(shout(network("sigmoid", compiled)), x, y if compiled else None)
-    assert ("saturated", "h0", "warning") in told(saturated)
+    assert ("saturated", "h0", "warning") in reported(saturated)
     assert {(f.layer, f.severity) for f in saturated.findings} == {("h0", "warning")}
     dead = diagnose(silence(network("relu", compiled)), x, y if compiled else None)
-    assert ("dead_relu", "h1", "warning") in told(dead)
+    assert ("dead_relu", "h1", "warning") in reported(dead)
     assert {f.layer for f in dead.findings} <= {"h1", None}
     assert {f.severity for f in dead.findings} == {"warning"}
     assert 'warning: dead relu in layer "h1". 100% of its relu units are zero on every sample.' in str(dead)
@@ -89,7 +89,7 @@ def test_what_is_not_finite_is_critical(compiled):
     model = network(compiled=compiled)
     model.get_layer("h1").bias.assign(np.full(16, np.nan))
     diagnosis = diagnose(model, x, y)
-    assert told(diagnosis) == [("non_finite", "h1", "critical")]
+    assert reported(diagnosis) == [("non_finite", "h1", "critical")]
     assert ': 1 critical finding\ncritical: non finite in layer "h1". A value is NaN or infinite.' in str(diagnosis)
     assert ("loss" in str(diagnosis).splitlines()[0]) is compiled
     assert ("not compiled" in str(diagnosis)) is not compiled
@@ -106,19 +106,19 @@ def test_the_model_stays_as_it_is_bit_for_bit():
     for path, value in before.items():
         np.testing.assert_array_equal(value, after[path], path)
     np.testing.assert_array_equal(seed, np.random.get_state()[1])
-    assert (diagnosis.look.step, diagnosis.look.epoch) == (10, 0)
+    assert (diagnosis.snapshot.step, diagnosis.snapshot.epoch) == (10, 0)
 
 
 @pytest.mark.parametrize("built", [True, False])
 def test_a_training_after_it_is_the_same_as_without_it(built):
     x, y = data(64)
     histories = []
-    for looked in (True, False):
+    for observed in (True, False):
         keras.utils.set_random_seed(7)
         hidden = [keras.layers.Dense(8, "relu"), keras.layers.Dropout(0.5), keras.layers.Dense(1, "sigmoid")]
         model = keras.Sequential([keras.Input((10,)), *hidden] if built else hidden)
         model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
-        if looked:
+        if observed:
             diagnose(model, x, y)
         histories.append(model.fit(x, y, epochs=2, batch_size=32, verbose=0).history)
     assert histories[0] == histories[1]
@@ -137,8 +137,8 @@ def test_a_model_without_weights_is_built_for_batches_of_any_size():
     model = Two()
     model.compile("sgd", "mse")
     diagnosis = diagnose(model, {"a": x[:, :4], "b": 100 * x[:, 4:]}, y)
-    assert [w.layer for w in diagnosis.look.kernels] == ["hidden", "out"]
-    assert ("saturated", "hidden", "warning") in told(diagnosis)
+    assert [w.layer for w in diagnosis.snapshot.kernels] == ["hidden", "out"]
+    assert ("saturated", "hidden", "warning") in reported(diagnosis)
     assert model.predict({"a": x[:3, :4], "b": x[:3, 4:]}, verbose=0).shape == (3, 1)
     sequential = keras.Sequential([keras.layers.Dense(2)])
     assert diagnose(sequential, x).samples == 40
@@ -148,16 +148,16 @@ def test_a_model_without_weights_is_built_for_batches_of_any_size():
 def test_a_model_that_is_not_compiled_is_looked_at_without_gradients(tmp_path):
     x, _ = data()
     diagnosis = diagnose(shout(network("sigmoid", compiled=False), 3e4), x)
-    assert {("saturated", "h0", "warning"), ("exploding_weight", "h0", "warning")} <= set(told(diagnosis))
+    assert {("saturated", "h0", "warning"), ("exploding_weight", "h0", "warning")} <= set(reported(diagnosis))
     assert {f.layer for f in diagnosis.findings} == {"h0"}
-    assert math.isnan(diagnosis.look.loss)
-    assert all(math.isnan(w.gradient_norm) and w.scale > 0 for w in diagnosis.look.kernels)
+    assert math.isnan(diagnosis.snapshot.loss)
+    assert all(math.isnan(w.gradient_norm) and w.scale > 0 for w in diagnosis.snapshot.kernels)
     last = "The model is not compiled: nothing is known of its gradients. Call model.compile(loss=...) first to know them."
     assert str(diagnosis).splitlines()[-1] == last
     assert last in text(diagnosis.table())
     diagnosis.report(tmp_path / "page.html")
     assert "not finite" not in (tmp_path / "page.html").read_text()
-    # A gradient of NaN would be drawn as an illness.
+    # A gradient of NaN would be drawn as a symptom.
     assert not any("not finite" in entry.get_text() for legend in diagnosis.plot().legends for entry in legend.get_texts())
 
 
@@ -177,39 +177,39 @@ def test_several_outputs_and_a_dataset_of_batches():
             return batches[index]
 
     assert diagnose(model, Batches()).findings == []
-    assert ("saturated", "h0", "warning") in told(diagnose(shout(model), Batches(), probe_size=32))
+    assert ("saturated", "h0", "warning") in reported(diagnose(shout(model), Batches(), probe_size=32))
     with pytest.raises(ValueError, match="`y` must be targets"):
         diagnose(model, x)
 
 
-def test_layers_limits_rank_and_seed_reach_the_look():
+def test_layers_limits_rank_and_seed_reach_the_snapshot():
     x, y = data()
     model = shout(silence(network("relu")))
     only = diagnose(model, x, y, layers=["h0"], rank=True, probe_size=64)
-    assert {p.layer for p in (*only.look.activations, *only.look.weights)} == {"h0"}
-    assert only.look.activations[0].rank > 1
+    assert {p.layer for p in (*only.snapshot.activations, *only.snapshot.weights)} == {"h0"}
+    assert only.snapshot.activations[0].rank > 1
     assert only.samples == 64
-    assert not [f for f in told(only) if f[0] == "dead_relu"]
-    assert ("exploding_weight", "h0", "warning") in told(diagnose(network(), x, y, limits=Limits(exploding_weight=0.1)))
-    losses = [diagnose(network(), x, y, probe_size=32, seed=seed).look.input_rms for seed in (0, 0, 1)]
+    assert not [f for f in reported(only) if f[0] == "dead_relu"]
+    assert ("exploding_weight", "h0", "warning") in reported(diagnose(network(), x, y, limits=Limits(exploding_weight=0.1)))
+    losses = [diagnose(network(), x, y, probe_size=32, seed=seed).snapshot.input_rms for seed in (0, 0, 1)]
     assert losses[0] == losses[1] != losses[2]
 
 
 def test_its_table_picture_file_and_page_tell_the_same(tmp_path):
     diagnosis = diagnose(silence(network()), *data())
     shown = text(diagnosis.table())
-    assert shown.splitlines()[0].startswith(f"net, 256 samples, loss {diagnosis.look.loss:.3g}: nothing critical, ")
+    assert shown.splitlines()[0].startswith(f"net, 256 samples, loss {diagnosis.snapshot.loss:.3g}: nothing critical, ")
     row = next(line.split() for line in shown.splitlines() if line.strip().startswith("h1"))
-    scale = next(w.scale for w in diagnosis.look.kernels if w.layer == "h1")
+    scale = next(w.scale for w in diagnosis.snapshot.kernels if w.layer == "h1")
     assert row == ["h1", "-", "100%", "0", "0", f"{scale:.3g}", "warning:", "poor", "initialization"]
     assert 'warning: dead relu in layer "h1". 100% of its relu units' in shown
     assert "not compiled" not in shown
-    diagnosis.plot(tmp_path / "new" / "look.png")
-    assert (tmp_path / "new" / "look.png").stat().st_size > 5_000
-    diagnosis.to_json(tmp_path / "look.json")
-    looks, findings = from_json(tmp_path / "look.json")
+    diagnosis.plot(tmp_path / "new" / "snapshot.png")
+    assert (tmp_path / "new" / "snapshot.png").stat().st_size > 5_000
+    diagnosis.to_json(tmp_path / "snapshot.json")
+    snapshots, findings = from_json(tmp_path / "snapshot.json")
     assert findings == diagnosis.findings
-    assert [look.loss for look in looks] == [diagnosis.look.loss]
+    assert [snapshot.loss for snapshot in snapshots] == [diagnosis.snapshot.loss]
     diagnosis.report(tmp_path / "page.html")
     assert "<h1>net, as it stands</h1>" in (tmp_path / "page.html").read_text()
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -260,7 +260,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_bad_argument_is_told(name):
+def test_a_bad_argument_is_reported(name):
     keras.backend.clear_session()
     changed, error, message = MISTAKES[name]
     x, y = data(20)
@@ -270,7 +270,7 @@ def test_a_bad_argument_is_told(name):
     assert str(raised.value) == message
 
 
-def test_data_that_the_model_does_not_take_is_told_with_both_shapes():
+def test_data_that_the_model_does_not_take_is_reported_with_both_shapes():
     x, y = data(20)
     with pytest.raises(ValueError, match=r"^`model` cannot be run on this data: `x` float32 \(20, 3\), `y` float32 \(20, 1\); it takes "):
         diagnose(network(), x[:, :3], y)

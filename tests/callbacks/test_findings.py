@@ -1,18 +1,18 @@
-"""From looks to findings: pure, so what lasts, what is critical and what the logs get is shown with made-up looks."""
+"""From snapshots to findings: pure, so what lasts, what is critical and what the logs get is shown with made-up snapshots."""
 
 import math
 from dataclasses import replace
 
 import pytest
 
-from keras_ext.callbacks.finding import Finding
-from keras_ext.callbacks.judging.findings import by_layer, examine, worst
-from keras_ext.callbacks.limits import Limits
-from keras_ext.callbacks.look import Activation, Look, Output, Weight
-from keras_ext.callbacks.looking.setting import Aim
+from keras_ext.callbacks.monitor.finding import Finding
+from keras_ext.callbacks.monitor.limits import Limits
+from keras_ext.callbacks.monitor.probe.setting import Aim
+from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, worst
+from keras_ext.callbacks.monitor.snapshot import Activation, Output, Snapshot, Weight
 
 HEALTHY = Activation("h1", "tanh", "", False, 0.1, 0.0, 0.0, 0.0, 0.5, True)
-SICK = replace(HEALTHY, saturated=0.9)
+UNHEALTHY = replace(HEALTHY, saturated=0.9)
 FIRST = Weight("h1", "h1/kernel", True, 0.1, 5.0, 1.0, 0.0, True)
 LAST = replace(FIRST, layer="out", path="out/kernel")
 POOR = replace(FIRST, scale=42.0, least_scale=0.8, most_scale=1.4)
@@ -20,14 +20,14 @@ ENDS = [replace(FIRST, gradient_norm=0.0), replace(LAST, gradient_norm=0.0)]
 FADES = [replace(FIRST, gradient_norm=0.9e-5), replace(LAST, gradient_norm=0.1)]
 
 
-def look(loss=1.0, spread=0.5, activations=(HEALTHY,), weights=(FIRST, LAST), step=10, epoch=1):
-    return Look(step, epoch, loss, spread, tuple(activations), tuple(weights))
+def snapshot(loss=1.0, spread=0.5, activations=(HEALTHY,), weights=(FIRST, LAST), step=10, epoch=1):
+    return Snapshot(step, epoch, loss, spread, tuple(activations), tuple(weights))
 
 
-def run(*looks, patience=2, aims=()):
+def run(*snapshots, patience=2, aims=()):
     found = []
-    for i in range(len(looks)):
-        found += examine(looks[: i + 1], Limits(), found, patience, aims)
+    for i in range(len(snapshots)):
+        found += examine(snapshots[: i + 1], Limits(), found, patience, aims)
     return found
 
 
@@ -36,107 +36,110 @@ def critical(found):
 
 
 def test_a_lasting_state_is_critical_only_while_the_loss_does_not_fall():
-    stuck = run(*[look(1.0, activations=[SICK]) for _ in range(3)])
+    stuck = run(*[snapshot(1.0, activations=[UNHEALTHY]) for _ in range(3)])
     assert [(f.symptom, f.severity) for f in stuck] == [("saturated", "warning"), ("saturated", "critical")]
-    falls = run(*[look(1.0 - 0.1 * i, activations=[SICK]) for i in range(6)])
+    falls = run(*[snapshot(1.0 - 0.1 * i, activations=[UNHEALTHY]) for i in range(6)])
     assert [(f.symptom, f.severity) for f in falls] == [("saturated", "warning")]
 
 
-def test_targets_of_a_large_scale_are_mended_before_what_they_break():
+def test_targets_of_a_large_scale_are_fixed_before_what_they_break():
     aim = Aim("mean_squared_error", False, -400.0, 400.0, 172.0, 172.0**2)
     dead = [replace(HEALTHY, kind="relu", saturated=0.0, dead=1.0)]
-    looks = [replace(look(2e4, activations=dead), outputs=(Output(1, 0.0, 1.0, 0.0, 0.5),)) for _ in range(4)]
-    (told,) = [f for f in run(*looks, aims=(aim,)) if f.symptom == "dead_relu" and f.severity == "critical"]
-    assert told.advice.startswith(
+    snapshots = [replace(snapshot(2e4, activations=dead), outputs=(Output(1, 0.0, 1.0, 0.0, 0.5),)) for _ in range(4)]
+    (reported,) = [f for f in run(*snapshots, aims=(aim,)) if f.symptom == "dead_relu" and f.severity == "critical"]
+    assert reported.advice.startswith(
         "The root mean square of the targets is 172, and so are the first errors: scale them to unit variance first."
     )
-    (small,) = [f for f in run(*looks, aims=(replace(aim, rms=50.0),)) if f.symptom == "dead_relu" and f.severity == "critical"]
+    (small,) = [f for f in run(*snapshots, aims=(replace(aim, rms=50.0),)) if f.symptom == "dead_relu" and f.severity == "critical"]
     assert small.advice.startswith("100% of its relu units")
 
 
 def test_what_a_kernel_was_at_first_is_known_later():
     drawn = replace(FIRST, scale=1.0, least_scale=0.8, most_scale=1.4)
-    grown = look(activations=[SICK], weights=[replace(drawn, scale=14.0), LAST])
-    (told,) = [f for f in run(look(weights=[drawn, LAST], step=0), grown) if f.symptom == "saturated"]
-    assert "has grown to that in training" in told.advice
+    grown = snapshot(activations=[UNHEALTHY], weights=[replace(drawn, scale=14.0), LAST])
+    (reported,) = [f for f in run(snapshot(weights=[drawn, LAST], step=0), grown) if f.symptom == "saturated"]
+    assert "has grown to that in training" in reported.advice
 
 
-def test_a_constant_output_is_not_told_to_raise_its_rate_as_well():
-    told = {f.symptom for f in run(*[look(1.0, spread=0.0) for _ in range(9)])}
-    assert "constant_output" in told
-    assert "stalled_loss" not in told
-    assert "stalled_loss" in {f.symptom for f in run(*[look(1.0) for _ in range(9)])}
+def test_a_constant_output_is_not_reported_to_raise_its_rate_as_well():
+    reported = {f.symptom for f in run(*[snapshot(1.0, spread=0.0) for _ in range(9)])}
+    assert "constant_output" in reported
+    assert "stalled_loss" not in reported
+    assert "stalled_loss" in {f.symptom for f in run(*[snapshot(1.0) for _ in range(9)])}
 
 
-def test_a_state_must_last_for_patience_looks():
-    looks = [look(), look(), look(activations=[SICK]), look(), look(activations=[SICK]), look()]
-    assert {f.severity for f in run(*looks)} == {"warning"}
-    assert {f.severity for f in run(*looks, patience=1)} == {"critical"}
+def test_a_state_must_last_for_patience_snapshots():
+    snapshots = [snapshot(), snapshot(), snapshot(activations=[UNHEALTHY]), snapshot(), snapshot(activations=[UNHEALTHY]), snapshot()]
+    assert {f.severity for f in run(*snapshots)} == {"warning"}
+    assert {f.severity for f in run(*snapshots, patience=1)} == {"critical"}
 
 
-def test_looks_beside_the_rhythm_warn_but_do_not_count():
-    early = [replace(look(activations=[SICK]), is_regular=False) for _ in range(9)]
-    assert [f.severity for f in run(look(), *early)] == ["warning"]
-    assert [f.severity for f in run(look(activations=[SICK]), *early, look(activations=[SICK]))] == ["warning"]
-    assert [f.severity for f in run(look(), look(activations=[SICK]), *early, look(activations=[SICK]))] == ["warning", "critical"]
-    assert [f.severity for f in run(look(), replace(look(math.nan), is_regular=False))] == ["critical"]
+def test_snapshots_beside_the_rhythm_warn_but_do_not_count():
+    early = [replace(snapshot(activations=[UNHEALTHY]), is_regular=False) for _ in range(9)]
+    assert [f.severity for f in run(snapshot(), *early)] == ["warning"]
+    assert [f.severity for f in run(snapshot(activations=[UNHEALTHY]), *early, snapshot(activations=[UNHEALTHY]))] == ["warning"]
+    assert [f.severity for f in run(snapshot(), snapshot(activations=[UNHEALTHY]), *early, snapshot(activations=[UNHEALTHY]))] == [
+        "warning",
+        "critical",
+    ]
+    assert [f.severity for f in run(snapshot(), replace(snapshot(math.nan), is_regular=False))] == ["critical"]
 
 
-def test_a_look_beside_the_rhythm_makes_nothing_critical_that_an_earlier_one_has_seen():
-    sick = look(activations=[SICK])
-    assert [f.severity for f in run(look(), sick, look(), replace(sick, is_regular=False))] == ["warning"]
+def test_a_snapshot_beside_the_rhythm_makes_nothing_critical_that_an_earlier_one_has_seen():
+    unhealthy = snapshot(activations=[UNHEALTHY])
+    assert [f.severity for f in run(snapshot(), unhealthy, snapshot(), replace(unhealthy, is_regular=False))] == ["warning"]
 
 
 def test_what_is_not_finite_is_critical_at_once_and_alone():
-    found = run(look(), look(math.nan, activations=[replace(SICK, finite=False)]))
+    found = run(snapshot(), snapshot(math.nan, activations=[replace(UNHEALTHY, finite=False)]))
     assert [(f.symptom, f.severity, f.layer) for f in found] == [("non_finite", "critical", "h1")]
 
 
-def test_a_finding_is_told_once_a_severity():
-    assert len([f for f in run(*[look(1.0, activations=[SICK]) for _ in range(10)]) if f.symptom == "saturated"]) == 2
+def test_a_finding_is_reported_once_a_severity():
+    assert len([f for f in run(*[snapshot(1.0, activations=[UNHEALTHY]) for _ in range(10)]) if f.symptom == "saturated"]) == 2
 
 
 def test_what_was_critical_is_no_warning_afterwards():
-    found = run(look(), look(activations=[SICK]), look(0.8, activations=[SICK]), patience=1)
+    found = run(snapshot(), snapshot(activations=[UNHEALTHY]), snapshot(0.8, activations=[UNHEALTHY]), patience=1)
     assert [f.severity for f in found] == ["critical"]
 
 
-def test_the_first_sick_layer_comes_first():
-    found = run(look(activations=[SICK, replace(SICK, layer="h2")]))
+def test_the_first_unhealthy_layer_comes_first():
+    found = run(snapshot(activations=[UNHEALTHY, replace(UNHEALTHY, layer="h2")]))
     assert [f.layer for f in found] == ["h1", "h2"]
 
 
-def test_of_several_sick_gates_of_a_layer_the_first_is_told():
-    (found,) = run(look(activations=[replace(SICK, kind="sigmoid", part=part) for part in ("input gate", "output gate")]))
+def test_of_several_unhealthy_gates_of_a_layer_the_first_is_reported():
+    (found,) = run(snapshot(activations=[replace(UNHEALTHY, kind="sigmoid", part=part) for part in ("input gate", "output gate")]))
     assert found.advice.startswith("90% of its sigmoid (input gate) outputs are saturated. Start its kernels with")
 
 
-def test_a_state_of_the_first_look_is_critical_if_the_network_still_learns_too_little_after_long():
-    falls = [look(1.0 - 0.05 * i, activations=[SICK]) for i in range(8)]
+def test_a_state_of_the_first_snapshot_is_critical_if_the_network_still_learns_too_little_after_long():
+    falls = [snapshot(1.0 - 0.05 * i, activations=[UNHEALTHY]) for i in range(8)]
     assert [f.severity for f in run(*falls[:6])] == ["warning"]
     assert [(f.symptom, f.severity) for f in run(*falls[:7])] == [("saturated", "warning"), ("saturated", "critical")]
-    assert [f.severity for f in run(look(), *falls[1:])] == ["warning"]  # was not there at first
-    learned = [look(max(1.0 - 0.2 * i, 0.1), activations=[SICK]) for i in range(9)]
+    assert [f.severity for f in run(snapshot(), *falls[1:])] == ["warning"]  # was not there at first
+    learned = [snapshot(max(1.0 - 0.2 * i, 0.1), activations=[UNHEALTHY]) for i in range(9)]
     assert [f.severity for f in run(*learned)] == ["warning"]
 
 
 def test_what_was_well_in_between_is_not_critical_while_the_loss_falls():
-    falls = [look(1.0 - 0.05 * i, activations=[HEALTHY if i == 3 else SICK]) for i in range(7)]
+    falls = [snapshot(1.0 - 0.05 * i, activations=[HEALTHY if i == 3 else UNHEALTHY]) for i in range(7)]
     assert [f.severity for f in run(*falls)] == ["warning"]
 
 
-def test_once_the_network_has_learned_small_gradients_are_no_illness():
+def test_once_the_network_has_learned_small_gradients_are_no_symptom():
     for weights, symptom in ((FADES, "vanishing_gradient"), (ENDS, "zero_gradient")):
-        assert run(look(1.0), look(0.5, weights=weights), look(0.5, weights=weights)) == []
-        found = run(look(1.0), look(0.51, weights=weights), look(0.51, weights=weights))
+        assert run(snapshot(1.0), snapshot(0.5, weights=weights), snapshot(0.5, weights=weights)) == []
+        found = run(snapshot(1.0), snapshot(0.51, weights=weights), snapshot(0.51, weights=weights))
         assert [(f.symptom, f.severity) for f in found] == [(symptom, "warning")]
 
 
-def test_a_gradient_that_is_gone_for_one_look_is_not_told():
-    ends = look(weights=ENDS)
-    assert run(look(), replace(ends, is_regular=False), look()) == []
-    assert [f.symptom for f in run(look(), replace(ends, is_regular=False), ends)] == ["zero_gradient"]
-    assert [f.symptom for f in run(ends)] == ["zero_gradient"]  # before the first step there is no other look
+def test_a_gradient_that_is_gone_for_one_snapshot_is_not_reported():
+    ends = snapshot(weights=ENDS)
+    assert run(snapshot(), replace(ends, is_regular=False), snapshot()) == []
+    assert [f.symptom for f in run(snapshot(), replace(ends, is_regular=False), ends)] == ["zero_gradient"]
+    assert [f.symptom for f in run(ends)] == ["zero_gradient"]  # before the first step there is no other snapshot
 
 
 @pytest.mark.parametrize(
@@ -147,18 +150,18 @@ def test_a_gradient_that_is_gone_for_one_look_is_not_told():
         ({"weights": [replace(FIRST, update=0.0), LAST]}, {"unchanged_weights"}),
     ],
 )
-def test_what_may_follow_from_an_illness_stays_a_warning(shown, symptoms):
-    sick, alone = look(activations=[replace(SICK, layer="h2")], **shown), look(**shown)
-    found = run(look(step=0), sick, sick, sick)
+def test_what_may_follow_from_an_symptom_stays_a_warning(shown, symptoms):
+    unhealthy, alone = snapshot(activations=[replace(UNHEALTHY, layer="h2")], **shown), snapshot(**shown)
+    found = run(snapshot(step=0), unhealthy, unhealthy, unhealthy)
     assert {f.symptom for f in found} == {"saturated", *symptoms}
     assert critical(found) == [("saturated", "h2")]
-    assert {symptom for symptom, _ in critical(run(look(step=0), alone, alone, alone))} == symptoms
+    assert {symptom for symptom, _ in critical(run(snapshot(step=0), alone, alone, alone))} == symptoms
 
 
-def test_a_loss_that_swings_behind_a_sick_layer_stays_a_warning():
+def test_a_loss_that_swings_behind_a_unhealthy_layer_stays_a_warning():
     aims = [Aim("mean_squared_error", False, 0.0, 1.0, 0.5, baseline=1.0)]
-    for activation, expected in ((SICK, ("saturated", "h1")), (HEALTHY, ("oscillating_loss", None))):
-        found = run(look(2.0), *[look(loss, activations=[activation]) for loss in [1.2, 1.5] * 4], aims=aims)
+    for activation, expected in ((UNHEALTHY, ("saturated", "h1")), (HEALTHY, ("oscillating_loss", None))):
+        found = run(snapshot(2.0), *[snapshot(loss, activations=[activation]) for loss in [1.2, 1.5] * 4], aims=aims)
         assert "oscillating_loss" in {f.symptom for f in found}
         assert critical(found) == [expected]
 
@@ -171,36 +174,36 @@ def test_an_output_that_its_loss_cannot_use_is_no_consequence_with_an_activation
     aims, layer = [Aim("categorical_crossentropy", False, 0.0, 1.0, 0.3)], last and "out"
 
     def outputs(hidden, **more):
-        return replace(look(activations=[hidden, *filter(None, [last])], **more), outputs=(NOT_PROBABILITIES,))
+        return replace(snapshot(activations=[hidden, *filter(None, [last])], **more), outputs=(NOT_PROBABILITIES,))
 
-    sick = outputs(SICK)
-    assert critical(run(outputs(SICK, step=0), sick, sick, aims=aims)) == [("output_mismatch", layer), ("saturated", "h1")]
+    unhealthy = outputs(UNHEALTHY)
+    assert critical(run(outputs(UNHEALTHY, step=0), unhealthy, unhealthy, aims=aims)) == [("output_mismatch", layer), ("saturated", "h1")]
     # The layer became so later.
-    assert critical(run(outputs(HEALTHY, step=0), sick, sick, aims=aims)) == [("output_mismatch", layer)]
+    assert critical(run(outputs(HEALTHY, step=0), unhealthy, unhealthy, aims=aims)) == [("output_mismatch", layer)]
 
 
-def test_of_two_illnesses_that_which_was_there_first_is_critical():
-    later, first = replace(SICK, layer="h1"), replace(SICK, layer="h2")
-    both = look(activations=[later, first])
-    assert critical(run(look(activations=[first], step=0), both, both, both)) == [("saturated", "h2")]
+def test_of_two_symptoms_that_which_was_there_first_is_critical():
+    later, first = replace(UNHEALTHY, layer="h1"), replace(UNHEALTHY, layer="h2")
+    both = snapshot(activations=[later, first])
+    assert critical(run(snapshot(activations=[first], step=0), both, both, both)) == [("saturated", "h2")]
 
 
 def test_poor_first_weights_are_critical_with_what_follows_from_them_and_not_alone():
-    start = look(step=0, weights=[FIRST, replace(POOR, layer="h2")])
-    assert [(f.symptom, f.severity) for f in run(start, *[look()] * 9) if f.symptom != "stalled_loss"] == [
+    start = snapshot(step=0, weights=[FIRST, replace(POOR, layer="h2")])
+    assert [(f.symptom, f.severity) for f in run(start, *[snapshot()] * 9) if f.symptom != "stalled_loss"] == [
         ("poor_initialization", "warning")
     ]
-    dead = look(activations=[replace(HEALTHY, kind="relu", dead=0.9)])
+    dead = snapshot(activations=[replace(HEALTHY, kind="relu", dead=0.9)])
     assert critical(run(start, dead, dead, dead)) == [("poor_initialization", "h2")]
-    assert critical(run(start, look(math.nan))) == [("poor_initialization", "h2"), ("non_finite", None)]
-    own = look(activations=[replace(HEALTHY, layer=name, kind="relu", dead=0.9) for name in ("h2", "h3")])
+    assert critical(run(start, snapshot(math.nan))) == [("poor_initialization", "h2"), ("non_finite", None)]
+    own = snapshot(activations=[replace(HEALTHY, layer=name, kind="relu", dead=0.9) for name in ("h2", "h3")])
     assert critical(run(start, own, own, own)) == [("poor_initialization", "h2"), ("dead_relu", "h2")]
 
 
 def test_a_constant_prediction_is_the_measure_where_its_loss_is_known():
     aims = [Aim("categorical_crossentropy", False, 0.0, 1.0, 0.3, baseline=2.3)]
     # Falls from three times to a tenth above that: too slowly to learn with what it has.
-    slow = [look(6.9 - 0.3 * i, activations=[SICK]) for i in range(5)]
+    slow = [snapshot(6.9 - 0.3 * i, activations=[UNHEALTHY]) for i in range(5)]
     found = [f for i in range(5) for f in examine(slow[: i + 1], Limits(), [], 2, aims)]
     assert "critical" in {f.severity for f in found}
     assert "critical" not in {f.severity for f in run(*slow)}
@@ -209,16 +212,16 @@ def test_a_constant_prediction_is_the_measure_where_its_loss_is_known():
 @pytest.mark.parametrize("field", ["saturated", "dead"])
 @pytest.mark.parametrize(("share", "loss", "is_critical"), [(0.74, 0.9, False), (0.75, 0.9, True), (0.74, 0.96, True)])
 def test_a_layer_of_which_a_part_works_does_not_stop_what_has_begun_to_learn(field, share, loss, is_critical):
-    looks = [look(1.0), *[look(loss, activations=[replace(HEALTHY, **{field: share})])] * 4]
-    assert bool(critical(run(*looks))) == is_critical
+    snapshots = [snapshot(1.0), *[snapshot(loss, activations=[replace(HEALTHY, **{field: share})])] * 4]
+    assert bool(critical(run(*snapshots))) == is_critical
 
 
 def test_a_falling_loss_does_not_excuse_an_output_that_it_cannot_use():
     aims = [Aim("categorical_crossentropy", False, 0.0, 1.0, 0.3, baseline=2.3)]
 
     def found(losses):
-        looks = [replace(look(loss, activations=[SICK]), outputs=(NOT_PROBABILITIES,)) for loss in losses]
-        return [symptom for symptom, _ in critical(run(*looks, aims=aims))]
+        snapshots = [replace(snapshot(loss, activations=[UNHEALTHY]), outputs=(NOT_PROBABILITIES,)) for loss in losses]
+        return [symptom for symptom, _ in critical(run(*snapshots, aims=aims))]
 
     assert found([4.0, 2.0, 1.5, 1.3]) == ["output_mismatch"]
     assert found([4.0, 3.5, 3.0, 2.5, 2.0, 1.6, 1.4, 1.3]) == ["output_mismatch", "saturated"]
@@ -226,44 +229,49 @@ def test_a_falling_loss_does_not_excuse_an_output_that_it_cannot_use():
 
 
 def test_a_finding_reads_as_a_sentence():
-    text = str(run(look(activations=[SICK]))[0])
+    text = str(run(snapshot(activations=[UNHEALTHY]))[0])
     assert text.startswith('warning: saturated in layer "h1", epoch 1. 90% of its tanh outputs are saturated. Use relu')
 
 
 def test_a_finding_has_the_number_the_limit_and_the_moment():
-    (found,) = run(look(activations=[SICK], step=7, epoch=3))
+    (found,) = run(snapshot(activations=[UNHEALTHY], step=7, epoch=3))
     assert (found.value, found.limit, found.step, found.epoch) == (0.9, 0.5, 7, 3)
 
 
 def test_a_critical_finding_says_since_when():
-    found = run(look(step=0), look(activations=[SICK], step=7), look(activations=[SICK], step=9), look(activations=[SICK], step=11))
+    found = run(
+        snapshot(step=0),
+        snapshot(activations=[UNHEALTHY], step=7),
+        snapshot(activations=[UNHEALTHY], step=9),
+        snapshot(activations=[UNHEALTHY], step=11),
+    )
     assert [f.advice[-25:] for f in found] == ["on before the activation.", " First seen after step 7."]
-    found = run(look(activations=[SICK], step=0), look(activations=[SICK]), look(activations=[SICK]))
+    found = run(snapshot(activations=[UNHEALTHY], step=0), snapshot(activations=[UNHEALTHY]), snapshot(activations=[UNHEALTHY]))
     assert [f.advice[-29:] for f in found][1:] == ["t seen before the first step."]
 
 
 def test_log_numbers_are_the_last_and_the_worst():
-    looks = [look(activations=[SICK]), look(weights=[replace(FIRST, gradient_norm=0.01), LAST])]
-    numbers = worst(looks)
+    snapshots = [snapshot(activations=[UNHEALTHY]), snapshot(weights=[replace(FIRST, gradient_norm=0.01), LAST])]
+    numbers = worst(snapshots)
     assert (numbers["saturation"], numbers["saturation_worst"]) == (0.1, 0.9)
     assert numbers["gradient_ratio"] == pytest.approx(0.1)
     assert numbers["gradient_ratio_worst"] == pytest.approx(0.1)
     assert numbers["dead"] == numbers["dead_worst"] == 0.0
 
 
-def test_log_numbers_are_those_of_the_worst_hidden_layer_and_the_worst_look():
+def test_log_numbers_are_those_of_the_worst_hidden_layer_and_the_worst_snapshot():
     layers = [HEALTHY, replace(HEALTHY, layer="h2", saturated=0.3, dead=0.2), replace(HEALTHY, layer="out", saturated=0.9, is_output=True)]
-    numbers = worst([look(), look(activations=[SICK]), look(activations=layers)])
+    numbers = worst([snapshot(), snapshot(activations=[UNHEALTHY]), snapshot(activations=layers)])
     assert (numbers["saturation"], numbers["saturation_worst"], numbers["dead"]) == (0.3, 0.9, 0.2)
-    numbers = worst([look(), look(math.nan), look()])
+    numbers = worst([snapshot(), snapshot(math.nan), snapshot()])
     assert (numbers["saturation"], numbers["dead"], numbers["gradient_ratio"]) == (0.1, 0.0, 1.0)
     assert (numbers["saturation_worst"], numbers["dead_worst"], numbers["gradient_ratio_worst"]) == (1.0, 1.0, 0.0)
 
 
 def test_log_numbers_of_single_layers_are_of_those_that_can_saturate_or_die():
-    layers = [HEALTHY, replace(HEALTHY, layer="h2", kind="relu", saturated=0.0, dead=0.2), replace(SICK, layer="out", is_output=True)]
-    assert by_layer(look(activations=layers)) == {"saturation/h1": 0.1, "dead/h2": 0.2}
-    assert by_layer(look(math.nan, activations=layers)) == {"saturation/h1": 1.0, "dead/h2": 1.0}
+    layers = [HEALTHY, replace(HEALTHY, layer="h2", kind="relu", saturated=0.0, dead=0.2), replace(UNHEALTHY, layer="out", is_output=True)]
+    assert by_layer(snapshot(activations=layers)) == {"saturation/h1": 0.1, "dead/h2": 0.2}
+    assert by_layer(snapshot(math.nan, activations=layers)) == {"saturation/h1": 1.0, "dead/h2": 1.0}
 
 
 @pytest.mark.parametrize(("step", "epoch", "when"), [(0, 0, "before the first step"), (10, 0, "step 10"), (90, 2, "epoch 2")])

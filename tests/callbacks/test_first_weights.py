@@ -5,20 +5,20 @@ import numpy as np
 import pytest
 
 import keras_ext
-from keras_ext.callbacks.judging.first_weights import poor_initializations
-from keras_ext.callbacks.limits import Limits
-from keras_ext.callbacks.looking.probe import Probe
+from keras_ext.callbacks.monitor.limits import Limits
+from keras_ext.callbacks.monitor.probe.probe import Probe
+from keras_ext.callbacks.monitor.rules.first_weights import poor_initializations
 from keras_ext.initializers.scales import scales_of
 
 L = keras.layers
 RNG = np.random.default_rng(0)
 
 
-def told(model, shape=(8,), targets=1):
+def reported(model, shape=(8,), targets=1):
     model.compile("sgd", "mse")
     x = RNG.normal(size=(16, *shape)).astype("float32")
-    look = Probe(model, (x, np.zeros((16, targets), "float32"), None)).look(0, 0)
-    return {s.layer: (s.value, s.advice) for s in poor_initializations(look, Limits())}
+    snapshot = Probe(model, (x, np.zeros((16, targets), "float32"), None)).snapshot(0, 0)
+    return {s.layer: (s.value, s.advice) for s in poor_initializations(snapshot, Limits())}
 
 
 def network(**first):
@@ -32,8 +32,8 @@ def scaled(by, **more):
 
 
 @pytest.mark.parametrize("by", [30, 10.5, 1 / 18.5, 1 / 30])
-def test_a_scale_far_off_is_told_with_the_layer(by):
-    ((layer, (value, advice)),) = told(scaled(by)).items()
+def test_a_scale_far_off_is_reported_with_the_layer(by):
+    ((layer, (value, advice)),) = reported(scaled(by)).items()
     assert layer == "h2"
     # He's scale is the largest, Glorot's for 32 inputs and 64 units the smallest of the usual ones.
     assert value == pytest.approx(by if by > 1 else 1 / by * (1 / 48) ** 0.5 / (2 / 32) ** 0.5, rel=0.05)
@@ -42,26 +42,26 @@ def test_a_scale_far_off_is_told_with_the_layer(by):
 
 @pytest.mark.parametrize("by", [9.3, 1.0, 1 / 16])
 def test_a_scale_within_the_limit_is_not(by):
-    assert told(scaled(by)) == {}
+    assert reported(scaled(by)) == {}
 
 
-def test_zeros_constants_and_large_biases_are_told():
-    assert "starts at zero" in told(network(kernel_initializer="zeros"))["h2"][1]
-    assert "start alike" in told(network(kernel_initializer=keras.initializers.Constant(0.1)))["h2"][1]
-    assert "starts at up to 10" in told(network(bias_initializer=keras.initializers.Constant(-10.0)))["h2"][1]
-    assert told(network(bias_initializer=keras.initializers.Constant(-5.0))) == {}
+def test_zeros_constants_and_large_biases_are_reported():
+    assert "starts at zero" in reported(network(kernel_initializer="zeros"))["h2"][1]
+    assert "start alike" in reported(network(kernel_initializer=keras.initializers.Constant(0.1)))["h2"][1]
+    assert "starts at up to 10" in reported(network(bias_initializer=keras.initializers.Constant(-10.0)))["h2"][1]
+    assert reported(network(bias_initializer=keras.initializers.Constant(-5.0))) == {}
 
 
 def test_the_last_layer_may_start_at_zero_and_with_any_bias():
     last = L.Dense(1, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(200.0))
-    assert told(keras.Sequential([keras.Input((8,)), L.Dense(16, "relu"), last])) == {}
+    assert reported(keras.Sequential([keras.Input((8,)), L.Dense(16, "relu"), last])) == {}
 
 
 def test_only_before_the_first_step():
     model = scaled(30)
     model.compile("sgd", "mse")
     probe = Probe(model, (RNG.normal(size=(16, 8)).astype("float32"), np.zeros((16, 1), "float32"), None))
-    assert list(poor_initializations(probe.look(1, 0), Limits())) == []
+    assert list(poor_initializations(probe.snapshot(1, 0), Limits())) == []
 
 
 def stack(by, between, behind=()):
@@ -70,10 +70,10 @@ def stack(by, between, behind=()):
     return keras.Sequential([keras.Input((8,)), hidden, *behind, L.Dense(1, name="out")])
 
 
-def looked(model, step, epoch=0):
+def observed(model, step, epoch=0):
     model.compile("sgd", "mse")
-    look = Probe(model, (RNG.normal(size=(16, 8)).astype("float32"), np.zeros((16, 1), "float32"), None)).look(step, epoch)
-    return [s.layer for s in poor_initializations(look, Limits())]
+    snapshot = Probe(model, (RNG.normal(size=(16, 8)).astype("float32"), np.zeros((16, 1), "float32"), None)).snapshot(step, epoch)
+    return [s.layer for s in poor_initializations(snapshot, Limits())]
 
 
 NORMALIZATIONS = [
@@ -90,20 +90,20 @@ NORMALIZATIONS = [
 @pytest.mark.parametrize("kind", NORMALIZATIONS)
 def test_normalization_takes_out_the_scale(by, kind):
     model = stack(by, "relu", [kind()])
-    assert looked(model, 0) == looked(model, 9) == looked(model, 60, 2) == []
-    assert looked(model, 10) == looked(model, 60, 1) == ["h"]
+    assert observed(model, 0) == observed(model, 9) == observed(model, 60, 2) == []
+    assert observed(model, 10) == observed(model, 60, 1) == ["h"]
 
 
 def test_normalization_of_what_no_longer_has_the_scale_takes_out_nothing():
     # tanh is at its ends whatever follows, and a layer between may be anything.
-    assert looked(stack(30, "tanh", [L.BatchNormalization()]), 0) == ["h"]
-    assert looked(stack(30, None, [L.Activation("tanh"), L.BatchNormalization()]), 0) == ["h"]
-    assert looked(stack(30, "tanh", [L.BatchNormalization()]), 10) == []
+    assert observed(stack(30, "tanh", [L.BatchNormalization()]), 0) == ["h"]
+    assert observed(stack(30, None, [L.Activation("tanh"), L.BatchNormalization()]), 0) == ["h"]
+    assert observed(stack(30, "tanh", [L.BatchNormalization()]), 10) == []
 
 
-def test_normalization_does_not_mend_zeros():
+def test_normalization_does_not_fix_zeros():
     model = keras.Sequential([keras.Input((8,)), L.Dense(4, kernel_initializer="zeros", name="h"), L.BatchNormalization(), L.Dense(1)])
-    assert looked(model, 0) == ["h"]
+    assert observed(model, 0) == ["h"]
 
 
 # The smallest and the largest scales that are usual, and the one of Keras's recurrent layers.
@@ -119,7 +119,7 @@ def test_usual_initializers_are_at_home_in_every_kind_of_layer(initializer):
     x = L.Bidirectional(L.LSTM(16, kernel_initializer=initializer, recurrent_initializer=initializer))(x)
     x = L.BatchNormalization()(x)
     model = keras.Model(inputs, L.Dense(1, kernel_initializer=initializer)(x))
-    assert told(model, (8, 8, 64)) == {}
+    assert reported(model, (8, 8, 64)) == {}
 
 
 def test_an_embedding_sums_up_nothing():
@@ -127,17 +127,17 @@ def test_an_embedding_sums_up_nothing():
     assert [scale.fan_in for scale in scales_of(model).values()] == [40]
 
 
-@pytest.mark.parametrize(("by", "is_told"), [(20.0, True), (10.0, False)])
-def test_a_recurrent_kernel_should_keep_the_state_as_long_as_it_is(by, is_told):
+@pytest.mark.parametrize(("by", "is_reported"), [(20.0, True), (10.0, False)])
+def test_a_recurrent_kernel_should_keep_the_state_as_long_as_it_is(by, is_reported):
     # Orthogonal weights of three gates side by side have a scale of 1 over the root of 3.
     start = keras.initializers.Orthogonal(gain=by, seed=1)
     model = keras.Sequential([keras.Input((6, 8)), L.GRU(32, recurrent_initializer=start, name="memory"), L.Dense(1)])
-    assert ("memory" in told(model, (6, 8))) == is_told
+    assert ("memory" in reported(model, (6, 8))) == is_reported
 
 
-def test_parts_of_recurrent_and_attention_layers_are_told_under_the_layers_name():
+def test_parts_of_recurrent_and_attention_layers_are_reported_under_the_layers_name():
     wide = keras.initializers.RandomNormal(stddev=20.0, seed=1)
     inputs = keras.Input((6, 8))
     x = L.GRU(8, recurrent_initializer=wide, return_sequences=True, name="memory")(inputs)
     x = L.MultiHeadAttention(2, 4, kernel_initializer=wide, name="attention")(x, x)
-    assert set(told(keras.Model(inputs, L.Dense(1)(L.Flatten()(x))), (6, 8))) == {"memory", "attention"}
+    assert set(reported(keras.Model(inputs, L.Dense(1)(L.Flatten()(x))), (6, 8))) == {"memory", "attention"}

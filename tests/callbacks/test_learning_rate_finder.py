@@ -108,10 +108,10 @@ def test_the_model_is_left_bit_for_bit(is_trained):
 
 def test_training_afterwards_is_what_it_would_have_been():
     found = []
-    for looks in (False, True):
+    for snapshots in (False, True):
         model = classifier(Adam(1e-3))
         model.fit(X, Y, epochs=1, verbose=0, shuffle=False)
-        if looks:
+        if snapshots:
             LearningRateFinder(X, Y, steps=20).find(model)
         history = model.fit(X, Y, epochs=2, verbose=0, shuffle=False).history
         found.append((history["loss"], history["accuracy"], everything(model)))
@@ -263,13 +263,13 @@ def test_weights_without_decay_stay_without_it():
         ({"seed": -1}, "`seed` must be a whole number of at least 0, got -1."),
     ],
 )
-def test_bad_arguments_are_told(arguments, message):
-    with pytest.raises(ValueError) as told:
+def test_bad_arguments_are_reported(arguments, message):
+    with pytest.raises(ValueError) as reported:
         LearningRateFinder(X, Y, **arguments)
-    assert str(told.value) == message
+    assert str(reported.value) == message
 
 
-def test_models_that_cannot_be_trained_are_told():
+def test_models_that_cannot_be_trained_are_reported():
     finder = LearningRateFinder(X, Y, steps=12)
     with pytest.raises(TypeError, match=r"`model` must be a keras.Model, got 3."):
         finder.find(3)

@@ -1,4 +1,4 @@
-"""The losses of the looks: what counts as learning, swinging and standing still, shown at the limits."""
+"""The losses of the snapshots: what counts as learning, swinging and standing still, shown at the limits."""
 
 import math
 
@@ -6,31 +6,31 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ext.callbacks.judging.loss_course import course_states, has_learned, learning
-from keras_ext.callbacks.limits import Limits
-from keras_ext.callbacks.look import Look
-from keras_ext.callbacks.looking.setting import aims, baseline
+from keras_ext.callbacks.monitor.limits import Limits
+from keras_ext.callbacks.monitor.probe.setting import aims, baseline
+from keras_ext.callbacks.monitor.rules.loss_course import course_states, has_learned, learning
+from keras_ext.callbacks.monitor.snapshot import Snapshot
 
 LIMITS = Limits()
 
 
-def looks(*losses, spread=0.5):
-    return [Look(10 * i, i, loss, spread, (), ()) for i, loss in enumerate(losses)]
+def snapshots(*losses, spread=0.5):
+    return [Snapshot(10 * i, i, loss, spread, (), ()) for i, loss in enumerate(losses)]
 
 
 def test_learning_weighs_loss_and_spread():
-    assert learning(looks(1.0, 0.9, 0.8), LIMITS)
-    assert not learning(looks(1.0, 0.999, 0.998), LIMITS)
-    assert learning(looks(1.0, 0.9, 1.1), LIMITS)  # the best of the last counts
-    assert learning(looks(1.0, 0.9), LIMITS)
-    assert learning(looks(1.0, 0.4, 0.4, 0.4, 0.4), LIMITS)  # learned, and at rest
-    assert not learning(looks(1.0, 0.4, 0.4, 0.4, 0.4, spread=0.0), LIMITS)  # fell to a constant
-    assert not learning(looks(1.0, 0.9, 0.8, spread=0.0), LIMITS)
-    assert not learning(looks(1.0, 0.5, math.nan), LIMITS)
+    assert learning(snapshots(1.0, 0.9, 0.8), LIMITS)
+    assert not learning(snapshots(1.0, 0.999, 0.998), LIMITS)
+    assert learning(snapshots(1.0, 0.9, 1.1), LIMITS)  # the best of the last counts
+    assert learning(snapshots(1.0, 0.9), LIMITS)
+    assert learning(snapshots(1.0, 0.4, 0.4, 0.4, 0.4), LIMITS)  # learned, and at rest
+    assert not learning(snapshots(1.0, 0.4, 0.4, 0.4, 0.4, spread=0.0), LIMITS)  # fell to a constant
+    assert not learning(snapshots(1.0, 0.9, 0.8, spread=0.0), LIMITS)
+    assert not learning(snapshots(1.0, 0.5, math.nan), LIMITS)
 
 
 def test_a_loss_above_that_of_a_constant_prediction_must_fall_faster():
-    slow, fast = looks(3.0, 2.9, 2.8), looks(3.0, 2.8, 2.69)
+    slow, fast = snapshots(3.0, 2.9, 2.8), snapshots(3.0, 2.8, 2.69)
     assert learning(slow, LIMITS)
     assert not learning(slow, LIMITS, baseline=2.0)
     assert learning(fast, LIMITS, baseline=2.0)
@@ -38,17 +38,17 @@ def test_a_loss_above_that_of_a_constant_prediction_must_fall_faster():
 
 
 def test_learned_is_half_of_what_a_constant_prediction_costs():
-    assert has_learned(looks(9.0, 1.0), LIMITS, baseline=2.0)
-    assert not has_learned(looks(9.0, 1.01), LIMITS, baseline=2.0)
-    assert has_learned(looks(2.02, 1.01), LIMITS)
-    assert not has_learned(looks(9.0, 1.0, spread=1e-4), LIMITS, baseline=2.0)
+    assert has_learned(snapshots(9.0, 1.0), LIMITS, baseline=2.0)
+    assert not has_learned(snapshots(9.0, 1.01), LIMITS, baseline=2.0)
+    assert has_learned(snapshots(2.02, 1.01), LIMITS)
+    assert not has_learned(snapshots(9.0, 1.0, spread=1e-4), LIMITS, baseline=2.0)
 
 
 def course(*losses, baseline=math.nan):
-    return [(s.symptom, s.can_be_critical) for s in course_states(looks(*losses), LIMITS, baseline)]
+    return [(s.symptom, s.can_be_critical) for s in course_states(snapshots(*losses), LIMITS, baseline)]
 
 
-def test_a_loss_that_swings_is_told_and_can_be_critical_where_it_never_beats_a_constant():
+def test_a_loss_that_swings_is_reported_and_can_be_critical_where_it_never_beats_a_constant():
     up_and_down = [2.0, 1.2, 1.5, 1.2, 1.5, 1.2, 1.5]
     assert course(*up_and_down) == [("oscillating_loss", False)]
     assert course(*up_and_down, baseline=1.0) == [("oscillating_loss", True)]
@@ -59,11 +59,11 @@ def test_a_loss_that_swings_is_told_and_can_be_critical_where_it_never_beats_a_c
     assert course(*up_and_down[:6], math.nan) == []
 
 
-def test_a_loss_that_stands_where_a_constant_prediction_stands_is_told():
+def test_a_loss_that_stands_where_a_constant_prediction_stands_is_reported():
     assert course(1.2, *[1.0] * 6, baseline=1.0) == [("stalled_loss", False)]
     assert course(*[1.0] * 7) == [("stalled_loss", False)]
     assert course(*[1.0] * 6) == []
-    assert list(course_states(looks(*[0.0] * 7, spread=0.0), LIMITS, 0.0)) == []  # all targets are the same
+    assert list(course_states(snapshots(*[0.0] * 7, spread=0.0), LIMITS, 0.0)) == []  # all targets are the same
     assert course(1.2, *[0.8] * 6, baseline=1.0) == []  # at rest, where the data's noise ends it
     assert course(1.2, 1.0, 1.0, 1.0, 1.0, 1.0, 1.02, baseline=1.0) == []
 
@@ -88,12 +88,12 @@ def test_standing_still_is_measured_by_what_a_constant_prediction_costs():
 
 
 def test_the_number_and_its_limit_go_with_the_course():
-    (swings,) = course_states(looks(1.9, 1.0, 1.5, 1.0, 1.5, 1.0, 1.5), LIMITS, 2.5)
+    (swings,) = course_states(snapshots(1.9, 1.0, 1.5, 1.0, 1.5, 1.0, 1.5), LIMITS, 2.5)
     assert (swings.value, swings.limit) == (pytest.approx(0.2), 0.1)
     assert "swings by 20% of" in swings.advice
-    (stands,) = course_states(looks(1.2, *[1.0] * 6), LIMITS, 1.005)
+    (stands,) = course_states(snapshots(1.2, *[1.0] * 6), LIMITS, 1.005)
     assert (stands.value, stands.limit) == (pytest.approx(1 / 1.005), 0.99)
-    assert stands.advice.startswith("For 6 looks")
+    assert stands.advice.startswith("For 6 snapshots")
 
 
 RNG = np.random.default_rng(0)
@@ -112,19 +112,19 @@ def test_the_baseline_is_the_least_that_a_constant_prediction_costs(loss):
     y = TARGETS[loss]
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
     model.compile(loss=loss)
-    told = baseline(aims(model, y))
+    reported = baseline(aims(model, y))
     best = np.median(y, axis=0) if "absolute" in loss else np.eye(3)[CLASSES].mean(axis=0) if "sparse" in loss else y.mean(axis=0)
 
     def cost(constant):
         return float(keras.ops.mean(keras.losses.get(loss)(y, np.tile(constant, (len(y), 1)).astype("float32"))))
 
-    assert told == pytest.approx(cost(best), rel=2e-6)
+    assert reported == pytest.approx(cost(best), rel=2e-6)
     for step in (0.05, -0.05):
         other = best + step * np.eye(len(best))[0]
-        assert cost(other / other.sum() if "categorical" in loss else other) > told
+        assert cost(other / other.sum() if "categorical" in loss else other) > reported
 
 
-def test_the_baseline_is_not_told_where_it_is_not_known():
+def test_the_baseline_is_not_reported_where_it_is_not_known():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
     for loss in (
         "huber",

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.callbacks.judging.mismatch import mismatches
-from keras_ext.callbacks.limits import Limits
-from keras_ext.callbacks.look import Activation, Look, Output
-from keras_ext.callbacks.looking.setting import Aim
+from keras_ext.callbacks.monitor.limits import Limits
+from keras_ext.callbacks.monitor.probe.setting import Aim
+from keras_ext.callbacks.monitor.rules.mismatch import mismatches
+from keras_ext.callbacks.monitor.snapshot import Activation, Output, Snapshot
 
 BCE, CCE, SCCE = keras.losses.BinaryCrossentropy, keras.losses.CategoricalCrossentropy, keras.losses.SparseCategoricalCrossentropy
 RNG = np.random.default_rng(0)
@@ -55,8 +55,8 @@ def found(units, activation, loss, targets, scale=1.0, layers=()):
 def test_an_output_that_its_loss_cannot_use_is_named(units, activation, loss, targets, layer, advice):
     if targets == "signs" and loss == "binary_crossentropy" and keras.backend.backend() == "torch":
         pytest.skip("PyTorch refuses such targets itself")
-    told = found(units, activation, loss, targets)
-    assert advice in told["output_mismatch", layer]
+    reported = found(units, activation, loss, targets)
+    assert advice in reported["output_mismatch", layer]
 
 
 @pytest.mark.parametrize(
@@ -98,16 +98,16 @@ def test_each_of_several_outputs_has_its_own_aim():
     x, y = 9 * RNG.normal(size=(64, 4)), {"a": TARGETS["bits"], "b": TARGETS["classes"]}
     monitor = SaturationMonitor(x, y, on_critical=None)
     model.fit(x, y, epochs=1, verbose=0, callbacks=[monitor])
-    (told,) = [f for f in monitor.findings if f.symptom == "output_mismatch"]
-    assert "output 1 gives" in told.advice
-    assert [len(look.outputs) for look in monitor.looks] == [2] * len(monitor.looks)
-    assert [o.units for o in monitor.looks[0].outputs] == [1, 3]
+    (reported,) = [f for f in monitor.findings if f.symptom == "output_mismatch"]
+    assert "output 1 gives" in reported.advice
+    assert [len(snapshot.outputs) for snapshot in monitor.snapshots] == [2] * len(monitor.snapshots)
+    assert [o.units for o in monitor.snapshots[0].outputs] == [1, 3]
 
 
 def states(outputs, aims, kinds=(), input_rms=1.0):
     """What made-up outputs show; `kinds` are the activations of layers a, b and so on, in capitals of hidden ones."""
     ends = [Activation(n, k.lower(), "", k.islower(), 0.0, 0.0, 0.0, 0.0, 1.0, True) for n, k in zip("abc", kinds, strict=False)]
-    return list(mismatches(Look(0, 0, 1.0, 0.5, tuple(ends), (), outputs=tuple(outputs), input_rms=input_rms), aims, Limits()))
+    return list(mismatches(Snapshot(0, 0, 1.0, 0.5, tuple(ends), (), outputs=tuple(outputs), input_rms=input_rms), aims, Limits()))
 
 
 def numbers(*arguments, **more):
@@ -156,7 +156,7 @@ def test_an_output_is_named_by_its_own_layer_and_number():
         ("relu", -9.0, 90.0, (-9.0, 0.0)),
     ],
 )
-def test_targets_beyond_an_activations_range_are_told_with_the_worse_end(kind, low, high, worst):
+def test_targets_beyond_an_activations_range_are_reported_with_the_worse_end(kind, low, high, worst):
     expected = [] if worst is None else [("output_mismatch", *worst, True)]
     assert numbers([PROBABILITIES], [Aim("mean_squared_error", False, low, high, 1.0)], [kind]) == expected
 

@@ -196,7 +196,7 @@ def test_it_trains_in_half_precision(policy):
     assert history["momentum"] == [pytest.approx(0.9, abs=1e-6)]
     assert np.isfinite(weights(model)).all()
     if policy == "mixed_bfloat16":  # without a loss scale, whose first steps are left out
-        # The gradients are rounded by 2^-9, and Adam's steps hang on their ratios.
+        # The gradients are rounded by 2^-9, and Adam's steps depend on their ratios.
         np.testing.assert_allclose(weights(model), adam_by_hand(lambda k: expected(k, 0.9, 0.6)), atol=2**-8)
 
 
@@ -226,11 +226,11 @@ def test_it_trains_in_half_precision(policy):
         (lambda: SGD(Warmup(0.1, 5), momentum=0.9), ValueError, "and that is Warmup."),
     ],
 )
-def test_an_optimizer_that_cannot_is_told(optimizer, error, message):
+def test_an_optimizer_that_cannot_is_reported(optimizer, error, message):
     model = model_with(optimizer())
-    with pytest.raises(error) as told:
+    with pytest.raises(error) as reported:
         train(model, [OneCycleMomentum()])
-    assert message in str(told.value)
+    assert message in str(reported.value)
 
 
 def test_a_given_schedule_counts_where_the_rate_is_another():
@@ -248,7 +248,7 @@ def test_a_given_schedule_counts_where_the_rate_is_another():
         ({"schedule": 3}, TypeError, "`schedule` must be a schedules.OneCycle, or None for that of the optimizer, got 3."),
     ],
 )
-def test_bad_arguments_are_told(arguments, error, message):
-    with pytest.raises(error) as told:
+def test_bad_arguments_are_reported(arguments, error, message):
+    with pytest.raises(error) as reported:
         OneCycleMomentum(**arguments)
-    assert str(told.value) == message
+    assert str(reported.value) == message

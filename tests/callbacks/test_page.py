@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from keras_ext.callbacks.finding import Finding
-from keras_ext.callbacks.showing.page import page, write_page
+from keras_ext.callbacks.monitor.finding import Finding
+from keras_ext.callbacks.monitor.report.page import page, write_page
 
 pytestmark = pytest.mark.backend_free
 
@@ -48,16 +48,16 @@ class Reader(HTMLParser):
         return " ".join(filter(None, self.texts))
 
 
-@pytest.mark.parametrize("arguments", [{}, {"looks": 1, "layers": 30}, {"sick": True}, {"kinds": ("gelu",)}])
-def test_it_is_well_formed(made_looks, arguments):
-    read = Reader(page(*made_looks(**arguments)))
+@pytest.mark.parametrize("arguments", [{}, {"snapshots": 1, "layers": 30}, {"unhealthy": True}, {"kinds": ("gelu",)}])
+def test_it_is_well_formed(made_snapshots, arguments):
+    read = Reader(page(*made_snapshots(**arguments)))
     assert [len(read.all(tag)) for tag in ("html", "head", "body", "title", "h1", "img")] == [1] * 6
     assert read.all("html")[0]["lang"] == "en"
     assert read.all("meta")[0] == {"charset": "utf-8"}
 
 
-def test_it_needs_nothing_from_elsewhere(made_looks):
-    text = page(*made_looks())
+def test_it_needs_nothing_from_elsewhere(made_snapshots):
+    text = page(*made_snapshots())
     read = Reader(text)
     assert not {"script", "link", "iframe", "object", "a"} & {tag for tag, _ in read.tags}
     assert {
@@ -70,42 +70,44 @@ def test_it_needs_nothing_from_elsewhere(made_looks):
     assert not re.search(r"https?:|url\(|@import", text)
 
 
-def test_the_verdict_comes_first_in_words(made_looks):
-    looks, findings = made_looks()
-    text = Reader(page(looks, findings, "Digits")).text
-    assert text.startswith("Digits: 2 critical findings and 2 warnings Digits 2 critical findings and 2 warnings 3 looks, the last epoch 2")
-    assert "Nothing critical, 1 warning" in Reader(page(looks, findings[:1])).text
-    healthy = Reader(page(looks, []))
+def test_the_verdict_comes_first_in_words(made_snapshots):
+    snapshots, findings = made_snapshots()
+    text = Reader(page(snapshots, findings, "Digits")).text
+    assert text.startswith(
+        "Digits: 2 critical findings and 2 warnings Digits 2 critical findings and 2 warnings 3 snapshots, the last epoch 2"
+    )
+    assert "Nothing critical, 1 warning" in Reader(page(snapshots, findings[:1])).text
+    healthy = Reader(page(snapshots, []))
     assert "Nothing found" in healthy.text
     assert "No layer is outside the limits." in healthy.text
     assert {"class": "verdict good"} in healthy.all("p")
 
 
-def test_findings_are_sorted_by_severity_and_say_what_to_do(made_looks):
-    looks, findings = made_looks()
-    read = Reader(page(looks, findings))
+def test_findings_are_sorted_by_severity_and_say_what_to_do(made_snapshots):
+    snapshots, findings = made_snapshots()
+    read = Reader(page(snapshots, findings))
     assert [s["class"] for s in read.all("section")] == ["finding critical"] * 2 + ["finding warning"] * 2
-    told = read.text
-    assert "critical: saturated 90% of its sigmoid outputs are saturated. Use relu. layer_1 , epoch 2, step 90: 0.9 (limit 0.5)" in told
-    assert "the whole network, epoch 2, step 90: 1e-4 (limit 0.001)" in told
+    reported = read.text
+    assert "critical: saturated 90% of its sigmoid outputs are saturated. Use relu. layer_1 , epoch 2, step 90: 0.9 (limit 0.5)" in reported
+    assert "the whole network, epoch 2, step 90: 1e-4 (limit 0.001)" in reported
 
 
-def test_many_places_of_one_finding_are_folded(made_looks):
-    looks, _ = made_looks(layers=20)
+def test_many_places_of_one_finding_are_folded(made_snapshots):
+    snapshots, _ = made_snapshots(layers=20)
     findings = [Finding("saturated", "warning", f"layer_{i + 1}", 0, 0, 0.9, 0.5, f"{i}% of it. Use relu.") for i in range(9)]
-    read = Reader(page(looks, findings))
+    read = Reader(page(snapshots, findings))
     assert len(read.all("section")) == len(read.all("details")) == 1
     assert "9 layers, the first layer_1" in read.text
-    assert Reader(page(looks, findings[:8])).all("details") == []
+    assert Reader(page(snapshots, findings[:8])).all("details") == []
 
 
-def test_the_picture_is_described(made_looks):
-    assert Reader(page(*made_looks())).all("img")[0]["alt"].endswith("2 critical findings and 2 warnings.")
+def test_the_picture_is_described(made_snapshots):
+    assert Reader(page(*made_snapshots())).all("img")[0]["alt"].endswith("2 critical findings and 2 warnings.")
 
 
-def test_the_tables_hold_the_numbers(made_looks):
-    looks, findings = made_looks(sick=True)
-    text = page(looks, findings)
+def test_the_tables_hold_the_numbers(made_snapshots):
+    snapshots, findings = made_snapshots(unhealthy=True)
+    text = page(snapshots, findings)
     assert "<td>not finite" not in text
     assert '<td class="words name">layer_1</td><td class="critical">not finite</td>' in text
     assert '<td class="words critical">critical: vanishing gradient</td>' in text
@@ -115,16 +117,16 @@ def test_the_tables_hold_the_numbers(made_looks):
     assert "skipped steps" not in text
 
 
-def test_every_text_is_escaped(made_looks):
-    looks, _ = made_looks(looks=1)
+def test_every_text_is_escaped(made_snapshots):
+    snapshots, _ = made_snapshots(snapshots=1)
     evil = "</title><script>alert(\"1\" & '2')</script>"
     renamed = [
         replace(
-            look,
-            activations=tuple(replace(a, layer=evil) for a in look.activations[:1]),
-            weights=(replace(look.weights[0], layer=evil),),
+            snapshot,
+            activations=tuple(replace(a, layer=evil) for a in snapshot.activations[:1]),
+            weights=(replace(snapshot.weights[0], layer=evil),),
         )
-        for look in looks
+        for snapshot in snapshots
     ]
     findings = [Finding(evil, evil, evil, 0, 0, 1.0, 0.5, evil), Finding("saturated", "critical", evil, 0, 0, 1.0, 0.5, evil)]
     read = Reader(page(renamed, findings, evil))
@@ -133,20 +135,20 @@ def test_every_text_is_escaped(made_looks):
     assert read.text.count(evil) == 2 + 4 + 2 + 1
 
 
-def test_names_that_matplotlib_would_typeset_are_drawn(made_looks):
-    looks, _ = made_looks(looks=1)
-    odd = replace(looks[0], activations=(replace(looks[0].activations[0], layer=r"$\frac{$ a_b"),), weights=())
+def test_names_that_matplotlib_would_typeset_are_drawn(made_snapshots):
+    snapshots, _ = made_snapshots(snapshots=1)
+    odd = replace(snapshots[0], activations=(replace(snapshots[0].activations[0], layer=r"$\frac{$ a_b"),), weights=())
     assert r"$\frac{$ a_b" in Reader(page([odd], [])).text
 
 
-def test_without_looks_it_says_so():
+def test_without_snapshots_it_says_so():
     read = Reader(page([], []))
     assert read.all("img") == []
-    assert read.text.endswith("The monitor has not looked at the model yet.")
+    assert read.text.endswith("The monitor has not observed the model yet.")
 
 
-def test_it_has_colours_for_light_and_dark(made_looks):
-    style = re.search(r"<style>(.*)</style>", page(*made_looks()), re.DOTALL).group(1)
+def test_it_has_colours_for_light_and_dark(made_snapshots):
+    style = re.search(r"<style>(.*)</style>", page(*made_snapshots()), re.DOTALL).group(1)
     assert "color-scheme: light dark" in style
     light, dark = (dict(re.findall(r"--(\w+): #(\w{6})", part)) for part in style.split("@media (prefers-color-scheme: dark)")[:2])
     assert set(light) == set(dark)
@@ -168,18 +170,18 @@ def contrast(a, b):
     return (high + 0.05) / (low + 0.05)
 
 
-def test_it_is_written_whole(made_looks, tmp_path):
+def test_it_is_written_whole(made_snapshots, tmp_path):
     path = tmp_path / "reports" / "report.html"
-    write_page(path, *made_looks(), title="Ärger")
-    assert path.read_text(encoding="utf-8") == page(*made_looks(), "Ärger")
+    write_page(path, *made_snapshots(), title="Ärger")
+    assert path.read_text(encoding="utf-8") == page(*made_snapshots(), "Ärger")
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
     with pytest.raises(OSError):
-        write_page(path / "below_a_file.html", *made_looks())
+        write_page(path / "below_a_file.html", *made_snapshots())
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
-def test_a_browser_shows_it(made_looks, tmp_path):
-    write_page(tmp_path / "report.html", *made_looks())
+def test_a_browser_shows_it(made_snapshots, tmp_path):
+    write_page(tmp_path / "report.html", *made_snapshots())
     command = [BROWSER, "--headless", "--disable-gpu", "--no-sandbox", "--dump-dom", (tmp_path / "report.html").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert "2 critical findings" in done.stdout

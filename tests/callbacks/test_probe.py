@@ -1,4 +1,4 @@
-"""The look: its gradient is the one that the optimizer would get, and it leaves no trace."""
+"""The snapshot: its gradient is the one that the optimizer would get, and it leaves no trace."""
 
 import math
 from dataclasses import replace
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_ext
-from keras_ext.callbacks.looking.probe import Probe
+from keras_ext.callbacks.monitor.probe.probe import Probe
 
 
 def data(seed=0, n=32):
@@ -41,10 +41,10 @@ def test_the_gradient_is_the_step_of_plain_descent(bn, frozen):
     model, (x, y) = network(bn=bn, frozen=frozen), data()
     model.compile(keras.optimizers.SGD(1.0), "binary_crossentropy")
     model.optimizer.build(model.trainable_variables)
-    look = Probe(model, (x, y, None)).look(0, 0)
+    snapshot = Probe(model, (x, y, None)).snapshot(0, 0)
     before = [v.numpy().astype("float64") for v in model.trainable_variables]
     model.train_on_batch(x, y)
-    for weight, old, variable in zip(look.weights, before, model.trainable_variables, strict=True):
+    for weight, old, variable in zip(snapshot.weights, before, model.trainable_variables, strict=True):
         step = np.linalg.norm(old - variable.numpy())
         # weights of size 1 in float32 hold a step to 1e-7 an entry
         assert weight.gradient_norm == pytest.approx(step, rel=1e-5, abs=5e-7), variable.path
@@ -54,33 +54,33 @@ def test_the_gradient_is_the_step_of_plain_descent(bn, frozen):
 def test_the_loss_is_the_loss_that_fit_would_report():
     model, (x, y) = network(), data()
     model.compile("sgd", "binary_crossentropy")
-    look = Probe(model, (x, y, None)).look(0, 0)
-    assert look.loss == pytest.approx(float(model.evaluate(x, y, verbose=0, batch_size=32)), rel=1e-5)
+    snapshot = Probe(model, (x, y, None)).snapshot(0, 0)
+    assert snapshot.loss == pytest.approx(float(model.evaluate(x, y, verbose=0, batch_size=32)), rel=1e-5)
 
 
 def test_sample_weights_count():
     model, (x, y) = network(), data()
     model.compile("sgd", "binary_crossentropy")
     weights = np.linspace(0, 3, len(x)).astype("float32")
-    look = Probe(model, (x, y, weights)).look(0, 0)
+    snapshot = Probe(model, (x, y, weights)).snapshot(0, 0)
     expected = model.evaluate(x, y, sample_weight=weights, verbose=0, batch_size=32)
-    assert look.loss == pytest.approx(float(expected), rel=1e-5)
+    assert snapshot.loss == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_activations_come_in_the_order_of_the_network_and_know_the_output():
     model, (x, y) = network(), data()
     model.compile("sgd", "binary_crossentropy")
-    look = Probe(model, (x, y, None)).look(0, 0)
-    assert [(a.layer, a.kind, a.is_output) for a in look.activations] == [
+    snapshot = Probe(model, (x, y, None)).snapshot(0, 0)
+    assert [(a.layer, a.kind, a.is_output) for a in snapshot.activations] == [
         ("first", "tanh", False),
         ("rectified", "relu", False),
         ("last", "sigmoid", True),
     ]
-    assert [a.layer for a in look.hidden] == ["first", "rectified"]
+    assert [a.layer for a in snapshot.hidden] == ["first", "rectified"]
     hidden = keras.Model(model.input, model.get_layer("rectified").output).predict(x, verbose=0)
-    assert look.activations[1].zeros == pytest.approx((hidden == 0).mean())
-    assert look.activations[1].dead == pytest.approx((hidden == 0).all(axis=0).mean())
-    assert [w.layer for w in look.kernels] == ["first", "second", "last"]
+    assert snapshot.activations[1].zeros == pytest.approx((hidden == 0).mean())
+    assert snapshot.activations[1].dead == pytest.approx((hidden == 0).all(axis=0).mean())
+    assert [w.layer for w in snapshot.kernels] == ["first", "second", "last"]
 
 
 @pytest.mark.parametrize("kind", ["nested", "subclassed"])
@@ -110,9 +110,9 @@ def test_layers_inside_models_and_blocks_are_seen(kind):
         model = Subclassed()
     model.compile("sgd", "mse")
     model.fit(x, y, verbose=0)
-    look = Probe(model, (x, y, None)).look(0, 0)
-    assert [a.layer for a in look.activations] == ["inside"]
-    assert look.weights[0].layer == "inside"
+    snapshot = Probe(model, (x, y, None)).snapshot(0, 0)
+    assert [a.layer for a in snapshot.activations] == ["inside"]
+    assert snapshot.weights[0].layer == "inside"
 
 
 def test_dictionaries_of_inputs_and_several_outputs():
@@ -124,18 +124,18 @@ def test_dictionaries_of_inputs_and_several_outputs():
     x = {"a": rng.normal(size=(20, 3)), "b": rng.normal(size=(20, 2))}
     y = {"u": rng.normal(size=(20, 1)), "v": rng.normal(size=(20, 2))}
     model.fit(x, y, verbose=0)
-    look = Probe(model, (x, y, None)).look(0, 0)
-    assert look.loss == pytest.approx(model.evaluate(x, y, verbose=0, return_dict=True)["loss"], rel=1e-5)
+    snapshot = Probe(model, (x, y, None)).snapshot(0, 0)
+    assert snapshot.loss == pytest.approx(model.evaluate(x, y, verbose=0, return_dict=True)["loss"], rel=1e-5)
 
 
-def test_a_look_leaves_no_trace():
+def test_a_snapshot_leaves_no_trace():
     model, (x, y) = network(bn=keras_ext.layers.BatchNormalization, dropout=0.5), data()
     model.compile(keras_ext.optimizers.Adam(), "binary_crossentropy", metrics=["accuracy"])
     model.fit(x, y, verbose=0)
     state = [v.numpy() for v in (*model.variables, *model.optimizer.variables, *model.metrics_variables)]
     calls = [layer.call for layer in model.layers]
     probe = Probe(model, (x, y, None))
-    first, second, third = (probe.look(0, 0) for _ in range(3))
+    first, second, third = (probe.snapshot(0, 0) for _ in range(3))
     assert second == third
     assert replace(first, weights=second.weights) == second
     assert [math.isnan(w.update) for w in first.weights] == [True] * len(first.weights)
@@ -146,15 +146,15 @@ def test_a_look_leaves_no_trace():
     assert all("call" not in vars(layer) for layer in model.layers if layer.name in ("first", "bn"))
 
 
-def test_dropout_is_off_in_a_look():
+def test_dropout_is_off_in_a_snapshot():
     x, y = data()
-    looks = []
+    snapshots = []
     for rate in (0.0, 0.9):
         keras.utils.set_random_seed(5)
         model = network(dropout=rate)
         model.compile("sgd", "binary_crossentropy")
-        looks.append(Probe(model, (x, y, None)).look(0, 0))
-    assert looks[0].loss == looks[1].loss
+        snapshots.append(Probe(model, (x, y, None)).snapshot(0, 0))
+    assert snapshots[0].loss == snapshots[1].loss
 
 
 def test_float16_gradients_do_not_underflow():
@@ -162,16 +162,16 @@ def test_float16_gradients_do_not_underflow():
     model = network(policy="mixed_float16")
     model.get_layer("last").kernel.assign(model.get_layer("last").kernel * 1e-7)
     model.compile("sgd", "binary_crossentropy")
-    look = Probe(model, (x, y, None)).look(0, 0)
-    assert look.kernels[0].gradient_norm > 0
-    assert look.finite
+    snapshot = Probe(model, (x, y, None)).snapshot(0, 0)
+    assert snapshot.kernels[0].gradient_norm > 0
+    assert snapshot.finite
 
 
 def test_predictions_that_ignore_the_input_have_no_spread():
     model, (x, y) = network(), data()
     model.get_layer("last").kernel.assign(np.zeros((4, 1)))
     model.compile("sgd", "binary_crossentropy")
-    assert Probe(model, (x, y, None)).look(0, 0).spread < 1e-6
+    assert Probe(model, (x, y, None)).snapshot(0, 0).spread < 1e-6
 
 
 def test_a_base_that_was_called_with_training_false_is_seen_as_fit_trains_it():
@@ -182,8 +182,8 @@ def test_a_base_that_was_called_with_training_false_is_seen_as_fit_trains_it():
     model = keras.Model(inputs, keras.layers.Dense(1, "sigmoid")(base(inputs, training=False)))
     model.compile("sgd", "binary_crossentropy")
     model.fit(x, y, epochs=2, verbose=0)
-    look = Probe(model, (x, y, None)).look(0, 0)
-    assert look.loss == pytest.approx(float(model.train_on_batch(x, y)), rel=1e-5)
+    snapshot = Probe(model, (x, y, None)).snapshot(0, 0)
+    assert snapshot.loss == pytest.approx(float(model.train_on_batch(x, y)), rel=1e-5)
 
 
 def test_the_update_of_a_lone_weight_is_seen_though_it_changes_in_place():
@@ -191,9 +191,9 @@ def test_the_update_of_a_lone_weight_is_seen_though_it_changes_in_place():
     model.compile(keras.optimizers.SGD(0.1), "mse")
     x, y = np.ones((4, 8), "float32"), np.ones((4, 1), "float32")
     probe = Probe(model, (x, y, None))
-    probe.look(0, 0)
+    probe.snapshot(0, 0)
     (before,) = model.get_weights()
     model.train_on_batch(x, y)
-    (weight,) = probe.look(1, 0).weights
+    (weight,) = probe.snapshot(1, 0).weights
     assert weight.update == pytest.approx(np.linalg.norm(model.get_weights()[0] - before), rel=1e-5)
     assert weight.update > 0

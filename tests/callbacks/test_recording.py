@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ext.callbacks.looking.gates import gates
-from keras_ext.callbacks.looking.probe import Probe
+from keras_ext.callbacks.monitor.probe.gates import gates
+from keras_ext.callbacks.monitor.probe.probe import Probe
 
 
 def numpy_of(tensor):
@@ -78,9 +78,9 @@ def test_a_layer_that_goes_backwards_begins_at_the_end():
     np.testing.assert_allclose(numpy_of(gates(layer, ops.convert_to_tensor(x))["forget gate"][1]), wanted["forget gate"], atol=1e-5)
 
 
-def look_at(model, x, y, **arguments):
+def snapshot_at(model, x, y, **arguments):
     model.compile("sgd", "mse")
-    return Probe(model, (x, y, None), **arguments).look(0, 0)
+    return Probe(model, (x, y, None), **arguments).snapshot(0, 0)
 
 
 def test_gates_are_looked_at_also_in_both_directions():
@@ -88,15 +88,15 @@ def test_gates_are_looked_at_also_in_both_directions():
     h = keras.layers.Bidirectional(keras.layers.LSTM(4, return_sequences=True, name="lstm"))(inputs)
     outputs = keras.layers.Dense(1)(keras.layers.GRU(3, name="gru", bias_initializer=keras.initializers.Constant(50.0))(h))
     x = np.random.default_rng(0).normal(size=(8, 5, 2)).astype("float32")
-    look = look_at(keras.Model(inputs, outputs), x, np.zeros((8, 1)))
+    snapshot = snapshot_at(keras.Model(inputs, outputs), x, np.zeros((8, 1)))
     lstm = ["input gate", "forget gate", "output gate", "candidate"]
-    assert [(a.layer, a.part) for a in look.activations] == [
+    assert [(a.layer, a.part) for a in snapshot.activations] == [
         *(("forward_lstm", part) for part in lstm),
         *(("backward_lstm", part) for part in lstm),
         *(("gru", part) for part in ("update gate", "reset gate", "candidate")),
     ]
-    assert [a.saturated for a in look.activations if a.layer == "gru"] == [1.0, 1.0, 1.0]
-    assert max(a.saturated for a in look.activations if a.layer != "gru") < 0.5
+    assert [a.saturated for a in snapshot.activations if a.layer == "gru"] == [1.0, 1.0, 1.0]
+    assert max(a.saturated for a in snapshot.activations if a.layer != "gru") < 0.5
 
 
 def test_the_choices_of_attention_are_measured_and_do_not_count():
@@ -106,8 +106,8 @@ def test_the_choices_of_attention_are_measured_and_do_not_count():
     model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Flatten()(h)))
     x = np.random.default_rng(0).normal(size=(8, 6, 4)).astype("float32")
     before = model.predict(x, verbose=0)
-    look = look_at(model, x, np.zeros((8, 1)))
-    (choices,) = look.activations
+    snapshot = snapshot_at(model, x, np.zeros((8, 1)))
+    (choices,) = snapshot.activations
     assert (choices.layer, choices.kind, choices.counts) == ("attention", "softmax", False)
     _, scores = attention(x, x, return_attention_scores=True)
     largest = numpy_of(scores).max(axis=-1)
@@ -120,18 +120,18 @@ def test_the_choices_of_attention_are_measured_and_do_not_count():
 def test_an_output_behind_a_change_of_shape_or_scale_is_an_output(behind):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "sigmoid"), keras.layers.Dense(4, "sigmoid"), *behind])
     x = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
-    look = look_at(model, x, np.zeros((8, *model.output_shape[1:])))
-    assert [a.is_output for a in look.activations] == [False, True]
+    snapshot = snapshot_at(model, x, np.zeros((8, *model.output_shape[1:])))
+    assert [a.is_output for a in snapshot.activations] == [False, True]
 
 
-def test_only_the_layers_that_were_named_are_told():
+def test_only_the_layers_that_were_named_are_reported():
     model = keras.Sequential([keras.Input((3,)), *(keras.layers.Dense(4, "tanh", name=name) for name in "abc")])
     x = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
-    look = look_at(model, x, np.zeros((8, 4)), layers=["b"])
-    assert [a.layer for a in look.activations] == ["b"]
-    assert [w.layer for w in look.weights] == ["b", "b"]
+    snapshot = snapshot_at(model, x, np.zeros((8, 4)), layers=["b"])
+    assert [a.layer for a in snapshot.activations] == ["b"]
+    assert [w.layer for w in snapshot.weights] == ["b", "b"]
     with pytest.raises(ValueError, match=r"`layers` must name layers of the model, got 'd'\. It has a, b, c\."):
-        look_at(model, x, np.zeros((8, 4)), layers=["d"])
+        snapshot_at(model, x, np.zeros((8, 4)), layers=["d"])
 
 
 @pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow convolves channels first on GPUs alone")
@@ -139,13 +139,13 @@ def test_channels_that_come_first_are_the_units():
     bias = keras.initializers.Constant(np.array([-1.0, 1.0, 1.0, 1.0]))
     conv = keras.layers.Conv2D(4, 3, data_format="channels_first", activation="relu", kernel_initializer="zeros", bias_initializer=bias)
     model = keras.Sequential([keras.Input((2, 6, 6)), conv, keras.layers.Flatten(), keras.layers.Dense(1)])
-    (seen,) = look_at(model, np.ones((8, 2, 6, 6)), np.zeros((8, 1))).activations
+    (seen,) = snapshot_at(model, np.ones((8, 2, 6, 6)), np.zeros((8, 1))).activations
     assert (seen.dead, seen.zeros) == (0.25, 0.25)
 
 
 def test_activations_that_are_layers_are_seen_and_the_scale_is_that_of_the_first_input():
     kinds = [keras.layers.Dense(4), keras.layers.ReLU(name="r"), keras.layers.Dense(4), keras.layers.Softmax(name="s")]
     x = 7 * np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
-    look = look_at(keras.Sequential([keras.Input((3,)), *kinds, keras.layers.Dense(1)]), x, np.zeros((8, 1)))
-    assert [(a.layer, a.kind) for a in look.activations] == [("r", "relu"), ("s", "softmax")]
-    assert look.input_rms == pytest.approx(np.sqrt(np.mean(x**2)), rel=1e-5)
+    snapshot = snapshot_at(keras.Sequential([keras.Input((3,)), *kinds, keras.layers.Dense(1)]), x, np.zeros((8, 1)))
+    assert [(a.layer, a.kind) for a in snapshot.activations] == [("r", "relu"), ("s", "softmax")]
+    assert snapshot.input_rms == pytest.approx(np.sqrt(np.mean(x**2)), rel=1e-5)

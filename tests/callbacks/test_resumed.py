@@ -23,7 +23,7 @@ def network(built=True, **arguments):
 
 
 def places(monitor):
-    return [(look.step, look.epoch, look.is_regular) for look in monitor.looks]
+    return [(snapshot.step, snapshot.epoch, snapshot.is_regular) for snapshot in monitor.snapshots]
 
 
 class Kill(keras.callbacks.Callback):
@@ -48,13 +48,13 @@ def test_a_fit_that_died_goes_on_counting(tmp_path, monitor_first):
     with pytest.raises(KeyboardInterrupt):
         model.fit(x, y, batch_size=4, epochs=4, verbose=0, callbacks=[*callbacks, Kill(2, 5)])
     assert places(monitor) == [(0, 0, True), (1, 0, False), (10, 0, False), (16, 1, True), (32, 2, True)]
-    at_backup, first_file = monitor.looks[-1], monitor._scalars._records
+    at_backup, first_file = monitor.snapshots[-1], monitor._scalars._records
 
     again = network()
     again.fit(x, y, batch_size=4, epochs=4, verbose=0, callbacks=callbacks)
     assert places(monitor) == [(32, 2, True), (48, 3, True), (64, 4, True)]
     # The weights are those of the backup, not the new model's.
-    assert monitor.looks[0].loss == pytest.approx(at_backup.loss, rel=1e-5)
+    assert monitor.snapshots[0].loss == pytest.approx(at_backup.loss, rel=1e-5)
     assert first_file.closed
     copy.deepcopy(monitor)  # an open file cannot be copied
 
@@ -68,13 +68,13 @@ def test_a_rhythm_of_steps_goes_on_too():
 def test_a_model_without_weights_goes_on_at_a_later_epoch():
     monitor = SaturationMonitor(x, y, on_critical=None)
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*cannot look")
+        warnings.filterwarnings("error", message=".*cannot snapshot")
         network(built=False).fit(x, y, batch_size=4, epochs=3, initial_epoch=1, verbose=0, callbacks=[monitor])
     first = 17 if keras.backend.backend() == "tensorflow" else 16
     assert places(monitor) == [(first, 1, True), (32, 2, True), (48, 3, True)]
 
 
-def test_a_second_fit_of_the_same_model_counts_anew():
+def test_a_second_fit_of_the_same_model_counts_again():
     model, monitor = network(), SaturationMonitor(x, y, on_critical=None)
     for _ in range(2):
         model.fit(x, y, batch_size=4, epochs=1, verbose=0, callbacks=[monitor])
@@ -149,13 +149,13 @@ def linear():
 def test_stop_ends_the_epoch_after_one_step_more():
     broken, monitor = Break(4), SaturationMonitor(x, y, every=1, on_critical="stop")
     history = linear().fit(x, y, batch_size=4, epochs=3, verbose=0, validation_data=(x, y), callbacks=[broken, monitor])
-    assert monitor.looks[-2].step == 4
-    assert not monitor.looks[-2].finite
-    # Keras asks after each step: that of the look is taken still, then the epoch ends as any does.
+    assert monitor.snapshots[-2].step == 4
+    assert not monitor.snapshots[-2].finite
+    # Keras asks after each step: that of the snapshot is taken still, then the epoch ends as any does.
     assert broken.begun == [0, 1, 2, 3, 4]
     assert broken.ended == [0]
     assert {"val_loss", "critical"} <= set(history.history)
-    assert monitor.looks[-1].step == 5
+    assert monitor.snapshots[-1].step == 5
 
 
 def test_raise_ends_the_fit_at_once_and_keeps_what_was_seen(tmp_path):
@@ -166,15 +166,15 @@ def test_raise_ends_the_fit_at_once_and_keeps_what_was_seen(tmp_path):
         model.fit(x, y, batch_size=4, epochs=3, verbose=0, callbacks=[broken, monitor])
     assert broken.begun == [0, 1, 2, 3, 4]
     assert broken.ended == []
-    assert monitor.looks[-1].step == 4
+    assert monitor.snapshots[-1].step == 4
     assert any(f.symptom == "non_finite" for f in monitor.findings)
     assert "non finite" in (tmp_path / "report.html").read_text()
-    copy.deepcopy(monitor)  # an open file or a compiled look cannot be copied
+    copy.deepcopy(monitor)  # an open file or a compiled snapshot cannot be copied
     # The model is whole, and is trained on.
     assert np.isnan(model.get_layer("h").get_weights()[0]).all()
     model.set_weights(linear().get_weights())
     model.fit(x, y, batch_size=4, epochs=1, verbose=0, callbacks=[monitor])
-    assert monitor.looks[-1].finite
+    assert monitor.snapshots[-1].finite
     assert "non_finite" not in {f.symptom for f in monitor.findings}
     assert [folder.name for folder in sorted((tmp_path / "scalars").iterdir())] == ["run_000001", "run_000002"]
     assert "non_finite" in (tmp_path / "scalars/run_000001/run.json").read_text()

@@ -1,11 +1,11 @@
-"""How many samples a look takes: all of a small model, fewer of one with large feature maps."""
+"""How many samples a snapshot takes: all of a small model, fewer of one with large feature maps."""
 
 import keras
 import numpy as np
 import pytest
 
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.callbacks.looking.sample_cost import affordable
+from keras_ext.callbacks.monitor.probe.sample_cost import affordable
 
 L = keras.layers
 
@@ -39,7 +39,7 @@ def test_what_is_not_known_leaves_all():
     assert taken(keras.Sequential([keras.Input((None, None, 1)), L.Conv2D(8, 3, activation="relu")]), 256) == 256
 
 
-def test_the_monitor_looks_at_no_more(monkeypatch):
+def test_the_monitor_snapshots_at_no_more(monkeypatch):
     seen = []
     layer = L.Lambda(lambda x: seen.append(x.shape[0]) or x)
     model = keras.Sequential([keras.Input((256, 256, 1)), layer, L.Conv2D(8, 3, activation="relu"), L.GlobalMaxPooling2D(), L.Dense(1)])

@@ -12,12 +12,12 @@ import pytest
 import scipy.sparse
 from keras import ops
 
-from keras_ext.callbacks.looking.probe import Probe
-from keras_ext.callbacks.looking.samples import probe_batch
+from keras_ext.callbacks.monitor.probe.probe import Probe
+from keras_ext.callbacks.monitor.probe.samples import probe_batch
 
 
 def arrays(n=100):
-    """Return x, y and weights of which each row tells its number."""
+    """Return x, y and weights of which each row reports its number."""
     rows = np.arange(n)
     return rows[:, None] + np.zeros((n, 3)), rows % 2, rows / 1000
 
@@ -205,13 +205,13 @@ def test_a_data_loader_with_workers_leaves_no_process_and_stays_as_it_was():
 def test_a_shuffling_data_loader_gives_fit_the_order_it_would_have_given(own):
     torch = pytest.importorskip("torch")
 
-    def orders(*, look):
+    def orders(*, snapshot):
         torch.manual_seed(4)
         given = loader(*arrays(), batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(5) if own else None)
-        taken = probe_batch(given, size=20, seed=0)[0] if look else None
+        taken = probe_batch(given, size=20, seed=0)[0] if snapshot else None
         return [numbers(x) for x, _, _ in given], taken
 
-    (expected, _), (order, taken) = orders(look=False), orders(look=True)
+    (expected, _), (order, taken) = orders(snapshot=False), orders(snapshot=True)
     assert order == expected
     assert numbers(taken) == list(itertools.chain(*expected))[:20]
 
@@ -318,10 +318,10 @@ def test_an_endless_dataset_of_which_nothing_more_fits_is_read_to_four_times_the
 def test_the_probe_runs_on_samples_of_a_dataset():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "tanh"), keras.layers.Dense(1, "sigmoid")])
     model.compile("sgd", "binary_crossentropy")
-    look = Probe(model, probe_batch(Batches(), size=20, seed=0)).look(0, 0)
+    snapshot = Probe(model, probe_batch(Batches(), size=20, seed=0)).snapshot(0, 0)
     x, y, weights = (a[:20] for a in arrays())
     expected = model.evaluate(x, y, sample_weight=weights, batch_size=20, verbose=0)
-    assert look.loss == pytest.approx(float(expected), rel=1e-5)
+    assert snapshot.loss == pytest.approx(float(expected), rel=1e-5)
 
 
 # Warnings
@@ -339,7 +339,7 @@ EYE = np.eye(3)
         {"a": np.arange(8), "b": np.ones(8, int)},
     ],
 )
-def test_targets_of_one_class_are_told(y):
+def test_targets_of_one_class_are_reported(y):
     message = (
         "The 8 samples that were taken are all of one class, so they say little about how the model learns. "
         "Shuffle the data before it is cut into batches, or give a sample of all classes as arrays."
@@ -348,11 +348,11 @@ def test_targets_of_one_class_are_told(y):
     def monitor():  # stands for the constructor: the warning must point at its caller
         return probe_batch(np.zeros((8, 2)), y, size=64, seed=0)
 
-    with pytest.warns(UserWarning, match="one class") as told:
+    with pytest.warns(UserWarning, match="one class") as reported:
         monitor()
-    assert [str(w.message) for w in told] == [message]
-    assert told[0].filename == __file__
-    assert linecache.getline(__file__, told[0].lineno).strip() == "monitor()"
+    assert [str(w.message) for w in reported] == [message]
+    assert reported[0].filename == __file__
+    assert linecache.getline(__file__, reported[0].lineno).strip() == "monitor()"
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_one_sample_has_one_class_and_needs_no_warning():
         probe_batch(np.zeros((1, 2)), np.ones(1, int), size=64, seed=0)
 
 
-def test_a_dataset_that_is_sorted_by_class_is_told():
+def test_a_dataset_that_is_sorted_by_class_is_reported():
     x, y, _ = arrays()
     dataset = Again(lambda: [(x[:50], np.sort(y)[:50]), (x[50:], np.sort(y)[50:])])
     with pytest.warns(UserWarning, match="The 40 samples that were taken are all of one class"):
@@ -422,7 +422,7 @@ X = np.ones((3, 2))
         ((range(3),), f"{BATCHES}['int']. {CUT}"),
     ],
 )
-def test_what_is_no_array_with_samples_is_told(data, message):
+def test_what_is_no_array_with_samples_is_reported(data, message):
     with pytest.raises(TypeError) as raised:
         probe_batch(*data, size=8, seed=0)
     assert str(raised.value) == message
@@ -442,13 +442,13 @@ def test_what_gives_its_samples_once_is_refused_unread(x, name):
     assert next(x) is not None
 
 
-def test_sparse_arrays_are_told():
+def test_sparse_arrays_are_reported():
     with pytest.raises(TypeError, match="`x` must be an array, or a list or dict of arrays"):
         probe_batch(scipy.sparse.eye(3).tocsr(), size=8, seed=0)
 
 
 @pytest.mark.needs_tensorflow
-def test_ragged_and_string_tensors_are_told():
+def test_ragged_and_string_tensors_are_reported():
     import tensorflow as tf
 
     for x in (tf.ragged.constant([[1.0], [1.0, 2.0]]), tf.constant(["a", "b"])):
@@ -487,7 +487,7 @@ def test_ragged_and_string_tensors_are_told():
         ),
     ],
 )
-def test_samples_that_do_not_go_together_are_told(data, message):
+def test_samples_that_do_not_go_together_are_reported(data, message):
     with pytest.raises(ValueError) as raised:
         probe_batch(*data, size=8, seed=0)
     assert str(raised.value) == message

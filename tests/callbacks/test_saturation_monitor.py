@@ -1,4 +1,4 @@
-"""The monitor in real fits: sick networks are named, sound ones left alone, and the training is the same with it."""
+"""The monitor in real fits: unhealthy networks are named, sound ones left alone, and the training is the same with it."""
 
 import copy
 import pickle
@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 import keras_ext
 from keras_ext.callbacks import Limits, SaturationMonitor
-from keras_ext.callbacks.json_report import from_json
+from keras_ext.callbacks.monitor.report.json_report import from_json
 
 
 def data(n=512):
@@ -56,13 +56,13 @@ def test_a_sound_network_gets_no_finding(activation):
         ({"activation": "tanh", "initializer": keras.initializers.RandomNormal(stddev=30.0, seed=1), "rate": 1e-6}, "saturated"),
     ],
 )
-def test_a_sick_network_is_named_critical(arguments, symptom):
+def test_a_unhealthy_network_is_named_critical(arguments, symptom):
     monitor, history = fit(network(**arguments))
     assert symptom in {f.symptom for f in monitor.findings if f.severity == "critical"}
     assert history["critical"][-1] == sum(f.severity == "critical" for f in monitor.findings)
 
 
-def test_the_layer_that_is_sick_is_the_layer_that_is_named():
+def test_the_layer_that_is_unhealthy_is_the_layer_that_is_named():
     model = network("tanh", depth=3)
     model.get_layer("h1").kernel.assign(model.get_layer("h1").kernel * 100)
     monitor, _ = fit(model, epochs=1)
@@ -114,8 +114,8 @@ def test_what_happens_at_a_critical_finding(on_critical):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         history = model.fit(x, y, epochs=9, verbose=0, callbacks=[monitor])
-    told = [str(w.message) for w in caught if "poor initialization" in str(w.message)]
-    assert [text.split(":")[0] for text in told] == {"warn": ["critical"], "stop": ["training stops"], None: []}[on_critical]
+    reported = [str(w.message) for w in caught if "poor initialization" in str(w.message)]
+    assert [text.split(":")[0] for text in reported] == {"warn": ["critical"], "stop": ["training stops"], None: []}[on_critical]
     assert len(history.epoch) == (2 if on_critical == "stop" else 9)
 
 
@@ -145,7 +145,7 @@ def test_it_pickles_and_is_used_again():
     assert monitor.findings
     network().fit(x, y, epochs=2, verbose=0, callbacks=[monitor])
     assert monitor.findings == []
-    assert [(look.step, look.epoch) for look in monitor.looks if look.is_regular] == [(0, 0), (16, 1), (32, 2)]
+    assert [(snapshot.step, snapshot.epoch) for snapshot in monitor.snapshots if snapshot.is_regular] == [(0, 0), (16, 1), (32, 2)]
     copy.deepcopy(monitor.findings)
 
 
@@ -184,7 +184,7 @@ def test_the_probe_is_a_seeded_sample():
         ),
     ],
 )
-def test_bad_arguments_are_told(arguments, error, message):
+def test_bad_arguments_are_reported(arguments, error, message):
     with pytest.raises(error) as raised:
         SaturationMonitor(**arguments)
     assert str(raised.value) == message
@@ -213,8 +213,8 @@ def test_a_model_without_weights_before_its_first_step_is_watched(kind):
     monitor, history = fit(model, epochs=2)
     # Before the first step Keras builds it on JAX and PyTorch alone.
     first = [(1, True)] if keras.backend.backend() == "tensorflow" else [(0, True), (1, False)]
-    assert [(look.step, look.is_regular) for look in monitor.looks] == [*first, (10, False), (16, True), (32, True)]
-    assert {len(look.weights) for look in monitor.looks} == {4}
+    assert [(snapshot.step, snapshot.is_regular) for snapshot in monitor.snapshots] == [*first, (10, False), (16, True), (32, True)]
+    assert {len(snapshot.weights) for snapshot in monitor.snapshots} == {4}
     assert len(history["gradient_ratio"]) == 2
 
 
@@ -250,11 +250,13 @@ def test_dropout_inside_recurrent_layers_is_off_and_the_random_state_stays():
 def test_a_model_that_the_probe_cannot_run_is_trained_all_the_same():
     x, y = data()
     model = network()
-    told = r"SaturationMonitor cannot look at this model; training goes on without it\. .*`x` float32 \(\d+, 3\).* it takes \(None, 10\)"
-    with pytest.warns(UserWarning, match=told):
+    reported = (
+        r"SaturationMonitor cannot observe this model; training goes on without it\. .*`x` float32 \(\d+, 3\).* it takes \(None, 10\)"
+    )
+    with pytest.warns(UserWarning, match=reported):
         history = model.fit(x, y, epochs=2, verbose=0, callbacks=[SaturationMonitor(x[:, :3], y)])
     assert len(history.epoch) == 2
-    with pytest.warns(UserWarning, match="without it. `model` cannot be looked at without `y`: it is compiled with a loss"):
+    with pytest.warns(UserWarning, match="without it. `model` cannot be observed without `y`: it is compiled with a loss"):
         model.fit(x, y, verbose=0, callbacks=[SaturationMonitor(x)])
 
 
@@ -266,7 +268,7 @@ def test_steps_count_batches_also_where_several_run_at_once():
     model.compile("sgd", "binary_crossentropy", steps_per_execution=4)
     monitor = SaturationMonitor(x, y)
     model.fit(x, y, epochs=2, batch_size=32, verbose=0, callbacks=[monitor])
-    assert [(look.step, look.is_regular) for look in monitor.looks] == [(0, True), (4, False), (8, True), (16, True)]
+    assert [(snapshot.step, snapshot.is_regular) for snapshot in monitor.snapshots] == [(0, True), (4, False), (8, True), (16, True)]
 
 
 def test_a_call_of_the_users_own_on_a_layer_stays():
@@ -289,11 +291,11 @@ def test_keys_of_single_layers():
     assert history["saturation/h0"] == [1.0, 1.0]
 
 
-def test_the_update_is_the_way_since_the_last_look():
+def test_the_update_is_the_way_since_the_last_snapshot():
     model = network()
     start = [w.copy() for w in model.get_weights()]
     monitor, _ = fit(model, epochs=1, every=16)
-    for weight, before, after in zip(monitor.looks[-1].weights, start, model.get_weights(), strict=True):
+    for weight, before, after in zip(monitor.snapshots[-1].weights, start, model.get_weights(), strict=True):
         assert weight.update == pytest.approx(np.linalg.norm(after - before), rel=1e-4)
         assert weight.update > 0
 
@@ -304,12 +306,12 @@ def test_table_picture_file_and_report_are_written(tmp_path):
     assert "dead relu" in page
     assert "h0" in page
     assert "h0" in "".join(str(segment.text) for segment in Console(width=120).render(monitor.table()))
-    monitor.plot(tmp_path / "b" / "looks.png")
-    assert (tmp_path / "b" / "looks.png").stat().st_size > 10_000
-    monitor.to_json(tmp_path / "looks.json")
-    looks, findings = from_json(tmp_path / "looks.json")
+    monitor.plot(tmp_path / "b" / "snapshots.png")
+    assert (tmp_path / "b" / "snapshots.png").stat().st_size > 10_000
+    monitor.to_json(tmp_path / "snapshots.json")
+    snapshots, findings = from_json(tmp_path / "snapshots.json")
     assert findings == monitor.findings
-    assert [look.loss for look in looks] == [look.loss for look in monitor.looks]
+    assert [snapshot.loss for snapshot in snapshots] == [snapshot.loss for snapshot in monitor.snapshots]
 
 
 def test_a_report_that_cannot_be_written_costs_no_training(tmp_path):
@@ -334,7 +336,7 @@ def test_scalars_are_written_while_it_trains(tmp_path):
     scalars, run = sorted((tmp_path / "run_000001").iterdir())
     assert scalars.stat().st_size > 100
     assert run.name == "run.json"
-    assert from_json(run) == (monitor.looks, monitor.findings)
+    assert from_json(run) == (monitor.snapshots, monitor.findings)
     assert history["run"] == [1]
 
 
@@ -347,7 +349,7 @@ def test_every_fit_has_a_folder_of_its_own(tmp_path):
     assert "run" not in fit(model, epochs=1)[1]
 
 
-def test_a_wrong_layer_is_told_before_the_first_step():
+def test_a_wrong_layer_is_reported_before_the_first_step():
     model = network()
     with pytest.raises(ValueError, match="`layers` must name layers of the model, got 'h9'"):
         fit(model, layers=["h9"])
@@ -366,5 +368,5 @@ def test_twenty_normalized_tanh_layers_of_a_bad_scale_are_healthy(deviation):
     x, y = load_digits(return_X_y=True)
     monitor = SaturationMonitor(x / 16, y)
     model.fit(x[:288] / 16, y[:288], batch_size=32, epochs=1, verbose=0, callbacks=[monitor])
-    assert [look.step for look in monitor.looks] == [0, 1, 9]
+    assert [snapshot.step for snapshot in monitor.snapshots] == [0, 1, 9]
     assert monitor.findings == []

@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util.tensor_util import make_ndarray
 
-from keras_ext.callbacks.showing.scalars import Scalars
+from keras_ext.callbacks.monitor.report.scalars import Scalars
 
 
 def read(folder):
@@ -24,43 +24,45 @@ def read(folder):
     return scalars
 
 
-def test_each_look_is_there_at_its_step(made_looks, tmp_path):
-    looks, _ = made_looks()
+def test_each_snapshot_is_there_at_its_step(made_snapshots, tmp_path):
+    snapshots, _ = made_snapshots()
     with Scalars(tmp_path / "logs" / "run") as scalars:
-        for look in looks:
-            scalars.write(look)
+        for snapshot in snapshots:
+            scalars.write(snapshot)
     found = read(tmp_path / "logs" / "run")
     assert [step for step, _ in found["loss"]] == [0, 45, 90]
-    assert [value for _, value in found["loss"]] == pytest.approx([look.loss for look in looks])
+    assert [value for _, value in found["loss"]] == pytest.approx([snapshot.loss for snapshot in snapshots])
     assert [value for _, value in found["spread"]] == [0.5] * 3
     assert found["clipped"] == [(45, 0.25), (90, 0.25)]
     assert "skipped" not in found
-    assert [value for _, value in found["saturation"]] == pytest.approx([max(a.saturated for a in look.hidden) for look in looks])
-    assert [value for _, value in found["dead"]] == pytest.approx([max(a.dead for a in look.hidden) for look in looks])
-    assert [value for _, value in found["gradient_ratio"]] == pytest.approx([look.gradient_ratio for look in looks])
+    assert [value for _, value in found["saturation"]] == pytest.approx(
+        [max(a.saturated for a in snapshot.hidden) for snapshot in snapshots]
+    )
+    assert [value for _, value in found["dead"]] == pytest.approx([max(a.dead for a in snapshot.hidden) for snapshot in snapshots])
+    assert [value for _, value in found["gradient_ratio"]] == pytest.approx([snapshot.gradient_ratio for snapshot in snapshots])
 
 
-def test_each_layer_has_its_own(made_looks, tmp_path):
-    looks, _ = made_looks()
+def test_each_layer_has_its_own(made_snapshots, tmp_path):
+    snapshots, _ = made_snapshots()
     with Scalars(tmp_path) as scalars:
-        for look in looks:
-            scalars.write(look)
+        for snapshot in snapshots:
+            scalars.write(snapshot)
     found = read(tmp_path)
-    first, second = looks[1].activations[:2]
+    first, second = snapshots[1].activations[:2]
     assert found["saturation/layer_1"][1] == (45, pytest.approx(first.saturated))
     assert found["dead/layer_2"][1] == (45, pytest.approx(second.dead))
     assert "saturation/layer_2" not in found
     assert "dead/layer_1" not in found
-    kernel = looks[1].kernels[0]
+    kernel = snapshots[1].kernels[0]
     assert found["gradient_norm/layer_1"][1] == (45, pytest.approx(kernel.gradient_norm))
     assert found["gradient_over_weight/layer_1"][1] == (45, pytest.approx(kernel.gradient_ratio))
     assert found["update_over_weight/layer_1"] == [(step, pytest.approx(0.01 / 8)) for step in (45, 90)]
 
 
-def test_what_is_not_finite_is_nan(made_looks, tmp_path):
-    looks, _ = made_looks(sick=True)
+def test_what_is_not_finite_is_nan(made_snapshots, tmp_path):
+    snapshots, _ = made_snapshots(unhealthy=True)
     with Scalars(tmp_path) as scalars:
-        scalars.write(looks[-1])
+        scalars.write(snapshots[-1])
     found = read(tmp_path)
     assert found["loss"] == [(90, math.inf)]
     for tag in ("saturation", "gradient_ratio", "saturation/layer_1", "gradient_norm/layer_1"):
@@ -68,27 +70,27 @@ def test_what_is_not_finite_is_nan(made_looks, tmp_path):
     assert math.isfinite(found["gradient_norm/layer_2"][0][1])
 
 
-def test_a_number_beyond_float32_does_not_end_the_training(made_looks, tmp_path):
+def test_a_number_beyond_float32_does_not_end_the_training(made_snapshots, tmp_path):
     with Scalars(tmp_path) as scalars:
-        scalars.write(replace(made_looks()[0][0], loss=1e300))
+        scalars.write(replace(made_snapshots()[0][0], loss=1e300))
     assert read(tmp_path)["loss"] == [(0, math.inf)]
 
 
-def test_a_look_can_be_read_before_the_end_and_closing_twice_is_allowed(made_looks, tmp_path):
+def test_a_snapshot_can_be_read_before_the_end_and_closing_twice_is_allowed(made_snapshots, tmp_path):
     scalars = Scalars(str(tmp_path))
-    scalars.write(made_looks()[0][0])
+    scalars.write(made_snapshots()[0][0])
     assert read(tmp_path)["loss"] == [(0, pytest.approx(2.3))]
     scalars.close()
     scalars.close()
     with pytest.raises(ValueError, match="closed"):
-        scalars.write(made_looks()[0][0])
+        scalars.write(made_snapshots()[0][0])
 
 
-def test_two_runs_into_one_folder_do_not_overwrite_each_other(made_looks, tmp_path):
-    looks, _ = made_looks()
-    for look in looks[:2]:
+def test_two_runs_into_one_folder_do_not_overwrite_each_other(made_snapshots, tmp_path):
+    snapshots, _ = made_snapshots()
+    for snapshot in snapshots[:2]:
         with Scalars(tmp_path) as scalars:
-            scalars.write(look)
+            scalars.write(snapshot)
     assert len(list(tmp_path.iterdir())) == 2
     assert [step for step, _ in read(tmp_path)["loss"]] == [0, 45]
 
@@ -114,10 +116,10 @@ def test_it_imports_no_tensorflow(in_new_process, tmp_path):
 import sys
 import keras, keras_ext
 before = "tensorflow" in sys.modules
-from keras_ext.callbacks.showing.scalars import Scalars
-from keras_ext.callbacks.look import Look
+from keras_ext.callbacks.monitor.report.scalars import Scalars
+from keras_ext.callbacks.monitor.snapshot import Snapshot
 with Scalars(sys.argv[1]) as scalars:
-    scalars.write(Look(0, 0, 1.0, 1.0, (), ()))
+    scalars.write(Snapshot(0, 0, 1.0, 1.0, (), ()))
 print(before, "tensorflow" in sys.modules)
 """
     before, after = in_new_process(code, tmp_path, imports=True).split()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ext.callbacks.looking import statistics
+from keras_ext.callbacks.monitor.probe import statistics
 
 
 @pytest.mark.parametrize("kind", statistics.SATURATING)
@@ -81,7 +81,7 @@ def test_units_may_stand_on_another_axis():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_values_that_are_not_finite_are_told(bad):
+def test_values_that_are_not_finite_are_reported(bad):
     assert not np.isfinite(activation_numbers(np.array([[1.0, bad]]), "relu")["rms"])
     assert not np.isfinite(weight_numbers(np.array([1.0, 2.0]), np.array([bad, 1.0]))[0]["gradient_norm"])
     assert not np.isfinite(weight_numbers(np.array([bad, 2.0]), np.array([0.0, 1.0]))[0]["weight_norm"])
@@ -90,9 +90,9 @@ def test_values_that_are_not_finite_are_told(bad):
 def test_weight_statistics_are_norms_and_shares():
     w, g = np.array([[3.0, -4.0]]), np.array([[0.0, 5.0]])
     got, _ = weight_numbers(w, g, before=ops.convert_to_tensor([[3.0, -1.0]]))
-    told = {"gradient_norm": 5.0, "weight_norm": 5.0, "largest": 4.0, "zero_gradients": 0.5, "update": 3.0}
+    reported = {"gradient_norm": 5.0, "weight_norm": 5.0, "largest": 4.0, "zero_gradients": 0.5, "update": 3.0}
     # The mean is -1/2, so that both numbers are 7/2 from it; their root mean square is that of 25/2.
-    assert got == pytest.approx({**told, "deviation": 3.5 / 12.5**0.5})
+    assert got == pytest.approx({**reported, "deviation": 3.5 / 12.5**0.5})
     assert weight_numbers(np.full((3, 2), 1e20), np.ones((3, 2)))[0]["deviation"] < 1e-6
 
 

@@ -149,11 +149,11 @@ def test_batches():
     assert run({"above": 1.9}) == (0, 4, 1, 2.0)  # (0 + 1 + 2 + 3 + 4) / 5
     assert run({"above": 3.5}) == (0, 7, 1, 3.5)
     assert run({"above": 3.6}) == (None, None, 3, 3.5)
-    # Counts anew in a second training.
+    # Counts again in a second training.
     assert run({"above": 1.0}, initial_epoch=2) == (2, 2, 1, 1.0)
 
 
-def test_every_epoch_does_not_look_at_batches():
+def test_every_epoch_does_not_snapshot_at_batches():
     model, y = counting()
     stop = StopAt("loss", below=1.0)
     model.fit(y, y, batch_size=1, epochs=2, shuffle=False, verbose=0, callbacks=[stop])
@@ -166,7 +166,7 @@ def test_with_every_batch_what_only_the_epoch_logs_ends_it_as_well():
     assert (stop.stopped_epoch, stop.stopped_batch) == (1, None)
 
 
-def test_a_second_training_starts_anew():
+def test_a_second_training_starts_again():
     stop = StopAt("score", below=1.0)
     fit(stop, 3, [Course([2.0, 0.0, 0.0])])
     assert stop.stopped_epoch == 1

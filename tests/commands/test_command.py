@@ -17,10 +17,10 @@ import numpy as np
 import processes
 import pytest
 
+from keras_ext.automl.settings import Settings
 from keras_ext.commands.main import main
 from keras_ext.commands.search import search
-from keras_ext.search import load_digits
-from keras_ext.search.settings import Settings
+from keras_ext.tables import load_digits
 
 COMMAND = Path(sys.executable).with_name("keras-ext.exe" if os.name == "nt" else "keras-ext")
 
@@ -67,12 +67,12 @@ def test_a_search_shows_its_trials_and_ends_with_a_leaderboard(digits):
 def test_the_results_lie_in_the_output_folder(digits):
     folder, _ = digits
     out = folder / "out"
-    told = json.loads((out / "results.json").read_text())
+    reported = json.loads((out / "results.json").read_text())
     rows = list(csv.DictReader((out / "leaderboard.csv").open()))
-    assert [float(row["score"]) for row in rows] == [t["score"] for t in told["trials"]]
+    assert [float(row["score"]) for row in rows] == [t["score"] for t in reported["trials"]]
     assert {row["number"] for row in rows} == {"1", "2"}
-    assert told["settings"]["trials"] == 2
-    for trial in told["trials"]:
+    assert reported["settings"]["trials"] == 2
+    for trial in reported["trials"]:
         diagnosis = json.loads((out / f"trials/trial_{trial['trial']}/diagnosis.json").read_text())
         assert diagnosis["epochs"] == trial["epochs"]
 
@@ -153,7 +153,7 @@ def asked(monkeypatch, *words):
     return asked[0]
 
 
-def test_what_a_search_began_with_stays_unless_it_is_given_anew(tmp_path, monkeypatch):
+def test_what_a_search_began_with_stays_unless_it_is_given_again(tmp_path, monkeypatch):
     kept = Settings(tuner="grid", trials=7, epochs=3, seed=4, validation=0.3, test=0.1, refit=True, batch_sizes=(8, 16))
     (tmp_path / "search.json").write_text(json.dumps({**asdict(kept), "data": "digits"}))
     resumed = ("--output", tmp_path, "--resume")
@@ -204,7 +204,7 @@ def prepared(folder):
 MISTAKES = {
     "--data no.csv": "no.csv: no such file. Check the path.",
     "--data good.txt": "good.txt: is neither .npz nor .csv, nor a folder of images. Save the data as one of them.",
-    "--data text.csv": 'text.csv: column "b" holds numbers, but text in line 5 ("red"): mend or remove that line.',
+    "--data text.csv": 'text.csv: column "b" holds numbers, but text in line 5 ("red"): fix or remove that line.',
     "--data gap.csv --target b": 'gap.csv: column "b", the target, has no value in line 6 (empty): fill or remove that line.',
     "--data nan.npz": "nan.npz: NaN or infinite values in the inputs, first in sample 4, feature 2. Fill or remove those samples.",
     "--data good.csv --target price": 'good.csv: no column "price". Name one of "a", "b", "kind" with --target.',
@@ -269,9 +269,9 @@ def test_a_mistake_ends_in_one_line_and_code_2_and_touches_nothing(files, monkey
     monkeypatch.setattr(sys, "argv", ["keras-ext", "search", *words.split()])
     with pytest.raises(SystemExit) as ended:
         main()
-    told = capsys.readouterr()
-    assert told.err == f"keras-ext: {MISTAKES[words]}\n"
-    assert told.out == ""
+    reported = capsys.readouterr()
+    assert reported.err == f"keras-ext: {MISTAKES[words]}\n"
+    assert reported.out == ""
     assert ended.value.code == 2
 
 
@@ -292,14 +292,14 @@ def test_without_ray_it_is_a_mistake_to_ask_for_it(files, monkeypatch, capsys, w
     monkeypatch.setattr(sys, "argv", ["keras-ext", "search", *words.split()])
     with pytest.raises(SystemExit) as ended:
         main()
-    told = "Searches on several processes or machines need Ray. Install it with: pip install keras-ext[ray]"
-    assert capsys.readouterr().err == f"keras-ext: {told}\n"
+    reported = "Searches on several processes or machines need Ray. Install it with: pip install keras-ext[ray]"
+    assert capsys.readouterr().err == f"keras-ext: {reported}\n"
     assert ended.value.code == 2
 
 
 def outcome(path):
-    told = json.loads(path.read_text())
-    return [{k: v for k, v in trial.items() if k != "seconds"} for trial in told["trials"]], told["test"]
+    reported = json.loads(path.read_text())
+    return [{k: v for k, v in trial.items() if k != "seconds"} for trial in reported["trials"]], reported["test"]
 
 
 @pytest.mark.slow

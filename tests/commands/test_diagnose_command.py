@@ -10,10 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from keras_ext._checks import BadInput
+from keras_ext.automl import run
+from keras_ext.automl.settings import Settings
 from keras_ext.commands import model_file
 from keras_ext.commands.main import cli
-from keras_ext.search import load_csv, load_npz, run
-from keras_ext.search.settings import Settings
+from keras_ext.tables import load_csv, load_npz
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 4)).round(3)
@@ -26,13 +27,13 @@ def write_csv(path, header, *columns):
     return path
 
 
-def save(path, *layers, loss=None, size=4, sick=1.0):
-    """Save a small model whose hidden kernel is multiplied by `sick`."""
+def save(path, *layers, loss=None, size=4, unhealthy=1.0):
+    """Save a small model whose hidden kernel is multiplied by `unhealthy`."""
     model = keras.Sequential([keras.Input((size,) if isinstance(size, int) else size), *layers], name="net")
     if loss:
         model.compile("sgd", loss)
     hidden = model.get_layer("hidden")
-    hidden.kernel.assign(sick * np.asarray(keras.ops.convert_to_numpy(hidden.kernel)))
+    hidden.kernel.assign(unhealthy * np.asarray(keras.ops.convert_to_numpy(hidden.kernel)))
     model.save(path)
     return path
 
@@ -76,19 +77,19 @@ def test_the_model_of_a_search_is_diagnosed_by_its_path_alone(trees):
     assert "<h1>mlp, as it stands</h1>" in (trees / "new/page.html").read_text()
     content = json.loads((trees / "out.json").read_text())
     assert content["header"] == {"model": "mlp", "samples": 90}
-    assert content["looks"][0]["step"] > 0
+    assert content["snapshots"][0]["step"] > 0
 
 
 def test_a_critical_finding_is_exit_code_1(tmp_path):
-    save(tmp_path / "net.keras", hidden(), keras.layers.Dense(3, "softmax"), loss="sparse_categorical_crossentropy", sick=np.nan)
+    save(tmp_path / "net.keras", hidden(), keras.layers.Dense(3, "softmax"), loss="sparse_categorical_crossentropy", unhealthy=np.nan)
     write_csv(tmp_path / "trees.csv", ["a", "b", "c", "d", "kind"], *X.T, KINDS)
     done = in_new_process("net.keras", "--data", "trees.csv", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     assert 'critical: non finite in layer "hidden"' in done.stdout
 
 
-def test_options_reach_the_look(tmp_path):
-    path = save(tmp_path / "net.keras", hidden(), keras.layers.Dense(1, name="out"), loss="mse", sick=30.0)
+def test_options_reach_the_snapshot(tmp_path):
+    path = save(tmp_path / "net.keras", hidden(), keras.layers.Dense(1, name="out"), loss="mse", unhealthy=30.0)
     data = write_csv(tmp_path / "sizes.csv", ["size", "a", "b", "c", "d"], X[:, 0], *X.T)
     code, printed = command(path, "--data", data, "--target", "size", "--probe-size", 32, "--layers", "hidden")
     assert code == 0
@@ -98,7 +99,7 @@ def test_options_reach_the_look(tmp_path):
 
 
 def test_a_model_that_was_saved_without_a_loss_is_looked_at_all_the_same(tmp_path):
-    path = save(tmp_path / "net.keras", hidden(), keras.layers.Dense(7), sick=30.0)
+    path = save(tmp_path / "net.keras", hidden(), keras.layers.Dense(7), unhealthy=30.0)
     code, printed = command(path, "--data", write_csv(tmp_path / "trees.csv", ["a", "b", "c", "d", "kind"], *X.T, KINDS))
     assert code == 0
     assert "warning: saturated" in printed

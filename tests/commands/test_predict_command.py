@@ -2,19 +2,23 @@
 
 import csv
 import io
+import subprocess
+import sys
+from functools import partial
 
 import keras
 import numpy as np
-import processes
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from keras_ext import layers
+from keras_ext import tables
 from keras_ext._checks import BadInput
+from keras_ext.automl import run
+from keras_ext.automl.settings import Settings
 from keras_ext.commands.main import cli
-from keras_ext.search import load_csv, load_images, load_npz, make_table, run
-from keras_ext.search.settings import Settings
+from keras_ext.tables import load_csv, load_images, load_npz, make_table
 
 RNG = np.random.default_rng(0)
 AGE, TOWN = RNG.normal(40, 10, 60).round(2), RNG.choice(["Bonn", "Oslo"], 60)
@@ -59,7 +63,7 @@ def people(tmp_path_factory):
 
 def test_classes_are_named_and_columns_found_in_a_new_process(people):
     words = ["predict", "out/best_model.keras", "new.csv", "--probabilities", "--output", "there/out.csv"]
-    done = processes.run("-m", "keras_ext", *words, cwd=people)
+    done = subprocess.run([sys.executable, "-m", "keras_ext", *words], cwd=people, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (0, "written: there/out.csv\n")
     assert done.stderr == (
         'new.csv: column "town": 2 of 3 values were not in training, first "Rome" in line 3; the model takes them for unknown.\n'
@@ -75,8 +79,8 @@ def test_classes_are_named_and_columns_found_in_a_new_process(people):
     assert [row["probability"] for row in rows] == [f"{max(share):.4f}" for share in shares]
 
 
-def test_numbers_that_are_missing_count_as_the_mean_and_are_told_where_none_were_in_training(tmp_path):
-    features = layers.TableFeatures()
+def test_numbers_that_are_missing_count_as_the_mean_and_are_reported_where_none_were_in_training(tmp_path):
+    features = tables.TableFeatures()
     features.adapt({"age": [20.0, 60.0], "size": [1.0, None]})
     inputs = keras.Input((2,))
     model = keras.Model(inputs, keras.layers.Dense(1)(features(inputs)))
@@ -95,7 +99,28 @@ def test_numbers_that_are_missing_count_as_the_mean_and_are_told_where_none_were
     np.testing.assert_allclose([float(row["prediction"]) for row in rows], (x @ kernel + bias)[:, 0], rtol=1e-5)
 
 
-def test_a_number_is_told_in_the_unit_of_the_target(tmp_path):
+@pytest.mark.parametrize("ending", [".csv.gz", ".tsv", ".parquet", ".xlsx"])
+def test_every_kind_of_table_gives_the_predictions_of_the_csv_file(people, tmp_path, ending):
+    model_of(tmp_path, 1)
+    ages = [20, 60, 40.5]
+    for model, towns in ((people / "out/best_model.keras", ["Oslo", "Bonn", "Oslo"]), (tmp_path / "net.keras", [1, 2, 3])):
+        new = pd.DataFrame({"town": towns, "age": ages})
+        new.to_csv(tmp_path / "new.csv", index=False)
+        write = {".tsv": partial(new.to_csv, sep="\t"), ".parquet": new.to_parquet, ".xlsx": new.to_excel}.get(ending, new.to_csv)
+        write(tmp_path / f"new{ending}", index=False)
+        rows = command(model, tmp_path / f"new{ending}")
+        assert rows == command(model, tmp_path / "new.csv")
+        assert len(rows) == 3
+
+
+def test_what_a_model_never_saw_is_found_by_its_row(people, tmp_path):
+    pd.DataFrame({"town": ["Oslo", "Rome"], "age": [20, None]}).to_parquet(tmp_path / "new.parquet")
+    done = CliRunner().invoke(cli, ["predict", str(people / "out/best_model.keras"), str(tmp_path / "new.parquet")], standalone_mode=False)
+    assert 'column "town": 1 of 2 values were not in training, first "Rome" in row 2; the model' in done.output
+    assert 'column "age": 1 of 2 numbers are missing, first in row 2, and none' in done.output
+
+
+def test_a_number_is_reported_in_the_unit_of_the_target(tmp_path):
     table = make_table({"age": AGE, "town": TOWN}, 5000 + 100 * AGE, "people")
     run(table, tmp_path / "out", Settings(trials=1, epochs=2, test=0.0))
     rows = command(tmp_path / "out/best_model.keras", write_csv(tmp_path / "new.csv", age=[30, 50], town=["Bonn", "Bonn"]))
@@ -124,14 +149,14 @@ def test_classes_without_names_are_numbers_and_logits_become_probabilities(tmp_p
     x = np.array([[1.0, 2.0], [3.0, 1.0]], "float32")
     np.savez(tmp_path / "x.npz", x=x, y=[0, 1])
     rows = command(tmp_path / "net.keras", tmp_path / "x.npz")
-    for row, told in zip(rows, model.predict(x, verbose=0), strict=True):
-        kind, share = expected(told.astype("float64"))
+    for row, reported in zip(rows, model.predict(x, verbose=0), strict=True):
+        kind, share = expected(reported.astype("float64"))
         assert row["prediction"] == kind
         assert float(row["probability"]) == pytest.approx(share, abs=5.1e-5)
 
 
 @pytest.mark.parametrize("loss", [None, "mse", "binary_crossentropy"])
-def test_other_outputs_are_told_as_they_are(tmp_path, loss):
+def test_other_outputs_are_reported_as_they_are(tmp_path, loss):
     model = model_of(tmp_path, 2, "sigmoid", loss=loss)
     path = write_csv(tmp_path / "x.csv", a=[1.0, 2.0], kind=["p", "q"], b=[0.5, -0.5])
     rows = command(tmp_path / "net.keras", path, "--target", "kind")
@@ -139,7 +164,7 @@ def test_other_outputs_are_told_as_they_are(tmp_path, loss):
     np.testing.assert_allclose([[float(r["prediction_1"]), float(r["prediction_2"])] for r in rows], expected, rtol=1e-6)
 
 
-def test_images_are_told_by_their_files(tmp_path):
+def test_images_are_reported_by_their_files(tmp_path):
     for i in range(10):
         path = tmp_path / f"images/{'cats' if i % 2 else 'dogs'}/{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -192,10 +217,10 @@ def test_mistakes_end_in_one_line(people, tmp_path, monkeypatch):
         ((best, "text.npz"), 'text.npz: is no CSV file, of which the model needs the columns "age", "town". Give one.'),
         (("net.keras", "b.csv", "--target", "more", "--output", "b.csv/out"), "b.csv/out: cannot be written ("),
     ):
-        told = command(*words)
-        assert isinstance(told, str)
-        assert told.startswith(mistake), told
-        assert "\n" not in told
+        reported = command(*words)
+        assert isinstance(reported, str)
+        assert reported.startswith(mistake), reported
+        assert "\n" not in reported
 
 
 def test_every_option_has_an_example():

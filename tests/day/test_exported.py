@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import keras_ext
-from keras_ext import layers
+from keras_ext import layers, tables
 
 BACKEND = keras.backend.backend()
 HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
@@ -26,7 +26,7 @@ def table():
     rng = np.random.default_rng(0)
     columns = {"age": rng.normal(40, 9, 50), "town": rng.choice(["Bonn", "Oslo", "Rome"], 50), "height": rng.normal(1.7, 0.1, 50)}
     columns["height"][3] = np.nan
-    features = layers.TableFeatures()
+    features = tables.TableFeatures()
     features.adapt(columns)
     model = keras.Sequential(
         [
@@ -37,7 +37,7 @@ def table():
             keras.layers.Activation("relu"),
             layers.Dropout(0.3),
             keras.layers.Dense(3, "softmax"),
-            layers.ClassNames(["low", "middle", "high"]),
+            tables.ClassNames(["low", "middle", "high"]),
         ]
     )
     return model, features.encode(columns)
@@ -45,7 +45,7 @@ def table():
 
 def numbers():
     columns = {"age": drawn(50), "height": drawn(2, 50)[1]}
-    features = layers.TableFeatures()
+    features = tables.TableFeatures()
     features.adapt(columns)
     return keras.Sequential([keras.Input((2,)), features, keras.layers.Dense(1)]), features.encode(columns)
 

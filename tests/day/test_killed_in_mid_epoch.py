@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ext.callbacks.json_report import from_json
+from keras_ext.callbacks.monitor.report.json_report import from_json
 
 # Three epochs are whole when the process dies, in the fourth. Without dropout: Keras keeps no seed's state in a file, so that its masks
-# begin anew.
+# begin again.
 SCRIPT = """
 import os, signal, sys
 import keras
@@ -44,7 +44,7 @@ class Power(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-monitor = SaturationMonitor(x, y, log_dir="looks")
+monitor = SaturationMonitor(x, y, log_dir="snapshots")
 stop = keras.callbacks.EarlyStopping("saturation", mode="min", patience=9)
 best = keras.callbacks.ModelCheckpoint("best.keras", monitor="val_loss", save_best_only=True)
 callbacks = [
@@ -96,22 +96,24 @@ def test_a_killed_pipeline_goes_on_to_where_it_would_have_ended(run_alone, run_h
     assert optimizers[0].clipped_steps == optimizers[1].clipped_steps
     assert optimizers[0].clipped_steps == sum(round(15 * float(row["clipped_share"])) for row in rows) > 15
 
-    # What each callback was told after the resumption.
+    # What each callback was reported after the resumption.
     assert float(rows[3]["saturation_worst"]) >= float(rows[3]["saturation"])
     assert resumed["stop"].best == min(float(row["saturation"]) for row in rows[3:])
     assert resumed["best"].best <= min(float(row["val_loss"]) for row in rows[3:])
-    looks = resumed["monitor"].looks
-    assert [(look.step, look.epoch) for look in looks] == [(45, 3), (60, 4), (75, 5)]
-    assert all(0 <= look.clipped <= 1 for look in looks[1:])
-    assert [look.loss for look in looks] == pytest.approx([look.loss for look in whole["monitor"].looks[-3:]], rel=1e-5)
+    snapshots = resumed["monitor"].snapshots
+    assert [(snapshot.step, snapshot.epoch) for snapshot in snapshots] == [(45, 3), (60, 4), (75, 5)]
+    assert all(0 <= snapshot.clipped <= 1 for snapshot in snapshots[1:])
+    assert [snapshot.loss for snapshot in snapshots] == pytest.approx(
+        [snapshot.loss for snapshot in whole["monitor"].snapshots[-3:]], rel=1e-5
+    )
 
     # What lies on the disk.
     assert {row["run"] for row in rows[:3]} == {"1"}
     assert {row["run"] for row in rows[3:]} == {"2"}
-    assert [path.name for path in sorted((folder / "looks").iterdir())] == ["run_000001", "run_000002"]
-    assert all(list((folder / "looks" / run).glob("events.out.tfevents*")) for run in ("run_000001", "run_000002"))
-    kept, _ = from_json(folder / "looks/run_000002/run.json")
-    assert [look.step for look in kept] == [45, 60, 75]
+    assert [path.name for path in sorted((folder / "snapshots").iterdir())] == ["run_000001", "run_000002"]
+    assert all(list((folder / "snapshots" / run).glob("events.out.tfevents*")) for run in ("run_000001", "run_000002"))
+    kept, _ = from_json(folder / "snapshots/run_000002/run.json")
+    assert [snapshot.step for snapshot in kept] == [45, 60, 75]
     if keras.backend.backend() == "tensorflow":
         assert len(list((folder / "board/train").glob("events.out.tfevents*"))) == 2
     assert not list((folder / "backup").glob("*"))

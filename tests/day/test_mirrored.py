@@ -54,24 +54,24 @@ def fitted(replicas, synchronized):
     }
 
 
-told = {}
+reported = {}
 for name in sys.argv[1:]:
-    model, told[name] = fitted(1 if name == "one" else 2, name != "apart")
+    model, reported[name] = fitted(1 if name == "one" else 2, name != "apart")
     here = model.predict(x_test, verbose=0)
-    told[name]["accuracy"] = float((here.argmax(axis=1) == y_test).mean())
+    reported[name]["accuracy"] = float((here.argmax(axis=1) == y_test).mean())
     if name == "two":
         model.save("two.keras")
         # Whoever serves it has one device.
-        told[name]["off"] = float(np.abs(keras.models.load_model("two.keras")(x_test) - here).max())
-print(json.dumps(told))
+        reported[name]["off"] = float(np.abs(keras.models.load_model("two.keras")(x_test) - here).max())
+print(json.dumps(reported))
 """
 
 
 @pytest.fixture
-def told(run_alone, tmp_path):
-    """A function that trains as its arguments say and returns what was told of each."""
+def reported(run_alone, tmp_path):
+    """A function that trains as its arguments say and returns what was reported of each."""
 
-    def tell(*names):
+    def report(*names):
         process = run_alone(SCRIPT, tmp_path, *names)
         assert process.returncode == 0, process.stderr[-4000:]
         found = json.loads(process.stdout.splitlines()[-1])
@@ -83,11 +83,11 @@ def told(run_alone, tmp_path):
             assert losses[2] < losses[1] < losses[0]
         return found
 
-    return tell
+    return report
 
 
-def test_two_devices_with_the_statistics_of_the_whole_batch_learn_what_one_learns(told):
-    found = told("one", "two")
+def test_two_devices_with_the_statistics_of_the_whole_batch_learn_what_one_learns(reported):
+    found = reported("one", "two")
     one, two = found["one"], found["two"]
     assert (one["replicas"], two["replicas"]) == (1, 2)
     assert two["counts"] == one["counts"]
@@ -102,6 +102,6 @@ def test_two_devices_with_the_statistics_of_the_whole_batch_learn_what_one_learn
 
 
 @pytest.mark.slow
-def test_two_devices_with_statistics_of_their_own_learn_too(told):
-    found = told("one", "apart")
+def test_two_devices_with_statistics_of_their_own_learn_too(reported):
+    found = reported("one", "apart")
     assert found["apart"]["history"]["loss"] != pytest.approx(found["one"]["history"]["loss"], rel=1e-4)

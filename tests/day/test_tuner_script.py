@@ -46,7 +46,7 @@ def trials(names):
     return {t.hyperparameters.get("rate"): t for t in names["tuner"].oracle.trials.values()}
 
 
-def test_the_search_is_the_one_it_was_and_tells_which_trial_is_sick(run_here, tmp_path):
+def test_the_search_is_the_one_it_was_and_reports_which_trial_is_unhealthy(run_here, tmp_path):
     before = run_here(SCRIPT, tmp_path / "before")
     after = run_here(AS_A_CALLBACK, tmp_path / "after")
     assert set(trials(before)) == set(trials(after)) == {0.01, 10.0}
@@ -57,18 +57,18 @@ def test_the_search_is_the_one_it_was_and_tells_which_trial_is_sick(run_here, tm
     # Chance is .1.
     assert after["score"] == before["score"] > 0.8
     # KerasTuner copies callbacks for each trial: the script's own instance saw none of them.
-    assert after["monitor"].looks == []
+    assert after["monitor"].snapshots == []
     assert "dead_relu" in {finding.symptom for finding in after["heard"]}
 
 
 @pytest.mark.slow
-def test_a_watched_search_ends_the_sick_trial_and_says_why(run_here, tmp_path):
+def test_a_watched_search_ends_the_unhealthy_trial_and_says_why(run_here, tmp_path):
     names = run_here(WATCHED, tmp_path)
     found = {record.hyperparameters["rate"]: record for record in names["found"]}
-    well, sick = found[0.01], found[10.0]
+    well, unhealthy = found[0.01], found[10.0]
     assert (well.status, well.ended, well.epochs) == ("COMPLETED", "", 6)
-    assert sick.epochs < 6
-    assert sick.ended.startswith("critical: dead relu")
+    assert unhealthy.epochs < 6
+    assert unhealthy.ended.startswith("critical: dead relu")
     # Chance is .1.
     assert names["accuracy"] > 0.8
     with (tmp_path / "trials.csv").open() as file:

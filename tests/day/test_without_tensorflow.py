@@ -97,9 +97,9 @@ def run_without(run_alone, run_here, tmp_path, capsys):
 )
 def test_a_search_runs_to_its_end(tuners, run_without, tmp_path):
     printed = [line.split() for line in run_without(SCRIPT, *tuners).splitlines()]
-    told = {line[0]: line[1:] for line in printed if line and line[0] in tuners}
-    assert set(told) == set(tuners)
-    for name, (trials, completed, accuracy) in told.items():
+    reported = {line[0]: line[1:] for line in printed if line and line[0] in tuners}
+    assert set(reported) == set(tuners)
+    for name, (trials, completed, accuracy) in reported.items():
         assert int(trials) >= 2
         assert completed == "True"
         # Chance is .1.

@@ -1,4 +1,4 @@
-"""What the fuzz tests share: values to try, the law that a constructor owes, and how long to look for what breaks it."""
+"""What the fuzz tests share: values to try, the law that a constructor owes, and how long to search for what breaks it."""
 
 import json
 import math
@@ -73,7 +73,7 @@ def given_arguments(draw, fuzzed, spoil=2):
 
 
 def works_or_is_refused_in_words(fuzzed, arguments):
-    """Hold the law: what is made works; what is not is told of in a worded error."""
+    """Hold the law: what is made works; what is not is reported of in a worded error."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -91,7 +91,7 @@ def check_wording(error, names=None):
         last = last.tb_next
     where = Path(last.tb_frame.f_code.co_filename)
     on_purpose = any(folder in where.parents for folder in KNOWN) and WORDS.search(text)
-    if isinstance(error, BadInput):  # of data: its one line names the mend
+    if isinstance(error, BadInput):  # of data: its one line names the fix
         on_purpose = text.endswith(".") and "\n" not in text
     elif names is not None:
         on_purpose = on_purpose and any(re.search(rf"(?<![\w.]){re.escape(name)}\b", text) for name in names)
@@ -144,7 +144,7 @@ def _numbers(value: Any) -> Iterable[float]:
 
 
 # What a constructor checks hangs little on the backend. PyTorch, which computes at once, tries the most; JAX compiles each operation that
-# runs by itself, so that there the deep looks alone run what was made.
+# runs by itself, so that there the deep snapshots alone run what was made.
 BACKEND = keras.backend.backend()
 EXAMPLES = {"tensorflow": 12, "jax": 20, "torch": 40}[BACKEND]
 
@@ -154,8 +154,8 @@ def quick(room, examples=EXAMPLES, odd=True):
     for name, fuzzed in room.items():
         if BACKEND == "jax":
             fuzzed = replace(fuzzed, owes=_has_a_config)
-        look = settings(max_examples=examples, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        _tried(name, fuzzed, look, odd)()
+        snapshot = settings(max_examples=examples, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        _tried(name, fuzzed, snapshot, odd)()
 
 
 def _has_a_config(thing, arguments):
@@ -165,12 +165,12 @@ def _has_a_config(thing, arguments):
 
 def deep(name, fuzzed, examples=1500, odd=True):
     """Try a class with other examples on each run."""
-    look = settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=True)
-    seed(np.random.SeedSequence().entropy)(_tried(name, fuzzed, look, odd))()
+    snapshot = settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=True)
+    seed(np.random.SeedSequence().entropy)(_tried(name, fuzzed, snapshot, odd))()
 
 
-def _tried(name, fuzzed, look, odd):
-    @look
+def _tried(name, fuzzed, snapshot, odd):
+    @snapshot
     @given(arguments=given_arguments(fuzzed, 2 if odd else 0))
     def law(arguments):
         try:

@@ -136,7 +136,7 @@ def test_a_callback_works_or_is_refused_in_words():
     fuzzing.quick(FUZZED)
 
 
-@pytest.mark.skipif(fuzzing.BACKEND == "jax", reason="the deep look does it")
+@pytest.mark.skipif(fuzzing.BACKEND == "jax", reason="the deep snapshot does it")
 def test_a_callback_that_can_be_made_watches_a_fit(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     fuzzing.quick(IN_TRAINING, 2, odd=False)

@@ -10,7 +10,7 @@ from fuzzing import FLAG, NAME, SEED, SHARE, WHOLE, Fuzzed, can_be_saved, comes_
 from hypothesis import strategies as st
 from keras import ops
 
-from keras_ext import initializers, layers
+from keras_ext import initializers, layers, tables
 
 INITIALIZER = st.sampled_from(["zeros", "ones", keras.initializers.Constant(0.5), initializers.HeNormal(seed=1)])
 PENALTY = st.sampled_from([None, "l2", keras.regularizers.L1(0.1)])
@@ -95,7 +95,7 @@ FUZZED = {
         ),
     ),
     "ClassNames": Fuzzed(
-        layers.ClassNames,
+        tables.ClassNames,
         {"names": st.lists(st.text(max_size=3), unique=True, min_size=2, max_size=3), **BASE},
         works_on(4, 2),
         ("names",),
@@ -121,7 +121,7 @@ FUZZED = {
         layers.SpatialDropout3D, {"data_format": FORMAT, **DROPOUT}, works_on(2, 3, 2, 2, 1, training=True), ("rate",)
     ),
     "TableFeatures": Fuzzed(
-        layers.TableFeatures,
+        tables.TableFeatures,
         {"columns": st.none() | st.lists(st.sampled_from(COLUMNS), unique_by=lambda c: c["name"], min_size=1), **BASE},
         owes_features,
         found=(
@@ -134,7 +134,7 @@ FUZZED = {
 
 
 def test_every_layer_has_a_strategy():
-    assert sorted(FUZZED) == fuzzing.public(layers)
+    assert sorted(FUZZED) == sorted([*fuzzing.public(layers), *fuzzing.public(tables, ("Table",))])
 
 
 def test_a_layer_works_or_is_refused_in_words():

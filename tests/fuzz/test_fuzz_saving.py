@@ -64,7 +64,7 @@ def _folder(tmp_path):
     comes_back_from_its_file.path = tmp_path / "model.keras"
 
 
-@pytest.mark.skipif(fuzzing.BACKEND == "jax", reason="the deep look does it")
+@pytest.mark.skipif(fuzzing.BACKEND == "jax", reason="the deep snapshot does it")
 def test_a_saved_model_comes_back_from_its_file():
     # Of the initializers that are settings of one class, one.
     settings = [name for name in test_fuzz_initializers.FUZZED if name not in ("HeNormal", "Orthogonal", "VarianceScaling")]

@@ -115,7 +115,7 @@ def test_a_shape_without_two_axes_is_refused(shape):
 
 def test_float64_is_as_exact_as_it_can_be_here():
     if keras.backend.backend() == "jax":
-        pytest.skip("JAX computes in float32 unless told otherwise")
+        pytest.skip("JAX computes in float32 unless reported otherwise")
     q = keras.ops.convert_to_numpy(Orthogonal(seed=1)((6, 4), dtype="float64"))
     assert q.dtype == np.float64
     np.testing.assert_allclose(q.T @ q, np.eye(4), atol=1e-14)

@@ -89,7 +89,7 @@ REBUILD = {
         (Orthogonal, {"gain": 0.5, "seed": 1, "blocks": 2}, None, None),
     ],
 )
-def test_layers_that_copy_the_initializer_keep_what_it_was_told(name, make, arguments, scale, mode, tmp_path):
+def test_layers_that_copy_the_initializer_keep_what_it_was_reported(name, make, arguments, scale, mode, tmp_path):
     build, fans = REBUILD[name]
     x = keras.Input((5, 96))
     layer = build(make(**arguments))
@@ -114,7 +114,7 @@ def test_the_config_keeps_the_reading(arguments):
     again = keras.initializers.deserialize(keras.initializers.serialize(instance))
     assert type(again) is LecunNormal
     assert again.get_config() == instance.get_config()
-    (shape,) = {shape for told, shape, *_ in READINGS if told is arguments}
+    (shape,) = {shape for reported, shape, *_ in READINGS if reported is arguments}
     np.testing.assert_array_equal(ops.convert_to_numpy(again(shape)), ops.convert_to_numpy(instance(shape)))
 
 

@@ -45,7 +45,7 @@ def test_a_generator_and_copies_by_config_do_not_warn(make):
     instance = make(seed=1)
     assert caught(lambda: [instance((4, 5)), instance.clone()((4, 5))]) == []
     fresh = make(seed=1)
-    # Neither tells the other.
+    # Neither reports the other.
     assert caught(lambda: [copy.deepcopy(fresh)((4, 5)), fresh((4, 5))]) == []
     # What a deep copy of a used instance draws is what the instance drew.
     assert len(caught(lambda: copy.deepcopy(instance)((4, 5)))) == 1

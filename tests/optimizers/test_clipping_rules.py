@@ -1,4 +1,4 @@
-"""The rules that look further than a threshold, against their papers in float64."""
+"""The rules that snapshot further than a threshold, against their papers in float64."""
 
 import keras
 import numpy as np

@@ -155,7 +155,7 @@ def test_a_deep_copy_moves_the_weights_that_are_copied_with_it():
     assert_equal(moved, steps(optimizer, variables, 5, 8))
 
 
-def test_keras_own_class_begins_anew():
+def test_keras_own_class_begins_again():
     variables = start()
     theirs = keras.optimizers.Adam(0.1)
     steps(theirs, variables, 0, 5)

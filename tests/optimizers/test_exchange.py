@@ -78,7 +78,7 @@ def test_ours_goes_on_where_keras_is_and_back(name, arguments):
     assert ours.name == theirs.name
     config, wanted = ours.get_config(), theirs.get_config()
     assert {key: config[key] for key in wanted} == wanted
-    # On JAX each step that may accumulate compiles its condition anew.
+    # On JAX each step that may accumulate compiles its condition again.
     count = 4 if "gradient_accumulation_steps" in arguments else 20
     goes_on_equal(theirs, ours, variables, count)
     variables = start()
@@ -371,7 +371,7 @@ def test_a_name_or_a_class_is_no_optimizer(convert, wrong):
         convert(wrong)
 
 
-def test_what_there_is_no_other_of_is_told_by_its_name():
+def test_what_there_is_no_other_of_is_reported_by_its_name():
     with pytest.raises(TypeError, match=r"AdamW of Keras, got Lion\. There is no other of ours; keep Keras's\."):
         optimizers.from_keras(keras.optimizers.Lion())
 

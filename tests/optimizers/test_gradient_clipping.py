@@ -482,7 +482,7 @@ def test_norms_of_double_precision_are_taken_in_it(rule):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "mend"),
+    ("arguments", "error", "fix"),
     [
         (("adam", AdaptiveClipping), TypeError, "Give AdaptiveClipping()."),
         (("adam", 1.0), TypeError, "For a bound write threshold=1.0."),
@@ -490,7 +490,7 @@ def test_norms_of_double_precision_are_taken_in_it(rule):
         ((GradientClipping("adam"),), ValueError, "Gradients would be clipped twice. Write a ClippingRule that does both."),
     ],
 )
-def test_a_likely_slip_is_told_with_its_mend(arguments, error, mend):
+def test_a_likely_slip_is_reported_with_its_fix(arguments, error, fix):
     with pytest.raises(error) as caught:
         GradientClipping(*arguments)
-    assert str(caught.value).endswith(mend)
+    assert str(caught.value).endswith(fix)

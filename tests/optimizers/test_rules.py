@@ -228,7 +228,7 @@ def trajectory(name, surface, start, rate, arguments, steps, noise=0.0, seed=0):
 def test_descents_stay_as_near_the_float64_path_as_their_conditioning_allows(name, rate, arguments, surface, start):
     exact = trajectory(name, surface, start, rate, arguments, 300)
     # What a float64 run does whose numbers are off as those of float32, 6e-8; the rate by 6e-6, as 1 - .999 is off by 1.3e-5 there, and
-    # its root enters. Such runs are apart by up to a few times the largest of five. Where that is more than 1e-3 nothing can be told:
+    # its root enters. Such runs are apart by up to a few times the largest of five. Where that is more than 1e-3 nothing can be reported:
     # RMSprop, whose steps do not get smaller, goes to and fro across a valley, and forgets where it came from.
     runs = [trajectory(name, surface, start, rate, arguments, 300, 6e-8, seed) for seed in range(5)]
     apart = np.maximum.accumulate(np.abs(np.array(runs) - exact).max(axis=(0, 2)))

@@ -68,7 +68,7 @@ def test_heights_halve_with_each_cycle():
 
 @pytest.mark.parametrize("step_size", [3, 7, 1000])
 def test_a_cycle_repeats_for_ever(step_size):
-    """Where float32 no longer tells a step from the next: 2**24, and the end of 32 bits."""
+    """Where float32 no longer reports a step from the next: 2**24, and the end of 32 bits."""
     schedule, cycle = make("triangular", step_size=step_size), 2 * step_size
     first = ops.convert_to_numpy(schedule(np.arange(cycle)))
     for far in (2**24 // cycle * cycle, 2**28 // cycle * cycle, (2**31 - 1) // cycle * cycle - cycle):
@@ -86,7 +86,7 @@ def test_the_paper_far_out(mode):
 
 def test_neighbours_differ_by_one_part_of_the_way():
     course = rates(make("triangular", 0.1, 0.7, 50), range(500))
-    np.testing.assert_allclose(np.abs(np.diff(course)), 0.6 / 50, rtol=2e-5)  # 0.7 is 50 times as large as what is told apart
+    np.testing.assert_allclose(np.abs(np.diff(course)), 0.6 / 50, rtol=2e-5)  # 0.7 is 50 times as large as what is reported apart
 
 
 @pytest.mark.parametrize("dtype", ["int32", "int64", "uint8", "int8", "float32"])

@@ -282,7 +282,7 @@ def test_trials_of_a_search_begin_with_the_first_size(tmp_path):
 
 
 @pytest.mark.parametrize("end", ["begin", "batch", "epoch"])
-def test_a_fit_after_one_that_failed_begins_anew(end):
+def test_a_fit_after_one_that_failed_begins_again(end):
     class Interrupt(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
             if end == "begin":

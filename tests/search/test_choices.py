@@ -207,7 +207,7 @@ def test_the_model_normalises_and_survives_a_constant_input():
         ({"mean": [0.0]}, "`mean` and `variance` must be given together, got one of them. Give both, or neither."),
     ],
 )
-def test_bad_arguments_are_told(arguments, message):
+def test_bad_arguments_are_reported(arguments, message):
     with pytest.raises(ValueError) as raised:
         MLP((4,), **arguments)
     assert str(raised.value) == message
@@ -244,7 +244,7 @@ def test_bad_arguments_are_told(arguments, message):
         ),
     ],
 )
-def test_bad_arguments_of_a_choice_are_told(choose, message):
+def test_bad_arguments_of_a_choice_are_reported(choose, message):
     with pytest.raises(ValueError) as raised:
         choose(keras_tuner.HyperParameters())
     assert str(raised.value) == message

@@ -1,19 +1,14 @@
-"""The genetic search: what children are made of, how illness leads mutation, and a search that goes on where it stopped."""
+"""The genetic search: what children are made of, and a search that goes on where it stopped."""
 
-import json
 import math
 from collections import Counter
-from pathlib import Path
 
-import keras
 import keras_tuner
 import numpy as np
 import pytest
 
 from keras_ext._backend import keras_private
-from keras_ext.callbacks import SaturationMonitor
-from keras_ext.search import GeneticOracle, GeneticTuner, evolution, results, watch
-from keras_ext.search.records import DIAGNOSIS
+from keras_ext.search import GeneticOracle, GeneticTuner, evolution
 
 pytestmark = pytest.mark.backend_free
 
@@ -110,7 +105,7 @@ def test_a_child_of_one_parent_is_its_copy():
     for _ in range(50):
         parent = evolution.at_random(space(), rng)
         assert evolution.crossed(space(), [parent], rng) == parent
-        assert evolution.mutated(space(), parent, {}, rng) == parent
+        assert evolution.mutated(space(), parent, [], rng) == parent
 
 
 @pytest.mark.parametrize("name", ["activation", "layers", "learning_rate", "dropout", "units", "optimizer"])
@@ -118,7 +113,7 @@ def test_a_mutation_changes_what_it_names_and_what_hangs_on_it(name):
     rng = np.random.default_rng(0)
     for _ in range(100):
         parent = evolution.at_random(space(), rng)
-        child = evolution.mutated(space(), parent, {name: 0}, rng)
+        child = evolution.mutated(space(), parent, [name], rng)
         assert_valid(child)
         assert child[name] != parent[name]
         conditional = {"initializer", "initializer_relu", "nesterov", "momentum"}
@@ -133,21 +128,6 @@ def test_numbers_mutate_to_near_ones_on_their_own_scale():
     assert abs(np.mean(steps)) < 5 * 5 * evolution.SIGMA / math.sqrt(2000)
 
 
-def test_a_direction_is_kept_and_the_end_of_a_range_stays():
-    rng, hp = np.random.default_rng(0), keras_tuner.HyperParameters()
-    hp.Int("layers", 1, 8)
-    hp.Choice("units", [16, 32, 64])
-    hp.Float("rate", 0.1, 10.0, sampling="log")
-    layers, units, rate = hp.space
-    for _ in range(100):
-        assert evolution.another(layers, 5, rng, -1) < 5 < evolution.another(layers, 5, rng, 1)
-        assert evolution.another(units, 32, rng, -1) == 16
-        assert evolution.another(units, 32, rng, 1) == 64
-        assert evolution.another(rate, 1.0, rng, -1) < 1 < evolution.another(rate, 1.0, rng, 1) <= 10
-    assert evolution.another(layers, 1, rng, -1) == 1
-    assert evolution.another(units, 64, rng, 1) == 64
-
-
 def test_what_has_one_value_cannot_change():
     hp = keras_tuner.HyperParameters()
     hp.Fixed("a", 1)
@@ -155,10 +135,7 @@ def test_what_has_one_value_cannot_change():
     hp.Int("c", 3, 3)
     hp.Boolean("d")
     hp.Float("e", 0.0, 1.0)
-    assert [evolution.can_change(each, each.default) for each in hp.space] == [False, False, False, True, True]
-    assert [evolution.can_change(each, each.default, -1) for each in hp.space] == [False, False, False, True, False]
-    assert evolution.can_change(hp.space[4], 0.0, 1)
-    assert not evolution.can_change(hp.space[4], 1.0, 1)
+    assert [evolution.can_change(each) for each in hp.space] == [False, False, False, True, True]
     assert evolution.another(hp.space[1], "x", np.random.default_rng(0)) == "x"
 
 
@@ -173,7 +150,7 @@ def test_a_value_of_another_condition_is_not_taken_over():
     hp, rng = keras_tuner.HyperParameters(), np.random.default_rng(0)
     build(hp)
     for _ in range(50):
-        child = evolution.mutated(hp.space, {"kind": "small", "units": 5}, {"kind": 0}, rng)
+        child = evolution.mutated(hp.space, {"kind": "small", "units": 5}, ["kind"], rng)
         assert child["kind"] == "large"
         crossed = evolution.crossed(hp.space, [{"kind": "small", "units": 5}, {"kind": "large", "units": 500}], rng)
         assert crossed["units"] == (5 if crossed["kind"] == "small" else 500)
@@ -246,7 +223,7 @@ def test_parents_die_of_age(tmp_path):
     def changes(a, b):
         return sum(a.get(k) != b.get(k) for k in set(a) | set(b))
 
-    # The copy was tried already: one value more is changed, and what hangs on it.
+    # The copy was tried already: one value more is changed, and what depends on it.
     assert all(changes(order[k], order[k - 4]) <= 4 for k in range(8, 30))
     assert np.mean([changes(order[k], order[k - 4]) for k in range(8, 30)]) < np.mean(
         [changes(order[k], order[k - 7]) for k in range(8, 30)]
@@ -330,100 +307,7 @@ def test_several_workers_get_trials_before_others_end(tmp_path):
         ({"seed": -1}, "`seed` must be a whole number of at least 0, got -1."),
     ],
 )
-def test_bad_arguments_are_told(argument, message):
+def test_bad_arguments_are_reported(argument, message):
     with pytest.raises(ValueError) as error:
         GeneticOracle(SCORE, **argument)
     assert str(error.value) == message
-
-
-# Listening.
-
-
-@pytest.mark.parametrize(
-    ("symptom", "kinds"),
-    [
-        ("vanishing_gradient", {"activation", "initializer", "initializer_relu", "layers"}),
-        ("exploding_gradient", {"learning_rate", "initializer", "initializer_relu"}),
-        ("non_finite", {"learning_rate", "initializer", "initializer_relu"}),
-        ("oscillating_loss", {"learning_rate", "momentum"}),
-    ],
-)
-@pytest.mark.parametrize("is_old", [False, True])
-def test_what_is_like_a_stopped_trial_changes_first_in_what_helps(tmp_path, monkeypatch, symptom, kinds, is_old):
-    """In the random start, where all draws are the first trial's, and in the tournaments, where all children are the winner's copies."""
-    changed = Counter()
-    if not is_old:
-        monkeypatch.setattr(evolution, "at_random", lambda space, rng: evolution.defaults(space))
-    for seed in range(20):
-        oracle = oracle_in(tmp_path / f"{seed}", seed=seed, mutations=0.0, crossover=0.0, tournament_size=8, listens=False)
-        if is_old:
-            for _ in range(8):
-                step(oracle)
-        oracle.symptoms_of = lambda trial: [symptom]
-        parents = [t.hyperparameters.values for t in oracle.trials.values()] if is_old else [step(oracle).hyperparameters.values]
-        parent = max(parents, key=score_of)
-        child = step(oracle).hyperparameters.values
-        assert_valid(child)
-        new = {k for k in set(child) | set(parent) if child.get(k) != parent.get(k)}
-        # What becomes active by a change is drawn at random.
-        assert new & kinds
-        assert new <= kinds | {"initializer", "initializer_relu", "nesterov", "momentum"}
-        if symptom != "vanishing_gradient" and "learning_rate" in new:
-            assert child["learning_rate"] < parent["learning_rate"]
-        if "layers" in new:
-            assert child["layers"] < parent["layers"]
-        changed.update(new & kinds)
-    assert len(changed) >= (1 if symptom == "oscillating_loss" else 2)
-
-
-def test_what_is_like_a_trial_that_was_well_stays_as_it_is(tmp_path, monkeypatch):
-    """The first trial was stopped and the second was well: a copy of the second is as near to it as can be."""
-    oracle = oracle_in(tmp_path, population_size=20)
-    oracle.symptoms_of = lambda trial: ["vanishing_gradient"] if trial.trial_id == "00" else []
-    first, second = step(oracle).hyperparameters.values, step(oracle).hyperparameters.values
-    wanted = {**second, "dropout": 0.5 if second["dropout"] < 0.4 else 0.0}
-    monkeypatch.setattr(evolution, "at_random", lambda space, rng: dict(wanted))
-    assert step(oracle).hyperparameters.values == wanted
-    monkeypatch.setattr(evolution, "at_random", lambda space, rng: {**first, "dropout": 0.5})
-    assert step(oracle).hyperparameters.values != {**first, "dropout": 0.5}
-
-
-def test_the_distance_of_two_trials_counts_what_they_differ_in():
-    activation, relu, other, layers, rate, *_ = space()
-    a = {"activation": "relu", "initializer_relu": "he_normal", "layers": 1, "learning_rate": 1e-5}
-    b = {"activation": "tanh", "initializer": "xavier", "layers": 8, "learning_rate": 1e-5 * 10**2.5}
-    assert [evolution.difference(hp, a, b) for hp in (activation, relu, other)] == [1.0, 1.0, 1.0]
-    assert evolution.difference(layers, a, b) == pytest.approx(7 / 8)  # from the middle of one eighth to that of another
-    assert evolution.difference(rate, a, b) == pytest.approx(0.5)
-    assert [evolution.difference(hp, a, a) for hp in (activation, relu, other, layers, rate)] == [0.0] * 5
-
-
-def build(hp):
-    """Deep sigmoid networks with tiny weights vanish, those of one layer learn."""
-    model = keras.Sequential([keras.Input((8,))])
-    for _ in range(hp.Choice("layers", [12, 1])):
-        model.add(
-            keras.layers.Dense(8, hp.Choice("activation", ["sigmoid"]), kernel_initializer=keras.initializers.RandomNormal(stddev=0.01))
-        )
-    model.add(keras.layers.Dense(2, "softmax"))
-    model.compile(keras.optimizers.Adam(hp.Choice("learning_rate", [0.1])), "sparse_categorical_crossentropy")
-    return model
-
-
-@pytest.mark.parametrize("listens", [True, False])
-def test_a_watched_search_tells_the_oracle_why_it_stopped_a_trial(tmp_path, listens):
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(128, 8)).astype("float32")
-    y = (x[:, 0] > 0).astype("int32")
-    tuner = GeneticTuner(build, "val_loss", max_trials=2, population_size=4, tournament_size=2, seed=1, listens=listens, directory=tmp_path)
-    watch(tuner, SaturationMonitor(x, y, on_critical="stop"))
-    tuner.search(x, y, validation_data=(x, y), epochs=4, verbose=0)
-    first = tuner.oracle.trials["0"]
-    told = json.loads((Path(tuner.get_trial_dir("0")) / DIAGNOSIS).read_text())
-    assert first.hyperparameters.values["layers"] == 12
-    assert any(f["severity"] == "critical" for f in told["findings"])
-    assert [r.hyperparameters["layers"] for r in sorted(results(tuner), key=lambda r: r.number)] == [12, 1]
-    assert bool(tuner.oracle.symptoms_of) is listens
-    if listens:
-        record = next(r for r in results(tuner) if r.trial == first.trial_id)
-        assert tuner.oracle.symptoms_of(first) == record.symptoms != ()

@@ -75,14 +75,14 @@ def test_one_worker_has_the_order_of_kerastuner(tmp_path):
 
 @pytest.mark.parametrize("ended", [0, 1, 4])
 def test_it_goes_on_where_several_workers_were_stopped(tmp_path, ended):
-    from keras_ext.search.atomic import mend
+    from keras_ext.search.project_folder import recover
 
     oracle = tuner(tmp_path).oracle
     running = [oracle.create_trial(f"t{i}") for i in range(5)]
     for trial in running[:ended]:
         end(oracle, trial)
     again = tuner(tmp_path)
-    mend(again)
+    recover(again)
     oracle = again.oracle
     while (trial := oracle.create_trial("t")).status == "RUNNING":
         end(oracle, trial)

@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import processes
 import pytest
+from keras_ext.search.weight_transfer import take_over
 
 import keras_ext
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.optimizers import Adam, GradientClipping
 from keras_ext.search import grow
-from keras_ext.search.taking_over import take_over
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-1, 1, (240, 3)).astype("float32")
@@ -186,7 +186,7 @@ def test_it_ends_when_depth_no_longer_helps():
 
     class Scored(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            logs["told"] = next(scores)
+            logs["reported"] = next(scores)
 
     def eager(n):
         model = build(n)
@@ -194,7 +194,7 @@ def test_it_ends_when_depth_no_longer_helps():
         return model
 
     def layers(**kwargs):
-        grown = grow(eager, **DATA, epochs=1, objective="told", callbacks=[Scored()], max_layers=9, **kwargs)
+        grown = grow(eager, **DATA, epochs=1, objective="reported", callbacks=[Scored()], max_layers=9, **kwargs)
         return [s.layers for s in grown.stages], grown.best.layers
 
     assert layers(patience=1, direction="min") == ([1, 2, 3], 2)
@@ -236,11 +236,11 @@ def test_refining_that_makes_it_worse_is_undone():
 
     class Scored(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            logs["told"] = next(scores)
+            logs["reported"] = next(scores)
             weights.append(self.model.get_weights())
 
     grown = grow(
-        build, **DATA, epochs=1, objective="told", direction="min", callbacks=[Sharing(Scored())], max_layers=2, patience=9, refine=True
+        build, **DATA, epochs=1, objective="reported", direction="min", callbacks=[Sharing(Scored())], max_layers=2, patience=9, refine=True
     )
     assert grown.best.score == 0.4
     for a, b in zip(grown.model.get_weights(), weights[1], strict=True):
@@ -248,7 +248,7 @@ def test_refining_that_makes_it_worse_is_undone():
 
 
 def test_the_monitor_says_why_a_deep_one_does_not_learn_and_ends_it():
-    def sick(n):
+    def unhealthy(n):
         model = keras.Sequential([keras.Input((3,))])
         for i in range(n):
             init = keras.initializers.RandomNormal(stddev=1.0 if i < 1 else 1e-3)
@@ -257,19 +257,19 @@ def test_the_monitor_says_why_a_deep_one_does_not_learn_and_ends_it():
         model.compile(Adam(0.01), "mse")
         return model
 
-    told = []
-    monitor = SaturationMonitor(DATA["x"], DATA["y"], on_critical="stop", on_finding=told.append)
-    grown = grow(sick, **DATA, start=11, max_layers=12, earlier="draw", epochs=6, patience=12, monitor=monitor)
+    reported = []
+    monitor = SaturationMonitor(DATA["x"], DATA["y"], on_critical="stop", on_finding=reported.append)
+    grown = grow(unhealthy, **DATA, start=11, max_layers=12, earlier="draw", epochs=6, patience=12, monitor=monitor)
     deep = grown.stages[-1]
     assert any(f.severity == "critical" for f in deep.findings)
     assert deep.epochs < 6
-    assert [f for s in grown.stages for f in s.findings] == told
+    assert [f for s in grown.stages for f in s.findings] == reported
 
 
-def test_every_stage_is_told_of_and_stands_in_the_table():
-    told = []
-    grown = stages_of(on_stage=told.append)
-    assert tuple(told) == grown.stages
+def test_every_stage_is_reported_of_and_stands_in_the_table():
+    reported = []
+    grown = stages_of(on_stage=reported.append)
+    assert tuple(reported) == grown.stages
     assert grown.table().row_count == 3
 
 
@@ -310,20 +310,20 @@ def test_convolutions_and_normalization_grow_too():
         ({"refine": 1}, "`refine` must be True or False, got 1."),
     ],
 )
-def test_bad_arguments_are_told(arguments, message):
-    with pytest.raises(ValueError) as told:
+def test_bad_arguments_are_reported(arguments, message):
+    with pytest.raises(ValueError) as reported:
         stages_of(**{"epochs": 1, "max_layers": 1, **arguments})
-    assert str(told.value) == message
+    assert str(reported.value) == message
 
 
-def test_what_is_no_network_is_told():
+def test_what_is_no_network_is_reported():
     with pytest.raises(ValueError, match="`build` must be a function of a number of layers that returns a compiled network"):
         grow(lambda n: keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]), **DATA)
     with pytest.raises(TypeError, match="`monitor` must be a SaturationMonitor or None, got 3"):
         grow(build, **DATA, monitor=3)
 
 
-def test_no_finite_score_is_told():
+def test_no_finite_score_is_reported():
     with pytest.raises(RuntimeError, match="No network had a finite val_loss"):
         grow(build, X, Y * np.nan, validation_data=(X, Y * np.nan), epochs=1, max_layers=1, verbose=0)
 
@@ -344,9 +344,9 @@ def test_the_command_grows_on_a_table_and_its_model_predicts(tmp_path):
     assert "1 hidden layer: val_r2_score" in done.stdout
     assert "saved as out/g.keras" in done.stdout
     assert "samples of the test, which no network saw" in done.stdout
-    told = processes.run("-m", "keras_ext", "predict", "out/g.keras", "t.csv", cwd=tmp_path)
-    assert told.returncode == 0, told.stderr[-2000:]
-    assert len(told.stdout.splitlines()) == 241
+    reported = processes.run("-m", "keras_ext", "predict", "out/g.keras", "t.csv", cwd=tmp_path)
+    assert reported.returncode == 0, reported.stderr[-2000:]
+    assert len(reported.stdout.splitlines()) == 241
 
 
 @pytest.mark.parametrize(
@@ -373,9 +373,9 @@ def test_a_mistake_on_the_command_line_is_one_line(tmp_path, arguments, message,
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2
-    told = capsys.readouterr()
-    assert told.err.strip().splitlines()[-1] == message
-    assert told.out == ""
+    reported = capsys.readouterr()
+    assert reported.err.strip().splitlines()[-1] == message
+    assert reported.out == ""
     assert list(tmp_path.iterdir()) == []
 
 

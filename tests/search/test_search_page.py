@@ -176,7 +176,7 @@ def test_the_page_shows_names_as_they_are_and_a_column_for_each_hyperparameter()
     assert page(Results((trial(1), trial(3, rate=0.1)), "s")).count("<img ") == 1
 
 
-def test_a_row_of_the_page_tells_one_trial():
+def test_a_row_of_the_page_reports_one_trial():
     text = page(Results(TRIALS, "s", "max"))
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in text.splitlines() if row.startswith("<tr><td")]
     assert rows[0] == ["1", "1", "0.9", "10 of 10", "2.0", "", "", "relu", "0.1", ""]

@@ -30,7 +30,7 @@ def spaces(**arguments):
 
 NAMES = tuple(spaces())
 
-# What these are about hangs on no backend, and the others take ten seconds each to compile it.
+# What these are about depends on no backend, and the others take ten seconds each to compile it.
 slow_but_on_torch = () if keras.backend.backend() == "torch" else pytest.mark.slow
 
 
@@ -41,8 +41,8 @@ def data_for(space, samples=SAMPLES, seed=0):
         x = rng.integers(1, space.vocabulary, (samples, *space.input_shape)).astype("int32")
     else:
         x = rng.normal(size=(samples, *space.input_shape)).astype("float32")
-    told = x.reshape(samples, -1).mean(axis=1)
-    return x, (told > np.median(told)).astype("int32") if space.classes else told.astype("float32")
+    reported = x.reshape(samples, -1).mean(axis=1)
+    return x, (reported > np.median(reported)).astype("int32") if space.classes else reported.astype("float32")
 
 
 def with_values(**values):
@@ -91,7 +91,7 @@ def test_each_active_hyperparameter_changes_the_trial(tmp_path, name):
         hp = oracle.create_trial(f"tuner{i}").hyperparameters
         first = None
         for h in hp.space:
-            # What others hang on is tried by the other tests: changed alone it would leave their values behind.
+            # What others depend on is tried by the other tests: changed alone it would leave their values behind.
             if h.name not in left or not hp.is_active(h):
                 continue
             first = first or description(space, with_values(**hp.values))
@@ -170,8 +170,8 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
     steps = (model.optimizer.inner_optimizer if scaling else model.optimizer).iterations
     print(path.stem, found.dtype, np.abs(found - data["y"]).max() < 1e-6, int(steps))
 """
-    told = in_new_process(code, tmp_path).splitlines()
-    assert told == [f"{name} float32 True 1" for name in sorted(names)]
+    reported = in_new_process(code, tmp_path).splitlines()
+    assert reported == [f"{name} float32 True 1" for name in sorted(names)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -244,14 +244,14 @@ def test_a_block_of_a_resnet_adds_its_input():
     for layer in model.layers:
         if layer.name.startswith("convolution") and layer.name.endswith("_b"):
             layer.kernel.assign(np.zeros(layer.kernel.shape))
-    look = keras.Model(
+    snapshot = keras.Model(
         model.input,
         [
             model.get_layer(n).output
             for n in ("relu_first", "relu_1_1_b", "relu_1_2_b", "relu_2_1_b", "relu_2_2_b", "convolution_2_1_projection")
         ],
     )
-    first, a, b, c, d, projection = (keras.ops.convert_to_numpy(v) for v in look(x))
+    first, a, b, c, d, projection = (keras.ops.convert_to_numpy(v) for v in snapshot(x))
     np.testing.assert_array_equal(a, first)
     np.testing.assert_array_equal(b, first)
     np.testing.assert_array_equal(d, c)
@@ -394,7 +394,7 @@ def test_a_space_of_ones_own():
         (lambda: MLP((4,), regularization="l2"), "`regularization` must be True or False, got 'l2'."),
     ],
 )
-def test_bad_arguments_of_a_space_are_told(make, message):
+def test_bad_arguments_of_a_space_are_reported(make, message):
     with pytest.raises(ValueError) as raised:
         make()
     assert str(raised.value) == message

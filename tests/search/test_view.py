@@ -67,14 +67,14 @@ def test_counts_and_time_left():
 
 
 @pytest.mark.parametrize(("seconds", "left"), [(9.6, "19 s"), (49.0, "98 s"), (60.0, "2 min"), (2000.0, "67 min"), (4000.0, "2 h")])
-def test_time_is_told_in_words_of_its_size(seconds, left):
+def test_time_is_reported_in_words_of_its_size(seconds, left):
     view, text, clock = plain(3)
     clock.now += seconds
     view.trial_ends(record(1), None)
     assert f"about {left} left" in text.getvalue()
 
 
-def test_where_the_end_is_not_known_no_time_is_told():
+def test_where_the_end_is_not_known_no_time_is_reported():
     view, text, clock = plain(None)
     clock.now += 5
     view.trial_ends(record(1), None)

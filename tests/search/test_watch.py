@@ -1,4 +1,4 @@
-"""KerasTuner's own tuners, watched: what becomes of sick trials, what is known of them afterwards, and what goes on."""
+"""KerasTuner's own tuners, watched: what becomes of unhealthy trials, what is known of them afterwards, and what goes on."""
 
 import gc
 import json
@@ -20,7 +20,7 @@ from keras_ext.layers import BatchNormalization, Dropout
 from keras_ext.optimizers import Adam
 from keras_ext.search import results, watch
 from keras_ext.search.bayesian import BayesianOptimization
-from keras_ext.search.watch import STAND_IN, _with_finite
+from keras_ext.search.watch import PLACEHOLDER, _with_finite
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(96, 4)).astype("float32")
@@ -102,8 +102,8 @@ print([r.ended for r in results(tuner)])
     assert printed.splitlines()[-1] == str([r.ended for r in results(searched[0])])
 
 
-@pytest.mark.parametrize(("direction", "stand_in"), [("min", STAND_IN), ("max", -STAND_IN)])
-def test_until_there_is_a_score_a_documented_one_stands_in(tmp_path, direction, stand_in):
+@pytest.mark.parametrize(("direction", "placeholder"), [("min", PLACEHOLDER), ("max", -PLACEHOLDER)])
+def test_until_there_is_a_score_a_documented_one_stands_in(tmp_path, direction, placeholder):
     seen = []
     tuner = watch(grid(tmp_path, keras_tuner.Objective("val_loss", direction), max_trials=2), monitor())
     end = tuner.on_trial_end
@@ -114,7 +114,7 @@ def test_until_there_is_a_score_a_documented_one_stands_in(tmp_path, direction, 
 
     tuner.on_trial_end = note
     search(tuner, 1)
-    assert seen[0] == [stand_in]
+    assert seen[0] == [placeholder]
     assert seen[1][0] == seen[1][1] < 10
     assert seen[1][1] > 0
 
@@ -331,7 +331,7 @@ def test_what_is_no_tuner_or_monitor_is_refused(tmp_path):
         results(build)
 
 
-def test_a_search_that_is_not_watched_tells_by_the_monitors_folder(tmp_path):
+def test_a_search_that_is_not_watched_reports_by_the_monitors_folder(tmp_path):
     pytest.importorskip("tensorboard")
 
     def space(hp):
@@ -441,9 +441,9 @@ def test_a_users_own_script_that_is_killed_goes_on_as_if_it_had_not_been(tmp_pat
     process.wait()
     first = (tmp_path / "parts/p/trial_0/diagnosis.json").read_bytes()
     again = subprocess.run([*words, str(tmp_path / "parts")], capture_output=True, text=True, check=True).stdout
-    told = [line for line in again.splitlines() if line.startswith("trial")]
-    assert told == [line for line in whole.splitlines() if line.startswith("trial")]
-    assert len(told) == 4
+    reported = [line for line in again.splitlines() if line.startswith("trial")]
+    assert reported == [line for line in whole.splitlines() if line.startswith("trial")]
+    assert len(reported) == 4
     assert (tmp_path / "parts/p/trial_0/diagnosis.json").read_bytes() == first
 
 

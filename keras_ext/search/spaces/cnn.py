@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_ext._checks import bad_argument, whole, wholes
+from keras_ext._checks import bad_argument, integer, integers
 from keras_ext.search import choices
 from keras_ext.search.spaces.image import LAST, ImageSpace
 
@@ -61,8 +61,8 @@ class CNN(ImageSpace):
         super().__init__(input_shape, filters, activations, classes=classes, outputs=outputs, name=name, **kwargs)
         if self.halvings < 1:
             raise bad_argument("input_shape", "of images at least 2 pixels high and wide", self.input_shape)
-        self.max_blocks = min(whole("max_blocks", max_blocks), self.halvings)
-        self.kernels = wholes("kernels", kernels)
+        self.max_blocks = min(integer("max_blocks", max_blocks), self.halvings)
+        self.kernels = integers("kernels", kernels)
 
     def body(self, hp: Any, x: Any) -> Any:
         """Return the features behind the last block."""

@@ -5,8 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_ext._checks import bad_argument, wholes
-from keras_ext.layers import TableFeatures
+from keras_ext._checks import bad_argument, integers
 from keras_ext.search import choices
 from keras_ext.search.spaces.space import Space
 
@@ -17,7 +16,7 @@ class DenseSpace(Space):
     Args:
         input_shape: shape of one sample, without the batch; more than one axis is flattened.
         units: widths to choose from; where a search begins is the one that `choices.units` takes.
-        features: a `layers.TableFeatures` that has been adapted, for inputs as its `encode` returns them; each model gets a copy.
+        features: a `tables.TableFeatures` that has been adapted, for inputs as its `encode` returns them; each model gets a copy.
         activations: to choose from, see `choices.activation`.
         **kwargs: the other arguments of `Space`.
 
@@ -29,13 +28,13 @@ class DenseSpace(Space):
         self,
         input_shape: Sequence[int],
         units: Sequence[int],
-        features: TableFeatures | None,
+        features: keras.layers.Layer | None,
         activations: Sequence[str],
         **kwargs: Any,
     ) -> None:
-        super().__init__(wholes("input_shape", input_shape), **kwargs)
-        if features is not None and not (isinstance(features, TableFeatures) and features.columns):
-            raise bad_argument("features", "a layers.TableFeatures that has been adapted, or None", features, "Call `adapt(table)` first.")
+        super().__init__(integers("input_shape", input_shape), **kwargs)
+        if features is not None and not getattr(features, "columns", None):
+            raise bad_argument("features", "a tables.TableFeatures that has been adapted, or None", features, "Call `adapt(table)` first.")
         if features is not None and self.input_shape != (len(features.columns),):
             rule = f"({len(features.columns)},), the number of columns, with `features`"
             raise bad_argument("input_shape", rule, self.input_shape, "Give what `features.encode` returns for one row.")
@@ -43,14 +42,14 @@ class DenseSpace(Space):
             raise ValueError(
                 "`features` and `mean` cannot both be given: TableFeatures normalizes by itself. Leave `mean` and `variance` out."
             )
-        self.units = wholes("units", units)
+        self.units = integers("units", units)
         self.features = features
         self.activations = choices.checked_activations(activations)
 
     def prepare(self, x: Any) -> Any:
         """Return the inputs on one axis, normalized or as the features of a table."""
         if self.features is not None:
-            x = TableFeatures.from_config(self.features.get_config())(x)
+            x = type(self.features).from_config(self.features.get_config())(x)
         x = super().prepare(x)
         return x if len(self.input_shape) == 1 else keras.layers.Flatten(dtype=self.exact)(x)
 

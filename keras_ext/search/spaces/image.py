@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_ext._checks import bad_argument, wholes
+from keras_ext._checks import bad_argument, integers
 from keras_ext.search import choices
 from keras_ext.search.spaces.space import Space
 
@@ -27,10 +27,10 @@ class ImageSpace(Space):
     """
 
     def __init__(self, input_shape: Sequence[int], filters: Sequence[int], activations: Sequence[str], **kwargs: Any) -> None:
-        super().__init__(wholes("input_shape", input_shape), **kwargs)
+        super().__init__(integers("input_shape", input_shape), **kwargs)
         if len(self.input_shape) not in (2, 3):
             raise bad_argument("input_shape", "(height, width, channels) or (height, width)", self.input_shape)
-        self.filters = wholes("filters", filters)
+        self.filters = integers("filters", filters)
         self.activations = choices.checked_activations(activations)
 
     @property

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_ext import initializers
-from keras_ext._checks import bad_argument, flag, whole, wholes
+from keras_ext._checks import bad_argument, flag, integer, integers
 from keras_ext.search import choices
 from keras_ext.search.spaces.space import Space
 
@@ -67,16 +67,16 @@ class LSTM(Space):
         **kwargs: Any,
     ) -> None:
         super().__init__(input_shape, classes=classes, outputs=outputs, name=name, **kwargs)
-        self.vocabulary = None if vocabulary is None else whole("vocabulary", vocabulary, 2)
+        self.vocabulary = None if vocabulary is None else integer("vocabulary", vocabulary, 2)
         if len(self.input_shape) not in ((1, 2) if vocabulary is None else (1,)):
             rule = "(time, features) or (time,)" if vocabulary is None else "(time,) with `vocabulary`"
             raise bad_argument("input_shape", rule, self.input_shape)
-        wholes("input_shape", [1 if i == 0 and size is None else size for i, size in enumerate(self.input_shape)])
+        integers("input_shape", [1 if i == 0 and size is None else size for i, size in enumerate(self.input_shape)])
         if vocabulary is not None and self.mean is not None:
             raise ValueError("`mean` and `variance` cannot be given with `vocabulary`: codes are no quantities. Leave them out.")
-        self.max_layers = whole("max_layers", max_layers)
-        self.units = wholes("units", units)
-        self.embedding = wholes("embedding", embedding)
+        self.max_layers = integer("max_layers", max_layers)
+        self.units = integers("units", units)
+        self.embedding = integers("embedding", embedding)
         self.mask_zero = flag("mask_zero", mask_zero)
         if mask_zero and vocabulary is None:
             raise bad_argument("mask_zero", "False without `vocabulary`", mask_zero, "Numbers have no code to fill sequences up with.")

@@ -5,8 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_ext._checks import whole
-from keras_ext.layers import TableFeatures
+from keras_ext._checks import integer
 from keras_ext.search import choices
 from keras_ext.search.spaces.dense import DenseSpace
 
@@ -27,7 +26,7 @@ class MLP(DenseSpace):
         units: widths to choose from; where a search begins is the one that `choices.units` takes.
         samples: number of training samples, which bounds the batch sizes to choose from; None leaves the batch size to the call of
             `search`.
-        features: a `layers.TableFeatures` that has been adapted, for inputs as its `encode` returns them; each model gets a copy.
+        features: a `tables.TableFeatures` that has been adapted, for inputs as its `encode` returns them; each model gets a copy.
         batch_sizes: sizes to choose from, with `samples`; 1 and `"full"`, stochastic and full-batch descent, may be among them. See
             `choices.batch_size`.
         name: name of the search space.
@@ -56,7 +55,7 @@ class MLP(DenseSpace):
         max_layers: int = 4,
         units: Sequence[int] = (32, 64, 128, 256),
         samples: int | None = None,
-        features: TableFeatures | None = None,
+        features: keras.layers.Layer | None = None,
         batch_sizes: Sequence[int | str] = (16, 32, 64, 128),
         name: str = "mlp",
         regularization: bool = False,
@@ -78,7 +77,7 @@ class MLP(DenseSpace):
             micro_batch=micro_batch,
             name=name,
         )
-        self.max_layers = whole("max_layers", max_layers)
+        self.max_layers = integer("max_layers", max_layers)
 
     def body(self, hp: Any, x: Any) -> Any:
         """Return the output of the last hidden layer."""

@@ -5,8 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_ext._checks import wholes
-from keras_ext.layers import TableFeatures
+from keras_ext._checks import integers
 from keras_ext.search import choices
 from keras_ext.search.spaces.dense import DenseSpace
 
@@ -27,7 +26,7 @@ class ResidualMLP(DenseSpace):
         outputs: numbers to predict, in regression.
         blocks: numbers of blocks to choose from, each of two layers.
         units: widths to choose from; where a search begins is the one that `choices.units` takes.
-        features: a `layers.TableFeatures` that has been adapted, for inputs as its `encode` returns them; each model gets a copy.
+        features: a `tables.TableFeatures` that has been adapted, for inputs as its `encode` returns them; each model gets a copy.
         activations: to choose from, see `choices.activation`.
         name: name of the search space.
         **kwargs: `mean`, `variance`, `samples`, `batch_sizes` and `regularization`, as in `MLP`.
@@ -56,13 +55,13 @@ class ResidualMLP(DenseSpace):
         *,
         blocks: Sequence[int] = (1, 2, 4, 8, 16),
         units: Sequence[int] = (32, 64, 128, 256),
-        features: TableFeatures | None = None,
+        features: keras.layers.Layer | None = None,
         activations: Sequence[str] = choices.ACTIVATIONS,
         name: str = "residual_mlp",
         **kwargs: Any,
     ) -> None:
         super().__init__(input_shape, units, features, activations, classes=classes, outputs=outputs, name=name, **kwargs)
-        self.blocks = wholes("blocks", blocks)
+        self.blocks = integers("blocks", blocks)
 
     def body(self, hp: Any, x: Any) -> Any:
         """Return the activated sum after the last block."""

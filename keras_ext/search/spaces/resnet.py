@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_ext._checks import whole
+from keras_ext._checks import integer
 from keras_ext.search import choices
 from keras_ext.search.spaces.image import LAST, ImageSpace
 
@@ -62,8 +62,8 @@ class ResNet(ImageSpace):
         **kwargs: Any,
     ) -> None:
         super().__init__(input_shape, filters, activations, classes=classes, outputs=outputs, name=name, **kwargs)
-        self.max_stages = min(whole("max_stages", max_stages), self.halvings + 1)
-        self.max_blocks = whole("max_blocks", max_blocks)
+        self.max_stages = min(integer("max_stages", max_stages), self.halvings + 1)
+        self.max_blocks = integer("max_blocks", max_blocks)
 
     def body(self, hp: Any, x: Any) -> Any:
         """Return the average of each channel behind the last block."""

@@ -10,7 +10,7 @@ import keras_tuner
 import numpy as np
 
 from keras_ext import initializers
-from keras_ext._checks import bad_argument, flag, items, whole
+from keras_ext._checks import bad_argument, flag, integer, items
 from keras_ext.schedules import FullBatch
 from keras_ext.search import choices
 from keras_ext.search.batch_sizes import checked_batch_sizes, offered_batch_sizes
@@ -69,13 +69,13 @@ class Space(keras_tuner.HyperModel, abc.ABC):
         if (mean is None) != (variance is None):
             raise ValueError("`mean` and `variance` must be given together, got one of them. Give both, or neither.")
         self.input_shape: tuple[Any, ...] = _checked_shape(input_shape)
-        self.classes = None if classes is None else whole("classes", classes, 2)
-        self.outputs = whole("outputs", outputs)
+        self.classes = None if classes is None else integer("classes", classes, 2)
+        self.outputs = integer("outputs", outputs)
         self.mean, self.variance = (_broadcasting(n, v, self.input_shape) for n, v in (("mean", mean), ("variance", variance)))
-        self.samples = None if samples is None else whole("samples", samples)
+        self.samples = None if samples is None else integer("samples", samples)
         self.batch_sizes = checked_batch_sizes(batch_sizes, "batch_sizes")
         self.regularization = flag("regularization", regularization)
-        self.micro_batch = whole("micro_batch", micro_batch)
+        self.micro_batch = integer("micro_batch", micro_batch)
 
     @abc.abstractmethod
     def body(self, hp: Any, x: Any) -> Any:
@@ -161,7 +161,7 @@ def _checked_shape(input_shape: Any) -> tuple[int | None, ...]:
     sizes = items(input_shape)
     if sizes is None:
         raise bad_argument("input_shape", "a sequence of sizes, one for each axis of a sample", input_shape, "Such as (64,).")
-    return tuple(None if size is None else whole("size in input_shape", size) for size in sizes)
+    return tuple(None if size is None else integer("size in input_shape", size) for size in sizes)
 
 
 def _broadcasting(name: str, value: Any, input_shape: tuple[int | None, ...]) -> Any:

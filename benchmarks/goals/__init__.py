@@ -1,1 +1,0 @@
-"""What the project promises of its figures, and whether they hold it."""

@@ -1,1 +1,0 @@
-"""What the monitor looks with: the samples, the compiled run of the model on them, and the numbers of it."""

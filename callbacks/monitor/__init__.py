@@ -1,0 +1,1 @@
+"""The monitor: a probe measures, rules find, and a report shows."""

@@ -1,0 +1,173 @@
+"""A model as it stands: what SaturationMonitor would find in it, without training."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import ops, tree
+from rich.console import Group
+from rich.text import Text
+
+from keras_ext._checks import bad_argument, flag, integer
+from keras_ext._figures import saved
+from keras_ext.callbacks.monitor.finding import Finding
+from keras_ext.callbacks.monitor.limits import Limits
+from keras_ext.callbacks.monitor.probe.lossless import not_finite, without_loss
+from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, layer_names
+from keras_ext.callbacks.monitor.probe.samples import probe_batch
+from keras_ext.callbacks.monitor.probe.setting import aims
+from keras_ext.callbacks.monitor.probe.unbuilt import build, cannot, check_targets
+from keras_ext.callbacks.monitor.report.table import layer_table, reported
+from keras_ext.callbacks.monitor.rules.findings import examine
+from keras_ext.callbacks.monitor.snapshot import Snapshot
+from keras_ext.callbacks.monitor.wording import grouped, number, verdict
+
+_COLUMNS = ("layer", "saturated", "dead", "gradient norm", "gradient / weight", "weight scale", "worst finding")
+_NO_LOSS = "The model is not compiled: nothing is known of its gradients. Call model.compile(loss=...) first to know them."
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What one snapshot of a model found; `print` says it in plain lines.
+
+    Args:
+        model: the model's name.
+        findings: what is outside the limits, the layers nearest to the input first. Whether a state lasts, one snapshot cannot report: it
+            is a warning. Only what is not finite is critical.
+        snapshot: the numbers. Its `step` is the number of steps that the optimizer has made, 0 without one. Without a loss, the loss and
+            the gradients in it are NaN.
+        samples: how many samples were observed.
+        has_loss: False for a model that is not compiled.
+
+    Examples:
+        >>> print(Diagnosis("digits", [], Snapshot(0, 0, 0.7, 1.0, (), ()), 64))
+        digits, 64 samples, loss 0.7: nothing found
+    """
+
+    model: str
+    findings: list[Finding]
+    snapshot: Snapshot
+    samples: int
+    has_loss: bool = True
+
+    def __str__(self) -> str:
+        """Return the verdict and each finding with its advice, a line each."""
+        lines = (reported(group, dated=False).plain for group in grouped(self.findings))
+        return "\n".join([f"{self._heading}: {verdict(self.findings)}", *lines, *([] if self.has_loss else [_NO_LOSS])])
+
+    def table(self) -> Group:
+        """Return a row for each layer, and below it what was found and what fixes it, for `rich.print`.
+
+        `weight scale` is about 1 where a layer keeps its signal's variance.
+        """
+        rows = layer_table(self._heading, self.snapshot, self.findings, _COLUMNS)
+        lines = [reported(group, dated=False) for group in grouped(self.findings)]
+        return Group(rows, *lines, *([] if self.has_loss else [Text(_NO_LOSS)]))
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Return a matplotlib Figure of the layers, findings marked; with `path`, save it too."""
+        from keras_ext.callbacks.monitor.report.picture import picture
+
+        return saved(picture([self._shown], self.findings), path)
+
+    def to_json(self, path: str | Path) -> None:
+        """Write snapshot and findings to a file; `keras_ext.callbacks.monitor.report.json_report.from_json` reads it."""
+        from keras_ext.callbacks.monitor.report.json_report import to_json
+
+        to_json(path, [self.snapshot], self.findings, model=self.model, samples=self.samples)
+
+    def report(self, path: str | Path) -> None:
+        """Write a page of findings, picture and table: HTML that needs nothing else."""
+        from keras_ext.callbacks.monitor.report.page import write_page
+
+        write_page(path, [self._shown], self.findings, title=f"{self.model}, as it stands")
+
+    @property
+    def _heading(self) -> str:
+        loss = f", loss {number(self.snapshot.loss)}" if self.has_loss else ""
+        return f"{self.model}, {self.samples} sample{'s' if self.samples > 1 else ''}{loss}"
+
+    @property
+    def _shown(self) -> Snapshot:
+        # A picture takes gradients of NaN for unhealthy ones.
+        return self.snapshot if self.has_loss else replace(self.snapshot, weights=tuple(w for w in self.snapshot.weights if not w.finite))
+
+
+def diagnose(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    sample_weight: Any = None,
+    layers: Sequence[str] | None = None,
+    limits: Limits | None = None,
+    probe_size: int = 256,
+    seed: int = 0,
+    rank: bool = False,
+) -> Diagnosis:
+    """Return what SaturationMonitor finds in `model` as it stands, without training it.
+
+    One batch runs forward and backward as in training, but for dropout and noise, which let their input through. The model stays as it is,
+    bit for bit; one that has no weights yet gets those that `fit` would begin with. A model that is not compiled is observed without
+    gradients.
+
+    Args:
+        model: a Keras model, trained or not.
+        x: inputs as `fit` takes them: an array, a list or dict of arrays, or a dataset of batches, whose first samples are taken.
+        y: targets likewise; None with a dataset, for models that add their own losses, and for one that is not compiled.
+        sample_weight: weights likewise, or None.
+        layers: names of the layers to observe; None for all.
+        limits: the rules' limits.
+        probe_size: samples to observe, at least 1; drawn from `x` with `seed`.
+        seed: of that draw, at least 0.
+        rank: whether to measure the effective rank of the activations, which costs a decomposition each.
+
+    Raises:
+        ValueError: `x` is empty or the arrays differ in length, the model is compiled with a loss and there are no targets, a layer is
+            unknown, or the model cannot be built or run on this data.
+        TypeError: `model` is no Keras model, or `x` holds no arrays.
+
+    Examples:
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(64, 8))
+        >>> hidden = keras.layers.Dense(8, "relu", kernel_initializer="he_normal", name="hidden")
+        >>> model = keras.Sequential([keras.Input((8,)), hidden, keras.layers.Dense(8)])
+        >>> model.compile("sgd", "mse")
+        >>> diagnose(model, x, x).findings
+        []
+        >>> _ = hidden.bias.assign(np.full(8, -50.0))
+        >>> [(f.symptom, f.layer, f.severity) for f in diagnose(model, x, x).findings][:2]
+        [('poor_initialization', 'hidden', 'warning'), ('dead_relu', 'hidden', 'warning')]
+    """
+    if not isinstance(model, keras.Model):
+        raise bad_argument("model", "a keras.Model", type(model).__name__, error=TypeError)
+    if limits is not None and not isinstance(limits, Limits):
+        raise bad_argument("limits", "a keras_ext.callbacks.Limits or None", limits, error=TypeError)
+    if layers is not None:
+        layers = layer_names(layers)
+    flag("rank", rank)
+    data = probe_batch(x, y, sample_weight, size=integer("probe_size", probe_size), seed=integer("seed", seed, 0))
+    has_loss = model.compiled
+    check_targets(model, data)
+    build(model, data)
+    try:
+        steps = _steps(model)
+        snapshot = Probe(model, data, rank, layers).snapshot(steps, 0) if has_loss else without_loss(model, data, rank, layers, steps)
+    except UnknownLayer:
+        raise
+    except Exception as error:
+        unhealthy = not_finite(model, data, rank, layers, _steps(model)) if has_loss else None
+        if unhealthy is None:
+            raise cannot("run", model, data, error) from error
+        snapshot = unhealthy
+    findings = examine([snapshot], limits or Limits(), aims=aims(model, *data[1:]) if has_loss else ())
+    samples = len(next(a for a in tree.flatten(data[0]) if a is not None))
+    return Diagnosis(model.name, findings, snapshot if has_loss else replace(snapshot, loss=math.nan), samples, has_loss)
+
+
+def _steps(model: keras.Model) -> int:
+    iterations = getattr(getattr(model, "optimizer", None), "iterations", None)
+    return 0 if iterations is None else int(ops.convert_to_numpy(iterations))

@@ -1,0 +1,59 @@
+"""What the monitor says: one symptom of one layer."""
+
+from dataclasses import dataclass
+
+SYMPTOMS = (
+    "non_finite",
+    "saturated",
+    "dead_relu",
+    "vanishing_gradient",
+    "zero_gradient",
+    "exploding_gradient",
+    "exploding_activation",
+    "exploding_weight",
+    "poor_initialization",
+    "unchanged_weights",
+    "constant_output",
+    "oscillating_loss",
+    "stalled_loss",
+    "unscaled_input",
+    "unscaled_target",
+    "output_mismatch",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One symptom of one layer, when it was first seen at this severity.
+
+    `layer` is None where the whole network is meant. `value` is the number that was measured, `limit` the one that it crossed.
+    `severity` is `"warning"`, or `"critical"`: this run will not learn as it is.
+    """
+
+    symptom: str
+    severity: str
+    layer: str | None
+    step: int
+    epoch: int
+    value: float
+    limit: float
+    advice: str
+
+    def __str__(self) -> str:
+        """Return it as one line for a person."""
+        where = f'layer "{self.layer}"' if self.layer else "the network"
+        when = f"epoch {self.epoch}" if self.epoch else f"step {self.step}" if self.step else "before the first step"
+        return f"{self.severity}: {self.symptom.replace('_', ' ')} in {where}, {when}. {self.advice}"
+
+
+@dataclass(frozen=True)
+class State:
+    """What a rule sees in one snapshot, before persistence and the loss are weighed; `fatal` needs neither."""
+
+    symptom: str
+    layer: str | None
+    value: float
+    limit: float
+    advice: str
+    can_be_critical: bool = True
+    fatal: bool = False

@@ -1,0 +1,205 @@
+"""The samples that the monitor observes, from whatever `fit` is given."""
+
+import contextlib
+import copy
+import itertools
+import random
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from keras_ext._checks import bad_argument, integer
+from keras_ext._dense import dense
+
+_NAMES = ("x", "y", "sample_weight")
+# Where shapes differ, few batches fit the first: an endless stream must not be read forever, nor a long one to its end.
+_READ_AT_MOST = 4
+
+
+def probe_batch(x: Any, y: Any = None, sample_weight: Any = None, *, size: int, seed: int) -> tuple[Any, Any, Any]:
+    """Return at most `size` samples as NumPy arrays of their own, from arrays or from a dataset of batches.
+
+    From arrays it draws with `seed`, without repetition, in the order of the data. From a dataset it takes the first samples, so that one
+    sorted by class gives one class. Of batches that differ in shape (sequences of several lengths) it takes those shaped as the first,
+    and reads about four times `size` samples for them at most.
+
+    Reading a dataset leaves the global generators of Python, NumPy and PyTorch and those of a DataLoader as they were. What else a
+    dataset keeps for itself moves on: a tf.data.Dataset that reshuffles gives `fit` its second order first. A DataLoader is read in this
+    process, without its workers and their `worker_init_fn`.
+
+    Args:
+        x: an array (NumPy, pandas, a tensor of any framework) or a list, tuple or dict of arrays; or a dataset that can be read again: a
+            tf.data.Dataset, a keras.utils.PyDataset, a PyTorch DataLoader or any other iterable of batches, each of them x, (x, y) or
+            (x, y, sample_weight). Strings must be NumPy arrays of strings, not of objects.
+        y: targets, as arrays; None where `x` is a dataset.
+        sample_weight: weights likewise.
+        size: most samples to return, at least 1.
+        seed: of the draw, at least 0.
+
+    Returns:
+        `(x, y, sample_weight)` in the structure they came in; what was not given is None.
+
+    Raises:
+        TypeError: `x` is a generator, or something is no dense array with one row a sample.
+        ValueError: the numbers of samples differ or are 0, or `y` or `sample_weight` stands beside a dataset.
+
+    Warns:
+        UserWarning: all targets are of one class, as integers or one-hot. Targets that are floats and not one-hot are not judged.
+
+    Examples:
+        >>> x, y, sample_weight = probe_batch(np.arange(1000.0)[:, None], np.arange(1000) % 2, size=64, seed=0)
+        >>> x.shape, y.shape, sample_weight
+        ((64, 1), (64,), None)
+    """
+    integer("size", size)
+    integer("seed", seed, 0)
+    if _is_stream(x):
+        for name, value, what in (("y", y, "targets"), ("sample_weight", sample_weight, "sample weights")):
+            if value is not None:
+                kind = type(x).__name__
+                raise bad_argument(
+                    name, f"None where `x` is a dataset ({kind})", type(value).__name__,
+                    f"As for `fit`, the {what} must be part of its batches: (x, y) or (x, y, sample_weight).",
+                )  # fmt: skip
+        data = _first(x, size)
+    else:
+        data = _drawn((x, y, sample_weight), size, seed)
+    if any(_is_one_class(a) for a in tree.flatten(data[1]) if a is not None):
+        warnings.warn(
+            f"The {_rows(data)} samples that were taken are all of one class, so they say little about how the model learns. "
+            "Shuffle the data before it is cut into batches, or give a sample of all classes as arrays.",
+            stacklevel=3,
+        )
+    return data
+
+
+def _drawn(data: tuple[Any, Any, Any], size: int, seed: int) -> tuple[Any, Any, Any]:
+    arrays = tree.map_structure(dense, data)
+    for name, given, values in zip(_NAMES, data, arrays, strict=True):
+        leaves = [a for a in tree.flatten(values) if a is not None]
+        if (name == "x" and not leaves) or not all(_has_samples(a) for a in leaves):
+            raise bad_argument(
+                name, "an array, or a list or dict of arrays", type(given).__name__,
+                "Give a few hundred samples as arrays, whatever `fit` is given.", TypeError,
+            )  # fmt: skip
+    lengths = {len(a) for a in tree.flatten(arrays) if a is not None}
+    if len(lengths) > 1 or lengths == {0}:
+        raise ValueError(f"`x`, `y` and `sample_weight` must have the same number of samples, at least 1, got {sorted(lengths)}.")
+    chosen = np.sort(np.random.default_rng(seed).permutation(lengths.pop())[:size])
+    return tree.map_structure(lambda a: None if a is None else a[chosen], arrays)
+
+
+def _first(x: Any, size: int) -> tuple[Any, Any, Any]:
+    parts: list[Any] = []
+    shapes: Any = None
+    missing, read = size, 0
+    with random_state_kept(x):
+        for batch in _batches(x):
+            batch = _checked(batch)
+            rows = _rows(batch)
+            read += max(rows, 1)
+            shapes = shapes or _shapes(batch)
+            if rows and _shapes(batch) == shapes:
+                # Copied at once: a dataset may fill the same array again for its next batch.
+                parts.append(tree.map_structure(lambda a, n=missing: None if a is None else np.array(a[:n]), batch))
+                missing -= min(rows, missing)
+            if not missing or read >= _READ_AT_MOST * size:
+                break
+    if not parts:
+        raise bad_argument("x", "a dataset of at least one sample", type(x).__name__, "It gave none. A file name or a filter may be wrong.")
+    return tree.map_structure(lambda *a: None if a[0] is None else np.concatenate(a), *parts)
+
+
+def _is_stream(x: Any) -> bool:
+    if isinstance(x, keras.utils.PyDataset):
+        return True
+    # Sparse and ragged arrays are no NumPy arrays, but have both a shape and a type.
+    is_array = hasattr(x, "__array__") or (hasattr(x, "shape") and hasattr(x, "dtype"))
+    return isinstance(x, Iterable) and not is_array and not isinstance(x, list | tuple | dict | str | bytes)
+
+
+def _is_data_loader(x: Any) -> bool:
+    return any(c.__name__ == "DataLoader" and c.__module__.startswith("torch.utils.data") for c in type(x).__mro__)
+
+
+def _batches(x: Any) -> Iterator[Any]:
+    if isinstance(x, keras.utils.PyDataset):
+        # Not by its own `__iter__`: that of Keras's image iterators never ends and hands out the dataset itself.
+        count = x.num_batches
+        return (x[i] for i in (itertools.count() if count is None else range(count)))
+    if _is_data_loader(x):
+        # Workers would outlive a stream that is not read to its end.
+        x = copy.copy(x)
+        x.num_workers = x.timeout = 0
+    batches = iter(x)
+    if batches is x:
+        raise bad_argument(
+            "x", "arrays, or a dataset that can be read again", type(x).__name__,
+            "A generator gives its samples once, and `fit` needs them. "
+            "Give a few hundred samples as arrays, such as `x[:512], y[:512]`.", TypeError,
+        )  # fmt: skip
+    return batches
+
+
+def _checked(batch: Any) -> tuple[Any, Any, Any]:
+    """Return a batch as `(x, y, sample_weight)` of NumPy arrays with one number of rows."""
+    arrays = tree.map_structure(dense, batch)
+    leaves = [a for a in tree.flatten(arrays) if a is not None]
+    fits = not isinstance(batch, list | tuple) or 1 <= len(batch) <= 3
+    fits = fits and all(_has_samples(a) for a in leaves) and len({len(a) for a in leaves}) == 1
+    data = keras.utils.unpack_x_y_sample_weight(arrays) if fits else (None, None, None)
+    if all(a is None for a in tree.flatten(data[0])):
+        raise bad_argument(
+            "x", "a dataset of batches x, (x, y) or (x, y, sample_weight), dense arrays with one row a sample",
+            [f"{a.dtype} {a.shape}" if isinstance(a, np.ndarray) else type(a).__name__ for a in leaves],
+            "Cut it into batches as `fit` needs them, such as `dataset.batch(32)`, or give a few hundred samples as arrays.",
+            TypeError,
+        )  # fmt: skip
+    return data
+
+
+def _has_samples(a: Any) -> bool:
+    return isinstance(a, np.ndarray) and a.ndim > 0 and a.dtype != object
+
+
+def _rows(data: Any) -> int:
+    return next(len(a) for a in tree.flatten(data) if a is not None)
+
+
+def _shapes(data: Any) -> list[Any]:
+    return [(path, None if a is None else a.shape[1:]) for path, a in tree.flatten_with_path(data)]
+
+
+def _is_one_class(y: np.ndarray) -> bool:
+    if len(y) < 2 or not y.size or y.dtype.kind not in "biuf":
+        return False
+    if y.ndim > 1 and y.shape[-1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(axis=-1) == 1).all():
+        y = y.argmax(axis=-1)
+    return y.dtype.kind != "f" and bool((y == y.flat[0]).all())
+
+
+@contextlib.contextmanager
+def random_state_kept(x: Any) -> Iterator[None]:
+    """Put the generators that reading `x` may draw from back as they were when the block ends."""
+    python, numpy = random.getstate(), np.random.get_state()
+    owners = [x, getattr(x, "sampler", None), getattr(x, "batch_sampler", None)] if _is_data_loader(x) else []
+    owners += [getattr(owner, "sampler", None) for owner in owners]
+    generators: list[Any] = [getattr(owner, "generator", None) for owner in owners]
+    kept = [(g, g.get_state()) for g in generators if hasattr(g, "get_state")]
+    torch = sys.modules.get("torch")  # who has not imported it draws nothing from it
+    try:
+        if torch is None:
+            yield
+        else:
+            with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
+                yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        for generator, state in kept:
+            generator.set_state(state)

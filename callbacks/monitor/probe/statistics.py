@@ -1,0 +1,210 @@
+"""Numbers that say how a layer is: pure functions from tensors to a few floats, traced into the compiled snapshot."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+# A unit is saturated where its slope is under this share of the steepest slope.
+SLOPE_SHARE = 0.05
+
+
+def slope_share(y: Any, kind: str) -> Any:
+    """Return the slope of a saturating activation at the points where its value is `y`, over its steepest slope.
+
+    sigmoid' = y (1 - y), at most 1/4; tanh' = 1 - y^2, at most 1; softsign' = (1 - |y|)^2, at most 1; the hard forms have a slope of 1
+    inside and 0 at their ends.
+
+    >>> [round(float(slope_share(ops.convert_to_tensor(v), "sigmoid")), 4) for v in (0.5, 0.99)]
+    [1.0, 0.0396]
+    """
+    if kind in ("sigmoid", "softmax"):
+        return 4.0 * y * (1.0 - y)
+    if kind == "tanh":
+        return 1.0 - ops.square(y)
+    if kind == "softsign":
+        return ops.square(1.0 - ops.abs(y))
+    if kind in ("hard_sigmoid", "sparse_sigmoid"):
+        return ops.cast(ops.logical_and(y > 0.0, y < 1.0), y.dtype)
+    return ops.cast(ops.abs(y) < 1.0, y.dtype)  # hard_tanh
+
+
+SATURATING = ("sigmoid", "tanh", "softsign", "hard_sigmoid", "sparse_sigmoid", "hard_tanh")
+RECTIFYING = ("relu", "relu6")
+# Measured, but its saturation is no symptom: a sure choice is what it is for.
+CHOOSING = ("softmax",)
+
+ACTIVATION_FIELDS = ("saturated", "saturated_units", "dead", "zeros", "rms", "rank")
+WEIGHT_FIELDS = ("gradient_norm", "weight_norm", "largest", "zero_gradients", "update", "deviation")
+OUTPUT_FIELDS = ("low", "high", "sum_off", "spread")
+# So many of a weight's numbers are kept until the next snapshot, to tell how far it went.
+KEPT = 4096
+
+
+def activation_statistics(values: Sequence[Any], kind: str, channel_axis: int = -1, rank: bool = False) -> Any:
+    """Return `ACTIVATION_FIELDS` of activations of one kind and shape, as a matrix of one row each.
+
+    Args:
+        values: tensors of shape (samples, ..., units).
+        kind: the activation's name; only `SATURATING` ones and softmax can be saturated, only `RECTIFYING` ones dead.
+        channel_axis: the axis of the units.
+        rank: whether to compute the effective rank.
+
+    Returns:
+        saturated: share of (sample, unit) pairs under `SLOPE_SHARE`; of a softmax, share of choices whose largest value is.
+        saturated_units: share of units saturated on all samples. dead: share of units that are zero on all samples. zeros: share of zeros.
+        rms: root mean square, not finite if a value is not. rank: the effective rank, or 0.
+    """
+    # All at once: a compiler takes as long for one as for many.
+    y = ops.cast(ops.stack(list(values)), "float32")
+    axes = len(y.shape)
+    channel_axis = channel_axis % (axes - 1) + 1
+    others = [i for i in range(1, axes) if i != channel_axis]
+    nothing = ops.zeros((len(values),), "float32")
+    zero = ops.cast(ops.equal(y, 0.0), "float32")
+    saturated = saturated_units = dead = ranks = nothing
+    if kind in CHOOSING:
+        saturated = _mean(ops.cast(slope_share(ops.max(y, axis=channel_axis), kind) < SLOPE_SHARE, "float32"))
+    elif kind in SATURATING:
+        flat = ops.cast(slope_share(y, kind) < SLOPE_SHARE, "float32")
+        saturated, saturated_units = _mean(flat), ops.mean(ops.min(flat, axis=others), axis=1)
+    elif kind in RECTIFYING and math.prod(y.shape[i] for i in others) > 1:  # one value reports nothing
+        dead = ops.mean(ops.min(zero, axis=others), axis=1)
+    if rank:
+        ranks = ops.stack([effective_rank(v, channel_axis - 1) for v in values])
+    return ops.stack([saturated, saturated_units, dead, _mean(zero), _rms(ops.reshape(y, (len(values), -1))), ranks], axis=1)
+
+
+def effective_rank(y: Any, channel_axis: int = -1) -> Any:
+    """Return the exponential of the entropy of the normalised singular values of samples by units (Roy and Vetterli 2007, section 3).
+
+    Axes between are averaged. 1 where all samples give multiples of one vector, at most the smaller of samples and units.
+
+    >>> round(float(effective_rank(ops.eye(5))), 4)
+    5.0
+    """
+    y = ops.cast(y, "float32")
+    channel_axis %= len(y.shape)
+    between = [i for i in range(1, len(y.shape)) if i != channel_axis]
+    flat = ops.mean(y, axis=between) if between else y
+    largest = ops.maximum(ops.max(ops.abs(flat)), 1e-30)
+    flat = flat / largest
+    # The smaller of both products has the same eigenvalues but for zeros.
+    turned = ops.transpose(flat)
+    gram = ops.matmul(flat, turned) if flat.shape[0] <= flat.shape[1] else ops.matmul(turned, flat)
+    squares = ops.linalg.eigh(gram)[0]
+    # What float32 makes of eigenvalues of 0.
+    values = ops.sqrt(ops.where(squares > 1.2e-7 * gram.shape[0] * ops.max(squares), squares, 0.0))
+    share = values / (ops.sum(values) + 1e-30)
+    return ops.exp(-ops.sum(share * ops.log(share + 1e-30)))
+
+
+def weight_statistics(weights: Sequence[Any], gradients: Sequence[Any], before: Any) -> tuple[Any, Any]:
+    """Return `WEIGHT_FIELDS` of weights, as a matrix of one row each, and the numbers that the next snapshot compares with.
+
+    Args:
+        weights: tensors, the largest first and those of one size side by side.
+        gradients: tensors of the same shapes.
+        before: the second result of the snapshot before, shape (weights, most `kept_of` of them).
+
+    Returns:
+        gradient_norm and weight_norm: L2 norms, not finite if a number is not. largest: largest absolute weight. zero_gradients: share of
+        gradients that are exactly zero. update: L2 norm of the change since the snapshot before, by `KEPT` of its numbers, evenly spaced,
+        where there are more. deviation: standard deviation of the numbers over their root mean square; 0 where all are the same.
+    """
+    # All at once, in rows filled up with zeros: tracing and compiling take as long for one as for many.
+    sizes = [math.prod(each.shape) for each in weights]
+    n, width = len(weights), sizes[0]
+    if n == 1:  # which may be large, and is not copied
+        w, g = (ops.reshape(ops.cast(each[0], "float32"), (1, width)) for each in (weights, gradients))
+        blocks, kept = (w, g), w[:, :: _stride(width)]
+    else:
+        parts = _flat(weights, gradients)
+        rows = ops.reshape(_side_by_side(parts, width), (2 * n, width))
+        blocks, w, g = (rows,), rows[:n], rows[n:]
+        every = [part[:1, :, :: _stride(part.shape[2])] for part in parts]
+        kept = _side_by_side(every, max(map(kept_of, sizes)))[0] if width > KEPT else w
+    counts, kept_counts = (
+        ops.cast(ops.convert_to_tensor([max(count, 1) for count in each]), "float32") for each in (sizes, map(kept_of, sizes))
+    )
+    largest, norms = (ops.concatenate(each) for each in zip(*(_norms(block) for block in blocks), strict=True))
+    update = ops.sqrt(ops.sum(ops.square(kept - before), axis=1) * (counts / kept_counts))
+    zeros = ops.sum(ops.cast(ops.equal(g, 0.0), "float32"), axis=1) - (width - counts)
+    deviation = _deviation(w / largest[:n, None], counts, min(sizes) < width)
+    return ops.stack([norms[n:], norms[:n], largest[:n], zeros / counts, update, deviation], axis=1), kept
+
+
+def _norms(rows: Any) -> tuple[Any, Any]:
+    largest, unit = _scaled(rows)
+    return largest, ops.sqrt(ops.sum(ops.square(unit), axis=1)) * largest
+
+
+def _deviation(rows: Any, counts: Any, is_filled: bool) -> Any:
+    """Return the standard deviation of each row's first `counts` numbers over their root mean square."""
+    apart = rows - (ops.sum(rows, axis=1) / counts)[:, None]
+    if is_filled:
+        apart = ops.where(ops.arange(rows.shape[1], dtype="float32")[None] < counts[:, None], apart, 0.0)
+    return ops.sqrt(ops.sum(ops.square(apart), axis=1) / (ops.sum(ops.square(rows), axis=1) + 1e-30))
+
+
+def _flat(weights: Sequence[Any], gradients: Sequence[Any]) -> list[Any]:
+    """Return a tensor of shape (2, weights, size) for each size: weights and gradients."""
+    parts = []
+    for size, pairs in itertools.groupby(zip(weights, gradients, strict=True), lambda pair: math.prod(pair[0].shape)):
+        w, g = zip(*pairs, strict=True)
+        parts.append(ops.reshape(ops.cast(ops.stack([ops.reshape(t, (size,)) for t in (*w, *g)]), "float32"), (2, len(w), size)))
+    return parts
+
+
+def _side_by_side(parts: Sequence[Any], width: int) -> Any:
+    """Return the parts as one, each row filled up with zeros to `width`."""
+    full = [ops.pad(p, ((0, 0), (0, 0), (0, width - p.shape[2]))) if p.shape[2] < width else p for p in parts]
+    return ops.concatenate(full, axis=1) if len(full) > 1 else full[0]
+
+
+def kept_of(size: int) -> int:
+    """Return how many numbers of a weight of that size are kept for the next snapshot.
+
+    >>> kept_of(6), kept_of(10_000)
+    (6, 3334)
+    """
+    return len(range(0, size, _stride(size)))
+
+
+def output_statistics(predictions: Any) -> Any:
+    """Return `OUTPUT_FIELDS` of one output's predictions, shape (samples, ..., units), as a vector.
+
+    Returns:
+        low and high: the smallest and the largest. sum_off: how far sums over the units are from 1 at most. spread: the standard deviation
+        over the samples, over the root mean square; NaN of one sample.
+    """
+    p = ops.cast(predictions, "float32")
+    p = p if len(p.shape) > 1 else p[:, None]
+    spread = ops.sqrt(ops.mean(ops.var(p, axis=0))) / (rms(p) + 1e-30) if p.shape[0] != 1 else ops.full((), math.nan, "float32")
+    return ops.stack([ops.min(p), ops.max(p), ops.max(ops.abs(ops.sum(p, axis=-1) - 1.0)), spread])
+
+
+def rms(x: Any) -> Any:
+    """Return the root mean square of all numbers of `x`."""
+    return _rms(ops.reshape(ops.cast(x, "float32"), (1, -1)))[0]
+
+
+def _stride(size: int) -> int:
+    return max(-(-size // KEPT), 1)
+
+
+def _mean(x: Any) -> Any:
+    return ops.mean(ops.reshape(x, (x.shape[0], -1)), axis=1)
+
+
+def _rms(rows: Any) -> Any:
+    largest, unit = _scaled(rows)
+    return ops.sqrt(ops.mean(ops.square(unit), axis=1)) * largest
+
+
+def _scaled(rows: Any) -> tuple[Any, Any]:
+    """Return the largest absolute value of each row, and the rows over it, as a float32 sum of squares overflows at 1.8e19."""
+    largest = ops.maximum(ops.max(ops.abs(rows), axis=1, initial=0.0), 1e-30)
+    return largest, rows / largest[:, None]

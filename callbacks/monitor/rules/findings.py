@@ -1,0 +1,165 @@
+"""From snapshots to findings: which symptom lasts, and what goes into the logs. Pure: numbers and limits in, frozen records out."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from keras_ext.callbacks.monitor.finding import Finding, State
+from keras_ext.callbacks.monitor.layer_states import layer_states
+from keras_ext.callbacks.monitor.limits import Limits
+from keras_ext.callbacks.monitor.probe.setting import Aim, baseline
+from keras_ext.callbacks.monitor.rules.loss_course import course_states, has_begun, has_learned, learning
+from keras_ext.callbacks.monitor.rules.states import states
+from keras_ext.callbacks.monitor.snapshot import Snapshot
+
+# What follows from a symptom elsewhere: where a layer's own symptom, or an output that its loss cannot use, is named, these stay warnings.
+_CONSEQUENCES = ("vanishing_gradient", "zero_gradient", "constant_output", "unchanged_weights", "oscillating_loss")
+# Of a part of a layer; the rest may serve.
+_PARTIAL = ("saturated", "dead_relu")
+_OF_THE_OUTPUT = ("output_mismatch",)
+# What errors as large as targets of a large scale do to a network.
+_OF_LARGE_ERRORS = (
+    "saturated", "dead_relu", "exploding_gradient", "exploding_activation", "exploding_weight", "constant_output", "oscillating_loss",
+    "non_finite",
+)  # fmt: skip
+# What is no symptom once the network has learned, as gradients end at a minimum, nor if it passes until the next snapshot.
+_OF_LEARNING = ("vanishing_gradient", "zero_gradient")
+
+
+def examine(
+    snapshots: Sequence[Snapshot], limits: Limits, known: Sequence[Finding] = (), patience: int = 2, aims: Sequence[Aim | None] = ()
+) -> list[Finding]:
+    """Return what the last snapshot adds to the `known` findings.
+
+    A state that a rule sees is a warning. It is critical once it has lasted for `patience` regular snapshots in which the network did not
+    learn, or for `limits.slow` times as many since the first snapshot in which it learned too little; an output that its loss cannot use
+    even while that falls. Of several such states those are critical that the others may follow from: those of layers with poor first
+    weights, else what was there before the first step, else a layer's own state and such an output. Values that are not finite are
+    critical at once, with the poor first weights that they may come from.
+    """
+    last, cost = snapshots[-1], baseline(aims)
+    now = _states(snapshots, limits, aims, cost)
+    critical = [state for state in now if state.fatal]
+    if critical:
+        critical += _poor(_states(snapshots[:1], limits, aims, cost))
+    elif last.is_regular:
+        critical += _roots(*_lasting(snapshots, now, limits, patience, aims))
+    reported = {(f.symptom, f.layer, f.severity) for f in known}
+    new = []
+    for state in [*(s for s in critical if s not in now), *now]:
+        severity = "critical" if state in critical else "warning"
+        if (state.symptom, state.layer, severity) in reported or (state.symptom, state.layer, "critical") in reported:
+            continue
+        reported.add((state.symptom, state.layer, severity))
+        advice = state.advice
+        if severity == "critical":
+            advice = _from_the_targets(state, now) + advice + _since(known, state)
+        new.append(Finding(state.symptom, severity, state.layer, last.step, last.epoch, state.value, state.limit, advice))
+    return new
+
+
+def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | None], cost: float) -> list[State]:
+    """Return what is outside the limits in the last of `snapshots`."""
+    found = list(states(snapshots[-1], limits, aims, snapshots[0]))
+    if snapshots[-1].is_regular:
+        found += course_states([snapshot for snapshot in snapshots if snapshot.is_regular], limits, cost)
+    if any(s.symptom == "constant_output" for s in found):
+        # It stands where a constant prediction stands, and its own advice is another.
+        found = [s for s in found if s.symptom != "stalled_loss"]
+    if has_learned(snapshots, limits, cost):
+        passing = set(_OF_LEARNING)
+    else:
+        # A step from a sure and wrong softmax has no gradient either.
+        passing = set(_OF_LEARNING) - {s.symptom for s in states(snapshots[-2], limits)} if len(snapshots) > 1 else set()
+    return [s for s in found if s.symptom not in passing]
+
+
+def _from_the_targets(state: State, now: Sequence[State]) -> str:
+    """Return a sentence on targets of a large scale where what they drive out of range is critical: that is fixed first."""
+    target = next((s for s in now if s.symptom == "unscaled_target"), None)
+    if target is None or state.symptom not in _OF_LARGE_ERRORS:
+        return ""
+    return f"The root mean square of the targets is {target.value:.3g}, and so are the first errors: scale them to unit variance first. "
+
+
+def _since(known: Sequence[Finding], state: State) -> str:
+    """Return a sentence that says when the state was seen first, if that was before."""
+    first = next((f for f in known if (f.symptom, f.layer) == (state.symptom, state.layer)), None)
+    return f" First seen {f'after step {first.step}' if first.step else 'before the first step'}." if first else ""
+
+
+def _lasting(
+    snapshots: Sequence[Snapshot], now: Sequence[State], limits: Limits, patience: int, aims: Sequence[Aim | None]
+) -> tuple[list[State], list[State]]:
+    """Return those of the states that have lasted while the network did not learn, and all that were there at the first snapshot."""
+    cost = baseline(aims)
+    regular = [snapshot for snapshot in snapshots if snapshot.is_regular]
+    if len(regular) <= patience or has_learned(regular, limits, cost):
+        return [], []
+    falls = learning(regular, limits, patience, cost)
+    first = _states(regular[:1], limits, aims, cost)
+    lasting = _in_each(now, _seen(regular, patience, limits, aims))
+    if falls:
+        # A loss that cannot use the output falls, and means nothing.
+        lasting = [s for s in lasting if s.symptom in _OF_THE_OUTPUT]
+        if len(regular) > limits.slow * patience:
+            long = _in_each(now, [first, *_seen(regular, limits.slow * patience, limits, aims)])
+            lasting += [s for s in long if s not in lasting]
+    if has_begun(regular, limits, cost):
+        lasting = [s for s in lasting if s.symptom not in _PARTIAL or s.value >= limits.severe]
+    # Poor first weights alone may only take time; where something else lasts, it follows from them.
+    return [*(_poor(first) if lasting else []), *lasting], first
+
+
+def _seen(regular: Sequence[Snapshot], span: int, limits: Limits, aims: Sequence[Aim | None]) -> list[list[State]]:
+    """Return the states of the snapshots before the last, of `span` snapshots in all."""
+    return [_states(regular[: len(regular) - back], limits, aims, baseline(aims)) for back in range(1, span)]
+
+
+def _in_each(now: Sequence[State], seen: Sequence[Sequence[State]]) -> list[State]:
+    names = [{(s.symptom, s.layer) for s in states} for states in seen]
+    return [s for s in now if s.can_be_critical and all((s.symptom, s.layer) in each for each in names)]
+
+
+def _poor(states: Sequence[State]) -> list[State]:
+    return [s for s in states if s.symptom == "poor_initialization"]
+
+
+def _roots(lasting: Sequence[State], first: Sequence[State]) -> list[State]:
+    """Return those of the lasting states that the others may follow from; `first` are the states before the first step."""
+    born = {(s.symptom, s.layer) for s in first}
+    own = [s for s in lasting if s.symptom not in _CONSEQUENCES]
+    poor = {s.layer for s in _poor(own)}
+    return [s for s in own if s.layer in poor] or [s for s in own if (s.symptom, s.layer) in born] or own or list(lasting)
+
+
+def worst(snapshots: Sequence[Snapshot]) -> dict[str, Any]:
+    """Return the numbers of the last snapshot and the worst of all snapshots, under the keys that go into `logs`.
+
+    A snapshot that is not finite counts as the worst there is, so that no objective takes it for a good one.
+    """
+
+    def peak(snapshot: Snapshot, field: str) -> float:
+        return max((getattr(a, field) for a in snapshot.hidden), default=0.0) if snapshot.finite else 1.0
+
+    def ratio(snapshot: Snapshot) -> float:
+        return snapshot.gradient_ratio if snapshot.finite else 0.0
+
+    numbers: dict[str, Any] = {}
+    for key, field in (("saturation", "saturated"), ("dead", "dead")):
+        numbers[key] = peak(snapshots[-1], field)
+        numbers[f"{key}_worst"] = max(peak(snapshot, field) for snapshot in snapshots)
+    numbers["gradient_ratio"] = ratio(snapshots[-1])
+    numbers["gradient_ratio_worst"] = min(ratio(snapshot) for snapshot in snapshots)
+    return numbers
+
+
+def by_layer(snapshot: Snapshot) -> dict[str, float]:
+    """Return the saturation of each layer that can saturate, and the dead share of each that can die, as keys for `logs`."""
+    return {
+        f"{key}/{state.layer}": share if snapshot.finite else 1.0
+        for state in layer_states(snapshot)
+        if state.counts
+        for key, share in (("saturation", state.saturated), ("dead", state.dead))
+        if not math.isnan(share)
+    }

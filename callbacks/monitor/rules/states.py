@@ -1,0 +1,109 @@
+"""The rules: which numbers of one snapshot are outside the limits, and what fixes it."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from keras_ext._wording import sentence
+from keras_ext.callbacks.monitor.finding import State
+from keras_ext.callbacks.monitor.limits import Limits
+from keras_ext.callbacks.monitor.probe.setting import Aim
+from keras_ext.callbacks.monitor.rules.advice import advice_for, clipping
+from keras_ext.callbacks.monitor.rules.first_weights import poor_initializations
+from keras_ext.callbacks.monitor.rules.mismatch import mismatches
+from keras_ext.callbacks.monitor.snapshot import Snapshot
+
+# Share of zeros in a gradient from which on it belongs to a few rows only.
+_FEW = 0.5
+_OF_SATURATION = "Use relu with initializers.HeNormal, or layers.BatchNormalization before the activation."
+_OF_GATES = (
+    "Start its kernels with initializers.GlorotUniform and Orthogonal, put keras.layers.LayerNormalization before it, or clip gradients."
+)
+_OF_DEATH = "Lower the learning rate, use initializers.HeNormal, or use leaky_relu."
+
+
+def states(snapshot: Snapshot, limits: Limits, aims: Sequence[Aim | None] = (), first: Snapshot | None = None) -> Iterator[State]:
+    """Yield every state of `snapshot` that is outside the limits, the layers nearest to the input first.
+
+    `first` is the first snapshot of the fit.
+    """
+    if not snapshot.finite:
+        yield _non_finite(snapshot)
+        return
+    yield from mismatches(snapshot, aims, limits)
+    yield from poor_initializations(snapshot, limits)
+    yield from _activation_states(snapshot, limits, first)
+    yield from _gradient_states(snapshot, limits)
+    if snapshot.spread < limits.constant and snapshot.step > 0:
+        yield State(
+            "constant_output", None, snapshot.spread, limits.constant,
+            "The predictions do not depend on the input. Scale the inputs to unit variance (keras.layers.Normalization), lower the "
+            "learning rate, and start from initializers.HeNormal with relu or initializers.GlorotUniform with tanh.",
+        )  # fmt: skip
+
+
+def _non_finite(snapshot: Snapshot) -> State:
+    unhealthy = next((p.layer for p in (*snapshot.activations, *snapshot.weights) if not p.finite), None)
+    return State(
+        "non_finite", unhealthy, math.nan, math.inf,
+        f"A value is NaN or infinite. Check the data for NaN, lower the learning rate, and {clipping(snapshot)}.",
+        fatal=True,
+    )  # fmt: skip
+
+
+def _activation_states(snapshot: Snapshot, limits: Limits, first: Snapshot | None) -> Iterator[State]:
+    for a in snapshot.hidden:
+        if a.saturated > limits.saturated:
+            yield State(
+                "saturated", a.layer, a.saturated, limits.saturated,
+                f"{a.saturated:.0%} of its {a.kind}{f' ({a.part})' if a.part else ''} outputs are saturated. "
+                + advice_for(snapshot, a.layer, _OF_GATES if a.part else _OF_SATURATION, limits, first),
+            )  # fmt: skip
+        if a.dead >= limits.dead:
+            yield State(
+                "dead_relu", a.layer, a.dead, limits.dead,
+                f"{a.dead:.0%} of its {a.kind} units are zero on every sample. " + advice_for(snapshot, a.layer, _OF_DEATH, limits, first),
+            )  # fmt: skip
+        if a.rms > limits.exploding_activation:
+            yield State(
+                "exploding_activation", a.layer, a.rms, limits.exploding_activation,
+                f"The root mean square of its output is {a.rms:.1e}. Scale the inputs to unit variance, and start from "
+                "initializers.HeNormal.",
+            )  # fmt: skip
+
+
+def _gradient_states(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
+    kernels = snapshot.kernels
+    if not kernels:
+        return
+    first, ratio = kernels[0], snapshot.gradient_ratio
+    if max(w.gradient_norm for w in kernels) == 0.0:
+        yield State(
+            "zero_gradient", None, 0.0, 0.0,
+            "Every gradient is exactly zero: nothing can learn. Check for a layer of dead or saturated units, or a loss that ignores the "
+            "output.",
+        )  # fmt: skip
+    elif first.gradient_norm < limits.vanishing_norm and ratio < limits.vanishing_ratio:
+        yield State(
+            "vanishing_gradient", first.layer, ratio, limits.vanishing_ratio,
+            f"The gradient of the first layer is {ratio:.0e} of the largest. Use relu with initializers.HeNormal, BatchNormalization "
+            "between the layers, or fewer layers.",
+        )  # fmt: skip
+    for w in kernels:
+        # Of an embedding few rows change; and in mid-epoch the rate may still be warming up from zero.
+        if w.update == 0.0 and w.gradient_norm > 0.0 and w.zero_gradients < _FEW and snapshot.is_regular:
+            yield State(
+                "unchanged_weights", w.layer, 0.0, 0.0,
+                "It has a gradient, and its kernel has not changed since the last snapshot. Raise the learning rate, and see that the "
+                "optimizer does not leave it out; in half precision small steps are lost without master_weights=True.",
+            )  # fmt: skip
+        if w.gradient_norm > limits.exploding_gradient:
+            yield State(
+                "exploding_gradient", w.layer, w.gradient_norm, limits.exploding_gradient,
+                f"Its gradient norm is {w.gradient_norm:.1e}. {sentence(clipping(snapshot))}, scale inputs and targets to unit variance, "
+                "or lower the learning rate.",
+            )  # fmt: skip
+        if w.largest > limits.exploding_weight:
+            yield State(
+                "exploding_weight", w.layer, w.largest, limits.exploding_weight,
+                f"Its largest weight is {w.largest:.1e}. Lower the learning rate, or add weight_decay to the optimizer.",
+            )  # fmt: skip

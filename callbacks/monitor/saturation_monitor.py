@@ -1,0 +1,314 @@
+"""The callback: when to take a snapshot, and what to do with what was found. No arithmetic."""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_ext._backend import keras_private
+from keras_ext._checks import BadInput, a_path, bad_argument, flag, integer, one_of
+from keras_ext._figures import saved
+from keras_ext._wording import reason
+from keras_ext.callbacks.clipping_shares import ClippingShares
+from keras_ext.callbacks.monitor.finding import Finding
+from keras_ext.callbacks.monitor.limits import Limits
+from keras_ext.callbacks.monitor.probe.lossless import not_finite
+from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, layer_names
+from keras_ext.callbacks.monitor.probe.sample_cost import affordable
+from keras_ext.callbacks.monitor.probe.samples import probe_batch
+from keras_ext.callbacks.monitor.probe.setting import Aim, aims
+from keras_ext.callbacks.monitor.probe.unbuilt import cannot
+from keras_ext.callbacks.monitor.report.run_folder import RUN_FILE, new_run
+from keras_ext.callbacks.monitor.rhythm import Rhythm
+from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, worst
+from keras_ext.callbacks.monitor.snapshot import Snapshot
+
+
+class SaturationMonitor(keras.callbacks.Callback):
+    """Name the layers that saturate, die, vanish or explode while a model trains, and say what fixes them.
+
+    Before the first step, after steps 1, 10, 100 and 1000 of the first epoch and at the end of each epoch it runs a probe of at most
+    `probe_size` samples forward and backward, compiled, and compares a few numbers a layer with `limits`. The model, its optimizer, metrics
+    and random state stay as they are. The probe's gradient is that of training without dropout; batch normalization uses the probe's own
+    statistics. A model that has no weights before its first step (a Sequential without `Input`, on TensorFlow) gets its first snapshot
+    after that step. A model that the probe cannot run is trained all the same, with one warning. A fit that goes on at a later epoch
+    (`initial_epoch`, BackupAndRestore) goes on counting, without the snapshots of a first epoch.
+
+    Into `logs` at each epoch's end, for History, CSVLogger, EarlyStopping and KerasTuner objectives: `saturation` (share of saturated
+    outputs of the worst hidden layer), `dead` (share of dead units of the worst ReLU layer), `gradient_ratio` (first kernel's gradient norm
+    over the largest), each also as `..._worst` of the run so far, and `critical` (number of critical findings so far). Callbacks that read
+    them must come behind the monitor in the list. Each snapshot also has the shares of steps that a
+    `GradientClipping` changed and left out since the one before.
+
+    Args:
+        x: inputs as `fit` takes them: an array, a list or dict of arrays, or a dataset of batches (tf.data, PyDataset, DataLoader), whose
+            first samples are copied now.
+        y: targets likewise; None with a dataset, and for models that add their own losses.
+        sample_weight: weights likewise, or None.
+        every: `"epoch"`, or a number of steps after each of which it takes one instead.
+        layers: names of the layers to observe; None for all.
+        limits: the rules' limits.
+        on_critical: at a critical finding `"warn"` warns (of warnings `findings` alone reports), `"stop"` warns, unless there is an
+            `on_finding`, and ends the training as EarlyStopping does (within an epoch Keras takes one execution of steps more, then ends
+            that epoch with its validation), `"raise"` raises RuntimeError at once, after the report is written, and None only records it.
+        patience: snapshots in a row, not counting those within the first epoch, for which a state must last while the loss does not fall,
+            to be critical. Values that are not finite are critical at once.
+        probe_size: samples to observe; drawn from `x` with `seed`. Of a model of large feature maps, whose watched layers put out more than
+            32,768 numbers a sample, proportionally fewer, but at least 32, so that a snapshot costs about as much as a step.
+        seed: of that draw.
+        rank: whether to measure the effective rank of the activations, which costs a decomposition each.
+        per_layer: whether to put `saturation/<layer>` and `dead/<layer>` into `logs` too.
+        report: file that gets a page of findings, picture and table at the end of the fit (HTML that needs nothing else).
+        log_dir: folder in which each fit gets a folder, `run_000001` and so on, with TensorBoard scalars of each snapshot, and its
+            snapshots and findings in `run.json`; the number is in `logs` as `run`, so that a search of KerasTuner's keeps it. Needs
+            tensorboard.
+        on_finding: function that is called with each new Finding. A function survives the copies that KerasTuner makes of callbacks, so
+            it is the way to hear of findings inside a search.
+
+    Attributes:
+        findings: list of `Finding`, oldest first; kept until the next fit begins.
+        snapshots: list of `Snapshot`, what was measured.
+
+    Raises:
+        ValueError: the arrays differ in length, `probe_size` is under 1, or `on_critical` is unknown; when a training begins, `log_dir`
+            cannot be written (what cannot be written later costs a warning).
+        TypeError: `x` holds no arrays.
+
+    Examples:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> x, y = rng.normal(size=(64, 8)), rng.integers(0, 2, 64)
+        >>> model = keras.Sequential([keras.layers.Dense(8, "sigmoid"), keras.layers.Dense(1, "sigmoid")])
+        >>> model.compile("sgd", "binary_crossentropy")
+        >>> monitor = SaturationMonitor(x, y)
+        >>> history = model.fit(50 * x, y, epochs=2, verbose=0, callbacks=[monitor])
+        >>> monitor.findings, sorted(history.history)[:3]
+        ([], ['critical', 'dead', 'dead_worst'])
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        sample_weight: Any = None,
+        every: str | int = "epoch",
+        layers: Sequence[str] | None = None,
+        limits: Limits | None = None,
+        on_critical: str | None = "warn",
+        patience: int = 2,
+        probe_size: int = 256,
+        seed: int = 0,
+        rank: bool = False,
+        per_layer: bool = False,
+        report: str | Path | None = None,
+        log_dir: str | Path | None = None,
+        on_finding: Callable[[Finding], None] | None = None,
+    ) -> None:
+        super().__init__()
+        if limits is not None and not isinstance(limits, Limits):
+            raise bad_argument("limits", "a keras_ext.callbacks.Limits or None", limits, error=TypeError)
+        if on_finding is not None and not callable(on_finding):
+            raise bad_argument("on_finding", "a function of one Finding, or None", on_finding, error=TypeError)
+        self.every = every
+        self.layers = layers if layers is None else layer_names(layers)
+        self.limits = limits or Limits()
+        self.on_critical = one_of("on_critical", on_critical, ("warn", "stop", "raise", None))
+        self.patience = integer("patience", patience)
+        self.probe_size = integer("probe_size", probe_size)
+        self.seed = integer("seed", seed, 0)
+        self.rank = flag("rank", rank)
+        self.per_layer = flag("per_layer", per_layer)
+        self.report = report if report is None else a_path("report", report)
+        if self.report is not None and self.report.is_dir():
+            raise bad_argument("report", "a file", report, 'Such as "report.html" in it.')
+        self.log_dir = log_dir if log_dir is None else a_path("log_dir", log_dir)
+        if self.log_dir is not None and self.log_dir.is_file():
+            raise bad_argument("log_dir", "a folder", log_dir, "That is a file.")
+        self.on_finding = on_finding
+        self.findings: list[Finding] = []
+        self.snapshots: list[Snapshot] = []
+        self._rhythm = Rhythm(every)
+        self._data = probe_batch(x, y, sample_weight, size=probe_size, seed=seed)
+        self._probe: Probe | None = None
+        self._shares = ClippingShares()
+        self._step = self._epoch_began = self._epoch = 0
+        self._is_first_epoch = self._blind = False
+        self._scalars: Any = None
+        self._run, self._folder = 0, None
+        self._aims: tuple[Aim | None, ...] = ()
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Forget the last fit, and name the callbacks that will not see the keys of `logs`."""
+        self.findings, self.snapshots = [], []
+        self._probe, self._blind, self._is_first_epoch = None, False, True
+        self._shares = ClippingShares()
+        self._close_scalars()
+        if self.log_dir is not None:
+            from keras_ext.callbacks.monitor.report.scalars import Scalars
+
+            try:
+                self._run, self._folder = new_run(self.log_dir)
+                self._scalars = Scalars(self._folder)
+            except OSError as error:  # reported now, not after hours of training
+                fix = "Give another folder, or make room."
+                raise BadInput(f"`log_dir` {self.log_dir} cannot be written ({reason(error)}). {fix}") from None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Take a snapshot of the first weights, if they exist yet. Only now is it known whether the fit goes on from an earlier one."""
+        self._epoch = epoch
+        if not self._is_first_epoch:
+            return
+        self._step = self._epoch_began = epoch * ((self.params or {}).get("steps") or 0)
+        self._rhythm.begin(self._step)
+        if epoch:
+            self._rhythm.end_early_snapshots()
+        if keras_private.is_built(self.model):
+            self._snapshot(epoch)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Count the steps, and take a snapshot where one is due; what the last step left is seen here, before the next one begins."""
+        self._step = self._epoch_began + batch
+        if batch == 0:
+            return
+        if self._probe is None and not self._blind:
+            # A model without input shape has been built by its first step.
+            self._snapshot(self._epoch)
+            self._rhythm.is_due(self._step)
+        elif self._rhythm.is_due(self._step):
+            self._snapshot(self._epoch, self._rhythm.is_regular)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Snapshot, and put the numbers into `logs`."""
+        self._step = self._epoch_began = self._epoch_began + self._steps_taken()
+        self._is_first_epoch = False
+        due = self._rhythm.is_due(self._step)
+        self._rhythm.end_early_snapshots()
+        if due or not self._rhythm.is_regular or not self.snapshots:
+            self._snapshot(epoch + 1)
+        if logs is not None and self.snapshots:
+            logs.update(worst(self.snapshots), critical=sum(f.severity == "critical" for f in self.findings))
+            if self.per_layer:
+                logs.update(by_layer(self.snapshots[-1]))
+            if self._folder is not None:
+                logs["run"] = self._run
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Drop the compiled snapshot, which holds the model, and write what is to be written."""
+        self._probe = None
+        self._close_scalars()
+        try:
+            if self._folder is not None:
+                self.to_json(self._folder / RUN_FILE)
+            if self.report is not None:
+                from keras_ext.callbacks.monitor.report.page import write_page
+
+                write_page(self.report, self.snapshots, self.findings, title=f"{self.model.name}, as SaturationMonitor saw it")
+        except OSError as error:  # what was trained must not be lost
+            warnings.warn(f"SaturationMonitor could not write its report. {type(error).__name__}: {error}", stacklevel=2)
+
+    def table(self) -> Any:
+        """Return the last snapshot as a table of layers, and the findings with their advice, for `rich.print`."""
+        from keras_ext.callbacks.monitor.report.table import table
+
+        return table(self.snapshots, self.findings)
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Return a matplotlib Figure of layers by snapshots, findings marked; with `path`, save it too."""
+        from keras_ext.callbacks.monitor.report.picture import picture
+
+        return saved(picture(self.snapshots, self.findings), path)
+
+    def to_json(self, path: str | Path) -> None:
+        """Write snapshots and findings to a file; `keras_ext.callbacks.monitor.report.json_report.from_json` reads it."""
+        from keras_ext.callbacks.monitor.report.json_report import to_json
+
+        to_json(path, self.snapshots, self.findings)
+
+    def _steps_taken(self) -> int:
+        """Return the steps of the epoch that ends; `stop_training` and data that has run out end one early."""
+        begun, model, steps = self._step - self._epoch_began, self.model, (self.params or {}).get("steps")
+        if steps is None and not model.stop_training and keras_private.begins_without_data():
+            return begun
+        at_once = model.steps_per_execution if isinstance(model.steps_per_execution, int) else 1
+        return min(begun + at_once, steps or begun + at_once)
+
+    def _close_scalars(self) -> None:
+        if self._scalars is not None:
+            self._scalars.close()
+            self._scalars = None
+
+    def _snapshot(self, epoch: int, is_regular: bool = True) -> None:
+        if self._blind:
+            return
+        try:
+            self._see(epoch, is_regular)
+        except BaseException:  # fit ends here, and calls no `on_train_end`
+            self.on_train_end()
+            raise
+
+    def _see(self, epoch: int, is_regular: bool) -> None:
+        model = self.model  # read once: on JAX each read brings the training state back into the variables
+        try:
+            if self._probe is None:
+                self._probe = Probe(model, affordable(model, self._data), rank=self.rank, layers=self.layers)
+                self._aims = aims(model, *self._data[1:])
+            snapshot = self._measured(model, epoch, is_regular)
+            clipped, skipped = self._shares.since_last(model)
+            self.snapshots.append(replace(snapshot, clipped=clipped, skipped=skipped))
+        except UnknownLayer:
+            raise
+        except Exception as error:  # a monitor must not end a training that runs without it
+            self._blind = True
+            reported = cannot("observed", model, self._data, error)
+            warnings.warn(f"SaturationMonitor cannot observe this model; training goes on without it. {reported}", stacklevel=2)
+            return
+        self._write_scalars()
+        new = examine(self.snapshots, self.limits, self.findings, self.patience, self._aims)
+        self.findings.extend(new)
+        for finding in new:
+            if self.on_finding is not None:
+                self.on_finding(finding)
+        critical = [f for f in new if f.severity == "critical"]
+        if critical:
+            self._act(model, critical)
+
+    def _measured(self, model: Any, epoch: int, is_regular: bool) -> Snapshot:
+        assert self._probe is not None
+        try:
+            return self._probe.snapshot(self._step, epoch, is_regular)
+        except Exception:
+            unhealthy = not_finite(model, affordable(model, self._data), self.rank, self.layers, self._step, epoch)
+            if unhealthy is None:
+                raise
+            return replace(unhealthy, is_regular=is_regular)
+
+    def _write_scalars(self) -> None:
+        if self._scalars is None:
+            return
+        try:
+            self._scalars.write(self.snapshots[-1])
+        except OSError as error:  # what is trained must not be lost
+            warnings.warn(
+                f"SaturationMonitor: {self._folder} cannot be written ({reason(error)}). Training goes on without its scalars. Make room.",
+                stacklevel=2,
+            )
+            with contextlib.suppress(OSError):
+                self._close_scalars()
+            self._scalars = None
+
+    def _act(self, model: Any, critical: list[Finding]) -> None:
+        more = f" And {len(critical) - 1} more in `monitor.findings`." if len(critical) > 1 else ""
+        if self.on_critical == "warn":
+            warnings.warn(f"{critical[0]}{more}", stacklevel=2)
+        elif self.on_critical == "stop":
+            model.stop_training = True
+            # Who hears of each finding, as a watched search does, need not be reported twice.
+            if self.on_finding is None:
+                warnings.warn(f"training stops: {critical[0]}{more}", stacklevel=2)
+        elif self.on_critical == "raise":
+            raise RuntimeError(f"{critical[0]}{more}")

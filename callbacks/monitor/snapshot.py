@@ -1,0 +1,137 @@
+"""What one snapshot of a model reports: records of plain numbers."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One activation's values on the probe; `statistics.activation_statistics` says what the numbers are.
+
+    `kind` is the activation's name. `part` names a gate inside a recurrent layer, such as `"forget gate"`, or is empty. An activation that
+    `counts` is a hidden one; the model's output and the softmax of attention are measured, and their saturation is no symptom.
+    """
+
+    layer: str
+    kind: str
+    part: str
+    is_output: bool
+    saturated: float
+    saturated_units: float
+    dead: float
+    zeros: float
+    rms: float
+    finite: bool
+    rank: float = math.nan
+
+    @property
+    def counts(self) -> bool:
+        """True for hidden activations, whose saturation stops the layers before them."""
+        return not self.is_output and self.kind != "softmax"
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight and its gradient on the probe; `statistics.weight_statistics` says what the numbers are.
+
+    `scale` is the root mean square times the root of the inputs that one output sums up, as the layer means its shape: about 1 where the
+    layer keeps its signal's variance. `least_scale` and `most_scale` are the smallest and the largest that the usual initializers would
+    give. NaN for what is no kernel of a known layer. `update` is the length of the way that the weight went since the snapshot before, NaN
+    at the first snapshot.
+    `deviation` is 0 where all its numbers are the same. What its layer puts out is `normalized` where batch, layer, group, RMS or unit
+    normalization follows at once: its scale then does not show in the signal, only in how far a step goes.
+    """
+
+    layer: str
+    path: str
+    is_kernel: bool
+    gradient_norm: float
+    weight_norm: float
+    largest: float
+    zero_gradients: float
+    finite: bool
+    scale: float = math.nan
+    update: float = math.nan
+    deviation: float = math.nan
+    least_scale: float = math.nan
+    most_scale: float = math.nan
+    normalized: bool = False
+
+    @property
+    def gradient_ratio(self) -> float:
+        """Gradient norm over weight norm; infinite for weights of 0 with a gradient."""
+        return _over(self.gradient_norm, self.weight_norm)
+
+    @property
+    def update_ratio(self) -> float:
+        """Update since the last snapshot over weight norm; NaN at the first snapshot."""
+        return _over(self.update, self.weight_norm)
+
+
+@dataclass(frozen=True)
+class Output:
+    """The predictions of one output on the probe.
+
+    `low` and `high` are the smallest and the largest, `sum_off` is how far the sums over `units`, its last axis, are from 1 at most, and
+    `spread` is 0 where the predictions do not depend on the sample.
+    """
+
+    units: int
+    low: float
+    high: float
+    sum_off: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model at one moment of its training, seen on the probe batch.
+
+    `step` counts the batches of this fit, `epoch` its epochs; both are 0 before the first step. `spread` is 0 where the model predicts the
+    same whatever its input, and NaN where it saw one sample alone. `input_rms` is the root mean square of what the first layer with a
+    kernel is given, 0 if that is no array of numbers. `clipped` and `skipped` are the shares of steps since the last snapshot that a
+    `GradientClipping` changed and left out; NaN without one. `layers` names the layers in the network's order.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    spread: float
+    activations: tuple[Activation, ...]
+    weights: tuple[Weight, ...]
+    is_regular: bool = True
+    outputs: tuple[Output, ...] = ()
+    input_rms: float = 0.0
+    clipped: float = math.nan
+    skipped: float = math.nan
+    layers: tuple[str, ...] = ()
+
+    @property
+    def hidden(self) -> tuple[Activation, ...]:
+        """The activations whose saturation is a symptom."""
+        return tuple(a for a in self.activations if a.counts)
+
+    @property
+    def kernels(self) -> tuple[Weight, ...]:
+        """The weights with two axes or more, in the order of the layers."""
+        return tuple(w for w in self.weights if w.is_kernel)
+
+    @property
+    def finite(self) -> bool:
+        """False where the loss, an activation, a weight or a gradient is NaN or infinite."""
+        return bool(np.isfinite(self.loss)) and all(p.finite for p in (*self.activations, *self.weights))
+
+    @property
+    def gradient_ratio(self) -> float:
+        """Gradient norm of the first kernel over the largest of any kernel; 1 where all are zero or there is none."""
+        norms = [w.gradient_norm for w in self.kernels]
+        largest = max(norms, default=0.0)
+        return norms[0] / largest if largest > 0 else 1.0
+
+
+def _over(a: float, b: float) -> float:
+    if math.isnan(a):
+        return math.nan
+    return a / b if b else (math.inf if a else 0.0)

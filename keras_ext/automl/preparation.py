@@ -1,0 +1,78 @@
+"""What lies between a table and a network: learnt from the samples of training, and kept in the model's file."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ext.search.spaces import MLP
+from keras_ext.tables import ClassNames, TableFeatures
+from keras_ext.tables.data.table import Inputs
+
+# Names of the last layers of a finished model: that which brings the target's unit back, and that which knows the classes.
+UNIT, CLASSES = "unit", "classes"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How inputs and targets are brought to a network, and its output back.
+
+    Args:
+        features: encodes columns; None for inputs that are one array.
+        mean: of such an array, by feature.
+        variance: likewise.
+        classes: names of the classes; None for regression.
+        target_mean: of the numbers to predict, which are trained with mean 0 and variance 1.
+        target_stddev: likewise.
+    """
+
+    features: TableFeatures | None
+    mean: np.ndarray | None
+    variance: np.ndarray | None
+    classes: tuple[str, ...] | None
+    target_mean: float = 0.0
+    target_stddev: float = 1.0
+
+    @classmethod
+    def of(cls, x: Inputs, y: np.ndarray, classes: tuple[str, ...] | None) -> "Preparation":
+        """Learn from the samples of training."""
+        features = mean = variance = None
+        if isinstance(x, dict):
+            features = TableFeatures()
+            features.adapt(x)
+        else:
+            mean, variance = x.mean(axis=0, dtype="float64"), x.var(axis=0, dtype="float64")
+        unit = (0.0, 1.0) if classes else (float(y.mean()), float(y.std()) or 1.0)
+        return cls(features, mean, variance, classes, *unit)
+
+    def inputs(self, x: Inputs) -> Any:
+        """Return inputs as the network takes them."""
+        return x if self.features is None else self.features.encode(x)
+
+    def targets(self, y: np.ndarray) -> np.ndarray:
+        """Return targets as the network is trained on them."""
+        return y if self.classes else ((y.astype("float64") - self.target_mean) / self.target_stddev).astype("float32")
+
+    def space(self, samples: int, batch_sizes: tuple[int, ...]) -> MLP:
+        """Return the search space of networks for what has been prepared."""
+        return MLP(
+            np.asarray(self.mean).shape if self.features is None else (len(self.features.columns),),
+            classes=None if self.classes is None else len(self.classes),
+            features=self.features,
+            mean=self.mean,
+            variance=self.variance,
+            samples=samples,
+            batch_sizes=batch_sizes,
+        )
+
+    def finished(self, model: Any) -> Any:
+        """Return a trained `model` whose output is in the target's own unit, or which knows the names of its classes."""
+        if self.classes:
+            y, loss, metric = ClassNames(self.classes, name=CLASSES)(model.output), "sparse_categorical_crossentropy", "accuracy"
+        else:
+            last = keras.layers.Rescaling(self.target_stddev, self.target_mean, name=UNIT, dtype="float32")
+            y, loss, metric = last(model.output), "mean_squared_error", "r2_score"
+        whole = keras.Model(model.input, y, name=model.name)
+        whole.compile(model.optimizer, loss, metrics=[metric])
+        return whole

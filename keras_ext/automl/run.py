@@ -1,0 +1,203 @@
+"""One search from data to best model: run, resume, results."""
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+from rich.console import Console
+
+from keras_ext import _backend
+from keras_ext._atomic import write_json
+from keras_ext._checks import BadInput
+from keras_ext._standard_error import redirect
+from keras_ext.automl.banner import print_banner
+from keras_ext.automl.best_model import AGAIN, keep_best
+from keras_ext.automl.precision import precision
+from keras_ext.automl.preparation import Preparation
+from keras_ext.automl.settings import Settings, claim, settings_of, stored_settings
+from keras_ext.automl.tuners import hyperband_trials, make_tuner
+from keras_ext.callbacks import SaturationMonitor
+from keras_ext.parallel.placement import Placement
+from keras_ext.parallel.search_at import search_at
+from keras_ext.search.page import write_page
+from keras_ext.search.results import Results, results
+from keras_ext.search.view import View
+from keras_ext.search.writable import reported_where_not_writable
+from keras_ext.tables.data import Table
+
+LOG = "search.log"
+BEST_MODEL = "best_model.keras"
+REPORT = "report.html"
+# What the test's score is called.
+METRICS = {"classification": "accuracy", "regression": "r2_score"}
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """How a search ended.
+
+    Args:
+        results: its trials.
+        model_path: file of the best model, None if all failed.
+        seconds: wall time of this run.
+        test_score: of the best model on the samples that no trial saw: accuracy, or R2 for regression. None where there are none.
+        test_samples: how many they are.
+        trained_again: samples that the best network was trained on again; 0 where it was not.
+    """
+
+    results: Results
+    model_path: Path | None
+    seconds: float
+    test_score: float | None = None
+    test_samples: int = 0
+    trained_again: int = 0
+
+
+def run(
+    table: Table,
+    output: str | Path,
+    settings: Settings | None = None,
+    *,
+    placement: Placement | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+    source: dict[str, Any] | None = None,
+) -> SearchResult:
+    """Search `table` for the best multilayer perceptron and write everything into the folder `output`.
+
+    Written there: `search.json` (settings), `trials/` (KerasTuner's project), `results.json`, `leaderboard.csv`,
+    `report.html` and `best_model.keras`.
+
+    Args:
+        table: the data.
+        output: folder to write to; made if it is missing.
+        settings: what to search how. None: the default, or with `resume` what the search has, of which only `trials` and `refit` may be
+            changed.
+        placement: where the trials run: here, in processes of their own, or on Ray.
+        resume: go on with the search that `output` holds. Finished trials stay, the one that was running starts again.
+        console: where to show progress; None shows nothing.
+        source: where the data came from, kept in `search.json` so that the command line finds it again.
+
+    Raises:
+        BadInput: `output` holds a search and `resume` is False, or holds another one than `settings` and `table` say, or more trials than
+            `settings`; the samples are too few for a test or the batch sizes.
+
+    Examples:
+        >>> import tempfile
+        >>> from keras_ext.tables import load_digits
+        >>> small = Settings(trials=1, epochs=1)
+        >>> result = run(load_digits(), tempfile.mkdtemp() + "/digits", small)
+        >>> result.model_path.name, len(result.results)
+        ('best_model.keras', 1)
+    """
+    output = Path(output)
+    settings = settings or (settings_of(stored_settings(output)) if resume else Settings())
+    split = table.split(settings.validation, settings.seed, settings.test)
+    if settings.batch_sizes != Settings.batch_sizes and 2 * min(settings.batch_sizes) > len(split.y):
+        reported = ", ".join(map(str, settings.batch_sizes))
+        raise BadInput(f"`batch_sizes` {reported}: none fits twice into the {len(split.y)} samples of training. Give smaller ones.")
+    claim(output, settings, table, resume, source or {})
+    if redirect is not None:
+        redirect.into(output / LOG)
+    began = time.monotonic()
+    prepared = Preparation.of(split.x, split.y, table.classes)
+    x, y = prepared.inputs(split.x), prepared.targets(split.y)
+    space = prepared.space(len(y), settings.batch_sizes)
+    total = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else settings.trials
+    console = console or Console(quiet=True)
+    print_banner(console, table, output, settings)
+    with precision(settings.mixed_precision):
+        make = partial(
+            make_tuner,
+            kind=settings.tuner,
+            space=space,
+            objective=space.objective,
+            trials=settings.trials,
+            epochs=settings.epochs,
+            seed=settings.seed,
+        )
+        held_out = (prepared.inputs(split.x_validation), prepared.targets(split.y_validation))
+        reported = reported_where_not_writable(output, AGAIN)
+        with reported, View(console, space.objective.name, total) as view, _ctrl_c_between_batches(view):
+            tuner = search_at(
+                placement or Placement(),
+                make,
+                output,
+                SaturationMonitor(x, y, on_critical="stop"),
+                seed=settings.seed,
+                view=view,
+                x=x,
+                y=y,
+                validation_data=held_out,
+                epochs=settings.epochs,
+                verbose=0,
+            )
+        found = results(tuner)
+        path, test_score = None, None
+        if found and found[0].score is not None:
+            if settings.refit:
+                console.print("training the best network again, on the samples of training and validation")
+            path = output / BEST_MODEL
+            test_score = keep_best(tuner, tuner.oracle.get_trial(found[0].trial), prepared, split, settings, path)
+    seconds, tested = time.monotonic() - began, 0 if split.y_test is None else len(split.y_test)
+    again = len(split.y) + len(split.y_validation) if settings.refit and path is not None else 0
+    summary = {
+        "data": table.name,
+        "task": table.task,
+        "classes": table.classes,
+        "score": space.objective.name,
+        "settings": asdict(settings),
+        "backend": _backend.framework_version(),
+        "keras": keras.__version__,
+        "device": _backend.device_name(),
+        "seconds": round(seconds, 1),
+        "best_model": path.name if path else None,
+        "test": None if test_score is None else {"samples": tested, METRICS[table.task]: test_score},
+    }
+    with reported_where_not_writable(output, AGAIN):
+        write_json(output / "results.json", {**summary, "trials": [asdict(r) for r in found]})
+        found.to_csv(output / "leaderboard.csv")
+        about = _about(summary, again, datetime.now())
+        write_page(output / REPORT, found, f"Search on {table.name}", about)
+    return SearchResult(found, path, seconds, test_score, tested, again)
+
+
+def _about(summary: dict[str, Any], trained_again: int, ended: datetime) -> dict[str, str]:
+    """Return what the page says at its top of how the search was made and what became of its best network."""
+    settings, test = summary["settings"], summary["test"]
+    reported = {
+        "best model": "none: every trial failed" if summary["best_model"] is None
+        else f"trained again on the {trained_again} samples of training and validation" if trained_again
+        else "as its trial left it, not trained again",
+        "test": "none" if test is None
+        else f"{METRICS[summary['task']]} {test[METRICS[summary['task']]]:.4f} on {test['samples']} samples that no trial saw",
+        "tuner": f"{settings['tuner']}, seed {settings['seed']}",
+        "trials": f"at most {settings['epochs']} epochs each" if settings["tuner"] == "hyperband"
+        else f"at most {settings['trials']}, of at most {settings['epochs']} epochs each",
+        "put aside": f"{settings['validation']:g} of the samples for the scores, {settings['test']:g} for the test",
+        "batch sizes": ", ".join(map(str, settings["batch_sizes"])),
+        "computed in": settings["mixed_precision"] or "float32",
+        "backend": f"keras {summary['keras']} on {summary['backend']}, {summary['device']}",
+        "ended": f"{ended:%Y-%m-%d %H:%M}",
+    }  # fmt: skip
+    return reported
+
+
+@contextlib.contextmanager
+def _ctrl_c_between_batches(view: View) -> Iterator[None]:
+    """Let Ctrl-C end the search between two batches: inside XLA's compiler an exception can end the whole process (seen with JAX)."""
+    if redirect is None:
+        yield  # as a library, signals are the caller's
+        return
+    kept = signal.signal(signal.SIGINT, view.interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, kept)

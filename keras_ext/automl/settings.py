@@ -1,0 +1,107 @@
+"""What a search is made of, and the folder that keeps it."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from keras_ext._atomic import write_json
+from keras_ext._checks import BadInput, flag, in_range, integer, integers, keep, one_of
+from keras_ext.automl.tuners import PROJECT, TUNERS
+from keras_ext.tables.data import Table
+
+SETTINGS = "search.json"
+# Of a seed: the tuner's is one higher, and NumPy and scikit-learn hold 32 bits.
+_MOST = 2**32 - 2
+# What a search may go on with otherwise than it began.
+_MAY_CHANGE = ("trials", "refit")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a search is made of; kept in `search.json`, so that it goes on as it began.
+
+    Args:
+        tuner: `"random"`, `"bayesian"`, `"hyperband"`, `"grid"` or `"genetic"`.
+        trials: most trials; Hyperband sets its own number.
+        epochs: most epochs of a trial.
+        seed: of the tuner, the split and each trial's weights.
+        validation: share of the samples that scores are taken on.
+        test: share of the samples that no trial sees: the best model is tried on them once, at the end. 0: none.
+        refit: train the best network again, on the samples of training and validation together, for as many epochs as it needed.
+        mixed_precision: `"float16"` or `"bfloat16"`: what layers compute in, their weights stay float32. None: float32.
+        batch_sizes: the batch sizes to choose from.
+    """
+
+    tuner: str = "random"
+    trials: int = 20
+    epochs: int = 20
+    seed: int = 0
+    validation: float = 0.2
+    test: float = 0.2
+    refit: bool = False
+    mixed_precision: str | None = None
+    batch_sizes: tuple[int, ...] = (16, 32, 64, 128)
+
+    def __post_init__(self) -> None:
+        one_of("tuner", self.tuner, TUNERS)
+        keep(self, trials=integer("trials", self.trials), epochs=integer("epochs", self.epochs), seed=integer("seed", self.seed, 0, _MOST))
+        keep(self, validation=in_range("validation", self.validation, 0.0, 0.5, closed="right"))
+        keep(self, test=in_range("test", self.test, 0.0, 0.5, closed="left"), refit=flag("refit", self.refit))
+        one_of("mixed_precision", self.mixed_precision, (None, "float16", "bfloat16"))
+        keep(self, batch_sizes=integers("batch_sizes", self.batch_sizes))
+
+
+def stored_settings(output: str | Path) -> dict[str, Any]:
+    """Return what `search.json` in `output` says.
+
+    Raises:
+        BadInput: there is none, or it cannot be read.
+    """
+    path = Path(output) / SETTINGS
+    if not path.is_file():
+        raise BadInput(f"{output}: holds no search to resume. Leave `resume` out to start one there.")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        raise BadInput(f"{path}: cannot be read. Start again in another folder.") from None
+
+
+def settings_of(stored: dict[str, Any]) -> Settings:
+    """Return the settings that `search.json` says; the default where it has none."""
+    return Settings(**{field.name: stored[field.name] for field in fields(Settings) if field.name in stored})
+
+
+def claim(output: Path, settings: Settings, table: Table, resume: bool, source: dict[str, Any]) -> None:
+    """Make the folder this search's own, or check that it is; nothing that is there is touched."""
+    # As JSON keeps them: a tuple comes back as a list.
+    wanted = {**asdict(settings), "batch_sizes": list(settings.batch_sizes), "data": table.name, "fingerprint": table.fingerprint}
+    stored = stored_settings(output) if resume else {}
+    if resume:
+        for name, value in wanted.items():
+            if name == "fingerprint" and stored.get(name) != value:
+                raise BadInput(
+                    f"{output}: holds a search on other data, or with another target. Give what it began with, or another `output`."
+                )
+            if name not in _MAY_CHANGE and stored.get(name) != value:
+                raise BadInput(
+                    f"{output}: holds a search with {name} {stored.get(name)}, got {value}. Give what it began with, or another `output`."
+                )
+        # Hyperband sets the number itself.
+        there = len(list((output / PROJECT).glob("trial_*/trial.json"))) if settings.tuner != "hyperband" else 0
+        if settings.trials < there:
+            raise BadInput(
+                f"{output}: holds {there} trials already, got `trials` {settings.trials}. Give at least {there}: with {there} no further "
+                "one is trained."
+            )
+    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+        if not output.is_dir():
+            raise BadInput(f"{output}: is a file, not a folder. Give another `output`.")
+        if (output / SETTINGS).is_file():
+            raise BadInput(f"{output}: holds a search. Add `resume=True` to go on with it, or give another `output`.")
+        raise BadInput(f"{output}: holds other files. Give another `output`.")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / SETTINGS, {**stored, **source, **wanted})
+    except OSError as error:
+        raise BadInput(f"{output}: cannot be written ({error.strerror}). Give another `output`.") from None

@@ -1,0 +1,51 @@
+"""The process of trials that a search on this machine keeps apart: `python -m keras_ext.parallel.child`.
+
+It reads what it is to do from its standard input, pickled, and writes what happens to its standard output; what the trials print goes where
+errors go. When the input ends, the search's process is gone, and so is this one.
+"""
+
+import os
+import pickle
+import queue
+import sys
+import threading
+from typing import Any
+
+
+def main() -> None:
+    """Run trials until the input ends."""
+    reported = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    jobs: queue.Queue[Any] = queue.Queue()
+    source = sys.stdin.buffer
+
+    def read() -> None:
+        try:
+            while True:
+                jobs.put(pickle.load(source))
+        except (EOFError, pickle.UnpicklingError):
+            os._exit(0)
+        except Exception as error:  # such as a module that is not found
+            jobs.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    lock = threading.Lock()
+
+    def report(what: str, values: tuple[Any, ...]) -> None:
+        with lock:
+            pickle.dump((what, values), reported)
+            reported.flush()
+
+    shared = jobs.get()
+    while True:
+        job = jobs.get()
+        broken = next((each for each in (shared, job) if isinstance(each, Exception)), None)
+        if broken is not None:
+            raise broken
+        from keras_ext.parallel.job import work
+
+        report("ended", (work(shared, job, report),))
+
+
+if __name__ == "__main__":
+    main()

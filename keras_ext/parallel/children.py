@@ -1,0 +1,98 @@
+"""Workers on this machine, without Ray: a child process that is renewed every few trials, so that memory does not grow with them."""
+
+import contextlib
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import keras
+
+from keras_ext.parallel.job import Job, Shared
+from keras_ext.parallel.loop import WorkerEvent
+
+
+class Children:
+    """One child process at a time, which runs trials one after the other.
+
+    Args:
+        shared: what the trials have in common; can be pickled.
+        trials: after so many trials a new process takes over.
+    """
+
+    def __init__(self, shared: Shared, trials: int) -> None:
+        # Now: the search goes on to wrap what the tuner and `shared` have in common.
+        self._shared, self._trials = pickle.dumps(shared), trials
+        self._left = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._events: queue.Queue[tuple[int, WorkerEvent]] = queue.Queue()
+        self._name = ""
+
+    def start(self, job: Job) -> None:
+        """Begin to run a trial."""
+        if not self._left or self._process is None or self._process.poll() is not None:
+            self._begin()
+        self._left -= 1
+        self._name = job.name
+        assert self._process is not None
+        self._send(pickle.dumps(job))
+
+    def events(self, timeout: float) -> Iterator[WorkerEvent]:
+        """Yield all that has happened; wait for the first of it for at most `timeout` seconds."""
+        while True:
+            try:
+                process, event = self._events.get(timeout=timeout or None, block=timeout > 0)
+            except queue.Empty:
+                return
+            name, timeout = self._name, 0.0
+            if self._process is not None and process == self._process.pid and name:
+                if event.what in ("ended", "died"):
+                    self._name = ""
+                yield WorkerEvent(name, event.what, event.values)
+
+    def kill(self, name: str) -> None:
+        """End the process of a trial."""
+        self._name = ""
+        self._left = 0
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill(self._name)
+
+    def _begin(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        # Of this process's paths, so that it finds the same modules; a session of its own, so that Ctrl-C ends the search and not, in the
+        # midst of XLA's compiler, the child.
+        environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend(), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        words = [sys.executable, "-m", "keras_ext.parallel.child"]
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True)
+        threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+        self._left = self._trials
+        self._send(self._shared)
+
+    def _send(self, data: bytes) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has died, which `_listen` reports
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+
+    def _listen(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        try:
+            while True:
+                what, values = pickle.load(process.stdout)
+                self._events.put((process.pid, WorkerEvent("", what, values)))
+        except (EOFError, pickle.UnpicklingError):
+            code = process.wait()
+        how = f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        self._events.put((process.pid, WorkerEvent("", "died", (how,))))

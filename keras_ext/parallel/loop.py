@@ -1,0 +1,239 @@
+"""A search whose trials run in other processes: KerasTuner's own loop, with several trials under way and none lost with its process."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import keras_tuner
+
+from keras_ext._atomic import write_bytes
+from keras_ext._backend import keras_private
+from keras_ext.callbacks import Finding
+from keras_ext.parallel.job import Failure, Job, Outcome
+from keras_ext.search.project_folder import atomic_state_files
+from keras_ext.search.trial_run import Listener, TrialReport, as_json, build_under
+from keras_ext.search.view import View
+from keras_ext.search.watch import Watch
+
+_WAIT = 0.2
+
+
+@dataclass(frozen=True)
+class WorkerEvent:
+    """What a worker says of a trial.
+
+    Args:
+        name: of the trial.
+        what: `"started"`, `"exceeds"`, a method of `Listener`, `"ended"` (with an Outcome) or `"died"` (with the reason).
+        values: that belong to it.
+    """
+
+    name: str
+    what: str
+    values: tuple[Any, ...] = ()
+
+
+class Workers(Protocol):
+    """Processes that run trials."""
+
+    def start(self, job: Job) -> None:
+        """Begin to run a trial."""
+        ...
+
+    def events(self, timeout: float) -> Iterator[WorkerEvent]:
+        """Yield all that has happened; wait for the first of it for at most `timeout` seconds."""
+        ...
+
+    def kill(self, name: str) -> None:
+        """End the process of a trial, of which no event is to come any more."""
+        ...
+
+    def close(self) -> None:
+        """End all processes."""
+        ...
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """When a trial is given up.
+
+    Args:
+        max_retries: how often a trial whose process died is run again.
+        trial_timeout: seconds after which a trial fails; None: never.
+    """
+
+    max_retries: int = 2
+    trial_timeout: float | None = None
+
+
+@dataclass
+class _Running:
+    trial: Any
+    job: Job
+    listener: Listener
+    reported: TrialReport = field(default_factory=TrialReport)
+    deaths: int = 0
+    began: float | None = None
+
+
+@dataclass
+class _Delivered:
+    """Stands for the runner of trials: hands over what came of the one that ran elsewhere."""
+
+    outcome: Outcome | None = None
+    folder: Path = field(default_factory=Path)
+
+    def run(self, trial: Any, reported: TrialReport, listener: Listener) -> Any:
+        outcome = self.outcome
+        assert outcome is not None
+        vars(reported).update(vars(outcome.reported))
+        if outcome.failure is not None:
+            raise _ERRORS[outcome.failure.kind](outcome.failure.text or outcome.failure.line)
+        for path, content in outcome.files.items():
+            write_bytes(self.folder / path, content)
+        trial.hyperparameters = keras_tuner.engine.trial.Trial.from_state(outcome.state).hyperparameters
+        return outcome.found
+
+
+class TrialError(RuntimeError):
+    """A trial in another process raised; the text is what it said there."""
+
+
+_ERRORS = {"fatal": keras_tuner.errors.FatalRuntimeError, "failed": keras_tuner.errors.FailedTrialError, "invalid": TrialError}
+
+
+class ParallelSearch:
+    """Runs the search of one KerasTuner `tuner`, of which each trial runs in a process of `workers`.
+
+    Args:
+        tuner: whose oracle says what to try, and is reported what came of it.
+        workers: the processes.
+        at_once: most trials under way.
+        retry_policy: when a trial is given up.
+        on_finding: function that is reported of each finding.
+        view: shows the trials.
+        verbose: whether KerasTuner prints what becomes of each trial; None for its default.
+    """
+
+    def __init__(
+        self,
+        tuner: Any,
+        workers: Workers,
+        at_once: int,
+        retry_policy: RetryPolicy,
+        on_finding: Callable[[Finding], None] | None = None,
+        view: View | None = None,
+        verbose: Any = None,
+    ) -> None:
+        self._tuner, self._workers, self._at_once, self._retry_policy, self._view = tuner, workers, at_once, retry_policy, view
+        if verbose is not None:
+            tuner.oracle.verbose = verbose
+        self._delivered = _Delivered()
+        build_under(tuner, keras.config.dtype_policy())
+        self._watch = Watch(tuner, self._delivered, on_finding, view)
+        self._running: dict[str, _Running] = {}
+
+    def search(self) -> None:
+        """Search to the end. An interruption ends the trials under way, which start again when the search goes on."""
+        self._watch.show_what_is_known()
+        with atomic_state_files():
+            try:
+                self._tuner.on_search_begin()
+                while self._start_what_may_start():
+                    for event in self._workers.events(_WAIT):
+                        self._hear(event)
+                    self._check_time()
+                    if self._view:
+                        self._view.check()
+                self._tuner.on_search_end()
+            finally:
+                self._workers.close()
+                self._watch.detach()
+
+    def _start_what_may_start(self) -> bool:
+        """Start trials until enough are under way, and return whether any is."""
+        oracle = self._tuner.oracle
+        while len(self._running) < self._at_once:
+            self._tuner.pre_create_trial()
+            # KerasTuner gives the process of one name the same trial until it ends.
+            trial = oracle.create_trial(_free_name(oracle))
+            if trial.status != "RUNNING":
+                break  # none is left, or the oracle waits for one that is under way
+            self._tuner.on_trial_begin(trial)
+            running = _Running(trial, self._job(trial), self._watch.listener(trial))
+            self._running[trial.trial_id] = running
+            self._workers.start(running.job)
+        return bool(self._running)
+
+    def _job(self, trial: Any) -> Job:
+        before, files = [], {}
+        parent = trial.hyperparameters.values.get("tuner/trial_id")
+        if parent is not None:
+            before.append(self._tuner.oracle.get_trial(parent).get_state())
+            folder, project = Path(self._tuner.get_trial_dir(parent)), Path(self._tuner.project_dir)
+            files = {p.relative_to(project).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        return Job(trial.trial_id, (*before, trial.get_state()), files)
+
+    def _hear(self, event: WorkerEvent) -> None:
+        running = self._running.get(event.name)
+        if running is None:
+            return  # of a trial that was given up
+        if event.what == "started":
+            running.began = time.monotonic()
+        elif event.what == "exceeds":
+            took, limit = (f"{size / 2**20:,.0f} MiB" for size in event.values)
+            self._workers.kill(event.name)
+            self._fail(running, f"out of memory: it took {took} of {limit} that a trial may take")
+        elif event.what == "ended":
+            self._end(running, *event.values)
+        elif event.what == "died":
+            self._died(running, *event.values)
+        else:
+            _note(running.reported, event)
+            getattr(running.listener, event.what)(*event.values)
+
+    def _died(self, running: _Running, reason: str) -> None:
+        running.deaths += 1
+        if running.deaths > self._retry_policy.max_retries:
+            times = "time" if running.deaths == 1 else "times"
+            self._fail(running, f"its process died {running.deaths} {times}: {reason}")
+            return
+        running.began, running.reported = None, TrialReport()
+        self._workers.start(running.job)
+
+    def _check_time(self) -> None:
+        limit, now = self._retry_policy.trial_timeout, time.monotonic()
+        if limit is None:
+            return
+        for running in [r for r in self._running.values() if r.began is not None and now - r.began > limit]:
+            self._workers.kill(running.job.name)
+            self._fail(running, f"it took longer than {limit:g} s")
+
+    def _fail(self, running: _Running, reason: str) -> None:
+        seconds = 0.0 if running.began is None else round(time.monotonic() - running.began, 3)
+        self._end(running, Outcome(None, replace(running.reported, error=reason, seconds=seconds), {}, {}, Failure("failed", reason)))
+
+    def _end(self, running: _Running, outcome: Outcome) -> None:
+        trial = running.trial
+        del self._running[trial.trial_id]
+        self._delivered.outcome, self._delivered.folder = outcome, Path(self._tuner.get_trial_dir(trial.trial_id))
+        keras_private.keras_tuner_records(self._tuner, trial)
+        self._tuner.on_trial_end(trial)
+
+
+def _note(reported: TrialReport, event: WorkerEvent) -> None:
+    """Keep what a trial reports while it runs, for the case that it does not come to an end of its own."""
+    if event.what == "begins":
+        (reported.planned_epochs,) = event.values
+    elif event.what == "epoch_ends":
+        reported.epochs = event.values[0]
+    elif event.what == "finds":
+        reported.findings.append(as_json(*event.values))
+
+
+def _free_name(oracle: Any) -> str:
+    taken = set(oracle.ongoing_trials)
+    return next(name for i in range(len(taken) + 1) if (name := f"tuner{i}") not in taken)

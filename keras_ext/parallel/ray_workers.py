@@ -1,0 +1,148 @@
+"""Workers on Ray: each trial is a Ray task with a process of its own, on any machine of the cluster."""
+
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import ray
+import ray.exceptions as deaths
+
+from keras_ext._wording import one_line
+from keras_ext.parallel.job import Failure, Job, Outcome, Shared, work
+from keras_ext.parallel.loop import WorkerEvent
+from keras_ext.search.trial_run import TrialReport
+
+_DEATHS = (deaths.WorkerCrashedError, deaths.NodeDiedError, deaths.ObjectLostError, deaths.OwnerDiedError)
+
+
+class RayWorkers:
+    """Ray tasks.
+
+    Args:
+        shared: what the trials have in common; goes into Ray's object store once.
+        resources: of Ray, that a trial needs: `{"CPU": 1, "GPU": 0.25}`.
+        trials: that one process runs, one after the other.
+
+    Raises:
+        TypeError: something cannot be sent to another process.
+    """
+
+    def __init__(self, shared: Shared, resources: dict[str, float], trials: int) -> None:
+        try:
+            self._shared = ray.put(shared)
+        except TypeError as error:
+            cause = str(error.__cause__ or error).strip().splitlines()[0].rstrip(".")
+            raise TypeError(
+                f"What a trial needs must travel to other processes, and something cannot: {cause}. Of data that cannot, give a function "
+                "without arguments that makes it."
+            ) from None
+        rest = {name: amount for name, amount in resources.items() if name not in ("CPU", "GPU")}
+        cores = max(1, int(resources.get("CPU", 1)))
+        self._task = ray.remote(
+            num_cpus=resources.get("CPU", 1),
+            num_gpus=resources.get("GPU", 0),
+            resources=rest,
+            max_calls=trials,
+            max_retries=0,  # who is run again, and how often, is the search's own matter
+            num_returns="streaming",
+            runtime_env={"env_vars": _environment(cores)},
+        )(_stream)
+        self._running: dict[str, Any] = {}
+
+    def start(self, job: Job) -> None:
+        """Begin to run a trial as soon as the cluster has what it needs."""
+        self._running[job.name] = self._task.remote(self._shared, job)
+
+    def events(self, timeout: float) -> Iterator[WorkerEvent]:
+        """Yield all that has happened; wait for the first of it for at most `timeout` seconds."""
+        while True:
+            streams = list(self._running.values())
+            if not streams:
+                time.sleep(timeout)
+                return
+            ready, _ = ray.wait(streams, num_returns=1, timeout=timeout)
+            if not ready:
+                return
+            ready, _ = ray.wait(streams, num_returns=len(streams), timeout=0)
+            names = {stream: name for name, stream in self._running.items()}
+            for stream in ready:
+                name = names[stream]
+                if self._running.get(name) is not stream:
+                    continue  # it was killed upon the event before
+                event = self._next(name, stream)
+                if event.what in ("ended", "died"):
+                    del self._running[name]
+                yield event
+            timeout = 0.0
+
+    def kill(self, name: str) -> None:
+        """End the process of a trial."""
+        stream = self._running.pop(name, None)
+        if stream is not None:
+            ray.cancel(stream, force=True)
+
+    def close(self) -> None:
+        """End all processes."""
+        for name in list(self._running):
+            self.kill(name)
+
+    def _next(self, name: str, stream: Any) -> WorkerEvent:
+        try:
+            what, values = ray.get(next(stream))
+            return WorkerEvent(name, what, values)
+        except deaths.OutOfMemoryError:
+            return _failed(name, "out of memory: Ray ended its process, as the machine had none left")
+        except _DEATHS as error:
+            return WorkerEvent(name, "died", (one_line(error),))
+        except (deaths.RayError, StopIteration) as error:
+            # Such as a module of the user's that the other machine has not.
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            reported = lines[-1] if lines else one_line(error)
+            return _failed(name, f"its process could not begin: {reported}", "invalid")
+
+
+def _failed(name: str, line: str, kind: str = "failed") -> WorkerEvent:
+    return WorkerEvent(name, "ended", (Outcome(None, TrialReport(error=line), {}, {}, Failure(kind, line)),))
+
+
+def _environment(cores: int) -> dict[str, str]:
+    """Return the environment of a trial's process: Keras's backend, and no more threads and GPU memory than its share."""
+    reported = {
+        "KERAS_BACKEND": keras.backend.backend(),
+        "OMP_NUM_THREADS": str(cores),
+        "TF_NUM_INTRAOP_THREADS": str(cores),
+        "TF_NUM_INTEROP_THREADS": str(cores),
+        "NPROC": str(cores),  # of XLA's thread pool
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    }
+    # Modules of the user's own are found where they are here; what is installed, each machine has itself.
+    paths = [path for path in sys.path if path and not path.startswith((sys.prefix, sys.base_prefix))]
+    reported["PYTHONPATH"] = os.pathsep.join([*paths, "${PYTHONPATH}"])
+    kept = ("TF_CPP_MIN_LOG_LEVEL", "XLA_FLAGS", "JAX_PLATFORMS", "KERAS_HOME")
+    return reported | {name: os.environ[name] for name in kept if name in os.environ}
+
+
+def _stream(shared: Shared, job: Job) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Run a trial and yield what it reports while it runs; Ray hands each over at once."""
+    reported: queue.Queue[tuple[str, tuple[Any, ...]]] = queue.Queue()
+
+    def run() -> None:
+        try:
+            outcome = work(shared, job, lambda what, values: reported.put((what, values)))
+        except Exception as error:  # what `work` does not catch must not leave the search waiting
+            line = one_line(error)
+            outcome = Outcome(None, TrialReport(error=line), job.states[-1], {}, Failure("failed", line))
+        reported.put(("ended", (outcome,)))
+
+    threading.Thread(target=run, daemon=True).start()
+    while True:
+        what, values = reported.get()
+        yield what, values
+        if what == "ended":
+            return

@@ -1,0 +1,50 @@
+"""A search at the place that was asked for."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_ext.callbacks import SaturationMonitor
+from keras_ext.parallel.children import Children
+from keras_ext.parallel.job import Shared
+from keras_ext.parallel.loop import ParallelSearch, RetryPolicy
+from keras_ext.parallel.on_ray import run_on_ray
+from keras_ext.parallel.placement import Placement
+from keras_ext.search.project_folder import recover
+from keras_ext.search.view import View
+from keras_ext.search.watch import watch
+
+
+def search_at(
+    placement: Placement, make_tuner: Callable[[str], Any], folder: Path, monitor: SaturationMonitor, *, seed: int, view: View, **fit: Any
+) -> Any:
+    """Search with the tuner that `make_tuner` makes for `folder`, and return it; `fit` are the arguments of its `search`."""
+    if placement.on_ray:
+        return run_on_ray(
+            make_tuner,
+            directory=folder,
+            monitor=monitor,
+            seed=seed,
+            trials_at_once=None if placement.ray is not None and placement.workers == 1 else placement.workers,
+            resources=placement.resources,
+            address=placement.ray,
+            trials_per_process=placement.trials_of_a_process,
+            max_retries=placement.max_retries,
+            trial_timeout=placement.trial_timeout,
+            memory_limit=placement.bytes_of_a_trial,
+            strategy=placement.strategy,
+            view=view,
+            **fit,
+        )
+    tuner = make_tuner(str(folder))
+    if not placement.trials_of_a_process:
+        watch(tuner, monitor, seed=seed, view=view).search(**fit)
+        return tuner
+    recover(tuner)
+    policy = keras.dtype_policies.serialize(keras.config.dtype_policy())
+    shared = Shared(make_tuner, monitor, seed, policy, (), fit, placement.strategy, placement.bytes_of_a_trial)
+    retry_policy = RetryPolicy(placement.max_retries, placement.trial_timeout)
+    ParallelSearch(tuner, Children(shared, placement.trials_of_a_process), 1, retry_policy, None, view, fit.get("verbose")).search()
+    return tuner

@@ -1,0 +1,12 @@
+"""Data of one's own: reading it, and the layers that keep its columns and classes in a model's file.
+
+>>> from keras_ext.tables import load_digits
+>>> load_digits().x.shape
+(1797, 64)
+"""
+
+from keras_ext.tables.class_names import ClassNames
+from keras_ext.tables.data import Table, load_csv, load_digits, load_images, load_npz, make_table
+from keras_ext.tables.table_features import TableFeatures
+
+__all__ = ["ClassNames", "Table", "TableFeatures", "load_csv", "load_digits", "load_images", "load_npz", "make_table"]

@@ -1,0 +1,136 @@
+"""Columns of a file of text: numbers, and text that names categories."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+
+from keras_ext._checks import BadInput
+from keras_ext.tables._columns import MISSING
+
+# pandas takes much for a date, such as 3-4 and May: a year, the time of day, or day, month and year must be there.
+_DATED = r"\d{4}|\d:\d\d|\d[-/. ]\w+[-/. ]\d\d(?!\d)"
+# Beside numbers themselves, those with what no number has: thousands apart, a unit.
+_DECORATED = r"[$€£]? ?-?\d+([,' ]\d{3})*([.,]\d+)? ?[%$€£]?|-?\d{1,3}(\.\d{3})+,\d+"
+# More different texts than this, and on average fewer than two lines for each: names or free text.
+_MANY_TEXTS = 20
+# So many different cells say whether a column holds dates.
+_DATES_READ = 1000
+
+
+def input_of(cells: pd.Series, as_category: bool) -> np.ndarray:
+    """Return a column of numbers, or of text where at most half of its cells are numbers.
+
+    Raises:
+        BadInput: the column holds neither numbers nor categories.
+    """
+    values, filled = _parsed(cells), cells[~_missing(cells)]
+    numeric = int(values.notna().sum())
+    if not as_category:
+        if not len(filled):
+            raise BadInput(f'column "{cells.name}" has no number. Remove the column.')
+        if 2 * numeric > len(filled):
+            return _checked(cells, values)
+        if _are_dates(filled):
+            raise BadInput(
+                f'column "{cells.name}" holds dates or times ("{filled.iloc[0]}"). Put numbers in their place that mean something for the '
+                "target, such as the month, the weekday or days since a day, or remove the column."
+            )
+        _refuse_decorated(filled)
+    different = cells.nunique(dropna=False)
+    if different > _MANY_TEXTS and 2 * different > len(cells):
+        begin = f'column "{cells.name}" holds {different} different'
+        if 10 * numeric > 9 * len(filled):
+            raise BadInput(
+                f"{begin} numbers in {len(cells)} lines, too many to name categories. Leave it out of --categories, so that they are taken "
+                "for numbers."
+            )
+        raise BadInput(
+            f"{begin} texts in {len(cells)} lines: names or free text, which say nothing of new samples. Remove the column, or group the "
+            "texts."
+        )
+    return category_names(cells)
+
+
+def target_of(cells: pd.Series) -> np.ndarray:
+    """Return numbers if every cell is one, else the text.
+
+    Raises:
+        BadInput: a cell has no value.
+    """
+    values, gaps = _parsed(cells), _missing(cells)
+    is_text = bool((values.isna() & ~gaps).any())
+    # A class may be called NA.
+    gaps = cells == "" if is_text else gaps
+    if gaps.any():
+        raise _in_lines(cells, gaps, ", the target, has no value", "fill")
+    if not is_text:
+        return values.to_numpy()
+    _refuse_decorated(cells)
+    return cells.to_numpy(object).astype(str)
+
+
+def category_names(cells: pd.Series) -> np.ndarray:
+    """Return the names of categories: 4 for 4.0, which is how some programs write whole numbers beside gaps."""
+    return _text(cells).str.replace(r"^(\d+)\.0$", r"\1", regex=True).to_numpy(object).astype(str)
+
+
+def numbers(cells: pd.Series, gaps: bool = True) -> np.ndarray:
+    """Return numbers as float64, NaN where one is missing if `gaps` are allowed.
+
+    Raises:
+        BadInput: a cell holds something else.
+    """
+    return _checked(cells, _parsed(cells), gaps)
+
+
+def _checked(cells: pd.Series, values: pd.Series, gaps: bool = True) -> np.ndarray:
+    text = values.isna() & ~_missing(cells)
+    if 2 * text.sum() > len(cells):
+        first = f'"{cells[text].iloc[0][:20]}" in {cells.index.name} {text.idxmax()}'
+        raise BadInput(f'column "{cells.name}" holds text ({first}) where numbers are needed. Remove the column.')
+    if text.any():
+        raise _in_lines(cells, text, " holds numbers, but text", "fix")
+    bad = np.isinf(values) if gaps else ~np.isfinite(values)
+    if bad.any():
+        raise _in_lines(cells, bad, " has no finite number", "fill")
+    return values.to_numpy()
+
+
+def _parsed(cells: pd.Series) -> pd.Series:
+    # Which cells are numbers, and then these: the last digit of some is another in `to_numeric` of pandas 2.
+    return cells.where(pd.to_numeric(cells, errors="coerce").notna()).astype("float64")
+
+
+def _missing(cells: pd.Series) -> pd.Series:
+    return cells.isna() if cells.dtype.kind in "iuf" else cells.str.lower().isin(MISSING)
+
+
+def _text(cells: pd.Series) -> pd.Series:
+    return cells.astype(str).where(cells.notna(), "")
+
+
+def _are_dates(filled: pd.Series) -> bool:
+    some = filled.drop_duplicates().iloc[:_DATES_READ]
+    if not some.str.contains(_DATED).all():
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pandas warns where day and month may be either
+        return bool(pd.to_datetime(some, format="mixed", errors="coerce", utc=True).notna().all())
+
+
+def _refuse_decorated(filled: pd.Series) -> None:
+    decorated = filled[filled.str.fullmatch(_DECORATED) & _parsed(filled).isna()]
+    if 2 * len(decorated) > len(filled):
+        raise BadInput(
+            f'column "{filled.name}" holds numbers with signs ("{decorated.iloc[0]}"). Write them plainly: no unit, nothing between '
+            "thousands, a point before decimals."
+        )
+
+
+def _in_lines(cells: pd.Series, bad: pd.Series, what: str, fix: str) -> BadInput:
+    """Return the error that says `what` is wrong in the first line of those that are `bad`, and how many more there are."""
+    line, cell, more = cells.index.name, _text(cells)[bad].iloc[0][:20], int(bad.sum()) - 1
+    shown, others = f'"{cell}"' if cell else "empty", f" and {more} more" if more else ""
+    those = f"those {line}s" if more else f"that {line}"
+    return BadInput(f'column "{cells.name}"{what} in {line} {bad.idxmax()} ({shown}){others}: {fix} or remove {those}.')
