@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import processes
 import pytest
-from keras_ext.search.weight_transfer import take_over
 
 import keras_ext
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.optimizers import Adam, GradientClipping
 from keras_ext.search import grow
+from keras_ext.search.weight_transfer import take_over
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-1, 1, (240, 3)).astype("float32")
