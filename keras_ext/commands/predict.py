@@ -18,9 +18,9 @@ from keras_ext.commands import model_file
 from keras_ext.tables import TableFeatures
 from keras_ext.tables._columns import Category
 from keras_ext.tables.data.files import existing, listed
-from keras_ext.tables.data.frames import is_table
 from keras_ext.tables.data.images import SUFFIXES, image_files, read_images
 from keras_ext.tables.data.npz import inputs_of, read_npz
+from keras_ext.tables.data.read_dataframe import is_table
 from keras_ext.tables.data.table_file import columns_for, matrix_of
 
 

@@ -9,7 +9,7 @@ import click
 
 from keras_ext import tables
 from keras_ext._checks import BadInput
-from keras_ext.tables.data.frames import is_table
+from keras_ext.tables.data.read_dataframe import is_table
 
 _TASKS = ("auto", "classification", "regression")
 _OPTIONS = (

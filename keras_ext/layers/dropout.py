@@ -11,7 +11,7 @@ from keras import ops
 from keras_ext import _backend
 from keras_ext._backend import keras_private
 from keras_ext._checks import flag, integer, is_number, plain
-from keras_ext.layers import _dropping
+from keras_ext.layers import _dropout_mask
 from keras_ext.layers._arguments import base_arguments, seed_generator
 
 
@@ -172,7 +172,7 @@ class Dropout(keras.layers.Layer):
             # Far from each other and from small seeds: 2^32 over the golden ratio.
             apart = np.array([self.stream * 2654435769 % 2**31, 0])
             seed = seed + ops.convert_to_tensor(apart, dtype=seed.dtype)
-        keep = _dropping.keep_mask(shape, rate, seed, _dropping.needs_two_bytes(self._rate))
+        keep = _dropout_mask.keep_mask(shape, rate, seed, _dropout_mask.needs_two_bytes(self._rate))
         return _backend.drop(inputs, keep, scale)
 
     def _mask_shape(self, inputs: Any) -> Any:

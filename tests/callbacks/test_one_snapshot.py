@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.rules.states import states
+from keras_ext.callbacks.monitor.rules.symptoms import states
 from keras_ext.callbacks.monitor.snapshot import Activation, Snapshot, Weight
 
 HEALTHY = Activation("h1", "tanh", "", False, 0.1, 0.0, 0.0, 0.0, 0.5, True)

@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from keras_ext import _backend
-from keras_ext.layers import Dropout, _dropping
+from keras_ext.layers import Dropout, _dropout_mask
 
 MODES = {"eager": {"run_eagerly": True}, "graph": {"jit_compile": False}, "compiled": {"jit_compile": True}}
 HALF_UNIT = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
@@ -235,7 +235,7 @@ def test_calls_layers_seeds_and_streams_are_independent(rate):
 
 def test_the_bytes_of_an_element_and_of_its_rows_threshold_are_independent_and_uniform():
     seed = keras.random.SeedGenerator(3).next()
-    seeds = [seed, *(_dropping._apart(seed, number) for number in (1, 2))]
+    seeds = [seed, *(_dropout_mask._apart(seed, number) for number in (1, 2))]
     drawn = [ops.convert_to_numpy(_backend.random_bytes(1_000_000, each)) for each in seeds]
     for i, one in enumerate(drawn):
         counts = np.bincount(one, minlength=256)
@@ -257,7 +257,7 @@ def test_of_all_bytes_that_can_be_drawn_the_rates_share_drops_to_24_bits(rate, m
     draws = iter([first, own, np.concatenate([pairs >> 8, pairs & 255])] if two else [own, np.concatenate([pairs >> 8, pairs & 255])])
     monkeypatch.setattr(_backend, "random_bytes", lambda count, seed: ops.convert_to_tensor(next(draws).astype("uint8")[:count]))
     seed = keras.random.SeedGenerator(1).next()
-    keep = ops.convert_to_numpy(_dropping.keep_mask((own.size,), rate, seed, _dropping.needs_two_bytes(rate)))
+    keep = ops.convert_to_numpy(_dropout_mask.keep_mask((own.size,), rate, seed, _dropout_mask.needs_two_bytes(rate)))
     share = (int(steps) + (~keep).mean()) / 256 if two else (~keep).mean()
     # Two bytes of a threshold: one part in 2^16 of a step, which is 2^-8, or 2^-16 with two bytes.
     assert abs(share - rate) <= (2.0**-32 if two else 2.0**-24)

@@ -9,7 +9,7 @@ from keras_ext.callbacks.monitor.layer_states import layer_states
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.setting import Aim, baseline
 from keras_ext.callbacks.monitor.rules.loss_course import course_states, has_begun, has_learned, learning
-from keras_ext.callbacks.monitor.rules.states import states
+from keras_ext.callbacks.monitor.rules.symptoms import states
 from keras_ext.callbacks.monitor.snapshot import Snapshot
 
 # What follows from a symptom elsewhere: where a layer's own symptom, or an output that its loss cannot use, is named, these stay warnings.

@@ -13,7 +13,7 @@ from keras_ext._wording import sentence
 from keras_ext.tables._columns import Category
 from keras_ext.tables.data.columns import category_names, input_of, numbers, target_of
 from keras_ext.tables.data.files import listed
-from keras_ext.tables.data.frames import read_frame
+from keras_ext.tables.data.read_dataframe import read_frame
 from keras_ext.tables.data.table import Table, make_table
 
 _Reader = Callable[[], np.ndarray]
