@@ -2,8 +2,8 @@
 
     pytest            every case of every test that is not slow
     pytest --slow     slow tests too
-    pytest --short    every case of a quick test, one of a longer one, and a third of the long tests; what is the same on
-                      every backend on TensorFlow alone
+    pytest --short    every case of a quick test, one of a longer one, and a third of the long tests (on JAX a fifth); what is
+                      the same on every backend on TensorFlow alone
 
 `--short` draws by the commit, so that every case runs after some commits; `--draw WORD` repeats a draw. The seconds of each test lie in
 `tests/seconds.json`; `--time` measures them again. A test named in full, `file.py::test[case]`, always runs.
@@ -24,10 +24,10 @@ SECONDS = TESTS / "seconds.json"
 BACKEND = keras.backend.backend()
 # Seconds of a case from which on a test is not quick, and from which on it is long.
 QUICK, LONG = 0.1, 0.5
-# One of so many long tests is drawn.
-SHARE = 3
+# One of so many long tests is drawn; JAX compiles each operation that runs by itself.
+SHARE = {"tensorflow": 3, "jax": 5, "torch": 3}[BACKEND]
 # Of the short set on two cores of an Intel Xeon; `docs/CONTRIBUTING.md` says when that was measured.
-MINUTES = {"tensorflow": 5, "jax": 4, "torch": 3}
+MINUTES = {"tensorflow": 4, "jax": 4, "torch": 3}
 
 
 def pytest_addoption(parser):
@@ -104,8 +104,8 @@ def test_of(nodeid):
 test_of.__test__ = False
 
 
-def short_set(cases, seconds, word):
-    """Draw by `word` from the cases of all tests, of which one case takes `seconds`; a test without any is quick.
+def short_set(cases, seconds, word, share=SHARE):
+    """Draw by `word` from the cases of all tests, of which one case takes `seconds`; a test without any is quick. One of `share` long ones.
 
     Long tests of about the same length draw against each other, so that every draw takes about as long.
     """
@@ -114,7 +114,7 @@ def short_set(cases, seconds, word):
     for case in cases:
         tests[test_of(case)].append(case)
     long_tests = sorted((test for test in tests if seconds.get(test, 0) >= LONG), key=lambda test: (-seconds[test], test))
-    drawn = {draw.choice(long_tests[i : i + SHARE]) for i in range(0, len(long_tests), SHARE)}
+    drawn = {draw.choice(long_tests[i : i + share]) for i in range(0, len(long_tests), share)}
     for test in set(long_tests) - drawn:
         del tests[test]
     return {case for test, its in tests.items() for case in ([draw.choice(its)] if seconds.get(test, 0) >= QUICK else its)}

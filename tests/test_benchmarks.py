@@ -16,6 +16,8 @@ from benchmarks.figure import Figure, Spread, ratios
 from benchmarks.registry import BENCHMARKS, GROUPS
 from benchmarks.studies import unpromising_trials
 
+pytestmark = pytest.mark.backend_free
+
 ROOT = Path(__file__).parents[1]
 BACKEND = keras.backend.backend()
 

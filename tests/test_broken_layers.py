@@ -7,6 +7,8 @@ import pytest
 from benchmarks.studies import broken_layers
 from keras_ext.callbacks import Finding
 
+pytestmark = pytest.mark.backend_free
+
 
 @pytest.mark.parametrize(("fault", "kernel", "bias"), [("scale x 30", 30.0, 0.0), ("scale 0", 0.0, 0.0), ("bias -10", 1.0, -10.0)])
 def test_a_fault_changes_kernel_or_bias(fault, kernel, bias):

@@ -18,7 +18,7 @@ TAKES = {"a.py::middling": 0.2, **{f"{file}.py::long_{test}": 4.0 for file in "a
 
 
 def drawn(word):
-    return selection.short_set(CASES, TAKES, word)
+    return selection.short_set(CASES, TAKES, word, share=3)
 
 
 def test_the_short_set_has_every_quick_case_one_of_the_others_and_a_third_of_the_long_tests():

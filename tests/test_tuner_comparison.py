@@ -5,6 +5,8 @@ import pytest
 from benchmarks.studies import recorded, tuners
 from benchmarks.studies.recorded import EPOCHS
 
+pytestmark = pytest.mark.backend_free
+
 TABLE = {
     recorded.key(values): {
         "scores": [min(1.0, (i + 1) / EPOCHS) * (0.5 + 0.1 * (values["activation"] == "tanh")) for i in range(EPOCHS)],
