@@ -1,4 +1,4 @@
-"""What a model's `GradientClipping` did between two moments of its training."""
+"""The shares of steps that a model's `GradientClipping` clipped and skipped between two moments."""
 
 import math
 from typing import Any

@@ -17,7 +17,7 @@ _NOISE = 6.0
 
 @dataclass(frozen=True, repr=False)
 class RateCurve:
-    """What a learning-rate range test saw; `plot` draws it.
+    """The losses of a learning-rate range test; `plot` draws them.
 
     Args:
         rates: of each step, ascending.

@@ -143,4 +143,4 @@ def a_path(name: str, value: Any) -> Path:
 
 
 class BadInput(ValueError):
-    """What the user gave cannot be used; the message is one line that names the fix. The command line prints it without a traceback."""
+    """The user's input cannot be used; the message is one line that names the fix. The command line prints it without a traceback."""

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -160,3 +161,13 @@ def test_nothing_is_left_open():
     for path in sources():
         text = path.read_text(encoding="utf-8")
         assert not any(word in text for word in ("TODO", "FIXME", "NotImplementedError")), path
+
+
+def test_no_docstring_begins_with_a_nominal_clause():
+    begins = re.compile(r"(What|Who|That which) ")
+    found = []
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and begins.match(ast.get_docstring(node) or ""):
+                found.append(f"{path.name}: {ast.get_docstring(node)[:40]}")
+    assert found == []

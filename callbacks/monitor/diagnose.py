@@ -31,12 +31,12 @@ _NO_LOSS = "The model is not compiled: nothing is known of its gradients. Call m
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What one snapshot of a model found; `print` says it in plain lines.
+    """The findings of one snapshot of a model; `print` shows them in plain lines.
 
     Args:
         model: the model's name.
-        findings: what is outside the limits, the layers nearest to the input first. Whether a state lasts, one snapshot cannot report: it
-            is a warning. Only what is not finite is critical.
+        findings: what is outside the limits, the layers nearest to the input first. One snapshot does not show
+            whether a state lasts, so a state is a warning. Only values that are not finite are critical.
         snapshot: the numbers. Its `step` is the number of steps that the optimizer has made, 0 without one. Without a loss, the loss and
             the gradients in it are NaN.
         samples: how many samples were observed.

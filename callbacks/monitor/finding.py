@@ -1,4 +1,4 @@
-"""What the monitor says: one symptom of one layer."""
+"""A finding of the monitor: one symptom of one layer."""
 
 from dataclasses import dataclass
 
@@ -48,7 +48,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class State:
-    """What a rule sees in one snapshot, before persistence and the loss are weighed; `fatal` needs neither."""
+    """A symptom that a rule sees in one snapshot, before persistence and the loss are weighed; `fatal` needs neither."""
 
     symptom: str
     layer: str | None

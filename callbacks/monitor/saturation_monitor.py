@@ -307,7 +307,7 @@ class SaturationMonitor(keras.callbacks.Callback):
             warnings.warn(f"{critical[0]}{more}", stacklevel=2)
         elif self.on_critical == "stop":
             model.stop_training = True
-            # Who hears of each finding, as a watched search does, need not be reported twice.
+            # With `on_finding`, as in a watched search, a warning would say it twice.
             if self.on_finding is None:
                 warnings.warn(f"training stops: {critical[0]}{more}", stacklevel=2)
         elif self.on_critical == "raise":

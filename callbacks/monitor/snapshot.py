@@ -1,4 +1,4 @@
-"""What one snapshot of a model reports: records of plain numbers."""
+"""A snapshot of a model: records of plain numbers."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the package needs of JAX itself."""
+"""The functions that need JAX itself."""
 
 import contextlib
 import math
@@ -74,7 +74,7 @@ def drop(x: Any, keep: Any, scale: Any) -> Any:
         wide = jnp.promote_types(x.dtype, jnp.float32)
         return jnp.where(keep & (scale > 0), x.astype(wide) * scale.astype(wide), 0).astype(x.dtype)
 
-    # Linear in `x`; reported so, JAX keeps the mask alone for the way back.
+    # Linear in `x`: JAX then keeps the mask alone for the backward pass.
     @dropped.defjvp
     def _(primals: Any, tangents: Any) -> Any:
         return dropped(*primals), dropped(tangents[0], *primals[1:])

@@ -1,4 +1,4 @@
-"""What JAX compiles in a search's trials, kept on disk: what is forgotten to save memory need not be compiled again."""
+"""A cache on disk of the programs that JAX compiles in a search's trials."""
 
 import atexit
 import contextlib

@@ -96,7 +96,7 @@ def without_autocast() -> Any:
 def source_of(tensor: Any) -> Any:
     """Return the first Input that a symbolic tensor comes from, or None for anything else.
 
-    The layers' order behind an Input reports two of them apart that are otherwise alike. `keras.utils.get_source_inputs` is public, but
+    The order behind an Input distinguishes layers that are otherwise alike. `keras.utils.get_source_inputs` is public, but
     walks each way through the network once: for the branches of a deep residual network it does not come back.
     """
     while True:

@@ -1,4 +1,4 @@
-"""What the package needs of TensorFlow itself."""
+"""The functions that need TensorFlow itself."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence

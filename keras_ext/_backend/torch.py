@@ -1,4 +1,4 @@
-"""What the package needs of PyTorch itself."""
+"""The functions that need PyTorch itself."""
 
 # torch.optim and Keras use `torch._foreach_...` too; the type stubs call them private all the same.
 # pyright: reportPrivateImportUsage=false

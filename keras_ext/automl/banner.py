@@ -1,4 +1,4 @@
-"""What a search says before its first trial: the data, where it runs, and where its results go."""
+"""The lines before the first trial of a search: the data, where it runs, and where its results go."""
 
 from pathlib import Path
 

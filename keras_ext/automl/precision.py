@@ -1,4 +1,4 @@
-"""What layers compute in."""
+"""The dtype policy of new layers."""
 
 import contextlib
 from collections.abc import Iterator

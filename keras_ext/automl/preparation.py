@@ -1,4 +1,4 @@
-"""What lies between a table and a network: learnt from the samples of training, and kept in the model's file."""
+"""The preprocessing between a table and a network: learnt from the samples of training, and kept in the model's file."""
 
 from dataclasses import dataclass
 from typing import Any

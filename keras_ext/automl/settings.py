@@ -1,4 +1,4 @@
-"""What a search is made of, and the folder that keeps it."""
+"""The settings of a search, and the folder that keeps them."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -19,7 +19,7 @@ _MAY_CHANGE = ("trials", "refit")
 
 @dataclass(frozen=True)
 class Settings:
-    """What a search is made of; kept in `search.json`, so that it goes on as it began.
+    """The settings of a search; kept in `search.json`, so that it goes on as it began.
 
     Args:
         tuner: `"random"`, `"bayesian"`, `"hyperband"`, `"grid"` or `"genetic"`.

@@ -126,7 +126,7 @@ def _tell_gaps(path: Path, features: TableFeatures, columns: pd.DataFrame) -> No
 
 
 def _columns(model: keras.Model, predicted: np.ndarray, all_of_them: bool) -> dict[str, Sequence[object]]:
-    """Return what is reported of the predictions, as columns by their headings."""
+    """Return the predictions as columns by their headings."""
     predicted = predicted.reshape(len(predicted), -1)
     names, loss = model_file.names_of(model), model_file.loss_of(model)
     is_one_of_several = loss in CHOICES or (loss in BINARY and predicted.shape[1] == 1)

@@ -1,4 +1,4 @@
-"""What all random initializers share: the checked seed, and a word when one of them starts two weights alike."""
+"""The base of all random initializers: the checked seed, and a warning when one gives two weights the same values."""
 
 import random
 import warnings

@@ -1,4 +1,4 @@
-"""What a weight's shape means: which of its axes are inputs, which outputs, and which only count matrices that stand side by side."""
+"""The meaning of a weight's shape: which of its axes are inputs, which outputs, and which only count matrices that stand side by side."""
 
 import math
 import numbers
@@ -60,7 +60,7 @@ def _whole_if_it_is(fan: float) -> float:
 
 @dataclass(frozen=True)
 class Reading:
-    """How an initializer was reported to read shapes; the arguments are those of `VarianceScaling`.
+    """How an initializer reads shapes; the arguments are those of `VarianceScaling`.
 
     Groups and strides are checked already. What does not go together raises ValueError.
     """

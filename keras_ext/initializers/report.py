@@ -1,4 +1,4 @@
-"""What `initialize` did, as records and as a table."""
+"""A report of `initialize`, as records and as a table."""
 
 import io
 from dataclasses import dataclass

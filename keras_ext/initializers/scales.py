@@ -10,7 +10,7 @@ from keras_ext.initializers._weights import weights_of
 
 @dataclass(frozen=True)
 class Scales:
-    """What a kernel sums up, and the root mean squares, times the root of `fan_in`, between which the usual initializers draw it.
+    """The fan-in of a kernel, and the root mean squares, times the root of `fan_in`, between which the usual initializers draw it.
 
     `most` is that of He, the root of 2, and 1 for a recurrent kernel, through which the state goes at every step. `least` is the smaller of
     LeCun's, 1, and Glorot's, by the layer's reading of the shape and by Keras's, which counts all channels of a depthwise kernel.

@@ -29,7 +29,7 @@ class VarianceScaling(keras.initializers.VarianceScaling, Draws):
     half-precision weights have the right variance too.
 
     An initializer sees a shape, and a shape does not say all: by default it is read as Keras reads it, `(..., inputs, outputs)`, which is
-    wrong by the number of channels for a depthwise kernel, for example. `kind` reports; `initialize(model, ...)` reports for a whole model.
+    wrong by the number of channels for a depthwise kernel. `kind` says it; `initialize(model, ...)` finds it for a whole model.
 
     Args:
         scale: factor of the variance, above 0.

@@ -69,7 +69,7 @@ def initialize(model: Any, initializer: Any, seed: int | None = None, data: Any 
         A report with one record a weight; it prints as a table.
 
     Raises:
-        ValueError: the model is not built, `initializer` is none, or was reported how to read shapes, or has a seed although `seed` is
+        ValueError: the model is not built, `initializer` is none, or has arguments that read shapes, or has a seed although `seed` is
             given; `data` is missing for `"lsuv"` or given for others. The model is then as it was.
 
     Examples:
@@ -147,7 +147,7 @@ def _chooser(model: Any, initializer: Any, seed: int | None) -> tuple[Choose, in
         raise bad_argument("initializer", "an initializer, its name, 'auto' or 'lsuv'", initializer)
     reported_already = [name for name in _READING if getattr(given, name, None) not in (None, 1)]
     if reported_already and isinstance(given, VarianceScaling | Orthogonal):
-        raise bad_argument("initializer", f"without `{reported_already[0]}`", given, "Each layer reports its own.")
+        raise bad_argument("initializer", f"without `{reported_already[0]}`", given, "Each layer sets its own.")
     own_seed = given.get_config().get("seed") if isinstance(given, keras.initializers.Initializer) else None
     if own_seed is not None and seed is not None:
         raise bad_argument("seed", "None for an initializer with a seed of its own", seed)
@@ -174,7 +174,7 @@ def _auto(weight: Weight, activation: str, slope: float | None, seed: int | None
 
 
 def reported(initializer: Any, weight: Weight, seed: int | None) -> Any:
-    """Return `initializer` with `seed` (None: its own), reported what `weight` is if it is one that can be reported."""
+    """Return `initializer` with `seed` (None: its own), with what `weight` is, if it takes that."""
     config = initializer.get_config() if isinstance(initializer, keras.initializers.Initializer) else {}
     seeded = {} if "seed" not in config else {"seed": initializer.seed if seed is None else seed}
     reading: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What Keras makes of an argument: refused in the argument's name where Keras cannot read it."""
+"""Checks of arguments that Keras reads: an error names the argument."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the optimizers of the package share: everything but the rule by which one weight moves."""
+"""The base of the package's optimizers: everything but the rule by which one weight moves."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What `GradientClipping` counts and measures."""
+"""The counters of `GradientClipping`."""
 
 from collections.abc import Callable
 from typing import Any

@@ -27,7 +27,7 @@ def joint(gradients: Sequence[Any]) -> Any:
 
 
 class Clipped(NamedTuple):
-    """What a rule returns: the gradients, whether one of them was changed, and the rule's next state."""
+    """The result of a rule: the gradients, whether one of them was changed, and the rule's next state."""
 
     gradients: list[Any]
     changed: Any

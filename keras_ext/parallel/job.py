@@ -30,7 +30,7 @@ Report = Callable[[str, tuple[Any, ...]], None]
 
 @dataclass(frozen=True)
 class Shared:
-    """What all trials of a search have in common.
+    """The data and functions that all trials of a search share.
 
     Args:
         make_tuner: function of a folder that returns a tuner whose project lies there.
@@ -85,7 +85,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a trial.
+    """The outcome of a trial.
 
     Args:
         found: what `run_trial` returned.
@@ -205,7 +205,7 @@ def _within(limit: int | None, report: Report) -> Iterator[None]:
 
 
 def resident() -> int:
-    """Return the bytes of main memory that this process has now, or, where the system does not report, the most that it had."""
+    """Return the bytes of main memory that this process has now, or, where the system does not say, the most that it had."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -23,7 +23,7 @@ _WAIT = 0.2
 
 @dataclass(frozen=True)
 class WorkerEvent:
-    """What a worker says of a trial.
+    """A message of a worker about a trial.
 
     Args:
         name: of the trial.
@@ -109,11 +109,11 @@ class ParallelSearch:
     """Runs the search of one KerasTuner `tuner`, of which each trial runs in a process of `workers`.
 
     Args:
-        tuner: whose oracle says what to try, and is reported what came of it.
+        tuner: its oracle chooses the trials and gets their results.
         workers: the processes.
         at_once: most trials under way.
         retry_policy: when a trial is given up.
-        on_finding: function that is reported of each finding.
+        on_finding: function that is called with each finding.
         view: shows the trials.
         verbose: whether KerasTuner prints what becomes of each trial; None for its default.
     """

@@ -67,5 +67,5 @@ class Placement:
 
     @property
     def resources(self) -> dict[str, Any] | None:
-        """What Ray is to give a trial; None for equal shares."""
+        """The resources of a trial on Ray; None for equal shares."""
         return None if self.gpus_per_trial is None else {"CPU": 1, "GPU": self.gpus_per_trial}

@@ -22,7 +22,7 @@ class GrowingBatches(keras.utils.PyDataset):
     the batch is as large as the machine or N / 10 allows, the rate falls as ever. Sizes that grow by the factor by which the rate fell,
     at the epochs at which it fell, follow the schedule that they replace.
 
-    Keras reports a dataset of batches neither the number of an epoch nor that a training begins, so `fit` needs `callback()` too:
+    Keras passes a dataset neither the number of the epoch nor the start of a training, so `fit` needs `callback()` too:
 
         data = GrowingBatches(x, y, batch_sizes={0: 32, 30: 160, 60: 800})
         model.fit(data, epochs=90, shuffle=False, callbacks=[data.callback()])

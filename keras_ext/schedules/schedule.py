@@ -1,4 +1,4 @@
-"""What the schedules of the package share: how they count steps, and their picture."""
+"""The base of the package's schedules: how they count steps, and their picture."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a KerasTuner search of one's own gains: choices among the parts, spaces, tuners, and a monitor that reports why trials end.
+"""Additions to a KerasTuner search of your own: choices among the parts, spaces, tuners, and a monitor that reports why trials end.
 
 >>> from keras_ext.search import MLP
 >>> MLP(input_shape=(64,), classes=10).name

@@ -67,7 +67,7 @@ def grow(
         min_delta: by how much a score must be better to count, at least 0.
         epochs: of each stage.
         monitor: observes each network; with `on_critical="stop"` it ends those that will not learn.
-        on_stage: function that is reported of each stage as it ends.
+        on_stage: function that is called with each stage as it ends.
         seed: stage n draws its weights from `seed + n`.
         refine: train the best network once more as a whole, all weights at once, for `epochs`; kept if it is better.
         callbacks: for each fit; each stage gets copies.
@@ -155,7 +155,7 @@ def check_growth(max_layers: int, earlier: str, new: str, patience: int, epochs:
 
 @dataclass(frozen=True)
 class _Run:
-    """What all stages share."""
+    """The settings that all stages share."""
 
     build: Callable[[int], keras.Model]
     x: Any

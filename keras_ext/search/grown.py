@@ -1,4 +1,4 @@
-"""What a network's growth has come to."""
+"""The result of growing a network."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Grown:
-    """What `grow` returns.
+    """The result of `grow`.
 
     Args:
         model: the best network, compiled again, with the weights of its best epoch; all of it can be trained.

@@ -56,7 +56,7 @@ def atomic_state_files() -> Iterator[None]:
 def recover(tuner: Any) -> None:
     """Make a `tuner` whose process was killed able to go on, also with more or fewer trials at once.
 
-    Trials that began, but of which its oracle was not reported, are taken away: KerasTuner reads them back all the same, counts them, and
+    Trials that began, and that its oracle does not know, are taken away: KerasTuner reads them back all the same, counts them, and
     never runs them. Those that were running wait to run again: KerasTuner gives each to the process of the same name alone, and to none if
     there is no such process any more.
     """

@@ -1,4 +1,4 @@
-"""What is known of each trial: written beside KerasTuner's own files, read back after a restart, shown as a leaderboard."""
+"""The record of each trial: written beside KerasTuner's own files, read back after a restart, shown as a leaderboard."""
 
 import json
 import math

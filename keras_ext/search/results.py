@@ -1,4 +1,4 @@
-"""What a search has found out: every trial with its score and why it ended, as a table, records, CSV and a page."""
+"""The results of a search: every trial with its score and why it ended, as a table, records, CSV and a page."""
 
 import csv
 import io

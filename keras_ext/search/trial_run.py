@@ -1,4 +1,4 @@
-"""One trial, run in this process: seeded, observed, and reported of."""
+"""One trial, run in this process: seeded, observed, and reported."""
 
 import copy
 import math
@@ -19,7 +19,7 @@ from keras_ext.callbacks import Finding, SaturationMonitor
 
 @dataclass
 class TrialReport:
-    """What is known of a trial beside KerasTuner's record of it, as `diagnosis.json` keeps it.
+    """The report of a trial beside KerasTuner's record of it, as `diagnosis.json` keeps it.
 
     Args:
         planned_epochs: of the trial, in Hyperband without those of the trial that it goes on with.

@@ -1,4 +1,4 @@
-"""What a search shows while it runs: a live picture on a terminal, one line a trial elsewhere."""
+"""The view of a search while it runs: a live picture on a terminal, one line a trial elsewhere."""
 
 import signal
 import time

@@ -103,12 +103,12 @@ class _Here(Runner):
 
 
 class Watch:
-    """What is done around each trial of one tuner, wherever it runs.
+    """The watch over each trial of one tuner, wherever it runs.
 
     Args:
         tuner: a KerasTuner tuner.
         runner: runs its trials.
-        on_finding: function that is reported of each finding.
+        on_finding: function that is called with each finding.
         view: shows the trials.
     """
 

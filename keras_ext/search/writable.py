@@ -1,4 +1,4 @@
-"""Whether a folder can be written, asked before anything long begins, and what is reported where it no longer can."""
+"""Checks that a folder can be written before anything long begins, and the error where it no longer can."""
 
 import contextlib
 import tempfile

@@ -1,4 +1,4 @@
-"""What the columns of a table hold: learnt from values, described for a config, and used to encode further values."""
+"""The content of a table's columns: learnt from values, described for a config, and used to encode further values."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null"})
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A column of numbers: what is subtracted from them, the square of what they are divided by, and whether a feature reports of gaps."""
+    """A column of numbers: what is subtracted from them, the square of what they are divided by, and whether a feature marks gaps."""
 
     name: str
     mean: float
@@ -185,7 +185,7 @@ def is_gap(text: str) -> bool:
 
 
 def normalized(column: Number, values: np.ndarray) -> np.ndarray:
-    """Return numbers as features; where one is missing NaN, or the mean if no feature reports of gaps."""
+    """Return numbers as features; where one is missing NaN, or the mean if no feature marks gaps."""
     values = _parsed(values)
     with np.errstate(over="ignore"):
         found = ((_numbers(column.name, values) - column.mean) / math.sqrt(column.variance)).astype("float32")

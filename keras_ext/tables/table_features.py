@@ -73,7 +73,7 @@ class TableFeatures(keras.layers.Layer):
 
     @property
     def columns(self) -> tuple[Number | Category, ...]:
-        """What each column holds; empty before `adapt`."""
+        """The content of each column; empty before `adapt`."""
         return self._columns
 
     @property
@@ -182,7 +182,7 @@ class TableFeatures(keras.layers.Layer):
         # Two operations, however many the columns: each feature's column, compared with each feature's code.
         source = np.repeat(np.arange(len(widths), dtype="int32"), widths)
         code = np.concatenate([np.arange(width, dtype="float32") for width in widths])
-        # A column of numbers has its gaps reported by the second of two features.
+        # The second feature of a column of numbers marks its gaps.
         passes = np.repeat([isinstance(column, Number) for column in self._columns], widths) & (code == 0)
         has_gaps = np.repeat([isinstance(column, Number) and column.gaps for column in self._columns], widths)
         # By rows: what Keras takes of columns, PyTorch cannot export to ONNX.

@@ -478,12 +478,12 @@ def dense():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((HeNormal(kind="conv"),), "`initializer` must be without `kind`, got <HeNormal>. Each layer reports its own."),
-        ((Orthogonal(blocks=2),), "`initializer` must be without `blocks`, got <Orthogonal>. Each layer reports its own."),
-        ((HeNormal(strides=[1, 2], kind="conv"),), "`initializer` must be without `kind`, got <HeNormal>. Each layer reports its own."),
+        ((HeNormal(kind="conv"),), "`initializer` must be without `kind`, got <HeNormal>. Each layer sets its own."),
+        ((Orthogonal(blocks=2),), "`initializer` must be without `blocks`, got <Orthogonal>. Each layer sets its own."),
+        ((HeNormal(strides=[1, 2], kind="conv"),), "`initializer` must be without `kind`, got <HeNormal>. Each layer sets its own."),
         (
             (LecunNormal(input_axes=[0], output_axes=[1]),),
-            "`initializer` must be without `input_axes`, got <LecunNormal>. Each layer reports its own.",
+            "`initializer` must be without `input_axes`, got <LecunNormal>. Each layer sets its own.",
         ),
         (("no_such",), "Could not interpret initializer identifier: no_such"),
         ((3,), "Could not interpret initializer identifier: 3"),

@@ -1,1 +1,1 @@
-"""What the monitor measures with: the samples, the compiled run of the model on them, and the numbers of it."""
+"""The monitor's measurements: the samples, the compiled run of the model on them, and the numbers of it."""

@@ -1,4 +1,4 @@
-"""What happens inside a recurrent layer: its gates at every step, computed again from its input and weights."""
+"""The gates inside a recurrent layer at every step, computed again from its input and weights."""
 
 from typing import Any
 

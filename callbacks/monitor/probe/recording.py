@@ -1,4 +1,4 @@
-"""What the layers of a model put out in one call of it, noted while what is random is switched off."""
+"""A recording of the outputs of a model's layers in one call, with random layers switched off."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _LOOPS = (keras.layers.RNN, keras.layers.TimeDistributed)
 # Layers whose gates are computed again; ConvLSTM's are not.
 _GATED = (keras.layers.LSTM, keras.layers.GRU)
 _ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
-# Layers whose parts are reported of under the layer's own name.
+# Layers whose parts go under the layer's own name.
 WHOLE = (*_LOOPS, *_ATTENTION)
 # Layers that leave the values as they are, in another shape or scale: what stands before them at the model's end is its output too.
 _SHAPES = (

@@ -1,4 +1,4 @@
-"""What is known of a training before its first step: the losses, the range of the targets, and what a constant prediction would cost."""
+"""A training before its first step: the losses, the range of the targets, and what a constant prediction would cost."""
 
 import math
 import re
@@ -17,7 +17,7 @@ DISTANCES = ("mean_squared_error", "mean_absolute_error", "huber", "log_cosh", "
 
 @dataclass(frozen=True)
 class Aim:
-    """What one output is trained for: the loss's name, whether it takes logits, and range and root mean square of the targets.
+    """The aim of one output: the loss's name, whether it takes logits, and range and root mean square of the targets.
 
     `baseline` is the loss of the best prediction that does not depend on the input: the entropy of the classes, the variance of numbers,
     or their mean distance from the median. NaN where it is not known.

@@ -1,1 +1,1 @@
-"""What is shown and written of snapshots and findings."""
+"""Tables, pictures, pages and files of snapshots and findings."""

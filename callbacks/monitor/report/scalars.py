@@ -1,4 +1,4 @@
-"""What each snapshot measured as TensorBoard scalars, without TensorFlow."""
+"""The numbers of each snapshot as TensorBoard scalars, without TensorFlow."""
 
 import itertools
 import math

@@ -1,1 +1,1 @@
-"""What the numbers mean: rules, and the findings that they make."""
+"""Rules, and the findings that they make of numbers."""

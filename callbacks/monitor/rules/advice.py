@@ -1,4 +1,4 @@
-"""What fixes a layer, by what this snapshot shows of where its symptom comes from."""
+"""The fix for a layer, by the cause of its symptom in this snapshot."""
 
 import math
 

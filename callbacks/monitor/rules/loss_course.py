@@ -1,4 +1,4 @@
-"""What the losses of the snapshots say together: whether the network learns, has learned, stands still or swings."""
+"""The course of the loss over the snapshots: whether the network learns, has learned, stands still or swings."""
 
 import math
 from collections.abc import Iterator, Sequence

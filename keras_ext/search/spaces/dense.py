@@ -1,4 +1,4 @@
-"""What search spaces of Dense layers share: flat inputs, a table's columns among them, an activation and a width."""
+"""The base of search spaces of Dense layers: flat inputs, a table's columns among them, an activation and a width."""
 
 from collections.abc import Sequence
 from typing import Any

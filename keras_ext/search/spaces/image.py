@@ -1,4 +1,4 @@
-"""What search spaces of convolutional networks share: images with channels, an activation, and filters."""
+"""The base of search spaces of convolutional networks: images with channels, an activation, and filters."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What all search spaces share: what stands before and after the body of a network, how it is compiled, and how it is trained."""
+"""The base of all search spaces: the layers before and after the body of a network, how it is compiled, and how it is trained."""
 
 import abc
 import math
@@ -83,7 +83,7 @@ class Space(keras_tuner.HyperModel, abc.ABC):
 
     @property
     def objective(self) -> keras_tuner.Objective:
-        """What a search of this space maximises: validation accuracy, or R2 for regression."""
+        """The objective of a search of this space: validation accuracy, or R2 for regression."""
         return keras_tuner.Objective("val_accuracy" if self.classes else "val_r2_score", "max")
 
     @property

@@ -1,4 +1,4 @@
-"""What all files of data share: that they are there, and how names are reported."""
+"""Checks that all files of data share, and the wording of names."""
 
 from collections.abc import Iterable
 from pathlib import Path
