@@ -1,5 +1,6 @@
 """The private names of Keras that the package leans on still mean what they meant."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -203,22 +204,25 @@ def test_what_an_optimizer_knows_without_a_public_name():
     assert keras_private.excluded_from_weight_decay(other) == ([], ["bias"])
 
 
-class Counts(keras_tuner.RandomSearch):
-    """A search of numbers; it fails where they are odd."""
-
-    def run_trial(self, trial, *args, **kwargs):
-        number = trial.hyperparameters.get("number")
-        if number % 2:
-            raise keras_tuner.errors.FailedTrialError("odd")
-        return {"score": float(number)}
+def counted(trial):
+    """Return the score of a trial; it fails where the number is odd, and is no trial's fault at 4."""
+    number = trial.hyperparameters.get("number")
+    if number % 2:
+        raise keras_tuner.errors.FailedTrialError("odd")
+    if number == 4:
+        raise ValueError("four")
+    return {"score": float(number)}
 
 
 def test_keras_tuner_records_what_a_trial_returns_or_raises(tmp_path):
     score = keras_tuner.Objective("score", "min")
-    tuner = Counts(lambda hp: hp.Int("number", 0, 5), score, max_trials=6, seed=1, directory=tmp_path, max_consecutive_failed_trials=9)
+    space = {"max_trials": 6, "seed": 1, "directory": tmp_path, "max_consecutive_failed_trials": 9}
+    tuner = keras_tuner.RandomSearch(lambda hp: hp.Int("number", 0, 5), score, **space)
     tuner.oracle.verbose = 0
     while (trial := tuner.oracle.create_trial("t")).status == "RUNNING":
-        keras_private.keras_tuner_records(tuner, trial)
+        keras_private.keras_tuner_records(tuner, trial, functools.partial(counted, trial))
         tuner.oracle.end_trial(trial)
     found = {t.hyperparameters.get("number"): (t.status, t.score) for t in tuner.oracle.trials.values()}
-    assert found == {n: ("FAILED", None) if n % 2 else ("COMPLETED", float(n)) for n in range(6)}
+    assert found == {n: ("FAILED", None) if n % 2 or n == 4 else ("COMPLETED", float(n)) for n in range(6)}
+    with pytest.raises(keras_tuner.errors.FatalTypeError):
+        keras_private.keras_tuner_records(tuner, tuner.oracle.trials["0"], lambda: None)

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -150,10 +151,23 @@ def begins_without_data() -> bool:
     return keras.backend.backend() != "torch"
 
 
-def keras_tuner_records(tuner: Any, trial: Any) -> None:
-    """Let `tuner` call its `run_trial`, and give what it returns or raises to the oracle.
+def keras_tuner_records(tuner: Any, trial: Any, run: Callable[[], Any]) -> None:
+    """Give the oracle of `tuner` what `run` returns for a trial, or its error, as KerasTuner's own search does with `run_trial`.
 
-    It is the middle of KerasTuner's `search`, which runs one trial after the other; how results of every kind become metrics has no public
-    name of its own.
+    The functions that check results of every kind and make metrics of them have no public name.
     """
-    tuner._try_run_and_update_trial(trial)
+    from keras_tuner import errors
+    from keras_tuner.src.engine import tuner_utils
+
+    oracle = tuner.oracle
+    try:
+        found = run()
+        tuner_utils.validate_trial_results(found, oracle.objective, "Tuner.run_trial()")
+        metrics = tuner_utils.convert_to_metrics_dict(found, oracle.objective)
+        oracle.update_trial(trial.trial_id, metrics, step=tuner_utils.get_best_step(found, oracle.objective))
+        trial.status = "COMPLETED"
+    except errors.FatalError:
+        raise
+    except Exception as error:
+        trial.status = "FAILED" if isinstance(error, errors.FailedTrialError) else "INVALID"
+        trial.message = traceback.format_exc()

@@ -79,25 +79,6 @@ class _Running:
     began: float | None = None
 
 
-@dataclass
-class _Delivered:
-    """Stands for the runner of trials: hands over what came of the one that ran elsewhere."""
-
-    outcome: Outcome | None = None
-    folder: Path = field(default_factory=Path)
-
-    def run(self, trial: Any, reported: TrialReport, listener: Listener) -> Any:
-        outcome = self.outcome
-        assert outcome is not None
-        vars(reported).update(vars(outcome.reported))
-        if outcome.failure is not None:
-            raise _ERRORS[outcome.failure.kind](outcome.failure.text or outcome.failure.line)
-        for path, content in outcome.files.items():
-            write_bytes(self.folder / path, content)
-        trial.hyperparameters = keras_tuner.engine.trial.Trial.from_state(outcome.state).hyperparameters
-        return outcome.found
-
-
 class TrialError(RuntimeError):
     """A trial in another process raised; the text is what it said there."""
 
@@ -131,9 +112,8 @@ class ParallelSearch:
         self._tuner, self._workers, self._at_once, self._retry_policy, self._view = tuner, workers, at_once, retry_policy, view
         if verbose is not None:
             tuner.oracle.verbose = verbose
-        self._delivered = _Delivered()
         build_under(tuner, keras.config.dtype_policy())
-        self._watch = Watch(tuner, self._delivered, on_finding, view)
+        self._watch = Watch(tuner, None, on_finding, view)
         self._running: dict[str, _Running] = {}
 
     def search(self) -> None:
@@ -219,9 +199,20 @@ class ParallelSearch:
     def _end(self, running: _Running, outcome: Outcome) -> None:
         trial = running.trial
         del self._running[trial.trial_id]
-        self._delivered.outcome, self._delivered.folder = outcome, Path(self._tuner.get_trial_dir(trial.trial_id))
-        keras_private.keras_tuner_records(self._tuner, trial)
+        keras_private.keras_tuner_records(
+            self._tuner, trial, lambda: self._watch.conclude(trial, outcome.reported, lambda: self._delivered(trial, outcome))
+        )
         self._tuner.on_trial_end(trial)
+
+    def _delivered(self, trial: Any, outcome: Outcome) -> Any:
+        """Return the results of a trial that ran elsewhere, or raise its error."""
+        if outcome.failure is not None:
+            raise _ERRORS[outcome.failure.kind](outcome.failure.text or outcome.failure.line)
+        folder = Path(self._tuner.get_trial_dir(trial.trial_id))
+        for path, content in outcome.files.items():
+            write_bytes(folder / path, content)
+        trial.hyperparameters = keras_tuner.engine.trial.Trial.from_state(outcome.state).hyperparameters
+        return outcome.found
 
 
 def _note(reported: TrialReport, event: WorkerEvent) -> None:

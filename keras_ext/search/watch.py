@@ -107,7 +107,7 @@ class Watch:
 
     Args:
         tuner: a KerasTuner tuner.
-        runner: runs its trials.
+        runner: runs its trials; None for trials that run elsewhere, whose outcomes go to `conclude`.
         on_finding: function that is called with each finding.
         view: shows the trials.
     """
@@ -120,14 +120,15 @@ class Watch:
         # Trials without a score of their own, read when they are first asked for; and the best record.
         self._without: set[str] | None = None
         self._best: Record | None = None
-        self._own = {name: vars(tuner)[name] for name in _TAKEN if name in vars(tuner)}
-        for name in _TAKEN:
+        self._taken = [name for name in _TAKEN if runner is not None or name != "run_trial"]
+        self._own = {name: vars(tuner)[name] for name in self._taken if name in vars(tuner)}
+        for name in self._taken:
             setattr(tuner, name, getattr(self, name))
         tuner.oracle.max_consecutive_failed_trials = math.inf
 
     def detach(self) -> None:
         """Give the tuner its methods back."""
-        for name in _TAKEN:
+        for name in self._taken:
             delattr(self._tuner, name)
         vars(self._tuner).update(self._own)
         self._tuner.oracle.max_consecutive_failed_trials = self._patience
@@ -152,8 +153,12 @@ class Watch:
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
         """Run one trial and write `diagnosis.json` into its folder."""
         reported = TrialReport()
+        return self.conclude(trial, reported, lambda: self._runner.run(trial, reported, self.listener(trial), *args, **kwargs))
+
+    def conclude(self, trial: Any, reported: TrialReport, run: Callable[[], Any]) -> Any:
+        """Return the results that `run` returns, with finite scores, and write `diagnosis.json` into the trial's folder."""
         try:
-            found = self._runner.run(trial, reported, self.listener(trial), *args, **kwargs)
+            found = run()
             found, reported.stands_in = self._scored(found)
             if reported.stands_in:
                 self._scoreless().add(trial.trial_id)
