@@ -7,10 +7,8 @@ from typing import Any
 
 import keras_tuner
 
-from keras_ext.search.bayesian import BayesianOptimization
 from keras_ext.search.genetic import GeneticTuner
-from keras_ext.search.grid import GridSearch
-from keras_ext.search.random_search import RandomSearch
+from keras_ext.search.tuners import BayesianOptimization, GridSearch, RandomSearch
 
 TUNERS = {
     "random": RandomSearch,
@@ -19,8 +17,6 @@ TUNERS = {
     "grid": GridSearch,
     "genetic": GeneticTuner,
 }
-
-
 PROJECT = "trials"
 
 

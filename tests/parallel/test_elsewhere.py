@@ -18,7 +18,7 @@ from keras_ext.parallel.children import Children
 from keras_ext.parallel.job import Shared
 from keras_ext.parallel.loop import ParallelSearch, RetryPolicy
 from keras_ext.search import MLP, results, watch
-from keras_ext.search.grid import GridSearch
+from keras_ext.search.tuners import GridSearch
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(96, 4)).astype("float32")

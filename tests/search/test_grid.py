@@ -5,7 +5,7 @@ import random
 import keras_tuner
 import pytest
 
-from keras_ext.search.grid import GridSearch, GridSearchOracle
+from keras_ext.search.tuners import GridSearch, GridSearchOracle
 
 pytestmark = pytest.mark.backend_free
 

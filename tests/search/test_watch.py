@@ -19,7 +19,7 @@ from keras_ext.callbacks import SaturationMonitor
 from keras_ext.layers import BatchNormalization, Dropout
 from keras_ext.optimizers import Adam
 from keras_ext.search import results, watch
-from keras_ext.search.bayesian import BayesianOptimization
+from keras_ext.search.tuners import BayesianOptimization
 from keras_ext.search.watch import PLACEHOLDER, _with_finite
 
 RNG = np.random.default_rng(0)
