@@ -44,6 +44,12 @@ class Rhythm:
             self._last = step
         return due
 
+    def next_due(self, step: int) -> int | None:
+        """Return the next step after `step` with a snapshot in mid-epoch; None where there is none."""
+        if isinstance(self.every, int):
+            return (step // self.every + 1) * self.every
+        return min((early for early in EARLY if early > max(step, self._last)), default=None)
+
     def end_early_snapshots(self) -> None:
         """Ask for none of the first epoch's snapshots any more."""
         if self.every == "epoch":

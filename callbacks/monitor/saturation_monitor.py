@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+from keras import tree
 
 from keras_ext._backend import keras_private
 from keras_ext._checks import BadInput, a_path, bad_argument, flag, integer, one_of
@@ -135,6 +137,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._rhythm = Rhythm(every)
         self._data = probe_batch(x, y, sample_weight, size=probe_size, seed=seed)
         self._probe: Probe | None = None
+        self._probes: dict[Any, Probe] | None = None
         self._shares = ClippingShares()
         self._step = self._epoch_began = self._epoch = 0
         self._is_first_epoch = self._blind = False
@@ -211,6 +214,14 @@ class SaturationMonitor(keras.callbacks.Callback):
         except OSError as error:  # what was trained must not be lost
             warnings.warn(f"SaturationMonitor could not write its report. {type(error).__name__}: {error}", stacklevel=2)
 
+    def steps_to_snapshot(self, done: int) -> int | None:
+        """Return after how many steps a snapshot is due, of an epoch with `done` steps so far; None where none is before its end."""
+        if self._probe is None and not self._blind:
+            return 1
+        step = self._epoch_began + done
+        due = self._rhythm.next_due(step)
+        return None if due is None else due - step
+
     def table(self) -> Any:
         """Return the last snapshot as a table of layers, and the findings with their advice, for `rich.print`."""
         from keras_ext.callbacks.monitor.report.table import table
@@ -255,7 +266,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         model = self.model  # read once: on JAX each read brings the training state back into the variables
         try:
             if self._probe is None:
-                self._probe = Probe(model, affordable(model, self._data), rank=self.rank, layers=self.layers)
+                self._probe = self._probe_of(model)
                 self._aims = aims(model, *self._data[1:])
             snapshot = self._measured(model, epoch, is_regular)
             clipped, skipped = self._shares.since_last(model)
@@ -276,6 +287,20 @@ class SaturationMonitor(keras.callbacks.Callback):
         critical = [f for f in new if f.severity == "critical"]
         if critical:
             self._act(model, critical)
+
+    def share_probes(self, probes: dict[Any, Probe]) -> None:
+        """Take the compiled snapshot of the model from `probes`, and leave it there for the next monitor of the same model."""
+        self._probes = probes
+
+    def _probe_of(self, model: Any) -> Probe:
+        if self._probes is None:
+            return Probe(model, affordable(model, self._data), rank=self.rank, layers=self.layers)
+        key = (self.rank, self.layers, *(None if a is None else np.asarray(a).tobytes() for a in tree.flatten(self._data)))
+        probe = self._probes.get(key)
+        if probe is None:
+            probe = self._probes[key] = Probe(model, affordable(model, self._data), rank=self.rank, layers=self.layers)
+        probe.restart()
+        return probe
 
     def _measured(self, model: Any, epoch: int, is_regular: bool) -> Snapshot:
         assert self._probe is not None

@@ -51,6 +51,7 @@ replica_count = _room.replica_count
 row_ids = _room.row_ids
 row_sums = _room.row_sums
 sparse_values = _room.sparse_values
+step_programs = _room.step_programs
 sum_over_replicas = _room.sum_over_replicas
 sum_repeated_rows = _room.sum_repeated_rows
 take_rows = _room.take_rows

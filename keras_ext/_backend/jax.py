@@ -14,7 +14,7 @@ from jax import lax
 from jax.experimental import sparse
 from keras import ops
 
-from keras_ext._backend import jax_programs
+from keras_ext._backend import jax_programs, jax_steps
 
 
 def framework_version() -> str:
@@ -49,6 +49,11 @@ def forget_programs() -> None:
 def programs_on_disk() -> contextlib.AbstractContextManager[None]:
     """Return a context in which what is compiled is kept on disk, so that what is forgotten need not be compiled again."""
     return jax_programs.kept_on_disk()
+
+
+def step_programs() -> Any:
+    """Return the module of programs of several training steps."""
+    return jax_steps
 
 
 def wait(tree: Any) -> None:

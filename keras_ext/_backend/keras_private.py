@@ -74,6 +74,43 @@ def is_functional_or_sequential(model: Any) -> bool:
     return isinstance(model, (keras.Sequential, Functional))
 
 
+def compile_arguments(model: Any) -> dict[str, Any]:
+    """Return the arguments of `compile` as they were given; `model.get_compile_config` is public, and tells functions by their names."""
+    return dict(model._compile_config.config)
+
+
+def has_built_metrics(model: Any) -> bool:
+    """Return whether the loss and metrics that `model` was compiled with have their variables: a fit builds them with its first batch."""
+    return all(part is None or part.built for part in (model._compile_metrics, model._compile_loss))
+
+
+def build_metrics(model: Any, batch: Any) -> None:
+    """Give a model's loss and metrics their variables, as a fit does with its first batch `(x, y)` or `(x, y, sample_weight)`."""
+    model._symbolic_build(data_batch=batch)
+
+
+def arrays_of_fit(x: Any, y: Any, sample_weight: Any, class_weight: Any) -> Any:
+    """Return `(x, y, sample_weight)`, or fewer, as NumPy arrays, cast and weighted as `fit` does it; None where they are no arrays.
+
+    What takes the arguments of `fit` apart has no public name.
+    """
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter, can_convert_arrays
+
+    if not can_convert_arrays((x, y, sample_weight)):
+        return None
+    samples = len(keras.tree.flatten(x)[0])
+    adapter = ArrayDataAdapter(x, y, sample_weight, batch_size=samples, shuffle=False, class_weight=class_weight)
+    return next(iter(adapter.get_numpy_iterator()))
+
+
+def shuffled_places(samples: int) -> Any:
+    """Return a tf.data.Dataset of one element, the places of so many samples in the order that `fit` draws from the same seeds."""
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+    dataset = ArrayDataAdapter(keras.ops.arange(samples), batch_size=samples, shuffle=True).get_tf_dataset()
+    return dataset.map(lambda places: keras.ops.reshape(places, (-1,)))
+
+
 def trusts_lambdas() -> Any:
     """Return a context in which Keras rebuilds lambdas from configs: those of a model of this process, which is no file from elsewhere.
 

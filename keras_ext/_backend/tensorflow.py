@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ext._backend import tensorflow_gradients, tensorflow_updates
+from keras_ext._backend import tensorflow_gradients, tensorflow_steps, tensorflow_updates
 
 
 def framework_version() -> str:
@@ -45,6 +45,11 @@ def forget_programs() -> None:
 def programs_on_disk() -> contextlib.AbstractContextManager[None]:
     """Return a context that does nothing: TensorFlow's programs go with their models, and are nobody else's."""
     return contextlib.nullcontext()
+
+
+def step_programs() -> Any:
+    """Return the module of programs of several training steps."""
+    return tensorflow_steps
 
 
 def wait(tree: Any) -> None:

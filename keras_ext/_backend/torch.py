@@ -43,6 +43,11 @@ def programs_on_disk() -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
+def step_programs() -> Any:
+    """Return the module of programs of several training steps: None, as PyTorch compiles none."""
+    return None
+
+
 def wait(tree: Any) -> None:
     """Return once every tensor in `tree` has been computed."""
     if torch.cuda.is_available():

@@ -9,6 +9,7 @@ from typing import Any
 
 from keras_ext.callbacks.monitor.report.json_report import from_json
 from keras_ext.callbacks.monitor.report.run_folder import RUN_FILE, run_path
+from keras_ext.search.trial_run import TrialReport
 
 NOTHING_FOUND = "nothing found"
 # What is known of a trial, beside KerasTuner's own file of it.
@@ -33,6 +34,7 @@ class Record:
         planned_epochs: of the trial, in Hyperband without those of the trial that it goes on with.
         ended: why it ended before them; empty where it did not.
         symptoms: the symptoms of its critical findings.
+        program: whether its compiled steps were its `"own"`, `"shared"` with an earlier trial, or why it could not share them.
     """
 
     number: int
@@ -46,6 +48,7 @@ class Record:
     planned_epochs: int = 0
     ended: str = ""
     symptoms: tuple[str, ...] = ()
+    program: str = "own"
 
 
 def diagnosis_of(findings: Sequence[dict[str, Any]]) -> str:
@@ -108,6 +111,7 @@ def record_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> Record:
         reported["planned_epochs"],
         ended,
         critical,
+        reported["program"],
     )
 
 
@@ -130,7 +134,7 @@ def reported_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> dict[str
         if path.is_file():
             snapshots, findings = from_json(path)
             reported = {"findings": [asdict(f) for f in findings], "epochs": snapshots[-1].epoch if snapshots else 0}
-    return {"findings": [], "epochs": 0, "planned_epochs": 0, "seconds": 0.0, "error": None, "stands_in": False, **reported}
+    return {**asdict(TrialReport()), **reported}
 
 
 def parts(objective: Any) -> list[Any]:

@@ -1,11 +1,13 @@
 """One trial, run in this process: seeded, observed, and reported."""
 
+import contextlib
 import copy
 import math
 import random
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,6 +17,8 @@ import numpy as np
 from keras_ext import _backend
 from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
+from keras_ext.search.batch_hooks import LateBatchHooks
+from keras_ext.search.shared_models import SharedModels
 
 
 @dataclass
@@ -27,6 +31,7 @@ class TrialReport:
         seconds: that the whole trial took.
         error: what it failed with.
         stands_in: whether its score is a placeholder: it never had one.
+        program: whether its compiled steps were its own, shared with an earlier trial, or why it could not share them.
         findings: what the monitor found, oldest first.
     """
 
@@ -35,6 +40,7 @@ class TrialReport:
     seconds: float = 0.0
     error: str | None = None
     stands_in: bool = False
+    program: str = "own"
     findings: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -62,18 +68,21 @@ class Runner:
         monitor: is copied for each trial; None observes none.
         seed: of the trials' weights.
         policy: dtype policy that models are built under.
+        share: let trials of one structure share their compiled steps.
     """
 
-    def __init__(self, tuner: Any, monitor: SaturationMonitor | None, seed: int, policy: Any) -> None:
+    def __init__(self, tuner: Any, monitor: SaturationMonitor | None, seed: int, policy: Any, share: bool = True) -> None:
         self._tuner, self._monitor, self._seed, self._run = tuner, monitor, seed, tuner.run_trial
-        self._begun = 0
-        build_under(tuner, policy)
+        self._models = SharedModels(tuner) if share else None
+        # How many trials compiled programs of their own, and whether as many of these as are remembered.
+        self._compiled, self._is_full = 0, False
+        build_under(tuner, policy, self._models)
 
     def run(self, trial: Any, reported: TrialReport, listener: Listener, *args: Any, **kwargs: Any) -> Any:
         """Run one trial with the arguments of `search`, and return what its `run_trial` does; what happens goes into `reported`."""
-        self._begun += 1
-        if self._begun % _backend.trials_remembered() == 0:
+        if self._is_full:
             _backend.forget_programs()
+            self._is_full = False
         set_seed(seed_of_trial(self._seed, trial.trial_id))
         values = trial.hyperparameters.values
         first, last = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", kwargs.get("epochs", 1))
@@ -82,12 +91,18 @@ class Runner:
         callbacks = [*self._callbacks(reported, listener, first), *(kwargs.pop("callbacks", None) or [])]
         began = time.monotonic()
         try:
-            return self._run(trial, *args, callbacks=callbacks, **kwargs)
+            with contextlib.nullcontext() if self._models is None else self._models.sharing(self._tuner.get_trial_dir(trial.trial_id)):
+                return self._run(trial, *args, callbacks=callbacks, **kwargs)
         except Exception as error:
             reported.error = one_line(error)
             raise
         finally:
             reported.seconds = round(time.monotonic() - began, 3)
+            if self._models is not None:
+                reported.program = self._models.program
+            if reported.program != "shared":
+                self._compiled += 1
+                self._is_full = self._compiled % _backend.trials_remembered() == 0
 
     def _callbacks(self, reported: TrialReport, listener: Listener, first: int) -> list[Any]:
         name = self._tuner.oracle.objective.name
@@ -101,18 +116,29 @@ class Runner:
             reported.epochs = epoch + 1 - first
             listener.epoch_ends(reported.epochs, (logs or {}).get(name))
 
-        def batch_begins(batch: int, logs: dict[str, Any] | None) -> None:
-            listener.batch_begins()
-
-        reported_of = keras.callbacks.LambdaCallback(on_epoch_end=epoch_ended, on_train_batch_begin=batch_begins)
+        reporter = _Reporter(epoch_ended, lambda: listener.batch_begins())
         if self._monitor is None:
-            return [reported_of]
+            return [reporter]
         monitor = copy.copy(self._monitor)
         monitor.on_finding = found
-        return [monitor, reported_of]
+        return [monitor, reporter]
 
 
-def build_under(tuner: Any, policy: Any) -> None:
+class _Reporter(LateBatchHooks):
+    """Reports each epoch that ends and each batch that begins."""
+
+    def __init__(self, epoch_ended: Callable[[int, dict[str, Any] | None], None], batch_begins: Callable[[], None]) -> None:
+        super().__init__()
+        self._epoch_ended, self._batch_begins = epoch_ended, batch_begins
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch_ended(epoch, logs)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._batch_begins()
+
+
+def build_under(tuner: Any, policy: Any, models: SharedModels | None = None) -> None:
     """Let a KerasTuner `tuner` build its models under this dtype policy, and the distribution over devices that holds now.
 
     KerasTuner clears the session before it builds a model, and both with it. The optimizer of a model gets its slots before Hyperband loads
@@ -135,6 +161,8 @@ def build_under(tuner: Any, policy: Any) -> None:
                 load(*args, **kwargs)
 
             model.load_weights = load_weights
+        if models is not None:
+            models.attach(model)
         return model
 
     tuner.hypermodel.build = build_so

@@ -11,7 +11,7 @@ import keras_tuner
 
 from keras_ext import _backend
 from keras_ext._atomic import write_json
-from keras_ext._checks import bad_argument, integer
+from keras_ext._checks import bad_argument, flag, integer
 from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.search.project_folder import atomic_state_files, recover
@@ -37,7 +37,7 @@ PLACEHOLDER = 1e9
 _TAKEN = ("search", "run_trial", "on_trial_end")
 
 
-def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, view: View | None = None) -> Any:
+def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, view: View | None = None, share_programs: bool = True) -> Any:
     """Let `monitor` observe every trial of a KerasTuner `tuner`, and keep why each ended; returns the tuner.
 
     With `SaturationMonitor(x, y, on_critical="stop")` unpromising trials end early. Their score is their best finite one. A trial without
@@ -57,6 +57,8 @@ def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, vi
         monitor: is copied for each trial; the findings of all are also reported to its `on_finding`.
         seed: of the trials' weights; that of the tuner's oracle if None.
         view: shows the trials while they run.
+        share_programs: let trials whose models have one structure share their compiled training steps. They differ in first weights, seeds,
+            learning rate and the rate of our Dropout. Each trains as it would alone. Not on PyTorch, which compiles no steps.
 
     Raises:
         TypeError: `monitor` is no SaturationMonitor, or `tuner` no tuner.
@@ -84,7 +86,8 @@ def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, vi
         raise ValueError("`tuner` is watched already. Watch it once.")
     recover(tuner)
     seed_of_weights = tuner.oracle.seed if seed is None else integer("seed", seed, 0)
-    Watch(tuner, _Here(tuner, monitor, seed_of_weights, keras.config.dtype_policy()), monitor.on_finding, view)
+    runner = _Here(tuner, monitor, seed_of_weights, keras.config.dtype_policy(), flag("share_programs", share_programs))
+    Watch(tuner, runner, monitor.on_finding, view)
     return tuner
 
 

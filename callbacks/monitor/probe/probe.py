@@ -75,6 +75,10 @@ class Probe:
         self._kept: Any = None
         self._run = _backend.compile_probe(self._forward, self._reduce)
 
+    def restart(self) -> None:
+        """Forget the weights of the last snapshot: the next one is the first of another training."""
+        self._kept = None
+
     def snapshot(self, step: int, epoch: int, is_regular: bool = True) -> Snapshot:
         """Return the model's state now."""
         for scale in self._scales:

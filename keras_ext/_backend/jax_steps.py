@@ -1,0 +1,108 @@
+"""Several training or test steps of a Keras model in one XLA program."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from keras_ext._backend.steps_ahead import Batches, StepsAhead
+
+
+def draw_as_building(samples: int, batch_size: int, shuffle: Any) -> None:
+    """Draw what `fit` draws where it builds the metrics of a model: it takes a first batch of so many samples, and begins again."""
+    if shuffle:
+        np.random.permutation(min(batch_size, samples) if shuffle == "batch" else samples)
+
+
+def epoch_orders(samples: int) -> Callable[[], np.ndarray]:
+    """Return a function that draws the order of the samples of the next epoch, as `fit` does."""
+    return lambda: np.random.permutation(samples)
+
+
+def on_device(arrays: Any) -> Any:
+    """Return arrays as a program takes them again and again."""
+    return jax.tree.map(jnp.asarray, arrays)
+
+
+def counting_data(steps: int) -> dict[str, Any]:
+    """Return arguments of `fit` for data of so many steps that is never read."""
+    return {"x": np.zeros((steps, 0), "float32"), "batch_size": 1, "shuffle": False}
+
+
+def counting_validation_data(steps: int) -> dict[str, Any]:
+    """Return arguments of `fit` for validation data of so many steps that is never read."""
+    return {"validation_data": (np.zeros((steps, 0), "float32"), None), "validation_batch_size": 1}
+
+
+class StepProgram:
+    """Programs of several training steps, and of several test steps, of one compiled `model`.
+
+    A program is compiled when it first runs, once for each shape of the batches.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._train, self._test = _Steps(model.train_step), _Steps(model.test_step)
+
+    def functions(self, training: StepsAhead, validation: StepsAhead) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """Return functions for `model.train_function` and `model.test_function`."""
+        return self._train.function(training), self._test.function(validation)
+
+
+class _Steps:
+    def __init__(self, step: Callable[[Any, Any], tuple[Any, Any]]) -> None:
+        self._step = step
+        self._one = jax.jit(step, donate_argnums=0)
+        self._several: Any = jax.jit(self._loop, donate_argnums=0)
+
+    def function(self, ahead: StepsAhead) -> Callable[..., Any]:
+        logs: Any = {}
+
+        def run(state: Any, iterator: Iterator[Any]) -> tuple[Any, Any]:
+            nonlocal logs
+            for batches in ahead.take(iterator):
+                logs, state = self._run(state, batches)
+            return logs, state
+
+        return run
+
+    def _run(self, state: Any, batches: Batches) -> tuple[Any, Any]:
+        stacked = _stacked(batches)
+        if stacked is not None and (batches.room > 1 or batches.arrays is not None):
+            return self._several(state, len(batches.batches), stacked, batches.arrays)
+        logs: Any = {}
+        for batch in batches.batches:
+            logs, state = self._one(state, batch)
+        return logs, state
+
+    def _loop(self, state: Any, count: Any, batches: Any, arrays: Any) -> tuple[Any, Any]:
+        def at(i: Any) -> Any:
+            batch = jax.tree.map(lambda array: lax.dynamic_index_in_dim(array, i, keepdims=False), batches)
+            return batch if arrays is None else jax.tree.map(lambda array: array[batch], arrays)
+
+        def body(i: Any, carried: Any) -> Any:
+            return self._step(carried[1], at(i))
+
+        # The logs of the last step leave the loop: their shapes are known before the first.
+        logs, _ = jax.eval_shape(self._step, state, at(0))
+        first = jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), logs)
+        return lax.fori_loop(0, count, body, (first, state))
+
+
+def _stacked(batches: Batches) -> Any:
+    """Return the batches as arrays with a first axis of `room`; None where they are not arrays."""
+    leaves = jax.tree.leaves(batches.batches[0])
+    if not all(isinstance(leaf, np.ndarray | jax.Array) for leaf in leaves):
+        return None
+
+    def stack(*arrays: Any) -> Any:
+        if not all(isinstance(array, np.ndarray) for array in arrays):
+            filled = [*arrays, *[arrays[0]] * (batches.room - len(arrays))]
+            return jnp.stack(filled)
+        stacked = np.zeros((batches.room, *arrays[0].shape), arrays[0].dtype)
+        stacked[: len(arrays)] = arrays
+        return stacked
+
+    return jax.tree.map(stack, *batches.batches)

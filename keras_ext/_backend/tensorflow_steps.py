@@ -1,0 +1,124 @@
+"""Several training or test steps of a Keras model in one XLA program."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras import tree
+
+from keras_ext._backend import keras_private
+from keras_ext._backend.steps_ahead import Batches, StepsAhead
+
+
+def draw_as_building(samples: int, batch_size: int, shuffle: Any) -> None:
+    """Draw nothing: here `fit` builds the metrics of a model as it traces the first step."""
+
+
+def epoch_orders(samples: int) -> Callable[[], np.ndarray]:
+    """Return a function that draws the order of the samples of the next epoch, as `fit` does."""
+    dataset = keras_private.shuffled_places(samples)
+
+    def draw() -> np.ndarray:
+        return next(iter(dataset)).numpy()
+
+    # Once a seed is set, every epoch of a fit has one order: each begins a new iterator, and with it the generator.
+    first = draw()
+    return (lambda: first) if np.array_equal(first, draw()) else draw
+
+
+def on_device(arrays: Any) -> Any:
+    """Return arrays as a program takes them again and again."""
+    return tree.map_structure(lambda array: None if array is None else tf.convert_to_tensor(array), arrays)
+
+
+def counting_data(steps: int) -> dict[str, Any]:
+    """Return arguments of `fit` for data of so many steps that is never read."""
+    return {"x": tf.data.Dataset.range(steps), "shuffle": False}
+
+
+def counting_validation_data(steps: int) -> dict[str, Any]:
+    """Return arguments of `fit` for validation data of so many steps that is never read."""
+    return {"validation_data": tf.data.Dataset.range(steps)}
+
+
+class StepProgram:
+    """Programs of several training steps, and of several test steps, of one compiled `model`.
+
+    A program is compiled when it first runs, once for each shape of the batches. What XLA cannot compile runs as Keras runs it.
+    """
+
+    def __init__(self, model: Any) -> None:
+        model.make_train_function(force=True)
+        model.make_test_function(force=True)
+        self._train = _Steps(model, model.train_step, model.train_function)
+        self._test = _Steps(model, model.test_step, model.test_function)
+
+    def functions(self, training: StepsAhead, validation: StepsAhead) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """Return functions for `model.train_function` and `model.test_function`."""
+        return self._train.function(training), self._test.function(validation)
+
+
+class _Steps:
+    def __init__(self, model: Any, step: Callable[[Any], Any], keras_function: Callable[[Any], Any]) -> None:
+        self._keras_function = keras_function
+        self._compiles: bool | None = None
+
+        @tf.function(jit_compile=True, autograph=False)
+        def several(count: Any, batches: Any, arrays: Any) -> Any:
+            def body(i: Any) -> Any:
+                step(_rows(_at(batches, i), arrays))
+                return (i + 1,)
+
+            tf.while_loop(lambda i: i < count, body, (tf.constant(0),))
+            return model.get_metrics_result()
+
+        self._several = several
+
+    def function(self, ahead: StepsAhead) -> Callable[..., Any]:
+        logs: Any = {}
+
+        def run(iterator: Iterator[Any]) -> Any:
+            nonlocal logs
+            for batches in ahead.take(iterator):
+                logs = self._run(batches)
+            return logs
+
+        return run
+
+    def _run(self, batches: Batches) -> Any:
+        if self._compiles is not False and batches.room > 1:
+            try:
+                logs = self._several(tf.constant(len(batches.batches)), _stacked(batches), batches.arrays)
+                self._compiles = True
+                return logs
+            except Exception:
+                if self._compiles:  # it ran before: this error is the training's
+                    raise
+                self._compiles = False
+        # Keras's function takes a list for an iterator of one step each.
+        logs: Any = {}
+        for batch in batches.batches:
+            logs = self._keras_function([_rows(batch, batches.arrays)])
+        return logs
+
+
+def _at(batches: Any, i: Any) -> Any:
+    return tree.map_structure(lambda array: None if array is None else array[i], batches)
+
+
+def _rows(batch: Any, arrays: Any) -> Any:
+    """Return a batch that may be the places of its samples in `arrays`."""
+    return batch if arrays is None else tree.map_structure(lambda array: None if array is None else tf.gather(array, batch), arrays)
+
+
+def _stacked(batches: Batches) -> Any:
+    """Return the batches as tensors with a first axis of `room`."""
+
+    def stack(*tensors: Any) -> Any:
+        if tensors[0] is None or isinstance(tensors[0], tf.experimental.Optional):
+            return None
+        stacked = tf.stack(tensors)
+        return tf.pad(stacked, [[0, batches.room - len(tensors)], *[[0, 0]] * (len(stacked.shape) - 1)])
+
+    return tree.map_structure(stack, *batches.batches)

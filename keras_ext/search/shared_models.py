@@ -1,0 +1,313 @@
+"""Trials whose models compute the same train in the model of the first of them, whose programs are compiled."""
+
+import inspect
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from keras_ext import _backend
+from keras_ext._backend import keras_private
+from keras_ext._backend.steps_ahead import Arrays, StepsAhead
+from keras_ext.callbacks import SaturationMonitor
+from keras_ext.layers import Dropout
+from keras_ext.search.batch_hooks import free_steps, needs_every_step
+from keras_ext.search.structure import NotComparable, Structure, structure_of
+
+# Structures whose programs are kept: each holds a model and some 20 MiB of programs.
+_MOST = 4
+# On TensorFlow a program of several steps takes as long to compile as about so many steps of `fit` take.
+_STEPS_WORTH_COMPILING = 1000
+# Numbers of arrays that stay on the device from trial to trial.
+_MOST_NUMBERS = 2**28
+_DATA_ARGUMENTS = ("x", "y", "sample_weight", "class_weight", "batch_size", "shuffle", "validation_split", "validation_data",
+                   "validation_batch_size")  # fmt: skip
+_CONVOLUTIONS = tuple(c for name, c in vars(keras.layers).items() if "Conv" in name and isinstance(c, type))
+
+
+class _Shared:
+    """A model, the programs compiled for it, and the number of steps that trials of its structure have asked for."""
+
+    def __init__(self, model: Any, structure: Structure) -> None:
+        self.model, self.structure = model, structure
+        self.program: Any = None
+        self.probes: dict[Any, Any] = {}
+        self.steps = 0
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Arguments of `fit` that count the steps of arrays which are on the device, and these arrays."""
+
+    fit: dict[str, Any]
+    training: Arrays
+    validation: Arrays | None
+
+
+class SharedModels:
+    """Trains each model that a tuner builds in an earlier one of the same structure, so that nothing is traced or compiled again.
+
+    The earlier model takes over the later one's weights, random state, optimizer and rates. After the training it gives all of them back,
+    and has its own again.
+    """
+
+    def __init__(self, tuner: Any) -> None:
+        self._tuner = tuner
+        self._shared: OrderedDict[str, _Shared] = OrderedDict()
+        self._arrays: dict[tuple[int, ...], tuple[Any, Any]] = {}
+        self._folder: Path | None = None
+        self._is_trial = False
+        # The last trial's program: "own", "shared", or why it could not be shared.
+        self.program = "own"
+
+    @contextmanager
+    def sharing(self, folder: str | Path) -> Iterator[None]:
+        """Let models that are built while the block runs share; weights saved in `folder`, the trial's, are written after the training."""
+        self._folder, self._is_trial, self.program = Path(folder), True, "own"
+        try:
+            yield
+        finally:
+            self._is_trial = False
+
+    def attach(self, model: Any) -> None:
+        """Let `model.fit` share, if a trial runs."""
+        if self._is_trial and isinstance(model, keras.Model):
+            model.fit = lambda *args, **kwargs: self._fit(model, *args, **kwargs)
+
+    def _fit(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        del model.fit
+        shared, given, self.program = None, {}, "own"
+        try:
+            given = inspect.signature(model.fit).bind(*args, **kwargs).arguments
+            shared = self._shared_with(model, given)
+        except NotComparable as error:
+            self.program = f"own: {error}"
+        except TypeError:  # of arguments that fit refuses itself
+            pass
+        try:
+            return model.fit(*args, **kwargs) if shared is None else self._fit_in(shared, model, given)
+        finally:
+            self.attach(model)
+
+    def _shared_with(self, model: Any, given: dict[str, Any]) -> _Shared:
+        if not model.compiled or model.run_eagerly:
+            raise NotComparable("it runs eagerly")
+        if keras.distribution.distribution() is not None or _backend.replica_count() > 1:
+            raise NotComparable("it is distributed over several devices")
+        if _backend.step_programs() is None:
+            raise NotComparable("PyTorch compiles no programs")
+        _build(model, given.get("x"))
+        structure = structure_of(model)
+        shared = self._shared.get(structure.key)
+        if shared is None:
+            shared = _Shared(model, structure)
+        self._shared[structure.key] = shared
+        self._shared.move_to_end(structure.key)
+        while len(self._shared) > _MOST:
+            self._shared.popitem(last=False)
+        return shared
+
+    def _fit_in(self, shared: _Shared, model: Any, given: dict[str, Any]) -> Any:
+        lent = shared.model
+        variables, others = _variables(lent), _variables(model)
+        own = _values(variables)
+        if lent is not model:
+            self.program = "shared"
+            _assign(variables, _values(others))
+            _take_rates(lent, model)
+            if not keras_private.has_built_metrics(model):
+                _draw_as_building(given)
+        try:
+            with _saved_once(lent, variables, self._folder):
+                history = self._train(shared, given)
+            history.set_model(model)
+            model.history, model.stop_training = history, lent.stop_training
+            return history
+        finally:
+            if lent is not model:
+                _assign(others, _values(variables))
+                _take_rates(model, lent)
+                _assign(variables, own)
+            if structure_of(lent).key != shared.structure.key:  # a callback has changed the model
+                self._shared.pop(shared.structure.key, None)
+
+    def _train(self, shared: _Shared, given: dict[str, Any]) -> Any:
+        lent, callbacks = shared.model, list(given.get("callbacks") or [])
+        for monitor in callbacks:
+            if isinstance(monitor, SaturationMonitor):
+                monitor.share_probes(shared.probes)
+        steps = _steps(given)
+        shared.steps += (steps or 1) * (given.get("epochs", 1) - given.get("initial_epoch", 0))
+        if not self._runs_ahead(shared, callbacks):
+            return type(lent).fit(lent, **given)
+        if shared.program is None:
+            shared.program = _backend.step_programs().StepProgram(lent)
+        data = self._data(given)
+        if data is not None and not keras_private.has_built_metrics(lent):
+            _draw_as_building(given)
+            keras_private.build_metrics(lent, _taken(data.training.arrays, slice(data.training.batch_size)))
+        training = StepsAhead(steps, free_steps(callbacks), data and data.training)
+        validation = StepsAhead(None, data=data and data.validation)
+        counter = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: training.begin_epoch())
+        functions = lent.train_function, lent.test_function
+        lent.train_function, lent.test_function = shared.program.functions(training, validation)
+        try:
+            return type(lent).fit(lent, **{**(given if data is None else data.fit), "callbacks": [counter, *callbacks]})
+        finally:
+            lent.train_function, lent.test_function = functions
+
+    def _runs_ahead(self, shared: _Shared, callbacks: list[Any]) -> bool:
+        """Return whether several steps run as one program: where none of the callbacks acts between them, and it is faster."""
+        lent = shared.model
+        if lent.steps_per_execution != 1 or needs_every_step(callbacks, self._tuner):
+            return False
+        layers = list(keras_private.flatten_layers(lent))
+        if not all(layer.supports_jit for layer in layers):
+            return False
+        # XLA's CPU backend computes a convolution within a loop without its fast kernel, ten times as long.
+        if _backend.device_name() == "CPU" and any(isinstance(layer, _CONVOLUTIONS) for layer in layers):
+            return False
+        return keras.backend.backend() == "jax" or shared.program is not None or shared.steps >= _STEPS_WORTH_COMPILING
+
+    def _data(self, given: dict[str, Any]) -> _Data | None:
+        """Return the data of a fit as arrays on the device; None where it is something else, or large."""
+        shuffle, held_out = given.get("shuffle", True), given.get("validation_data")
+        if not isinstance(shuffle, bool) or given.get("steps_per_epoch") or given.get("validation_steps"):
+            return None
+        if held_out is not None and not (isinstance(held_out, tuple | list) and len(held_out) in (2, 3)):
+            return None
+        arrays = self._on_device(*(given.get(name) for name in ("x", "y", "sample_weight", "class_weight")))
+        held = None if held_out is None else self._on_device(*(*held_out, None)[:3], None)
+        if arrays is None or (held is None and held_out is not None):
+            return None
+        if held is None and given.get("validation_split"):
+            # As `fit` parts them: the last ones.
+            samples = math.floor(_count(arrays) * (1 - given["validation_split"]))
+            arrays, held = _taken(arrays, slice(samples)), _taken(arrays, slice(samples, None))
+        programs, samples, size = _backend.step_programs(), _count(arrays), given.get("batch_size") or 32
+        order = programs.epoch_orders(samples) if shuffle else lambda: np.arange(samples)
+        fit = {name: value for name, value in given.items() if name not in _DATA_ARGUMENTS}
+        fit |= programs.counting_data(-(-samples // size))
+        validation = None
+        if held is not None:
+            held_samples, held_size = _count(held), given.get("validation_batch_size") or size
+            validation = Arrays(held, held_samples, held_size, lambda: np.arange(held_samples))
+            fit |= programs.counting_validation_data(-(-held_samples // held_size))
+        return _Data(fit, Arrays(arrays, samples, size, order), validation)
+
+    def _on_device(self, x: Any, y: Any, weights: Any, class_weight: Any) -> Any:
+        key = (id(x), id(y), id(weights), id(class_weight))
+        if key not in self._arrays:
+            try:
+                arrays = keras_private.arrays_of_fit(x, y, weights, class_weight)
+            except Exception:  # fit says what is wrong
+                arrays = None
+            if arrays is not None and sum(math.prod(a.shape) for a in tree.flatten(arrays) if a is not None) > _MOST_NUMBERS:
+                arrays = None
+            while len(self._arrays) > 3:
+                self._arrays.pop(next(iter(self._arrays)))
+            # With the data, so that its identity stays its own.
+            self._arrays[key] = (None if arrays is None else _backend.step_programs().on_device(arrays), (x, y, weights, class_weight))
+        return self._arrays[key][0]
+
+
+def _count(arrays: Any) -> int:
+    return len(tree.flatten(arrays)[0])
+
+
+def _taken(arrays: Any, rows: slice) -> Any:
+    return tree.map_structure(lambda array: None if array is None else array[rows], arrays)
+
+
+def _build(model: Any, x: Any) -> None:
+    if not keras_private.is_built(model):
+        if not (isinstance(model, keras.Sequential) and hasattr(x, "shape")):
+            raise NotComparable("its first batch builds it")
+        model.build((None, *x.shape[1:]))
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+
+
+def _samples(given: dict[str, Any]) -> int | None:
+    """Return the samples of an epoch; None where the data is no array."""
+    x = given.get("x")
+    first = tree.flatten(x)[0] if isinstance(x, dict | list | tuple) else x
+    if not (hasattr(first, "shape") and len(first.shape)):
+        return None
+    share = (given.get("validation_split") or 0.0) if given.get("validation_data") is None else 0.0
+    return math.floor(first.shape[0] * (1 - share))
+
+
+def _steps(given: dict[str, Any]) -> int | None:
+    """Return the steps of an epoch; None where the data does not say."""
+    if given.get("steps_per_epoch"):
+        return given["steps_per_epoch"]
+    samples = _samples(given)
+    if samples is not None:
+        return -(-samples // (given.get("batch_size") or 32))
+    try:
+        return len(given["x"])
+    except (KeyError, TypeError):
+        return None
+
+
+def _draw_as_building(given: dict[str, Any]) -> None:
+    samples, shuffle = _samples(given), given.get("shuffle", True)
+    size = given.get("batch_size") or (-(-(samples or 0) // given["steps_per_epoch"]) if given.get("steps_per_epoch") else 32)
+    if samples is not None:
+        _backend.step_programs().draw_as_building(samples, size, shuffle)
+
+
+def _variables(model: Any) -> list[Any]:
+    return [*model.trainable_variables, *model.non_trainable_variables, *model.optimizer.variables]
+
+
+def _values(variables: list[Any]) -> list[Any]:
+    return [ops.copy(v) for v in variables]
+
+
+def _assign(variables: list[Any], values: list[Any]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _take_rates(model: Any, other: Any) -> None:
+    """Give the layers of dropout of ours the rates that those of the `other` model have."""
+    for layer, like in zip(keras_private.flatten_layers(model), keras_private.flatten_layers(other), strict=True):
+        if isinstance(layer, Dropout):
+            layer.rate = like.rate
+
+
+@contextmanager
+def _saved_once(model: Any, variables: list[Any], folder: Path | None) -> Iterator[None]:
+    """Write weights that are saved in `folder` while the block runs when it ends: of each file the last.
+
+    KerasTuner saves a trial's weights in each epoch that is the best so far, and reads them when the trial is over.
+    """
+    waiting: dict[str, list[Any]] = {}
+    save: Callable[..., None] = model.save_weights
+
+    def save_weights(filepath: Any, *args: Any, **kwargs: Any) -> None:
+        if folder is None or args or kwargs or folder not in Path(filepath).parents:
+            save(filepath, *args, **kwargs)
+        else:
+            waiting[str(filepath)] = _values(variables)
+
+    model.save_weights = save_weights
+    try:
+        yield
+    finally:
+        del model.save_weights
+        last = _values(variables) if waiting else []
+        for path, values in waiting.items():
+            _assign(variables, values)
+            model.save_weights(path)
+        if waiting:
+            _assign(variables, last)

@@ -1,0 +1,139 @@
+"""The structure of a compiled model: all that its training program depends on, so that two models of one structure can share it."""
+
+import hashlib
+import json
+import types
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ext._backend import keras_private
+from keras_ext.layers import Dropout
+from keras_ext.layers._dropout_mask import needs_two_bytes
+
+_OURS = ("keras.", "keras_ext.")
+# First values of variables, which each model has for itself.
+_FIRST_VALUES = ("seed", "learning_rate", "quantization_config", "build_config")
+# Layers of ours whose rate is a variable.
+_DROPOUTS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
+# Layers whose state is in no variable, and layers that call other frameworks.
+_OPAQUE = ("StringLookup", "IntegerLookup", "TextVectorization", "Hashing", "HashedCrossing", "Discretization", "JaxLayer", "FlaxLayer",
+           "TorchModuleWrapper", "TFSMLayer", "Pipeline")  # fmt: skip
+
+
+class NotComparable(Exception):
+    """Nothing public says whether two such models compute the same; the text is the reason."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What two models must have in common to train in one program.
+
+    Args:
+        key: the same for models of one structure.
+        kept: objects that the key names by their identity.
+    """
+
+    key: str
+    kept: tuple[Any, ...]
+
+
+def structure_of(model: Any) -> Structure:
+    """Return the structure of a built, compiled model.
+
+    First weights, seeds, the learning rate and the rate of our Dropout are variables, and no part of it.
+
+    Raises:
+        NotComparable: the model may depend on what no config says.
+    """
+    if not keras_private.is_functional_or_sequential(model) or not type(model).__module__.startswith("keras."):
+        raise NotComparable(f"{type(model).__name__} is a class of its own")
+    layers = list(keras_private.flatten_layers(model))
+    opaque = next((layer for layer in layers if type(layer).__name__ in _OPAQUE), None)
+    if opaque is not None:
+        raise NotComparable(f"{type(opaque).__name__} has state that is in no variable")
+    compiled = keras_private.compile_arguments(model)
+    kept = [*_own_code([*layers, *_objects(compiled)])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of lambdas, which nothing loads here
+        described = [{**model.get_config(), "name": ""}, model.get_compile_config()]
+    parts = [
+        _plain(described),
+        [_layer_state(layer) for layer in layers],
+        [(v.path.partition("/")[2], tuple(v.shape), str(v.dtype), v.trainable) for v in model.variables],
+        [id(each) for each in kept],
+        keras.config.floatx(),
+    ]
+    try:
+        text = json.dumps(parts, sort_keys=True, default=_by_content)
+    except ValueError as error:  # a config that holds itself
+        raise NotComparable(str(error)) from None
+    return Structure(hashlib.sha256(text.encode()).hexdigest(), tuple(kept))
+
+
+def _plain(config: Any) -> Any:
+    """Return a config without what decides the first values of variables alone."""
+    if isinstance(config, dict):
+        if config.get("class_name") in _DROPOUTS and str(config.get("registered_name")).startswith("keras_ext>"):
+            config = {**config, "config": {name: value for name, value in config["config"].items() if name != "rate"}}
+        return {name: _plain(value) for name, value in config.items() if not _is_first_value(name, value)}
+    return [_plain(value) for value in config] if isinstance(config, list | tuple) else config
+
+
+def _is_first_value(name: str, value: Any) -> bool:
+    return (name == "initializer" or str(name).endswith("_initializer") or name in _FIRST_VALUES) and not _is_schedule(value)
+
+
+def _is_schedule(value: Any) -> bool:
+    return isinstance(value, dict) and "schedules" in str(value.get("module"))
+
+
+def _layer_state(layer: Any) -> Any:
+    """Return what a layer computes with beside its config and its variables."""
+    arrays = {name: value for name, value in vars(layer).items() if _is_array(value)}
+    dropped = (layer.rate > 0, needs_two_bytes(layer.rate)) if isinstance(layer, Dropout) else ()
+    # A class of the user's own may keep what its config leaves out.
+    own = {} if _is_ours(type(layer)) else {k: v for k, v in vars(layer).items() if isinstance(v, int | float | str | bool | tuple)}
+    return [layer.trainable, dropped, arrays, {name: repr(value) for name, value in own.items() if not name.startswith("_")}]
+
+
+def _own_code(objects: Any) -> Iterator[Any]:
+    """Yield the classes and functions of the user's own that `objects` are made of."""
+    for each in objects:
+        if isinstance(each, types.FunctionType | types.MethodType | types.BuiltinFunctionType):
+            if not _is_ours(each):
+                yield each
+            continue
+        if not _is_ours(type(each)):
+            yield type(each)
+        for value in vars(each).values() if hasattr(each, "__dict__") else ():
+            if callable(value) and not isinstance(value, keras.layers.Layer | type):
+                yield from _own_code([value]) if isinstance(value, types.FunctionType | types.MethodType) else ()
+
+
+def _is_ours(code: Any) -> bool:
+    return (getattr(code, "__module__", None) or "").startswith(_OURS)
+
+
+def _objects(arguments: Any) -> Iterator[Any]:
+    for leaf in keras.tree.flatten(arguments):
+        if leaf is not None and not isinstance(leaf, str | int | float | bool):
+            yield leaf
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or (keras.ops.is_tensor(value) and not isinstance(value, keras.Variable))
+
+
+def _by_content(value: Any) -> Any:
+    """Return what JSON can hold of a config's value."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if _is_array(value):
+        array = np.ascontiguousarray(keras.ops.convert_to_numpy(value))
+        return [str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest()]
+    raise NotComparable(f"its config holds {type(value).__name__}")

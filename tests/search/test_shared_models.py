@@ -1,0 +1,448 @@
+"""Trials of one structure share one model's compiled steps, and train as each would alone."""
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+
+from keras_ext import layers, optimizers
+from keras_ext.callbacks import SaturationMonitor, StopAt
+from keras_ext.search import results, shared_models, watch
+from keras_ext.search.shared_models import SharedModels
+from keras_ext.search.structure import NotComparable, structure_of
+from keras_ext.search.trial_run import set_seed
+
+BACKEND = keras.backend.backend()
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(150, 6)).astype("float32")
+Y = (X[:, 0] * X[:, 1] > 0).astype("int32")
+WEIGHTS = RNG.uniform(0.5, 2.0, 150).astype("float32")
+needs_programs = pytest.mark.skipif(BACKEND == "torch", reason="PyTorch compiles no programs")
+# TensorFlow rounds otherwise in XLA; the loss after a few epochs of small steps differs in the last digits only.
+TOLERANCE = 2e-5
+
+
+class Nobody:
+    """The tuner of models that no tuner builds."""
+
+
+@pytest.fixture
+def models(monkeypatch, tmp_path):
+    monkeypatch.setattr(shared_models, "_STEPS_WORTH_COMPILING", 0)
+    shared = SharedModels(Nobody())
+    with shared.sharing(tmp_path):
+        yield shared
+
+
+def mlp(rate=0.01, dropout=0.2, units=8, *, momentum=0.9, initializer="he_normal", build=True, extra=()):
+    start = [keras.Input((6,))] if build else []
+    model = keras.Sequential(
+        [
+            *start,
+            keras.layers.Dense(units, use_bias=False, kernel_initializer=initializer),
+            layers.BatchNormalization(momentum=momentum),
+            keras.layers.Activation("tanh"),
+            layers.Dropout(dropout, seed=3),
+            *extra,
+            keras.layers.Dense(2, "softmax"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def trained(make, seed, models=None, **fit):
+    """Return the history and the weights of a model that is built and trained from `seed`, alone or with `models`."""
+    keras.backend.clear_session()
+    set_seed(seed)
+    model = make()
+    if models is not None:
+        models.attach(model)
+    fit = {"x": X, "y": Y, "batch_size": 32, "epochs": 3, "verbose": 0, "validation_data": (X[:40], Y[:40]), **fit}
+    history = model.fit(**fit)
+    return history, model
+
+
+def assert_same(one, other):
+    assert one.epoch == other.epoch
+    assert one.history.keys() == other.history.keys()
+    for name, values in one.history.items():
+        np.testing.assert_allclose(values, other.history[name], rtol=TOLERANCE, atol=TOLERANCE, err_msg=name)
+
+
+def assert_same_weights(one, other):
+    for a, b in zip(one.weights, other.weights, strict=True):
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b), rtol=1e-3, atol=1e-5, err_msg=a.path)
+
+
+FITS = {
+    "arrays": {},
+    "in order": {"shuffle": False},
+    "a part held out": {"validation_data": None, "validation_split": 0.3},
+    "weighted samples": {"sample_weight": WEIGHTS},
+    "weighted classes": {"class_weight": {0: 1.0, 1: 3.0}},
+    "held out with weights": {"validation_data": (X[:40], Y[:40], WEIGHTS[:40]), "validation_batch_size": 16},
+    "no validation": {"validation_data": None},
+    "every second epoch": {"validation_freq": 2, "epochs": 4},
+    "steps of an epoch": {"steps_per_epoch": 3},
+    "shuffled batches": {"shuffle": "batch"},
+    "from a later epoch": {"initial_epoch": 1},
+    "whole batches": {"batch_size": 50},
+}
+
+
+@needs_programs
+@pytest.mark.parametrize("name", FITS)
+def test_a_shared_training_is_the_training_alone(models, name):
+    for seed, rate, dropout in ((1, 0.01, 0.2), (2, 0.003, 0.4)):
+
+        def make(rate=rate, dropout=dropout):
+            return mlp(rate, dropout)
+
+        alone, model = trained(make, seed, **FITS[name])
+        shared, other = trained(make, seed, models, **FITS[name])
+        assert_same(alone, shared)
+        assert_same_weights(model, other)
+    assert models.program == "shared"
+
+
+@needs_programs
+def test_a_dataset_is_read_as_fit_reads_it(models):
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, i):
+            return X[i * 40 : (i + 1) * 40], Y[i * 40 : (i + 1) * 40]
+
+    for seed in (1, 2):
+        alone, _ = trained(mlp, seed, x=Batches(), y=None, batch_size=None, shuffle=False)
+        shared, _ = trained(mlp, seed, models, x=Batches(), y=None, batch_size=None, shuffle=False)
+        assert_same(alone, shared)
+    assert models.program == "shared"
+
+
+@needs_programs
+@pytest.mark.parametrize("rule", ["sgd", "adam", "rmsprop", "adagrad", "clipped", "keras", "keras_clipped", "schedule", "half"])
+def test_every_optimizer_shares(models, rule):
+    makes = {
+        "sgd": lambda rate: optimizers.SGD(rate, momentum=0.9, nesterov=True),
+        "adam": lambda rate: optimizers.Adam(rate, weight_decay=0.01),
+        "rmsprop": lambda rate: optimizers.RMSprop(rate, momentum=0.5, centered=True),
+        "adagrad": optimizers.Adagrad,
+        "clipped": lambda rate: optimizers.GradientClipping(optimizers.Adam(rate), "global_norm", 0.5),
+        "keras": lambda rate: keras.optimizers.AdamW(rate, use_ema=True),
+        "keras_clipped": lambda rate: keras.optimizers.SGD(rate, global_clipnorm=0.5, gradient_accumulation_steps=2),
+        "schedule": lambda rate: keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.1, 3, 0.9)),
+        "half": lambda rate: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(rate)),
+    }
+    for seed, rate in ((1, 0.01), (2, 0.003)):
+
+        def make(rate=rate):
+            model = mlp()
+            model.compile(makes[rule](rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+            return model
+
+        alone, model = trained(make, seed)
+        shared, other = trained(make, seed, models)
+        assert_same(alone, shared)
+        for a, b in zip(model.optimizer.variables, other.optimizer.variables, strict=True):
+            np.testing.assert_allclose(keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b), rtol=1e-3, atol=1e-5, err_msg=a.path)
+    assert models.program == "shared"
+
+
+@needs_programs
+def test_several_inputs_and_outputs(models):
+    def make():
+        a, b = keras.Input((6,), name="a"), keras.Input((6,), name="b")
+        x = keras.layers.Dense(8, "relu")(keras.layers.Concatenate()([a, b]))
+        model = keras.Model({"a": a, "b": b}, {"kind": keras.layers.Dense(2, "softmax", name="kind")(x), "size": keras.layers.Dense(1)(x)})
+        model.compile("adam", {"kind": "sparse_categorical_crossentropy", "size": "mse"}, metrics={"kind": ["accuracy"]})
+        return model
+
+    fit = {"x": {"a": X, "b": X[::-1]}, "y": {"kind": Y, "size": X[:, :1]}, "validation_data": None}
+    for seed in (1, 2):
+        alone, _ = trained(make, seed, **fit)
+        shared, _ = trained(make, seed, models, **fit)
+        assert_same(alone, shared)
+    assert models.program == "shared"
+
+
+@needs_programs
+def test_a_model_without_an_input_is_built_from_the_data(models):
+    for seed in (1, 2):
+        alone, _ = trained(lambda: mlp(build=False), seed)
+        shared, _ = trained(lambda: mlp(build=False), seed, models)
+        assert_same(alone, shared)
+    assert models.program == "shared"
+
+
+@needs_programs
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision(models, policy, monkeypatch):
+    before = keras.config.dtype_policy()
+
+    def make():
+        keras.config.set_dtype_policy(policy)
+        return mlp()
+
+    try:
+        for seed in (1, 2):
+            alone, _ = trained(make, seed)
+            shared, _ = trained(make, seed, models)
+            # XLA keeps intermediate values in float32 where TensorFlow's own kernels round each.
+            for name in ("loss", "val_loss"):
+                np.testing.assert_allclose(alone.history[name], shared.history[name], rtol=0.02, err_msg=name)
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert models.program == "shared"
+
+
+@needs_programs
+def test_callbacks_see_the_weights_and_the_rate_of_their_trial(models):
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            kernel = keras.ops.convert_to_numpy(self.model.weights[0])
+            seen.append((float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)), float(kernel.sum())))
+
+    def callbacks():
+        rate = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5)
+        stop = keras.callbacks.EarlyStopping("loss", patience=0, min_delta=10.0, restore_best_weights=True)
+        return [rate, Look(), stop]
+
+    for seed, rate in ((1, 0.01), (2, 0.003)):
+        trained(lambda rate=rate: mlp(rate), seed, callbacks=callbacks())
+        alone, seen = seen, []
+        history, _ = trained(lambda rate=rate: mlp(rate), seed, models, callbacks=callbacks())
+        np.testing.assert_allclose(seen, alone, rtol=1e-3)
+        assert len(history.epoch) == 2  # stopped
+        seen = []
+    assert models.program == "shared"
+
+
+@needs_programs
+def test_a_callback_that_acts_within_an_epoch_is_called_after_each_step(models):
+    norms = []
+
+    class Every(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            norms.append(float(np.linalg.norm(keras.ops.convert_to_numpy(self.model.weights[0]))))
+
+    for seed in (1, 2):
+        trained(mlp, seed, callbacks=[Every()])
+        alone, norms = norms, []
+        trained(mlp, seed, models, callbacks=[Every()])
+        assert len(set(alone)) == len(alone) == 15
+        np.testing.assert_allclose(norms, alone, rtol=1e-4)
+        norms = []
+    assert models.program == "shared"
+
+
+@needs_programs
+@pytest.mark.parametrize("every", ["epoch", 2])
+def test_the_monitor_takes_the_same_snapshots(models, every):
+    for seed in (1, 2):
+        monitors = [SaturationMonitor(X, Y, every=every, on_critical=None) for _ in range(2)]
+        trained(mlp, seed, callbacks=[monitors[0]], batch_size=10)
+        trained(mlp, seed, models, callbacks=[monitors[1]], batch_size=10)
+        alone, shared = (monitor.snapshots for monitor in monitors)
+        assert [(s.step, s.epoch) for s in shared] == [(s.step, s.epoch) for s in alone]
+        np.testing.assert_allclose([s.loss for s in shared], [s.loss for s in alone], rtol=1e-4)
+        updates = [[w.update for s in snapshots for w in s.weights] for snapshots in (shared, alone)]
+        assert updates[0] == pytest.approx(updates[1], rel=0.01, nan_ok=True)
+        assert [str(f) for f in monitors[1].findings] == [str(f) for f in monitors[0].findings]
+    assert models.program == "shared"
+
+
+@needs_programs
+def test_stopping_in_mid_training(models):
+    for seed in (1, 2):
+        alone, _ = trained(mlp, seed, callbacks=[StopAt("loss", below=10.0)])
+        shared, model = trained(mlp, seed, models, callbacks=[StopAt("loss", below=10.0)])
+        assert len(alone.epoch) == 1
+        assert_same(alone, shared)
+        assert model.stop_training
+
+
+@needs_programs
+def test_each_model_has_its_own_weights_afterwards(models):
+    _, first = trained(mlp, 1, models)
+    before = [keras.ops.convert_to_numpy(w).copy() for w in first.weights]
+    history, second = trained(mlp, 2, models)
+    for weight, value in zip(first.weights, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(weight), value)
+    assert history.model is second
+    scores = second.evaluate(X[:40], Y[:40], verbose=0, return_dict=True)
+    assert scores["loss"] == pytest.approx(history.history["val_loss"][-1], rel=1e-4)
+
+
+@needs_programs
+def test_a_training_with_nan_leaves_the_next_one_alone(models):
+    trained(mlp, 1, models)
+    spoiled, _ = trained(lambda: mlp(1e30), 2, models)
+    assert not np.isfinite(spoiled.history["loss"][-1])
+    alone, _ = trained(mlp, 3)
+    shared, _ = trained(mlp, 3, models)
+    assert models.program == "shared"
+    assert_same(alone, shared)
+
+
+@needs_programs
+def test_an_error_in_mid_training_leaves_the_next_one_alone(models):
+    class Fails(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise RuntimeError("in mid-training")
+
+    trained(mlp, 1, models)
+    with pytest.raises(RuntimeError, match="in mid-training"):
+        trained(mlp, 2, models, callbacks=[Fails()])
+    alone, _ = trained(mlp, 3)
+    shared, _ = trained(mlp, 3, models)
+    assert_same(alone, shared)
+
+
+@needs_programs
+def test_a_callback_that_changes_the_model_ends_its_sharing(models):
+    class Freezes(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            self.model.layers[0].trainable = False
+
+    trained(mlp, 1, models)
+    trained(mlp, 2, models, callbacks=[Freezes()])
+    alone, _ = trained(mlp, 3)
+    shared, _ = trained(mlp, 3, models)
+    assert models.program == "own"
+    assert_same(alone, shared)
+
+
+def key(make):
+    keras.backend.clear_session()
+    model = make()
+    model.optimizer.build(model.trainable_variables)
+    return structure_of(model).key
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: mlp(rate=0.5),
+        lambda: mlp(dropout=0.45),
+        lambda: mlp(initializer="zeros"),
+        lambda: mlp(initializer=keras.initializers.HeNormal(seed=7)),
+    ],
+)
+def test_first_values_are_no_part_of_a_structure(make):
+    assert key(make) == key(mlp)
+
+
+def scaled(factor):
+    return keras.layers.Lambda(lambda x: x * factor)
+
+
+class Scaled(keras.layers.Layer):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def call(self, x):
+        return x * self.factor
+
+
+def compiled(*args, **kwargs):
+    model = mlp()
+    model.compile(*args, **kwargs)
+    return model
+
+
+def adapted(data):
+    layer = keras.layers.Normalization()
+    layer.adapt(data)
+    return mlp(extra=[layer])
+
+
+@pytest.mark.parametrize(
+    ("make", "other"),
+    [
+        (mlp, lambda: mlp(units=9)),
+        (mlp, lambda: mlp(momentum=0.8)),
+        (mlp, lambda: mlp(dropout=0.0)),
+        (mlp, lambda: mlp(extra=[keras.layers.Dense(2)])),
+        (lambda: mlp(extra=[scaled(1.0)]), lambda: mlp(extra=[scaled(2.0)])),
+        (lambda: mlp(extra=[Scaled(1.0)]), lambda: mlp(extra=[Scaled(2.0)])),
+        (lambda: mlp(extra=[keras.layers.Dropout(0.1)]), lambda: mlp(extra=[keras.layers.Dropout(0.2)])),
+        (lambda: mlp(extra=[keras.layers.Rescaling(1.0)]), lambda: mlp(extra=[keras.layers.Rescaling(2.0)])),
+        (lambda: adapted(np.zeros((4, 8))), lambda: adapted(np.ones((4, 8)))),
+        (lambda: compiled("adam", "mse"), lambda: compiled("sgd", "mse")),
+        (lambda: compiled("adam", "mse"), lambda: compiled("adam", "mae")),
+        (lambda: compiled("adam", "mse"), lambda: compiled("adam", "mse", metrics=["mae"])),
+        (lambda: compiled("adam", "mse"), lambda: compiled("adam", "mse", loss_weights=2.0)),
+        (lambda: compiled("adam", lambda y, p: p), lambda: compiled("adam", lambda y, p: 2 * p)),
+        (lambda: compiled(keras.optimizers.Adam(beta_1=0.8), "mse"), lambda: compiled(keras.optimizers.Adam(beta_1=0.9), "mse")),
+        (
+            lambda: compiled(keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 5)), "mse"),
+            lambda: compiled(keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 6)), "mse"),
+        ),
+    ],
+)
+def test_what_a_step_computes_is_part_of_a_structure(make, other):
+    # Kept: a closure that is gone may lend its place in memory to the next.
+    keep = [make(), other()]
+    assert key(make) == key(make) or "lambda" in repr(make) or keep
+    assert key(make) != key(other)
+
+
+def test_a_model_of_a_class_of_its_own_shares_nothing():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Own()
+    model.compile("adam", "mse")
+    with pytest.raises(NotComparable, match="Own is a class of its own"):
+        structure_of(model)
+
+
+def search(folder, share, kind=keras_tuner.RandomSearch, monitor=None, **arguments):
+    def build(hp):
+        return mlp(hp.Float("rate", 1e-3, 1e-1, sampling="log"), hp.Float("dropout", 0.1, 0.5))
+
+    tuner = kind(build, "val_loss", seed=1, directory=folder, project_name="p", **arguments)
+    watch(tuner, monitor or SaturationMonitor(X, Y), seed=0, share_programs=share)
+    epochs = {} if kind is keras_tuner.Hyperband else {"epochs": 2}
+    tuner.search(X[:110], Y[:110], validation_data=(X[110:], Y[110:]), verbose=0, **epochs)
+    return tuner
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [(keras_tuner.RandomSearch, {"max_trials": 4}), (keras_tuner.Hyperband, {"max_epochs": 4, "factor": 2})],
+)
+def test_a_search_that_shares_is_the_search_that_does_not(tmp_path, kind, arguments):
+    tuners = [search(tmp_path / str(share), share, kind, **arguments) for share in (False, True)]
+    alone, shared = ({r.trial: r for r in results(tuner)} for tuner in tuners)
+    assert alone.keys() == shared.keys()
+    for trial, record in alone.items():
+        assert shared[trial].hyperparameters == record.hyperparameters
+        assert shared[trial].score == pytest.approx(record.score, rel=1e-4)
+        assert (shared[trial].epochs, shared[trial].diagnosis) == (record.epochs, record.diagnosis)
+    programs = [r.program for r in sorted(shared.values(), key=lambda r: r.number)]
+    if BACKEND == "torch":
+        assert programs == ["own: PyTorch compiles no programs"] * len(programs)
+    else:
+        assert programs == ["own", *["shared"] * (len(programs) - 1)]
+    assert {r.program for r in alone.values()} == {"own"}
+
+
+def test_the_best_models_of_a_search_that_shares(tmp_path):
+    tuner = search(tmp_path, True, max_trials=3)
+    models = tuner.get_best_models(2)
+    for model, record in zip(models, results(tuner), strict=False):
+        loss = model.evaluate(X[110:], Y[110:], verbose=0, return_dict=True)["loss"]
+        assert loss == pytest.approx(record.score, rel=1e-4)
+    assert models[0] is not models[1]
