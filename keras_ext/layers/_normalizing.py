@@ -7,12 +7,14 @@ number of passes counts for more. What the frameworks derive from the formulas r
 gradient by hand: it needs two sums over the batch and no copies of what lies between.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_ext import _backend
+from keras_ext.layers import _channels
 
 
 def normalize(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -> tuple[Any, Any, Any]:
@@ -26,11 +28,11 @@ def normalize(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -> tuple
     if fused is not None:
         return fused
     rounded = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
-    view, axis = _backend.few_axes(ops.cast(x, gamma.dtype), axis % len(x.shape))
+    view, axis = _backend.few_axes(ops.cast(x, gamma.dtype), axis)
     axes = [i for i in range(len(view.shape)) if i != axis]
 
     def along(statistic: Any) -> Any:
-        return ops.reshape(statistic, [-1 if i == axis else 1 for i in range(len(view.shape))])
+        return _channels.along(statistic, axis, len(view.shape))
 
     @ops.custom_gradient
     def normalized(view: Any, gamma: Any, beta: Any) -> Any:
@@ -73,11 +75,12 @@ def _shift(view: Any, axis: int) -> Any:
     return view
 
 
-def counted_moments(x: Any, keep: Any, axes: list[int], total: Any) -> tuple[Any, Any, Any]:
-    """Return mean, biased variance and number of the values of `x` over `axes` that `keep` keeps, in two passes, `axes` kept.
+def normalize_counted(x: Any, keep: Any, axes: list[int], epsilon: float, total: Callable[[Any], Any]) -> tuple[Any, Any, Any, Any]:
+    """Return `x` normalised by its values that `keep` keeps (None: all), and their mean, biased variance and number, `axes` kept.
 
-    `total` adds what the replicas of a distribution strategy have. Gradients are the frameworks' own.
+    It takes two passes. `total` adds what the replicas of a distribution strategy have. Gradients are the frameworks' own.
     """
+    keep = ops.ones_like(x, dtype="bool") if keep is None else keep
 
     def sums(values: Any) -> Any:
         return total(ops.sum(values, axes, keepdims=True))
@@ -86,4 +89,4 @@ def counted_moments(x: Any, keep: Any, axes: list[int], total: Any) -> tuple[Any
     divisor = ops.maximum(count, 1.0)
     mean = sums(ops.where(keep, x, 0.0)) / divisor
     variance = sums(ops.square(ops.where(keep, x - mean, 0.0))) / divisor
-    return mean, variance, count
+    return (x - mean) * ops.rsqrt(variance + epsilon), mean, variance, count
