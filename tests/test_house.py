@@ -110,7 +110,7 @@ def test_the_files_of_the_backend_room_offer_the_same_functions():
         for name, tree in trees.items()
     }
     assert offered["jax"] == offered["tensorflow"] == offered["torch"]
-    assert sorted(offered["jax"]) == sorted(_backend.__all__)
+    assert offered["jax"].keys() <= vars(_backend).keys()
 
 
 @pytest.mark.backend_free

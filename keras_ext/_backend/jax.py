@@ -17,11 +17,6 @@ from keras import ops
 from keras_ext._backend import jax_programs
 
 
-def framework_version() -> str:
-    """Return the framework's name and version."""
-    return f"jax {jax.__version__}"
-
-
 def prepare_devices() -> None:
     """Do nothing: how JAX takes a GPU's memory is set by XLA_PYTHON_CLIENT_PREALLOCATE before it starts."""
 
@@ -86,38 +81,12 @@ def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -
     """Return None: XLA fuses what it is given, and has no kernel of its own that keeps an offset from swallowing the variance."""
 
 
-def few_axes(x: Any, axis: int) -> tuple[Any, int]:
-    """Return `x` and `axis` in a shape in which sums over all other axes are fast: their own."""
-    return x, axis
-
-
-def centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: Sequence[int], rounded: bool) -> Any:
-    """Return the sum of `(x - mean) * weights` over `axes`; `mean` and `variance` are those of `x`, with `axes` kept.
-
-    XLA sums plain products faster, by a fifth of the whole layer. That is as exact where the mean is within 8 standard deviations, and
-    where `x` comes from half precision, `rounded`: it lost more then.
-    """
-    axes = tuple(axes)
-
-    def plain() -> Any:
-        return jnp.sum(x * weights, axes) - jnp.squeeze(mean, axes) * jnp.sum(weights, axes)
-
-    if rounded:
-        return plain()
-    return lax.cond(jnp.any(jnp.square(mean) > 64.0 * variance), lambda: jnp.sum((x - mean) * weights, axes), plain)
-
-
 def updates_of_lists() -> None:
     """Return None: XLA compiles the steps of all weights together."""
 
 
 def updates_every_weight_at_once() -> bool:
     """Return False: XLA does."""
-    return False
-
-
-def has_sparse_gradients() -> bool:
-    """Return False: the gradient of an embedding is a whole table, zero in the rows that were not used, unless a user asks for BCOO."""
     return False
 
 
@@ -159,21 +128,19 @@ def mirror(tuner: Any) -> None:
     keras.distribution.set_distribution(keras.distribution.DataParallel())
 
 
-def norms(tensors: Sequence[Any]) -> list[Any]:
-    """Return the L2 norm of each array, in float32 at least."""
-    return [jnp.sqrt(jnp.sum(jnp.square(t))) for t in map(_wide, tensors)]
+def norms(gradients: Sequence[Any]) -> list[Any]:
+    """Return the L2 norm of each gradient, in float32 at least."""
+    return [jnp.sqrt(jnp.sum(jnp.square(t))) for t in map(_wide, gradients)]
 
 
-def joint_norm(tensors: Sequence[Any]) -> Any:
-    """Return the L2 norm of all arrays taken as one vector, in float32 at least; NaN if one of their numbers is not finite.
-
-    Squares overflow at 1.8e19: where they did, the norm is taken again of arrays that are scaled down.
-    """
-    wide = [_wide(t) for t in tensors]
+def joint_norm(gradients: Sequence[Any]) -> Any:
+    """Return the L2 norm of all gradients taken as one vector, in float32 at least; NaN if one of their numbers is not finite."""
+    wide = [_wide(g) for g in gradients]
     norm = jnp.sqrt(sum(jnp.sum(jnp.square(t)) for t in wide))
 
     def again() -> Any:
-        # By what is known only then: XLA moves a constant factor out of the square of a single number.
+        # Squares overflow at 1.8e19: once more, scaled down. By what is known only then: XLA moves a constant factor out of the square of
+        # a single number.
         largest = jnp.max(jnp.stack([jnp.max(jnp.abs(t), initial=0.0) for t in wide]))
         scaled = jnp.sqrt(sum(jnp.sum(jnp.square(t / largest)) for t in wide))
         return jnp.where(jnp.isfinite(largest), scaled * largest, jnp.nan)
@@ -181,13 +148,9 @@ def joint_norm(tensors: Sequence[Any]) -> Any:
     return lax.cond(jnp.isfinite(norm), lambda: norm, again)
 
 
-def _wide(tensor: Any) -> Any:
-    return tensor.astype(jnp.promote_types(tensor.dtype, jnp.float32))
-
-
-def identity(tensor: Any) -> Any:
-    """Return `tensor`."""
-    return tensor
+def _wide(gradient: Any) -> Any:
+    values = sparse_values(gradient)
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
 def row_ids(gradient: Any) -> Any:

@@ -11,11 +11,6 @@ import tensorflow as tf
 from keras_ext._backend import tensorflow_gradients, tensorflow_updates
 
 
-def framework_version() -> str:
-    """Return the framework's name and version."""
-    return f"tensorflow {tf.__version__}"
-
-
 def prepare_devices() -> None:
     """Let TensorFlow take a GPU's memory as it needs it, not all of it at once."""
     for gpu in tf.config.list_physical_devices("GPU"):
@@ -100,7 +95,7 @@ def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -
     1e5, and slow. Without XLA it takes two passes, but sums the values themselves: where a mean is more than 10 standard deviations,
     the statistics are taken again, of the values less one of them.
     """
-    if _compiles_with_xla() or axis % len(x.shape) != len(x.shape) - 1 or x.dtype == tf.float64:
+    if _compiles_with_xla() or axis != len(x.shape) - 1 or x.dtype == tf.float64:
         return None
     channels = x.shape[-1]
     image = x if len(x.shape) == 4 else tf.reshape(x, [-1, 1, 1, channels])
@@ -156,21 +151,6 @@ def _fused_or_again(image: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[
     return tf.cond(far, again, lambda: (y, mean, variance))
 
 
-def few_axes(x: Any, axis: int) -> tuple[Any, int]:
-    """Return `x` and `axis` in a shape in which sums over all other axes are fast: with what lies before `axis` in one, and after."""
-    shape, rank = tf.shape(x), len(x.shape)
-    if axis == rank - 1:
-        return (x if rank == 2 else tf.reshape(x, [-1, x.shape[-1]])), 1
-    if rank == 2:
-        return x, axis
-    return tf.reshape(x, [tf.reduce_prod(shape[:axis]), x.shape[axis], tf.reduce_prod(shape[axis + 1 :])]), 1
-
-
-def centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: Sequence[int], rounded: bool) -> Any:
-    """Return the sum of `(x - mean) * weights` over `axes`; `mean` and `variance` are those of `x`, with `axes` kept."""
-    return tf.reduce_sum((x - mean) * weights, axes)
-
-
 def updates_of_lists() -> Any:
     """Return the optimizers' steps in TensorFlow's own kernels, or None where XLA compiles the formulas better."""
     return None if _compiles_with_xla() else tensorflow_updates
@@ -179,11 +159,6 @@ def updates_of_lists() -> Any:
 def updates_every_weight_at_once() -> bool:
     """Return whether the kernels may take all weights in one go: a strategy hands over one variable of one device after the other."""
     return not tf.distribute.has_strategy() and not _compiles_with_xla()
-
-
-def has_sparse_gradients() -> bool:
-    """Return True: an embedding's gradient names the rows that it is not zero in."""
-    return True
 
 
 def sum_repeated_rows(gradient: Any) -> Any:
@@ -241,20 +216,19 @@ def mirror(tuner: Any) -> None:
     tuner.distribution_strategy = tf.distribute.MirroredStrategy(devices)
 
 
-def norms(tensors: Sequence[Any]) -> list[Any]:
-    """Return the L2 norm of each tensor, in float32 at least."""
-    return [tf.sqrt(2.0 * half) for half in _half_squares(tensors)]
+def norms(gradients: Sequence[Any]) -> list[Any]:
+    """Return the L2 norm of each gradient, in float32 at least."""
+    return [tf.sqrt(2.0 * half) for half in _half_squares([sparse_values(g) for g in gradients])]
 
 
-def joint_norm(tensors: Sequence[Any]) -> Any:
-    """Return the L2 norm of all tensors taken as one vector, in float32 at least; NaN if one of their numbers is not finite.
-
-    Squares overflow at 1.8e19: where they did, the norm is taken again of tensors that are scaled down.
-    """
+def joint_norm(gradients: Sequence[Any]) -> Any:
+    """Return the L2 norm of all gradients taken as one vector, in float32 at least; NaN if one of their numbers is not finite."""
+    tensors = [sparse_values(g) for g in gradients]
     norm = tf.sqrt(2.0 * tf.add_n(_half_squares(tensors)))
 
     def again() -> Any:
-        # By what is known only then: XLA moves a constant factor out of the square of a single number.
+        # Squares overflow at 1.8e19: once more, scaled down. By what is known only then: XLA moves a constant factor out of the square of
+        # a single number.
         wide = [tf.cast(t, norm.dtype) for t in tensors]
         largest = tf.reduce_max(tf.stack([tf.reduce_max(tf.abs(t)) for t in wide]))
         scaled = tf.sqrt(2.0 * tf.add_n(_half_squares([t / largest for t in wide])))
@@ -267,11 +241,6 @@ def _half_squares(tensors: Sequence[Any]) -> list[Any]:
     # One operation, and no squares in memory.
     wide = tf.float64 if any(t.dtype == tf.float64 for t in tensors) else tf.float32
     return [tf.nn.l2_loss(tf.cast(t, wide)) for t in tensors]
-
-
-def identity(tensor: Any) -> Any:
-    """Return a tensor that stands in the branch of a condition that is traced now; Keras's sum over replicas takes no other beside such."""
-    return tf.nest.map_structure(tf.identity, tensor)
 
 
 def row_ids(gradient: Any) -> Any:

@@ -13,11 +13,6 @@ from keras import ops
 from keras_ext._backend import torch_updates
 
 
-def framework_version() -> str:
-    """Return the framework's name and version."""
-    return f"torch {torch.__version__}"
-
-
 def prepare_devices() -> None:
     """Do nothing: PyTorch takes a GPU's memory as it needs it."""
 
@@ -98,7 +93,6 @@ def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -
     The kernel of the GPU (Welford 1962) is right at any offset, and so is what `torch.compile` makes of it; the CPU's sums the values
     themselves, so where a mean is more than 10 standard deviations, the statistics are taken again of what is left without it.
     """
-    axis %= x.ndim
     count = x.numel() // x.shape[axis]
     # Channels after the batch, which is where the kernel takes them; last in memory they may stay.
     view = x.movedim(axis, 1)
@@ -130,16 +124,6 @@ def _native(view: Any, gamma: Any, beta: Any, epsilon: float, count: int) -> tup
     return y, mean, unbiased * ((count - 1) / count) if count > 1 else torch.zeros_like(mean)
 
 
-def few_axes(x: Any, axis: int) -> tuple[Any, int]:
-    """Return `x` and `axis` in a shape in which sums over all other axes are fast: their own."""
-    return x, axis
-
-
-def centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: Sequence[int], rounded: bool) -> Any:
-    """Return the sum of `(x - mean) * weights` over `axes`; `mean` and `variance` are those of `x`, with `axes` kept."""
-    return torch.sum((x - mean) * weights, tuple(axes))
-
-
 def updates_of_lists() -> Any:
     """Return the optimizers' steps for lists of weights: nothing compiles them here, and a list costs few kernels."""
     return torch_updates
@@ -148,11 +132,6 @@ def updates_of_lists() -> Any:
 def updates_every_weight_at_once() -> bool:
     """Return True: one kernel goes over a list of weights."""
     return True
-
-
-def has_sparse_gradients() -> bool:
-    """Return False: the gradient of an embedding is a whole table, zero in the rows that were not used."""
-    return False
 
 
 def sum_repeated_rows(gradient: Any) -> Any:
@@ -189,30 +168,23 @@ def mirror(tuner: Any) -> None:
     raise ValueError("Keras's PyTorch backend trains a model on one device: no strategy spreads it over several.")
 
 
-def norms(tensors: Sequence[Any]) -> list[Any]:
-    """Return the L2 norm of each tensor, in float32 at least."""
-    return list(torch._foreach_norm(_wide(tensors)))
+def norms(gradients: Sequence[Any]) -> list[Any]:
+    """Return the L2 norm of each gradient, in float32 at least."""
+    return list(torch._foreach_norm(_wide(gradients)))
 
 
-def joint_norm(tensors: Sequence[Any]) -> Any:
-    """Return the L2 norm of all tensors taken as one vector, in float32 at least; NaN if one of their numbers is not finite.
-
-    Squares overflow at 1.8e19: where they did, the norm is taken again of tensors that are scaled down.
-    """
-    norm = torch.linalg.vector_norm(torch.stack(norms(tensors)))
+def joint_norm(gradients: Sequence[Any]) -> Any:
+    """Return the L2 norm of all gradients taken as one vector, in float32 at least; NaN if one of their numbers is not finite."""
+    norm = torch.linalg.vector_norm(torch.stack(norms(gradients)))
     if bool(torch.isfinite(norm)):
         return norm
-    scaled = torch.linalg.vector_norm(torch.stack(norms(torch._foreach_mul(_wide(tensors), 2.0**-64))))
+    # Squares overflow at 1.8e19: once more, scaled down.
+    scaled = torch.linalg.vector_norm(torch.stack(norms(torch._foreach_mul(_wide(gradients), 2.0**-64))))
     return torch.where(torch.isfinite(scaled), scaled * 2.0**64, torch.nan)
 
 
 def _wide(tensors: Sequence[Any]) -> list[Any]:
     return [t.detach() if t.dtype in (torch.float32, torch.float64) else t.detach().float() for t in tensors]
-
-
-def identity(tensor: Any) -> Any:
-    """Return `tensor`."""
-    return tensor
 
 
 def row_ids(gradient: Any) -> None:

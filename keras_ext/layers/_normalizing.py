@@ -7,6 +7,7 @@ number of passes counts for more. What the frameworks derive from the formulas r
 gradient by hand: it needs two sums over the batch and no copies of what lies between.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,7 @@ def normalize(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -> tuple
     if fused is not None:
         return fused
     rounded = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
-    view, axis = _backend.few_axes(ops.cast(x, gamma.dtype), axis)
+    view, axis = _few_axes(ops.cast(x, gamma.dtype), axis)
     axes = [i for i in range(len(view.shape)) if i != axis]
 
     def along(statistic: Any) -> Any:
@@ -52,7 +53,7 @@ def normalize(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -> tuple
             g, *_statistics = upstream[0] if len(upstream) == 1 else upstream
             count = ops.cast(ops.size(view) // view.shape[axis], view.dtype)
             g_beta = ops.sum(g, axes)
-            g_gamma = _backend.centred_sum(view, along(mean), along(variance), g, axes, rounded) * inverse
+            g_gamma = _centred_sum(view, along(mean), along(variance), g, axes, rounded) * inverse
             # In this form XLA merges it with what comes before and after; others it does not.
             of_batch = along(g_beta) + (view - along(mean)) * along(inverse * g_gamma)
             return along(gamma * inverse) * g - along(gamma * inverse / count) * of_batch, g_gamma, g_beta
@@ -73,6 +74,33 @@ def _shift(view: Any, axis: int) -> Any:
         if i != axis:
             view = view[(slice(None),) * i + (ops.shape(view)[i] // 2,)]
     return view
+
+
+def _few_axes(x: Any, axis: int) -> tuple[Any, int]:
+    """Return `x` and `axis` in a shape in which sums are fast; TensorFlow wants what lies before `axis` in one, and what is after it."""
+    rank = len(x.shape)
+    if keras.backend.backend() != "tensorflow" or rank == 2:
+        return x, axis
+    after = math.prod(ops.shape(x)[axis + 1 :])
+    return ops.reshape(x, (-1, x.shape[axis]) if axis == rank - 1 else (-1, x.shape[axis], after)), 1
+
+
+def _centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: list[int], rounded: bool) -> Any:
+    """Return the sum of `(x - mean) * weights` over `axes`; `mean` and `variance` are those of `x`, with `axes` kept.
+
+    XLA sums plain products faster, by a fifth of the layer on JAX. That is as exact where the mean is within 8 standard deviations, and
+    where `x` comes from half precision, `rounded`: it lost more then.
+    """
+
+    def centred() -> Any:
+        return ops.sum((x - mean) * weights, axes)
+
+    def plain() -> Any:
+        return ops.sum(x * weights, axes) - ops.squeeze(mean, tuple(axes)) * ops.sum(weights, axes)
+
+    if keras.backend.backend() != "jax":
+        return centred()
+    return plain() if rounded else ops.cond(ops.any(ops.square(mean) > 64.0 * variance), centred, plain)
 
 
 def normalize_counted(x: Any, keep: Any, axes: list[int], epsilon: float, total: Callable[[Any], Any]) -> tuple[Any, Any, Any, Any]:

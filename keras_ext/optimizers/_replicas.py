@@ -73,7 +73,7 @@ class Replicas(keras.optimizers.Optimizer):
             threshold = getattr(self, argument)
             if threshold is not None:
                 summed = clipping_rules.over_replicas(grads)
-                norm = clipping_rules.joint(summed) if rule == "global_norm" else None
+                norm = _backend.joint_norm(summed) if rule == "global_norm" else None
                 return clipping_rules.share_of_replica(clipping_rules.RULES[rule](threshold).clip(summed, [], norm, {}).gradients)
         return grads
 

@@ -135,7 +135,7 @@ class Update(keras.optimizers.Optimizer, ABC):
 
     def _sees_rows(self, gradient: Any) -> bool:
         """Return whether rows of zeros in a dense gradient count as untouched: where the backend has no sparse ones."""
-        comes_dense = not _backend.has_sparse_gradients() or self.gradient_accumulation_steps or self.loss_scale_factor
+        comes_dense = keras.backend.backend() != "tensorflow" or self.gradient_accumulation_steps or self.loss_scale_factor
         return self.lazy and bool(comes_dense) and len(gradient.shape) > 1
 
     def _decayed(self, i: int, w: Any, rate: Any) -> Any:

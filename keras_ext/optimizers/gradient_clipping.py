@@ -14,7 +14,7 @@ from keras_ext.optimizers import _per_weight
 from keras_ext.optimizers._clipping_arguments import check_inner, checked_rule, optimizer_of
 from keras_ext.optimizers._clipping_counts import Counts
 from keras_ext.optimizers._copies import KeepsState
-from keras_ext.optimizers.clipping_rules import joint, norms, over_replicas, share_of_replica
+from keras_ext.optimizers.clipping_rules import over_replicas, share_of_replica
 
 _POLICIES = ("skip", "zero", "raise", "propagate")
 
@@ -157,7 +157,7 @@ class GradientClipping(KeepsState):
         if self.nonfinite == "zero":
             broken = ops.logical_not(_all_finite(summed))
             summed = [_zeroed(g) for g in summed]
-        norm = joint(summed)
+        norm = _backend.joint_norm(summed)
         if self.nonfinite != "zero":
             broken = ops.logical_not(ops.isfinite(norm))
         places = [keras_private.variable_index(self, variables[i]) for i in chosen]
@@ -167,7 +167,8 @@ class GradientClipping(KeepsState):
             def hand_over(gradients: list[Any]) -> None:
                 given = list(rest)
                 for i, g, original in zip(chosen, share_of_replica(gradients), summed, strict=True):
-                    given[i] = _backend.identity(g) if g is original else g
+                    # Keras's sum over replicas takes no tensor from outside of a condition's branch beside those from inside.
+                    given[i] = _backend.with_sparse_values(g, ops.stop_gradient(_backend.sparse_values(g))) if g is original else g
                 self.inner_optimizer.apply(given, trainable_variables)
 
             self._step(summed, norm, weights, places, hand_over)
@@ -180,12 +181,9 @@ class GradientClipping(KeepsState):
             step(summed, rest, norm)
             return
         good = ops.logical_not(ops.logical_or(broken, self._counts.of("halted") > 0))
-        _backend.cond(good, step, skip, self._changing(), summed, rest, norm)
+        _backend.cond(good, step, skip, [*self._trainable_variables, *self.variables], summed, rest, norm)
         if _backend.concrete_value(good) is False:
             self.check()
-
-    def _changing(self) -> list[Any]:
-        return [*self._trainable_variables, *self.variables]
 
     def _step(self, summed: list[Any], norm: Any, weights: list[Any], places: list[int], hand_over: Callable[[list[Any]], None]) -> None:
         """Take a step, or with accumulation a part of one; `hand_over` gives gradients to the inner optimizer."""
@@ -197,7 +195,7 @@ class GradientClipping(KeepsState):
 
         def last(summed: list[Any]) -> None:
             means = [(_backend.dense(g) + a) / batches for g, a in zip(summed, sums, strict=True)]
-            clipped = self._clip(means, joint(means), weights)
+            clipped = self._clip(means, _backend.joint_norm(means), weights)
             # The inner optimizer divides by the number of batches too.
             hand_over([g * batches for g in clipped])
             for a in sums:
@@ -205,14 +203,14 @@ class GradientClipping(KeepsState):
             count.assign(ops.zeros((), count.dtype))
 
         def another(summed: list[Any]) -> None:
-            whole_gradients = [_backend.dense(g) for g in summed]
-            for a, g in zip(sums, whole_gradients, strict=True):
+            dense = [_backend.dense(g) for g in summed]
+            for a, g in zip(sums, dense, strict=True):
                 a.assign(ops.add(a, g))
             count.assign(ops.add(count, 1))
             # Zeros count as a batch for the inner optimizer, whose schedule and turn go by batches.
-            hand_over([ops.zeros_like(g) for g in whole_gradients])
+            hand_over([ops.zeros_like(g) for g in dense])
 
-        _backend.cond(ops.equal(count, batches - 1), last, another, self._changing(), summed)
+        _backend.cond(ops.equal(count, batches - 1), last, another, [*self._trainable_variables, *self.variables], summed)
 
     def _clip(self, gradients: list[Any], norm: Any, weights: list[Any]) -> list[Any]:
         """Return what the rule makes of the gradients, and count."""
@@ -239,7 +237,7 @@ class GradientClipping(KeepsState):
         halted = 0 if stop is None else ops.logical_and(going, stop)
         self._counts.add(steps=going, skipped_steps=going, nonfinite_steps=going, skips_in_a_row=going, halted=halted)
         marks: list[Any] = [ops.zeros((), "bool")] * len(self._trainable_variables)
-        for i, size in zip(places, norms(gradients), strict=True):
+        for i, size in zip(places, _backend.norms(gradients), strict=True):
             marks[i] = ops.logical_not(ops.isfinite(size))
         old = ops.convert_to_tensor(self._flags)
         self._flags.assign(ops.where(going, ops.cast(ops.stack(marks), old.dtype), old))
