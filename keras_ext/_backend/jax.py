@@ -81,13 +81,8 @@ def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -
     """Return None: XLA fuses what it is given, and has no kernel of its own that keeps an offset from swallowing the variance."""
 
 
-def updates_of_lists() -> None:
+def updates_of_lists(together: bool = False) -> None:
     """Return None: XLA compiles the steps of all weights together."""
-
-
-def updates_every_weight_at_once() -> bool:
-    """Return False: XLA does."""
-    return False
 
 
 def sum_repeated_rows(gradient: Any) -> Any:

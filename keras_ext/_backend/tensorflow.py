@@ -69,21 +69,19 @@ def drop(x: Any, keep: Any, scale: Any) -> Any:
     Computed in float32 at least.
     """
     in_xla = _compiles_with_xla()
+    dtype, wide = x.dtype, tf.float64 if x.dtype == tf.float64 else tf.float32
 
     @tf.custom_gradient
     def dropped(x: Any) -> Any:
         return (select if in_xla else multiply)(x), select
 
     def select(value: Any) -> Any:
-        wide = tf.float64 if value.dtype == tf.float64 else tf.float32
-        factor = tf.cast(scale, wide)
-        return tf.cast(tf.where(keep, tf.math.multiply_no_nan(tf.cast(value, wide), factor), 0), value.dtype)
+        return tf.cast(tf.where(keep, tf.math.multiply_no_nan(tf.cast(value, wide), tf.cast(scale, wide)), 0), dtype)
 
     def multiply(value: Any) -> Any:
         # Without XLA faster than `tf.where`, which copies more. In both directions it would be as fast, but TensorFlow would make the
         # float32 mask once and keep it from one to the other, four times the bytes.
-        wide = tf.float64 if value.dtype == tf.float64 else tf.float32
-        return tf.cast(tf.math.multiply_no_nan(tf.cast(value, wide), tf.cast(keep, wide) * tf.cast(scale, wide)), value.dtype)
+        return tf.cast(tf.math.multiply_no_nan(tf.cast(value, wide), tf.cast(keep, wide) * tf.cast(scale, wide)), dtype)
 
     return dropped(x)
 
@@ -113,17 +111,9 @@ def _cpu_batch_norm(image: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[
         y, mean, variance = _fused_or_again(image, gamma, beta, epsilon)
 
         def gradient(upstream: Any, *_statistics: Any) -> Any:
-            by_image, by_gamma, by_beta, *_ = tf.raw_ops.FusedBatchNormGradV3(
-                y_backprop=upstream,
-                x=image,
-                scale=gamma,
-                reserve_space_1=mean,
-                reserve_space_2=variance,
-                reserve_space_3=tf.zeros([0]),
-                epsilon=epsilon,
-                is_training=True,
-            )
-            return by_image, by_gamma, by_beta
+            kept = {"reserve_space_1": mean, "reserve_space_2": variance, "reserve_space_3": tf.zeros([0])}
+            arguments = {"y_backprop": upstream, "x": image, "scale": gamma, **kept, "epsilon": epsilon, "is_training": True}
+            return tf.raw_ops.FusedBatchNormGradV3(**arguments)[:3]
 
         return (y, mean, variance), gradient
 
@@ -151,14 +141,12 @@ def _fused_or_again(image: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[
     return tf.cond(far, again, lambda: (y, mean, variance))
 
 
-def updates_of_lists() -> Any:
-    """Return the optimizers' steps in TensorFlow's own kernels, or None where XLA compiles the formulas better."""
-    return None if _compiles_with_xla() else tensorflow_updates
+def updates_of_lists(together: bool = False) -> Any:
+    """Return the optimizers' steps in TensorFlow's own kernels, or None where XLA compiles the formulas better.
 
-
-def updates_every_weight_at_once() -> bool:
-    """Return whether the kernels may take all weights in one go: a strategy hands over one variable of one device after the other."""
-    return not tf.distribute.has_strategy() and not _compiles_with_xla()
+    Nor may they take all weights `together` where a strategy hands over one variable of one device after the other.
+    """
+    return None if _compiles_with_xla() or (together and tf.distribute.has_strategy()) else tensorflow_updates
 
 
 def sum_repeated_rows(gradient: Any) -> Any:

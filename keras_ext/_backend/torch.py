@@ -124,14 +124,9 @@ def _native(view: Any, gamma: Any, beta: Any, epsilon: float, count: int) -> tup
     return y, mean, unbiased * ((count - 1) / count) if count > 1 else torch.zeros_like(mean)
 
 
-def updates_of_lists() -> Any:
-    """Return the optimizers' steps for lists of weights: nothing compiles them here, and a list costs few kernels."""
+def updates_of_lists(together: bool = False) -> Any:
+    """Return the optimizers' steps for lists of weights: nothing compiles them here, and one kernel goes over a list."""
     return torch_updates
-
-
-def updates_every_weight_at_once() -> bool:
-    """Return True: one kernel goes over a list of weights."""
-    return True
 
 
 def sum_repeated_rows(gradient: Any) -> Any:

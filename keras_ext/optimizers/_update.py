@@ -148,7 +148,7 @@ class Update(keras.optimizers.Optimizer, ABC):
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
         # The update of all weights; Keras's own optimizers too use it on PyTorch to move them at once.
-        if not _backend.updates_every_weight_at_once() or self.lazy:
+        if self.lazy or _backend.updates_of_lists(together=True) is None:
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
         plan = self._grouped(list(trainable_variables), list(grads))

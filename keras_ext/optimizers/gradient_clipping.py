@@ -46,12 +46,7 @@ class GradientClipping(KeepsState):
         max_skips: so many skipped steps in a row raise as `"raise"` does; None for no limit.
         name: name of the optimizer.
 
-    Attributes:
-        steps: steps so far, the skipped ones included. This and the following are readable at any time, and saved.
-        gradient_norm: joint norm of the last step's gradients before clipping; that of a skipped step does not count.
-        clipped_steps: steps that the rule changed.
-        skipped_steps: steps that were left out. A step that an outer `LossScaleOptimizer` leaves out is its own and counts nowhere here.
-        nonfinite_steps: steps with NaN or infinity, skipped or not.
+    What it counts (`steps` to `gradient_norm_total`) is readable at any time, and saved.
 
     Raises:
         ValueError: `rule` or `nonfinite` is unknown, `threshold` is not above 0, or `optimizer` clips or scales its loss itself.
@@ -142,26 +137,22 @@ class GradientClipping(KeepsState):
             self.build(list(trainable_variables))
         variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
         grads = list(grads)
-        chosen = [
-            i
-            for i, (g, v) in enumerate(zip(grads, variables, strict=True))
-            if g is not None and not keras_private.overwrites_with_gradient(v)
-        ]
+        pairs = enumerate(zip(grads, variables, strict=True))
+        chosen = [i for i, (g, v) in pairs if g is not None and not keras_private.overwrites_with_gradient(v)]
         if not chosen:
             self.inner_optimizer.apply(grads, trainable_variables)
             return
-
         rest = [None if i in chosen else g for i, g in enumerate(grads)]
         summed = over_replicas([grads[i] for i in chosen])
-        broken: Any = False
         if self.nonfinite == "zero":
             broken = ops.logical_not(_all_finite(summed))
             summed = [_zeroed(g) for g in summed]
-        norm = _backend.joint_norm(summed)
-        if self.nonfinite != "zero":
+            norm = _backend.joint_norm(summed)
+        else:
+            norm = _backend.joint_norm(summed)
             broken = ops.logical_not(ops.isfinite(norm))
-        places = [keras_private.variable_index(self, variables[i]) for i in chosen]
         weights = [variables[i] for i in chosen]
+        places = [keras_private.variable_index(self, v) for v in weights]
 
         def step(summed: list[Any], rest: list[Any], norm: Any) -> None:
             def hand_over(gradients: list[Any]) -> None:
@@ -173,13 +164,14 @@ class GradientClipping(KeepsState):
 
             self._step(summed, norm, weights, places, hand_over)
 
-        def skip(summed: list[Any], _rest: Any, _norm: Any) -> None:
-            self._skip(places, summed)
-
         if self.nonfinite in ("zero", "propagate"):
             self._counts.add(nonfinite_steps=broken)
             step(summed, rest, norm)
             return
+
+        def skip(summed: list[Any], _rest: Any, _norm: Any) -> None:
+            self._skip(places, summed)
+
         good = ops.logical_not(ops.logical_or(broken, self._counts.of("halted") > 0))
         _backend.cond(good, step, skip, [*self._trainable_variables, *self.variables], summed, rest, norm)
         if _backend.concrete_value(good) is False:
@@ -226,13 +218,8 @@ class GradientClipping(KeepsState):
 
     def _skip(self, places: list[int], gradients: list[Any]) -> None:
         """Count a step that is left out; once halted nothing counts any more."""
-        in_a_row = self._counts.of("skips_in_a_row") + 1
-        if self.nonfinite == "raise":
-            stop = ops.ones((), "bool")
-        elif self.max_skips is not None:
-            stop = in_a_row >= self.max_skips
-        else:
-            stop = None
+        most = 1 if self.nonfinite == "raise" else self.max_skips
+        stop = None if most is None else self._counts.of("skips_in_a_row") + 1 >= most
         going = ops.equal(self._counts.of("halted"), 0)
         halted = 0 if stop is None else ops.logical_and(going, stop)
         self._counts.add(steps=going, skipped_steps=going, nonfinite_steps=going, skips_in_a_row=going, halted=halted)
@@ -276,17 +263,17 @@ class GradientClipping(KeepsState):
 
     @property
     def skipped_steps(self) -> int:
-        """Steps that were left out because a gradient was not finite."""
+        """Steps that were left out for gradients that are not finite; one that an outer `LossScaleOptimizer` leaves out counts nowhere."""
         return self._read("skipped_steps")
 
     @property
     def nonfinite_steps(self) -> int:
-        """Steps with NaN or infinity in a gradient."""
+        """Steps with NaN or infinity in a gradient, skipped or not."""
         return self._read("nonfinite_steps")
 
     @property
     def gradient_norm(self) -> float:
-        """Joint norm of the last step's gradients before clipping."""
+        """Joint norm of the last step's gradients before clipping; that of a skipped step does not count."""
         return float(self._read("gradient_norm"))
 
     @property
