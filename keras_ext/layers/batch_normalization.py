@@ -9,11 +9,9 @@ from keras_ext import _backend
 from keras_ext._checks import bad_argument, flag, in_range, integer
 from keras_ext._config import config_of
 from keras_ext.layers import _channels, _moving_average, _normalizing, _renormalizing
-from keras_ext.layers._arguments import base_arguments, keras_object
+from keras_ext.layers._arguments import base_arguments, keras_object, regularizer
 
 _AN_INITIALIZER = "an initializer, its name, or a function of shape and dtype"
-_A_REGULARIZER = "a regularizer, its name, or None"
-_A_CONSTRAINT = "a constraint, its name, or None"
 # The count of `debias` in a file.
 _COUNT = "debias_seen"
 
@@ -156,10 +154,11 @@ class BatchNormalization(keras.layers.Layer):
         if moving_variance_initializer is None:
             raise bad_argument("moving_variance_initializer", _AN_INITIALIZER, None, "Keras's own for None draws negative numbers too.")
         self.moving_variance_initializer = _initializer("moving_variance_initializer", moving_variance_initializer)
-        self.beta_regularizer = keras_object("beta_regularizer", keras.regularizers.get, beta_regularizer, _A_REGULARIZER)
-        self.gamma_regularizer = keras_object("gamma_regularizer", keras.regularizers.get, gamma_regularizer, _A_REGULARIZER)
-        self.beta_constraint = keras_object("beta_constraint", keras.constraints.get, beta_constraint, _A_CONSTRAINT)
-        self.gamma_constraint = keras_object("gamma_constraint", keras.constraints.get, gamma_constraint, _A_CONSTRAINT)
+        self.beta_regularizer = regularizer("beta_regularizer", beta_regularizer)
+        self.gamma_regularizer = regularizer("gamma_regularizer", gamma_regularizer)
+        rule = "a constraint, its name, or None"
+        self.beta_constraint = keras_object("beta_constraint", keras.constraints.get, beta_constraint, rule)
+        self.gamma_constraint = keras_object("gamma_constraint", keras.constraints.get, gamma_constraint, rule)
         self.renorm = flag("renorm", renorm)
         self.renorm_clipping = _renormalizing.checked_clipping(renorm_clipping, self.renorm)
         self.renorm_momentum = in_range("renorm_momentum", renorm_momentum, 0.0, 1.0)

@@ -17,12 +17,7 @@ from keras_ext.optimizers.sgd import SGD
 
 # AdamW is Adam with a default for weight_decay.
 _OURS: dict[str, type] = {"SGD": SGD, "Adagrad": Adagrad, "RMSprop": RMSprop, "Adam": Adam, "AdamW": Adam}
-_KERAS: dict[type, type] = {
-    SGD: keras.optimizers.SGD,
-    Adagrad: keras.optimizers.Adagrad,
-    RMSprop: keras.optimizers.RMSprop,
-    Adam: keras.optimizers.Adam,
-}
+_KERAS: dict[type, type] = {ours: getattr(keras.optimizers, ours.__name__) for ours in (SGD, Adagrad, RMSprop, Adam)}
 
 
 def from_keras(optimizer: Any) -> Any:
@@ -93,11 +88,9 @@ def to_keras(optimizer: Any) -> Any:
     theirs = _KERAS[type(optimizer)]
     off = type(optimizer)().get_config()
     known = set(theirs().get_config())
-    used = [name for name, value in config.items() if name not in known and value != off[name]]
+    used = ", ".join(f"{name}={value!r}" for name, value in config.items() if name not in known and value != off[name])
     if used:
-        raise bad_argument(
-            "optimizer", "one that does what Keras's can", ", ".join(f"{name}={config[name]!r}" for name in used), "Keep ours for it."
-        )
+        raise bad_argument("optimizer", "one that does what Keras's can", used, "Keep ours for it.")
     config |= keras_private.rate_function(optimizer)
     new = theirs.from_config({name: value for name, value in config.items() if name in known})
     if optimizer.weight_decay is not None and (excluded or norms_and_biases):
