@@ -6,6 +6,8 @@ Its laws:
 2. Only the file of the backend that Keras runs on is imported, so that no other framework need be installed.
 3. What `keras.ops` can do stays outside; a function stands here because it needs the framework itself.
 4. Private names of Keras that the package needs stand in `keras_private.py`, each with its reason.
+
+What a function promises on every backend stands in `tensorflow.py`; the other files say what is different there.
 """
 
 # ruff: noqa: F403 (the first law says which names these are)

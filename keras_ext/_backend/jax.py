@@ -28,11 +28,9 @@ def device_name() -> str:
 
 
 def trials_remembered() -> int:
-    """Return how many trials a search runs before what they compiled is forgotten.
-
-    Each holds some 14 MiB for the smallest networks; the programs that all have in common come from disk again, or are compiled, which
-    takes 3 to 4 s in a search over multilayer perceptrons.
-    """
+    """Return how many trials a search runs before what they compiled is forgotten."""
+    # Each holds some 14 MiB for the smallest networks; the programs that all have in common come from disk again, or are compiled, which
+    # takes 3 to 4 s in a search over multilayer perceptrons.
     return 5
 
 
@@ -59,10 +57,7 @@ def random_bytes(count: Any, seed: Any) -> Any:
 
 
 def drop(x: Any, keep: Any, scale: Any) -> Any:
-    """Return `x * scale` where `keep`, which broadcasts to `x`, and 0 elsewhere and for a scale of 0, whatever `x` is there.
-
-    Computed in float32 at least.
-    """
+    """Return `x * scale` where `keep`, and 0 elsewhere."""
 
     @jax.custom_jvp
     def dropped(x: Any, keep: Any, scale: Any) -> Any:
@@ -91,7 +86,7 @@ def sum_repeated_rows(gradient: Any) -> Any:
 
 
 def row_sums(gradient: Any) -> tuple[Any, Any] | None:
-    """Return the ids of a sparse gradient and for each the sum of its rows; None if it is dense. Ids beyond the last fill up."""
+    """Return the ids of a sparse gradient and for each the sum of its rows; ids beyond the last fill up."""
     if not isinstance(gradient, sparse.BCOO):
         return None
     summed = gradient.sum_duplicates(nse=gradient.nse)
@@ -186,11 +181,7 @@ def sum_over_replicas(tree: Any) -> Any:
 
 
 def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
-    """Do to `variables` what one of two functions does, by a condition; each is called with `arguments`.
-
-    Traced, both are done, and each value is picked as it is assigned: XLA fuses that into the steps. A condition around them costs copies,
-    and so do values that are picked at the end, as those before them are then written too.
-    """
+    """Call one of two functions; traced, both, as TensorFlow does under XLA."""
     value = concrete_value(condition)
     if value is not None:
         (if_true if value else if_false)(*arguments)
@@ -224,11 +215,7 @@ def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Seq
 
 
 def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector, tensors`.
-
-    Returns a function of the lists of variables and the data; it differentiates the loss by `trainable`, and returns the vector as NumPy
-    and the tensors as they are.
-    """
+    """Compile `forward` and `reduce`, at the first call for the shapes that there are then."""
 
     @jax.jit
     def run(trainable: list[Any], other: list[Any], data: Any) -> Any:

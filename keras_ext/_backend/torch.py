@@ -62,7 +62,7 @@ def random_bytes(count: Any, seed: Any) -> Any:
 
 
 def drop(x: Any, keep: Any, scale: Any) -> Any:
-    """Return `x * scale` where `keep`, which broadcasts to `x`, and 0 elsewhere, whatever `x` is there; computed in float32 at least."""
+    """Return `x * scale` where `keep`, and 0 elsewhere."""
     return _Drop.apply(x, keep, scale)
 
 
@@ -217,7 +217,7 @@ def sum_over_replicas(tree: Any) -> Any:
 
 
 def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
-    """Call one of two functions with `arguments`, by a condition; `variables` are those that they change."""
+    """Call one of two functions."""
     (if_true if bool(condition) else if_false)(*arguments)
 
 
@@ -231,18 +231,11 @@ def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Seq
 
 
 def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:
-    """Join `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector, tensors`.
+    """Join `forward` and `reduce`, eagerly, as Keras runs on PyTorch by default."""
 
-    Returns a function of the lists of variables and the data; it differentiates the loss by `trainable`, and returns the vector as NumPy
-    and the tensors as they are. It runs eagerly, as Keras does on PyTorch by default.
-    """
-
+    # What draws from PyTorch's own generator (recurrent dropout of Keras, a user's layer) must not move it.
+    @torch.random.fork_rng(devices=range(torch.cuda.device_count()))
     def probe(trainable: list[Any], other: list[Any], data: Any) -> Any:
-        # What draws from PyTorch's own generator (recurrent dropout of Keras, a user's layer) must not move it.
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            return snapshot(trainable, other, data)
-
-    def snapshot(trainable: list[Any], other: list[Any], data: Any) -> Any:
         leaves = [v.value.detach().requires_grad_(v.value.is_floating_point()) for v in trainable]
         with torch.enable_grad():
             loss, outputs = forward(leaves, [v.value.detach() for v in other], data)

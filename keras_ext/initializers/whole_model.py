@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from keras_ext._checks import bad_argument, integer
 from keras_ext.initializers import _lsuv, variance_scaling
@@ -79,7 +79,7 @@ def initialize(model: Any, initializer: Any, seed: int | None = None, data: Any 
     if seed is not None:
         integer("seed", seed, 0)
     if data is not None:
-        data = _lsuv.as_batch(data)
+        data = tree.map_structure(ops.convert_to_tensor, data)
         if not model.built:
             model(data)
     if not model.built:
