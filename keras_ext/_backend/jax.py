@@ -109,7 +109,7 @@ def with_rows(tensor: Any, ids: Any, rows: Any) -> Any:
 
 
 def dense(gradient: Any) -> Any:
-    """Return a gradient as a whole array, the rows of one id summed."""
+    """Return a gradient as a dense array, the rows of one id summed."""
     return gradient.todense() if isinstance(gradient, sparse.BCOO) else gradient
 
 

@@ -193,7 +193,7 @@ def with_rows(tensor: Any, ids: Any, rows: Any) -> Any:
 
 
 def dense(gradient: Any) -> Any:
-    """Return a gradient as a whole tensor, the rows of one id summed."""
+    """Return a gradient as a dense tensor, the rows of one id summed."""
     return tf.convert_to_tensor(gradient)
 
 
