@@ -8,7 +8,7 @@ from keras import ops
 from keras_ext import _backend
 from keras_ext._checks import bad_argument, flag, in_range, integer
 from keras_ext._config import config_of
-from keras_ext.layers import _channels, _moving_average, _normalizing, _renormalizing
+from keras_ext.layers import _channels, _moving_average, _normalizing
 from keras_ext.layers._arguments import base_arguments, keras_object, regularizer
 
 _AN_INITIALIZER = "an initializer, its name, or a function of shape and dtype"
@@ -160,7 +160,7 @@ class BatchNormalization(keras.layers.Layer):
         self.beta_constraint = keras_object("beta_constraint", keras.constraints.get, beta_constraint, rule)
         self.gamma_constraint = keras_object("gamma_constraint", keras.constraints.get, gamma_constraint, rule)
         self.renorm = flag("renorm", renorm)
-        self.renorm_clipping = _renormalizing.checked_clipping(renorm_clipping, self.renorm)
+        self.renorm_clipping = _normalizing.checked_clipping(renorm_clipping, self.renorm)
         self.renorm_momentum = in_range("renorm_momentum", renorm_momentum, 0.0, 1.0)
         self.synchronized = flag("synchronized", synchronized)
         self.virtual_batch_size = None if virtual_batch_size is None else integer("virtual_batch_size", virtual_batch_size)
@@ -254,7 +254,7 @@ class BatchNormalization(keras.layers.Layer):
             batch = _Moments.of(*moments)
         if self.renorm:
             wanted = _row(self.renorm_mean, dtype), _row(self.renorm_stddev, dtype)
-            r, d = _renormalizing.correction(batch.mean, batch.variance, *wanted, self.epsilon, self.renorm_clipping or {})
+            r, d = _normalizing.correction(batch.mean, batch.variance, *wanted, self.epsilon, self.renorm_clipping or {})
             scale, offset = r * scale, d * scale + offset
         self._record(batch)
         return y * _channels.along(scale, axis, len(x.shape)) + _channels.along(offset, axis, len(x.shape))

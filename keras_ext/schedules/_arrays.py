@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_ext._checks import bad_argument
 from keras_ext._arrays import as_array
+from keras_ext._checks import bad_argument
 
 _NAMES = ("x", "y", "sample_weight")
 

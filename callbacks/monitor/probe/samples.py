@@ -13,8 +13,8 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_ext._checks import bad_argument, integer
 from keras_ext._arrays import as_array
+from keras_ext._checks import bad_argument, integer
 
 _NAMES = ("x", "y", "sample_weight")
 # Where shapes differ, few batches fit the first: an endless stream must not be read forever, nor a long one to its end.
