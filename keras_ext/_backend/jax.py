@@ -180,17 +180,17 @@ def sum_over_replicas(tree: Any) -> Any:
     return tree
 
 
-def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
+def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> Any:
     """Call one of two functions; traced, both, as TensorFlow does under XLA."""
-    value = concrete_value(condition)
-    if value is not None:
-        (if_true if value else if_false)(*arguments)
-        return
+    if not isinstance(condition, jax.core.Tracer):
+        (if_true if bool(condition) else if_false)(*arguments)
+        return bool(condition)
     for holds, function in ((condition, if_true), (jnp.logical_not(condition), if_false)):
         with _AssigningWhere(holds, variables) as scope:
             function(*arguments)
         for v in variables:
             v.assign(scope.get_current_value(v))
+    return None
 
 
 class _AssigningWhere(keras.StatelessScope):
@@ -203,11 +203,6 @@ class _AssigningWhere(keras.StatelessScope):
     def add_update(self, update: Any) -> None:
         variable, value = update
         super().add_update((variable, jnp.where(self._condition, value, self.get_current_value(variable))))
-
-
-def concrete_value(condition: Any) -> bool | None:
-    """Return a condition's value; None while it is traced."""
-    return None if isinstance(condition, jax.core.Tracer) else bool(condition)
 
 
 def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Sequence[Any]) -> None:

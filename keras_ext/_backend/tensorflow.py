@@ -270,19 +270,12 @@ def sum_over_replicas(tree: Any) -> Any:
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tree)
 
 
-def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
-    """Call one of two functions with `arguments`, by a condition that is the same on every replica.
+def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> Any:
+    """Call one of two functions with `arguments`, by a condition that is the same on every replica; return it, None while traced.
 
     The functions may change `variables`, and sum over replicas: a condition inside a replica cannot hold such a sum, so that it stands
     outside, and each replica calls the function by itself.
     """
-
-    if not in_replica():
-        if _compiles_with_xla():
-            _choose_values(condition, if_true, if_false, variables, *arguments)
-        else:
-            tf.cond(condition, lambda: if_true(*arguments), lambda: if_false(*arguments))
-        return
 
     def outside(strategy: Any, condition: Any, *arguments: Any) -> None:
         def run(function: Callable[..., None]) -> Callable[[], None]:
@@ -290,7 +283,13 @@ def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., N
 
         keras.ops.cond(strategy.experimental_local_results(condition)[0], run(if_true), run(if_false))
 
-    tf.distribute.get_replica_context().merge_call(outside, args=(condition, *arguments))
+    if in_replica():
+        tf.distribute.get_replica_context().merge_call(outside, args=(condition, *arguments))
+    elif _compiles_with_xla():
+        _choose_values(condition, if_true, if_false, variables, *arguments)
+    else:
+        tf.cond(condition, lambda: if_true(*arguments), lambda: if_false(*arguments))
+    return bool(condition) if hasattr(condition, "numpy") and tf.executing_eagerly() else None
 
 
 def _choose_values(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Any, *arguments: Any) -> None:
@@ -332,11 +331,6 @@ def _assigning_where(condition: Any, variable: Any) -> Iterator[None]:
                 del vars(variable)[name]
             else:
                 vars(variable)[name] = function
-
-
-def concrete_value(condition: Any) -> bool | None:
-    """Return a condition's value; None while a graph is traced."""
-    return bool(condition) if hasattr(condition, "numpy") and tf.executing_eagerly() else None
 
 
 def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Sequence[Any]) -> None:

@@ -216,13 +216,9 @@ def sum_over_replicas(tree: Any) -> Any:
     return tree
 
 
-def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
+def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> Any:
     """Call one of two functions."""
     (if_true if bool(condition) else if_false)(*arguments)
-
-
-def concrete_value(condition: Any) -> bool | None:
-    """Return a condition's value."""
     return bool(condition)
 
 

@@ -18,12 +18,9 @@ class Axes(NamedTuple):
 
     shape: that of the weight, its last axis cut into groups where there are some.
     window: axes of a convolution's window.
-    inputs: axes whose positions one output sums over, without the window.
-    outputs: axes whose positions one input feeds, without the window.
+    inputs, outputs: axes that one output sums over, and that one input feeds, without the window; the rest count matrices.
     taps: share of the window's positions that meet in one output: a transposed convolution spreads them over its strides.
     spread: share of the window's positions in which one input takes part: strides step over the rest.
-
-    The axes that are none of these count matrices: channels of a depthwise kernel, groups, gates, heads, the rows of an embedding.
     """
 
     shape: tuple[int, ...]

@@ -21,11 +21,10 @@ _GAINS = {
 def calculate_gain(activation: str, negative_slope: float | None = None) -> float:
     """Return `1 / sqrt(E[f(z)^2])` for the activation `f` and a standard normal `z`.
 
-    Weights of variance `gain^2 / fan_in` behind that activation then give sums of variance 1 again, whatever the width: with `n` inputs
-    `f(z)` of mean square `1 / gain^2` each, the sum has variance `n * gain^2 / n * 1 / gain^2`.
+    Weights of variance `gain^2 / fan_in` behind that activation then give sums of variance 1 again, whatever the width.
 
         linear 1      relu sqrt(2)    leaky_relu sqrt(2 / (1 + slope^2))    selu 1
-        tanh 1.5927   sigmoid 1.8463  gelu 1.5335                           silu 1.6765
+        tanh 1.5925   sigmoid 1.8462  gelu 1.5335                           silu 1.6765
 
     PyTorch's function of this name has 5/3 for tanh, found by trial, and 1 for sigmoid. A gain keeps the forward signal; for tanh and
     sigmoid the gradient does not keep its scale at the same time.

@@ -19,11 +19,11 @@ class Orthogonal(keras.initializers.Orthogonal, Draws):
     """Draw `gain` times a matrix with orthonormal rows or columns, uniformly over all such matrices.
 
     A weight of more than two axes is read as the matrix `(product of all axes but the last, last axis)`. Tall matrices get orthonormal
-    columns, wide ones orthonormal rows. Drop-in for `keras.initializers.Orthogonal`; the factorisation is float32 under every dtype (Keras
-    asks for one in bfloat16, which no backend has) and cast last.
+    columns, wide ones orthonormal rows. Drop-in for `keras.initializers.Orthogonal`; the factorisation is float32 under every dtype, and
+    cast last (Keras asks for one in bfloat16, which no backend has).
 
-    The kernel of an LSTM is four matrices side by side, that of an attention layer one for each head; as one matrix they may be orthogonal
-    together, and none of them by itself. `blocks` and the axes say so, or `initialize(model, Orthogonal())` finds it out.
+    The kernel of an LSTM is four matrices side by side, that of an attention layer one for each head. Read as one, none of them need be
+    orthogonal by itself. `blocks` and the axes say so, or `initialize(model, Orthogonal())` finds it out.
 
     Args:
         gain: factor of the matrix, any finite number, or an activation's name, see `calculate_gain`.

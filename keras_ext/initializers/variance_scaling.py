@@ -1,8 +1,4 @@
-"""Random weights whose variance is set by the number of inputs and outputs of the layer.
-
-One law, three choices: `variance = scale * gain^2 / n`, with `n` the fan-in, the fan-out or their mean, and a truncated normal or a
-uniform distribution. Glorot, He, LeCun and the classical uniform are settings of it.
-"""
+"""Random weights whose variance is set by the number of inputs and outputs of the layer; Glorot, He and LeCun are settings of one law."""
 
 import math
 from collections.abc import Sequence
@@ -25,12 +21,11 @@ _STDDEV_OF_TRUNCATED_NORMAL = 0.87962566103423978
 class VarianceScaling(keras.initializers.VarianceScaling, Draws):
     """Draw weights of mean 0 and variance `scale * gain^2 / n`, `n` being the fan-in, the fan-out or their mean.
 
-    Drop-in for `keras.initializers.VarianceScaling`. It subclasses that class, whose draw it replaces, because `EinsumDense` and
-    `MultiHeadAttention` tell the axes of inputs and outputs to subclasses of it alone. The draw is float32 and cast last, so that
-    half-precision weights have the right variance too.
+    Drop-in for `keras.initializers.VarianceScaling`, and a subclass of it: `EinsumDense` and `MultiHeadAttention` tell the axes of inputs
+    and outputs to no others. The draw is float32 and cast last, so that half-precision weights have the right variance too.
 
-    An initializer sees a shape, and a shape does not say all: by default it is read as Keras reads it, `(..., inputs, outputs)`, which is
-    wrong by the number of channels for a depthwise kernel. `kind` says it; `initialize(model, ...)` finds it for a whole model.
+    By default a shape is read as Keras reads it, `(..., inputs, outputs)`, which is wrong by the number of channels for a depthwise kernel.
+    `kind` says what it is; `initialize(model, ...)` finds it for a whole model.
 
     Args:
         scale: factor of the variance, above 0.

@@ -31,14 +31,14 @@ _READING = ("kind", "groups", "blocks", "strides", "input_axes", "output_axes")
 def initialize(model: Any, initializer: Any, seed: int | None = None, data: Any = None) -> InitializationReport:
     """Give each weight of a built model first values from `initializer`, at the scale that its layer asks for.
 
-    An initializer sees a shape alone. This walks the layers, those inside others too, and reports it the rest: groups and strides of
-    convolutions, which axes of a depthwise, transposed or einsum kernel are inputs, that an embedding finds one row, that the kernels of
-    LSTM and GRU are one matrix for each gate and those of attention layers one for each head. Each weight draws from a stream of its own.
+    An initializer sees a shape alone. This walks all layers, inside others too, and adds the rest: groups and strides of convolutions,
+    the input axes of depthwise, transposed and einsum kernels, that an embedding finds one row, that LSTM and GRU have one matrix for each
+    gate and attention layers one for each head. Each weight draws from a stream of its own.
 
     Dense, EinsumDense, Conv1D to 3D and their transposed, depthwise and separable kinds, Embedding, SimpleRNN, LSTM, GRU, ConvLSTM,
-    MultiHeadAttention and GroupQueryAttention are known. Biases (an LSTM's forget bias among them) and the weights of normalisation layers
-    stay as they are. So do weights that are frozen, quantized, under LoRA, or of other layers; the report says so. An optimizer that has
-    trained the model keeps its slots: compile again.
+    MultiHeadAttention and GroupQueryAttention are known. Biases (an LSTM's forget bias among them) and normalisation layers stay as they
+    are. So do weights that are frozen, quantized, under LoRA, or of other layers; the report says so. An optimizer that has trained the
+    model keeps its slots: compile again.
 
     Args:
         model: a built Keras model or layer.

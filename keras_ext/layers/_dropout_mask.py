@@ -1,8 +1,8 @@
 """The mask of dropout: one random byte for each element, against a threshold that is drawn itself, so that no rate is rounded.
 
-A byte alone knows 256 rates. So each row of 256 elements gets one of the two thresholds next to `256 * rate`, drawn so that the mean is
-the rate: an element's chance to be dropped is the rate to 24 bits. Elements of one row share the threshold; what that adds to the variance
-of a batch's dropped share is 3 % at most for rates in [1/32, 31/32]. Rates outside have two bytes an element, and add less.
+A byte alone knows 256 rates. So each row of 256 elements gets one of the two thresholds next to `256 * rate`, drawn so that an element's
+chance to be dropped is the rate to 24 bits. The shared threshold adds 3 % at most to the variance of a batch's dropped share for rates in
+[1/32, 31/32]. Rates outside have two bytes an element, and add less.
 """
 
 import math

@@ -1,10 +1,9 @@
 """The arithmetic of batch normalization: statistics, output, a gradient derived by hand, and the correction of renormalization.
 
-Where the framework has a kernel that is right, it does it all. Elsewhere the mean is taken in one pass of the values less a shift
-inside the data, and the variance in a second, of the values less their mean. One pass for both is as exact, and slower under XLA on
-images: it turns a plain sum over rows into vector code, but not a sum of squares beside it. Inputs of two axes are small enough that the
-number of passes counts for more. What the frameworks derive from the formulas reads and writes the activations several times more than the
-gradient by hand: it needs two sums over the batch and no copies of what lies between.
+Where the framework has a kernel that is right, it does it all. Elsewhere the mean is taken in one pass of the values less a shift inside
+the data, and the variance in a second. One pass for both is as exact, and slower under XLA on images, whose plain sums become vector code;
+for inputs of two axes the number of passes counts for more. The gradient by hand needs two sums over the batch and no copies of what lies
+between; what the frameworks derive goes through the activations several times more.
 """
 
 import math

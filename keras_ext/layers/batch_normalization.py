@@ -59,11 +59,9 @@ class BatchNormalization(keras.layers.Layer):
     - A batch that is empty, whose statistics of a channel are not finite, or all of whose values are masked, leaves that channel's moving
       statistics as they were. Its own output is as it comes.
     - The variance is never negative, and an offset does not swallow it (Keras on PyTorch: `E[x^2] - E[x]^2`; on every backend the mean of
-      50,000 values near 1e5 is off by half a unit): it is taken in two passes of values that are shifted first, or by the framework's
-      own kernel where that is right. The gradient is the kernel's, or derived by hand; both have gradients. On JAX there is no
-      forward-mode derivative (`jax.jvp`) of a training call.
-    - Masks work with one channel and together with `synchronized`.
-    - `axis` may be several axes.
+      50,000 values near 1e5 is off by half a unit). The gradient has gradients; on JAX a training call has no forward-mode derivative
+      (`jax.jvp`).
+    - Masks work with one channel and together with `synchronized`. `axis` may be several axes.
     - The statistics are float32 at least, under every dtype policy.
 
     Args:
@@ -73,14 +71,14 @@ class BatchNormalization(keras.layers.Layer):
         epsilon: added to the variance under the root, at least 0. Keras and this class 1e-3, the paper leaves it open.
         center: learn `beta`.
         scale: learn `gamma`.
-        beta_initializer: first `beta`; `gamma_initializer`, `moving_mean_initializer` and `moving_variance_initializer` likewise.
-        gamma_initializer: see `beta_initializer`.
-        moving_mean_initializer: see `beta_initializer`.
-        moving_variance_initializer: see `beta_initializer`.
-        beta_regularizer: for `beta`; `gamma_regularizer` likewise.
-        gamma_regularizer: see `beta_regularizer`.
-        beta_constraint: for `beta`; `gamma_constraint` likewise.
-        gamma_constraint: see `beta_constraint`.
+        beta_initializer: first `beta`.
+        gamma_initializer: first `gamma`.
+        moving_mean_initializer: first moving mean.
+        moving_variance_initializer: first moving variance.
+        beta_regularizer: for `beta`.
+        gamma_regularizer: for `gamma`.
+        beta_constraint: for `beta`.
+        gamma_constraint: for `gamma`.
         renorm: batch renormalization: correct the batch's statistics towards their moving values in training.
         renorm_clipping: limits `rmin`, `rmax`, `dmax` of that correction; a missing one does not limit.
         renorm_momentum: as `momentum`, for the statistics that the correction aims at.

@@ -61,12 +61,11 @@ class Dropout(keras.layers.Layer):
 
     - The asked rate is the dropped rate in every dtype: Keras draws in the dtype of the input, and a bfloat16 uniform number has too few
       values for a small rate (asked .001, dropped .0078), and rounds the scale.
-    - The mask is made of random bytes, with thresholds that are drawn too, so that the rate is exact to 24 bits; in training it is kept in
-      one byte an element.
-    - `layer.rate = .2` acts during training, without a new trace: from the next batch on TensorFlow and PyTorch. On JAX from the next
-      batch if the callback has read `self.model` before, or at an epoch's beginning; within an epoch JAX holds the state itself, and an
-      assignment without that is lost (`layer.rate` then says the old rate). Rates below 1/32 and above 31/32 have two random bytes an
-      element; a step that was traced with one keeps one, and drops 255/256 where more is asked.
+    - The mask is made of random bytes and kept for the backward pass in one byte an element; the rate is exact to 24 bits.
+    - `layer.rate = .2` acts during training, without a new trace, from the next batch. On JAX, which holds the state within an epoch, it
+      must be set at an epoch's beginning or after the callback has read `self.model`; else it is lost, and `layer.rate` says the old rate.
+      Rates below 1/32 and above 31/32 have two random bytes an element; a step that was traced with one keeps one, and drops 255/256
+      where more is asked.
     - Layers with one `seed` behind one Input of a Sequential or functional model draw different masks (`stream`). Behind different Inputs,
       in models inside a model and in subclassed models they draw alike, as Keras's: give them seeds of their own.
 

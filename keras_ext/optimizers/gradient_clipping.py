@@ -19,15 +19,22 @@ from keras_ext.optimizers.clipping_rules import over_replicas, share_of_replica
 _POLICIES = ("skip", "zero", "raise", "propagate")
 
 
+def _count(name: str) -> property:
+    def read(self: "GradientClipping") -> int:
+        return self._read(name)
+
+    return property(read, doc=f"Number of {name.replace('_', ' ')} so far; see the class.")
+
+
 @keras.saving.register_keras_serializable(package="keras_ext")
 class GradientClipping(KeepsState):
     """Bound the gradients by a rule, leave out steps that are not finite, then let another optimizer take the step.
 
-    Works around every Keras optimizer, Keras's own, `MultiOptimizer` and those of this package. `learning_rate`, `iterations`, schedules,
-    moving averages of the weights and gradient accumulation are the inner optimizer's; what it accumulates is clipped as a whole, and kept
-    once more here. Under `tf.distribute.MirroredStrategy` the gradients are summed over the replicas before they are clipped (Keras clips
-    each replica's part, so that two replicas with `global_clipnorm=1` leave a norm of up to 2), and the inner optimizer sums a second time.
-    Rows of one embedding id are summed before a norm is taken, norms are taken in float32.
+    Works around every Keras optimizer, `MultiOptimizer` and those of this package. Learning rate, `iterations`, schedules, moving averages
+    and gradient accumulation are the inner optimizer's; accumulated gradients are clipped together, and kept once more here. Under
+    `tf.distribute.MirroredStrategy` the gradients are summed over the replicas before they are clipped, and the inner optimizer sums again;
+    Keras clips each replica's part: two with `global_clipnorm=1` leave a norm of up to 2. Rows of one embedding id are summed before a
+    norm is taken, in float32.
 
     Args:
         optimizer: the optimizer that takes the step; `inner_optimizer` afterwards.
@@ -46,7 +53,14 @@ class GradientClipping(KeepsState):
         max_skips: so many skipped steps in a row raise as `"raise"` does; None for no limit.
         name: name of the optimizer.
 
-    What it counts (`steps` to `gradient_norm_total`) is readable at any time, and saved.
+    Attributes:
+        steps: steps so far, the skipped ones included. This and the following are readable at any time, and saved.
+        clipped_steps: steps that the rule changed.
+        skipped_steps: steps that were left out. A step that an outer `LossScaleOptimizer` leaves out is its own and counts nowhere here.
+        nonfinite_steps: steps with NaN or infinity, skipped or not.
+        measured_steps: steps that were taken with a finite norm.
+        gradient_norm: joint norm of the last step's gradients before clipping; that of a skipped step does not count.
+        gradient_norm_total: sum of the joint norms of the measured steps.
 
     Raises:
         ValueError: `rule` or `nonfinite` is unknown, `threshold` is not above 0, or `optimizer` clips or scales its loss itself.
@@ -145,7 +159,7 @@ class GradientClipping(KeepsState):
         rest = [None if i in chosen else g for i, g in enumerate(grads)]
         summed = over_replicas([grads[i] for i in chosen])
         if self.nonfinite == "zero":
-            broken = ops.logical_not(_all_finite(summed))
+            broken = ops.logical_not(ops.all(ops.stack([ops.all(ops.isfinite(_backend.sparse_values(g))) for g in summed])))
             summed = [_zeroed(g) for g in summed]
             norm = _backend.joint_norm(summed)
         else:
@@ -173,8 +187,7 @@ class GradientClipping(KeepsState):
             self._skip(places, summed)
 
         good = ops.logical_not(ops.logical_or(broken, self._counts.of("halted") > 0))
-        _backend.cond(good, step, skip, [*self._trainable_variables, *self.variables], summed, rest, norm)
-        if _backend.concrete_value(good) is False:
+        if _backend.cond(good, step, skip, [*self._trainable_variables, *self.variables], summed, rest, norm) is False:
             self.check()
 
     def _step(self, summed: list[Any], norm: Any, weights: list[Any], places: list[int], hand_over: Callable[[list[Any]], None]) -> None:
@@ -251,39 +264,20 @@ class GradientClipping(KeepsState):
     def _read(self, name: str) -> Any:
         return 0 if self._counts is None else self._counts.read(name)
 
-    @property
-    def steps(self) -> int:
-        """Steps so far, the skipped ones included."""
-        return self._read("steps")
-
-    @property
-    def clipped_steps(self) -> int:
-        """Steps that the rule changed."""
-        return self._read("clipped_steps")
-
-    @property
-    def skipped_steps(self) -> int:
-        """Steps that were left out for gradients that are not finite; one that an outer `LossScaleOptimizer` leaves out counts nowhere."""
-        return self._read("skipped_steps")
-
-    @property
-    def nonfinite_steps(self) -> int:
-        """Steps with NaN or infinity in a gradient, skipped or not."""
-        return self._read("nonfinite_steps")
+    steps = _count("steps")
+    clipped_steps = _count("clipped_steps")
+    skipped_steps = _count("skipped_steps")
+    nonfinite_steps = _count("nonfinite_steps")
+    measured_steps = _count("measured_steps")
 
     @property
     def gradient_norm(self) -> float:
-        """Joint norm of the last step's gradients before clipping; that of a skipped step does not count."""
+        """Joint norm of the last step's gradients before clipping."""
         return float(self._read("gradient_norm"))
 
     @property
-    def measured_steps(self) -> int:
-        """Steps that were taken with a finite norm, which `gradient_norm_total` is the sum of."""
-        return self._read("measured_steps")
-
-    @property
     def gradient_norm_total(self) -> float:
-        """Sum of the joint norms of the steps that were taken, but for norms that are not finite."""
+        """Sum of the joint norms of the measured steps."""
         return float(self._read("norm_total")) - float(self._read("norm_rest"))
 
     @property
@@ -353,10 +347,6 @@ class GradientClipping(KeepsState):
             if isinstance(config[key], dict):
                 config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
         return cls(**config)
-
-
-def _all_finite(gradients: list[Any]) -> Any:
-    return ops.all(ops.stack([ops.all(ops.isfinite(_backend.sparse_values(g))) for g in gradients]))
 
 
 def _zeroed(gradient: Any) -> Any:
