@@ -169,13 +169,9 @@ class BatchNormalization(keras.layers.Layer):
             raise bad_argument("momentum", "below 1 with `debias`", momentum, "At 1 the moving statistics never change.")
         self._debiasing = None
         self.supports_masking = True
-        self.gamma = None
-        self.beta = None
-        self.moving_mean = None
-        self.moving_variance = None
-        self.moving_stddev = None
-        self.renorm_mean = None
-        self.renorm_stddev = None
+        self.gamma = self.beta = None
+        self.moving_mean = self.moving_variance = self.moving_stddev = None
+        self.renorm_mean = self.renorm_stddev = None
 
     def build(self, input_shape: Any) -> None:
         """Create `gamma`, `beta` and the moving statistics, in Keras's order."""
