@@ -17,9 +17,8 @@ def checked_rule(rule: Any, threshold: float | None) -> ClippingRule:
     if isinstance(rule, str):
         one_of("rule", rule, RULES)
         return RULES[rule](threshold)
-    if isinstance(rule, type) or not (
-        callable(getattr(rule, "clip", None)) and callable(getattr(rule, "first_state", None)) and hasattr(rule, "get_config")
-    ):
+    is_rule = callable(getattr(rule, "clip", None)) and callable(getattr(rule, "first_state", None)) and hasattr(rule, "get_config")
+    if isinstance(rule, type) or not is_rule:
         names = ", ".join(repr(name) for name in RULES)
         fix = "See keras_ext.optimizers.clipping_rules."
         if isinstance(rule, type):

@@ -10,6 +10,7 @@ from keras import ops
 from keras_ext import _backend
 from keras_ext._backend import keras_private
 from keras_ext._checks import integer, one_of
+from keras_ext._config import config_of
 from keras_ext.optimizers import _per_weight
 from keras_ext.optimizers._clipping_arguments import check_inner, checked_rule, optimizer_of
 from keras_ext.optimizers._clipping_counts import Counts
@@ -329,15 +330,8 @@ class GradientClipping(KeepsState):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        is_name = isinstance(self.rule, str)
-        return {
-            "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
-            "rule": self.rule if is_name else keras.saving.serialize_keras_object(self.rule),
-            "threshold": self.threshold if is_name else None,
-            "nonfinite": self.nonfinite,
-            "max_skips": self.max_skips,
-            "name": self.name,
-        }
+        threshold = self.threshold if isinstance(self.rule, str) else None
+        return config_of(self, optimizer=self.inner_optimizer, threshold=threshold)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "GradientClipping":
