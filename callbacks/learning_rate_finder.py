@@ -14,7 +14,7 @@ from keras_ext._checks import bad_argument, in_range, integer
 from keras_ext.callbacks.monitor.probe.samples import probe_batch, random_state_kept
 from keras_ext.callbacks.monitor.probe.unbuilt import build, cannot, check_targets
 from keras_ext.callbacks.rate_curve import RateCurve
-from keras_ext.optimizers._clone import clone, innermost
+from keras_ext.optimizers.exchange import clone, innermost
 
 # The loss that ends a test is a running mean of about so many steps; and the test runs for at least so many.
 _MEMORY = 5

@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_ext._checks import bad_argument, in_range
 from keras_ext.optimizers import SGD, Adam, RMSprop
-from keras_ext.optimizers._clone import innermost
+from keras_ext.optimizers.exchange import innermost
 from keras_ext.schedules.one_cycle import OneCycle, one_cycle
 
 

@@ -43,7 +43,7 @@ def is_number(value: Any) -> bool:
 
 
 def plain(value: Any) -> int | float:
-    """Return a number that `is_number` let through as Python's own; a whole one that JAX's 32 bits cannot hold as a float.
+    """Return a number that `is_number` let through as Python's own; an integer that JAX's 32 bits cannot hold as a float.
 
     >>> plain(np.float32(0.5)), plain(np.int64(2)), plain(2**31)
     (0.5, 2, 2147483648.0)

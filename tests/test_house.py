@@ -54,8 +54,10 @@ def test_one_file_imports_private_modules_of_keras_and_keras_tuner():
 
 def test_rooms_import_downwards_only():
     level = {
+        "_arrays": 0,
         "_atomic": 0,
         "_checks": 0,
+        "_config": 0,
         "_standard_error": 0,
         "_wording": 0,
         "_backend": 0,
@@ -110,7 +112,7 @@ def test_the_files_of_the_backend_room_offer_the_same_functions():
         for name, tree in trees.items()
     }
     assert offered["jax"] == offered["tensorflow"] == offered["torch"]
-    assert sorted(offered["jax"]) == sorted(_backend.__all__)
+    assert offered["jax"].keys() <= vars(_backend).keys()
 
 
 @pytest.mark.backend_free

@@ -17,11 +17,6 @@ from keras import ops
 from keras_ext._backend import jax_programs, jax_steps
 
 
-def framework_version() -> str:
-    """Return the framework's name and version."""
-    return f"jax {jax.__version__}"
-
-
 def prepare_devices() -> None:
     """Do nothing: how JAX takes a GPU's memory is set by XLA_PYTHON_CLIENT_PREALLOCATE before it starts."""
 
@@ -33,11 +28,9 @@ def device_name() -> str:
 
 
 def trials_remembered() -> int:
-    """Return how many trials a search runs before what they compiled is forgotten.
-
-    Each holds some 14 MiB for the smallest networks; the programs that all have in common come from disk again, or are compiled, which
-    takes 3 to 4 s in a search over multilayer perceptrons.
-    """
+    """Return how many trials a search runs before what they compiled is forgotten."""
+    # Each holds some 14 MiB for the smallest networks; the programs that all have in common come from disk again, or are compiled, which
+    # takes 3 to 4 s in a search over multilayer perceptrons.
     return 5
 
 
@@ -69,10 +62,7 @@ def random_bytes(count: Any, seed: Any) -> Any:
 
 
 def drop(x: Any, keep: Any, scale: Any) -> Any:
-    """Return `x * scale` where `keep`, which broadcasts to `x`, and 0 elsewhere and for a scale of 0, whatever `x` is there.
-
-    Computed in float32 at least.
-    """
+    """Return `x * scale` where `keep`, and 0 elsewhere."""
 
     @jax.custom_jvp
     def dropped(x: Any, keep: Any, scale: Any) -> Any:
@@ -91,39 +81,8 @@ def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -
     """Return None: XLA fuses what it is given, and has no kernel of its own that keeps an offset from swallowing the variance."""
 
 
-def few_axes(x: Any, axis: int) -> tuple[Any, int]:
-    """Return `x` and `axis` in a shape in which sums over all other axes are fast: their own."""
-    return x, axis
-
-
-def centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: Sequence[int], rounded: bool) -> Any:
-    """Return the sum of `(x - mean) * weights` over `axes`; `mean` and `variance` are those of `x`, with `axes` kept.
-
-    XLA sums plain products faster, by a fifth of the whole layer. That is as exact where the mean is within 8 standard deviations, and
-    where `x` comes from half precision, `rounded`: it lost more then.
-    """
-    axes = tuple(axes)
-
-    def plain() -> Any:
-        return jnp.sum(x * weights, axes) - jnp.squeeze(mean, axes) * jnp.sum(weights, axes)
-
-    if rounded:
-        return plain()
-    return lax.cond(jnp.any(jnp.square(mean) > 64.0 * variance), lambda: jnp.sum((x - mean) * weights, axes), plain)
-
-
-def updates_of_lists() -> None:
+def updates_of_lists(together: bool = False) -> None:
     """Return None: XLA compiles the steps of all weights together."""
-
-
-def updates_every_weight_at_once() -> bool:
-    """Return False: XLA does."""
-    return False
-
-
-def has_sparse_gradients() -> bool:
-    """Return False: the gradient of an embedding is a whole table, zero in the rows that were not used, unless a user asks for BCOO."""
-    return False
 
 
 def sum_repeated_rows(gradient: Any) -> Any:
@@ -132,7 +91,7 @@ def sum_repeated_rows(gradient: Any) -> Any:
 
 
 def row_sums(gradient: Any) -> tuple[Any, Any] | None:
-    """Return the ids of a sparse gradient and for each the sum of its rows; None if it is dense. Ids beyond the last fill up."""
+    """Return the ids of a sparse gradient and for each the sum of its rows; ids beyond the last fill up."""
     if not isinstance(gradient, sparse.BCOO):
         return None
     summed = gradient.sum_duplicates(nse=gradient.nse)
@@ -155,7 +114,7 @@ def with_rows(tensor: Any, ids: Any, rows: Any) -> Any:
 
 
 def dense(gradient: Any) -> Any:
-    """Return a gradient as a whole array, the rows of one id summed."""
+    """Return a gradient as a dense array, the rows of one id summed."""
     return gradient.todense() if isinstance(gradient, sparse.BCOO) else gradient
 
 
@@ -164,21 +123,19 @@ def mirror(tuner: Any) -> None:
     keras.distribution.set_distribution(keras.distribution.DataParallel())
 
 
-def norms(tensors: Sequence[Any]) -> list[Any]:
-    """Return the L2 norm of each array, in float32 at least."""
-    return [jnp.sqrt(jnp.sum(jnp.square(t))) for t in map(_wide, tensors)]
+def norms(gradients: Sequence[Any]) -> list[Any]:
+    """Return the L2 norm of each gradient, in float32 at least."""
+    return [jnp.sqrt(jnp.sum(jnp.square(t))) for t in map(_wide, gradients)]
 
 
-def joint_norm(tensors: Sequence[Any]) -> Any:
-    """Return the L2 norm of all arrays taken as one vector, in float32 at least; NaN if one of their numbers is not finite.
-
-    Squares overflow at 1.8e19: where they did, the norm is taken again of arrays that are scaled down.
-    """
-    wide = [_wide(t) for t in tensors]
+def joint_norm(gradients: Sequence[Any]) -> Any:
+    """Return the L2 norm of all gradients taken as one vector, in float32 at least; NaN if one of their numbers is not finite."""
+    wide = [_wide(g) for g in gradients]
     norm = jnp.sqrt(sum(jnp.sum(jnp.square(t)) for t in wide))
 
     def again() -> Any:
-        # By what is known only then: XLA moves a constant factor out of the square of a single number.
+        # Squares overflow at 1.8e19: once more, scaled down. By what is known only then: XLA moves a constant factor out of the square of
+        # a single number.
         largest = jnp.max(jnp.stack([jnp.max(jnp.abs(t), initial=0.0) for t in wide]))
         scaled = jnp.sqrt(sum(jnp.sum(jnp.square(t / largest)) for t in wide))
         return jnp.where(jnp.isfinite(largest), scaled * largest, jnp.nan)
@@ -186,13 +143,9 @@ def joint_norm(tensors: Sequence[Any]) -> Any:
     return lax.cond(jnp.isfinite(norm), lambda: norm, again)
 
 
-def _wide(tensor: Any) -> Any:
-    return tensor.astype(jnp.promote_types(tensor.dtype, jnp.float32))
-
-
-def identity(tensor: Any) -> Any:
-    """Return `tensor`."""
-    return tensor
+def _wide(gradient: Any) -> Any:
+    values = sparse_values(gradient)
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
 def row_ids(gradient: Any) -> Any:
@@ -232,21 +185,17 @@ def sum_over_replicas(tree: Any) -> Any:
     return tree
 
 
-def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
-    """Do to `variables` what one of two functions does, by a condition; each is called with `arguments`.
-
-    Traced, both are done, and each value is picked as it is assigned: XLA fuses that into the steps. A condition around them costs copies,
-    and so do values that are picked at the end, as those before them are then written too.
-    """
-    value = concrete_value(condition)
-    if value is not None:
-        (if_true if value else if_false)(*arguments)
-        return
+def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> Any:
+    """Call one of two functions; traced, both, as TensorFlow does under XLA."""
+    if not isinstance(condition, jax.core.Tracer):
+        (if_true if bool(condition) else if_false)(*arguments)
+        return bool(condition)
     for holds, function in ((condition, if_true), (jnp.logical_not(condition), if_false)):
         with _AssigningWhere(holds, variables) as scope:
             function(*arguments)
         for v in variables:
             v.assign(scope.get_current_value(v))
+    return None
 
 
 class _AssigningWhere(keras.StatelessScope):
@@ -261,21 +210,12 @@ class _AssigningWhere(keras.StatelessScope):
         super().add_update((variable, jnp.where(self._condition, value, self.get_current_value(variable))))
 
 
-def concrete_value(condition: Any) -> bool | None:
-    """Return a condition's value; None while it is traced."""
-    return None if isinstance(condition, jax.core.Tracer) else bool(condition)
-
-
 def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Sequence[Any]) -> None:
     """Do nothing: what is compiled cannot fail."""
 
 
 def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector, tensors`.
-
-    Returns a function of the lists of variables and the data; it differentiates the loss by `trainable`, and returns the vector as NumPy
-    and the tensors as they are.
-    """
+    """Compile `forward` and `reduce`, at the first call for the shapes that there are then."""
 
     @jax.jit
     def run(trainable: list[Any], other: list[Any], data: Any) -> Any:

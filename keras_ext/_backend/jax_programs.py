@@ -27,19 +27,26 @@ def kept_on_disk() -> Iterator[None]:
     A cache that is set already (`jax_compilation_cache_dir`), or is set meanwhile, stays, and so do caches that are off. Where several
     processes compile one program (`jax.distributed`), or no folder can be made, nothing is kept.
     """
-    is_wanted = _setting("jax_enable_compilation_cache") and not _setting("jax_compilation_cache_dir") and jax.process_count() == 1
-    folder = _folder() if is_wanted else None
+    has_own = jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache
+    folder = None if has_own or jax.process_count() > 1 else _folder()
     if folder is None:
         yield
         return
     # The least time: many small programs, each compiled in a tenth of a second, are what trials have in common.
     wanted = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.0}
-    before = {name: _setting(name) for name in wanted}
+    before = {name: getattr(jax.config, name) for name in wanted}
     _set(wanted)
     try:
         yield
     finally:
-        _set({name: value for name, value in before.items() if _setting(name) == wanted[name]})
+        _set({name: value for name, value in before.items() if getattr(jax.config, name) == wanted[name]})
+
+
+def _set(values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        jax.config.update(name, value)
+    # JAX asks for its settings when it first compiles, and not again.
+    compilation_cache.reset_cache()
 
 
 def _folder() -> Path | None:
@@ -48,7 +55,7 @@ def _folder() -> Path | None:
     # It is a cache only: whatever is wrong with the disk, the trial goes on.
     with _lock, contextlib.suppress(OSError):
         folder = _folders.get(process)
-        if folder is not None and folder.is_dir() and _bytes_in(folder) > MOST_MIB * 2**20:
+        if folder is not None and folder.is_dir() and sum(file.stat().st_size for file in folder.rglob("*")) > MOST_MIB * 2**20:
             shutil.rmtree(folder, ignore_errors=True)
         if folder is None or not folder.is_dir():
             folder = _folders[process] = Path(tempfile.mkdtemp(prefix="keras_ext_programs_"))
@@ -57,21 +64,6 @@ def _folder() -> Path | None:
     return None
 
 
-def _bytes_in(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*"))
-
-
 def _remove(process: int, folder: Path) -> None:
     if os.getpid() == process:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _setting(name: str) -> Any:
-    return getattr(jax.config, name)
-
-
-def _set(values: dict[str, Any]) -> None:
-    for name, value in values.items():
-        jax.config.update(name, value)
-    # JAX asks for its settings when it first compiles, and not again.
-    compilation_cache.reset_cache()

@@ -11,11 +11,6 @@ import tensorflow as tf
 from keras_ext._backend import tensorflow_gradients, tensorflow_steps, tensorflow_updates
 
 
-def framework_version() -> str:
-    """Return the framework's name and version."""
-    return f"tensorflow {tf.__version__}"
-
-
 def prepare_devices() -> None:
     """Let TensorFlow take a GPU's memory as it needs it, not all of it at once."""
     for gpu in tf.config.list_physical_devices("GPU"):
@@ -79,21 +74,19 @@ def drop(x: Any, keep: Any, scale: Any) -> Any:
     Computed in float32 at least.
     """
     in_xla = _compiles_with_xla()
+    dtype, wide = x.dtype, tf.float64 if x.dtype == tf.float64 else tf.float32
 
     @tf.custom_gradient
     def dropped(x: Any) -> Any:
         return (select if in_xla else multiply)(x), select
 
     def select(value: Any) -> Any:
-        wide = tf.float64 if value.dtype == tf.float64 else tf.float32
-        factor = tf.cast(scale, wide)
-        return tf.cast(tf.where(keep, tf.math.multiply_no_nan(tf.cast(value, wide), factor), 0), value.dtype)
+        return tf.cast(tf.where(keep, tf.math.multiply_no_nan(tf.cast(value, wide), tf.cast(scale, wide)), 0), dtype)
 
     def multiply(value: Any) -> Any:
         # Without XLA faster than `tf.where`, which copies more. In both directions it would be as fast, but TensorFlow would make the
         # float32 mask once and keep it from one to the other, four times the bytes.
-        wide = tf.float64 if value.dtype == tf.float64 else tf.float32
-        return tf.cast(tf.math.multiply_no_nan(tf.cast(value, wide), tf.cast(keep, wide) * tf.cast(scale, wide)), value.dtype)
+        return tf.cast(tf.math.multiply_no_nan(tf.cast(value, wide), tf.cast(keep, wide) * tf.cast(scale, wide)), dtype)
 
     return dropped(x)
 
@@ -105,7 +98,7 @@ def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -
     1e5, and slow. Without XLA it takes two passes, but sums the values themselves: where a mean is more than 10 standard deviations,
     the statistics are taken again, of the values less one of them.
     """
-    if _compiles_with_xla() or axis % len(x.shape) != len(x.shape) - 1 or x.dtype == tf.float64:
+    if _compiles_with_xla() or axis != len(x.shape) - 1 or x.dtype == tf.float64:
         return None
     channels = x.shape[-1]
     image = x if len(x.shape) == 4 else tf.reshape(x, [-1, 1, 1, channels])
@@ -123,17 +116,9 @@ def _cpu_batch_norm(image: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[
         y, mean, variance = _fused_or_again(image, gamma, beta, epsilon)
 
         def gradient(upstream: Any, *_statistics: Any) -> Any:
-            by_image, by_gamma, by_beta, *_ = tf.raw_ops.FusedBatchNormGradV3(
-                y_backprop=upstream,
-                x=image,
-                scale=gamma,
-                reserve_space_1=mean,
-                reserve_space_2=variance,
-                reserve_space_3=tf.zeros([0]),
-                epsilon=epsilon,
-                is_training=True,
-            )
-            return by_image, by_gamma, by_beta
+            kept = {"reserve_space_1": mean, "reserve_space_2": variance, "reserve_space_3": tf.zeros([0])}
+            arguments = {"y_backprop": upstream, "x": image, "scale": gamma, **kept, "epsilon": epsilon, "is_training": True}
+            return tf.raw_ops.FusedBatchNormGradV3(**arguments)[:3]
 
         return (y, mean, variance), gradient
 
@@ -161,34 +146,12 @@ def _fused_or_again(image: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[
     return tf.cond(far, again, lambda: (y, mean, variance))
 
 
-def few_axes(x: Any, axis: int) -> tuple[Any, int]:
-    """Return `x` and `axis` in a shape in which sums over all other axes are fast: with what lies before `axis` in one, and after."""
-    shape, rank = tf.shape(x), len(x.shape)
-    if axis == rank - 1:
-        return (x if rank == 2 else tf.reshape(x, [-1, x.shape[-1]])), 1
-    if rank == 2:
-        return x, axis
-    return tf.reshape(x, [tf.reduce_prod(shape[:axis]), x.shape[axis], tf.reduce_prod(shape[axis + 1 :])]), 1
+def updates_of_lists(together: bool = False) -> Any:
+    """Return the optimizers' steps in TensorFlow's own kernels, or None where XLA compiles the formulas better.
 
-
-def centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: Sequence[int], rounded: bool) -> Any:
-    """Return the sum of `(x - mean) * weights` over `axes`; `mean` and `variance` are those of `x`, with `axes` kept."""
-    return tf.reduce_sum((x - mean) * weights, axes)
-
-
-def updates_of_lists() -> Any:
-    """Return the optimizers' steps in TensorFlow's own kernels, or None where XLA compiles the formulas better."""
-    return None if _compiles_with_xla() else tensorflow_updates
-
-
-def updates_every_weight_at_once() -> bool:
-    """Return whether the kernels may take all weights in one go: a strategy hands over one variable of one device after the other."""
-    return not tf.distribute.has_strategy() and not _compiles_with_xla()
-
-
-def has_sparse_gradients() -> bool:
-    """Return True: an embedding's gradient names the rows that it is not zero in."""
-    return True
+    Nor may they take all weights `together` where a strategy hands over one variable of one device after the other.
+    """
+    return None if _compiles_with_xla() or (together and tf.distribute.has_strategy()) else tensorflow_updates
 
 
 def sum_repeated_rows(gradient: Any) -> Any:
@@ -235,7 +198,7 @@ def with_rows(tensor: Any, ids: Any, rows: Any) -> Any:
 
 
 def dense(gradient: Any) -> Any:
-    """Return a gradient as a whole tensor, the rows of one id summed."""
+    """Return a gradient as a dense tensor, the rows of one id summed."""
     return tf.convert_to_tensor(gradient)
 
 
@@ -246,20 +209,19 @@ def mirror(tuner: Any) -> None:
     tuner.distribution_strategy = tf.distribute.MirroredStrategy(devices)
 
 
-def norms(tensors: Sequence[Any]) -> list[Any]:
-    """Return the L2 norm of each tensor, in float32 at least."""
-    return [tf.sqrt(2.0 * half) for half in _half_squares(tensors)]
+def norms(gradients: Sequence[Any]) -> list[Any]:
+    """Return the L2 norm of each gradient, in float32 at least."""
+    return [tf.sqrt(2.0 * half) for half in _half_squares([sparse_values(g) for g in gradients])]
 
 
-def joint_norm(tensors: Sequence[Any]) -> Any:
-    """Return the L2 norm of all tensors taken as one vector, in float32 at least; NaN if one of their numbers is not finite.
-
-    Squares overflow at 1.8e19: where they did, the norm is taken again of tensors that are scaled down.
-    """
+def joint_norm(gradients: Sequence[Any]) -> Any:
+    """Return the L2 norm of all gradients taken as one vector, in float32 at least; NaN if one of their numbers is not finite."""
+    tensors = [sparse_values(g) for g in gradients]
     norm = tf.sqrt(2.0 * tf.add_n(_half_squares(tensors)))
 
     def again() -> Any:
-        # By what is known only then: XLA moves a constant factor out of the square of a single number.
+        # Squares overflow at 1.8e19: once more, scaled down. By what is known only then: XLA moves a constant factor out of the square of
+        # a single number.
         wide = [tf.cast(t, norm.dtype) for t in tensors]
         largest = tf.reduce_max(tf.stack([tf.reduce_max(tf.abs(t)) for t in wide]))
         scaled = tf.sqrt(2.0 * tf.add_n(_half_squares([t / largest for t in wide])))
@@ -272,11 +234,6 @@ def _half_squares(tensors: Sequence[Any]) -> list[Any]:
     # One operation, and no squares in memory.
     wide = tf.float64 if any(t.dtype == tf.float64 for t in tensors) else tf.float32
     return [tf.nn.l2_loss(tf.cast(t, wide)) for t in tensors]
-
-
-def identity(tensor: Any) -> Any:
-    """Return a tensor that stands in the branch of a condition that is traced now; Keras's sum over replicas takes no other beside such."""
-    return tf.nest.map_structure(tf.identity, tensor)
 
 
 def row_ids(gradient: Any) -> Any:
@@ -318,19 +275,12 @@ def sum_over_replicas(tree: Any) -> Any:
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tree)
 
 
-def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
-    """Call one of two functions with `arguments`, by a condition that is the same on every replica.
+def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> Any:
+    """Call one of two functions with `arguments`, by a condition that is the same on every replica; return it, None while traced.
 
     The functions may change `variables`, and sum over replicas: a condition inside a replica cannot hold such a sum, so that it stands
     outside, and each replica calls the function by itself.
     """
-
-    if not in_replica():
-        if _compiles_with_xla():
-            _choose_values(condition, if_true, if_false, variables, *arguments)
-        else:
-            tf.cond(condition, lambda: if_true(*arguments), lambda: if_false(*arguments))
-        return
 
     def outside(strategy: Any, condition: Any, *arguments: Any) -> None:
         def run(function: Callable[..., None]) -> Callable[[], None]:
@@ -338,7 +288,13 @@ def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., N
 
         keras.ops.cond(strategy.experimental_local_results(condition)[0], run(if_true), run(if_false))
 
-    tf.distribute.get_replica_context().merge_call(outside, args=(condition, *arguments))
+    if in_replica():
+        tf.distribute.get_replica_context().merge_call(outside, args=(condition, *arguments))
+    elif _compiles_with_xla():
+        _choose_values(condition, if_true, if_false, variables, *arguments)
+    else:
+        tf.cond(condition, lambda: if_true(*arguments), lambda: if_false(*arguments))
+    return bool(condition) if hasattr(condition, "numpy") and tf.executing_eagerly() else None
 
 
 def _choose_values(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Any, *arguments: Any) -> None:
@@ -380,11 +336,6 @@ def _assigning_where(condition: Any, variable: Any) -> Iterator[None]:
                 del vars(variable)[name]
             else:
                 vars(variable)[name] = function
-
-
-def concrete_value(condition: Any) -> bool | None:
-    """Return a condition's value; None while a graph is traced."""
-    return bool(condition) if hasattr(condition, "numpy") and tf.executing_eagerly() else None
 
 
 def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Sequence[Any]) -> None:

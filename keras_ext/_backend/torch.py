@@ -13,11 +13,6 @@ from keras import ops
 from keras_ext._backend import torch_updates
 
 
-def framework_version() -> str:
-    """Return the framework's name and version."""
-    return f"torch {torch.__version__}"
-
-
 def prepare_devices() -> None:
     """Do nothing: PyTorch takes a GPU's memory as it needs it."""
 
@@ -72,7 +67,7 @@ def random_bytes(count: Any, seed: Any) -> Any:
 
 
 def drop(x: Any, keep: Any, scale: Any) -> Any:
-    """Return `x * scale` where `keep`, which broadcasts to `x`, and 0 elsewhere, whatever `x` is there; computed in float32 at least."""
+    """Return `x * scale` where `keep`, and 0 elsewhere."""
     return _Drop.apply(x, keep, scale)
 
 
@@ -103,7 +98,6 @@ def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -
     The kernel of the GPU (Welford 1962) is right at any offset, and so is what `torch.compile` makes of it; the CPU's sums the values
     themselves, so where a mean is more than 10 standard deviations, the statistics are taken again of what is left without it.
     """
-    axis %= x.ndim
     count = x.numel() // x.shape[axis]
     # Channels after the batch, which is where the kernel takes them; last in memory they may stay.
     view = x.movedim(axis, 1)
@@ -135,29 +129,9 @@ def _native(view: Any, gamma: Any, beta: Any, epsilon: float, count: int) -> tup
     return y, mean, unbiased * ((count - 1) / count) if count > 1 else torch.zeros_like(mean)
 
 
-def few_axes(x: Any, axis: int) -> tuple[Any, int]:
-    """Return `x` and `axis` in a shape in which sums over all other axes are fast: their own."""
-    return x, axis
-
-
-def centred_sum(x: Any, mean: Any, variance: Any, weights: Any, axes: Sequence[int], rounded: bool) -> Any:
-    """Return the sum of `(x - mean) * weights` over `axes`; `mean` and `variance` are those of `x`, with `axes` kept."""
-    return torch.sum((x - mean) * weights, tuple(axes))
-
-
-def updates_of_lists() -> Any:
-    """Return the optimizers' steps for lists of weights: nothing compiles them here, and a list costs few kernels."""
+def updates_of_lists(together: bool = False) -> Any:
+    """Return the optimizers' steps for lists of weights: nothing compiles them here, and one kernel goes over a list."""
     return torch_updates
-
-
-def updates_every_weight_at_once() -> bool:
-    """Return True: one kernel goes over a list of weights."""
-    return True
-
-
-def has_sparse_gradients() -> bool:
-    """Return False: the gradient of an embedding is a whole table, zero in the rows that were not used."""
-    return False
 
 
 def sum_repeated_rows(gradient: Any) -> Any:
@@ -194,30 +168,23 @@ def mirror(tuner: Any) -> None:
     raise ValueError("Keras's PyTorch backend trains a model on one device: no strategy spreads it over several.")
 
 
-def norms(tensors: Sequence[Any]) -> list[Any]:
-    """Return the L2 norm of each tensor, in float32 at least."""
-    return list(torch._foreach_norm(_wide(tensors)))
+def norms(gradients: Sequence[Any]) -> list[Any]:
+    """Return the L2 norm of each gradient, in float32 at least."""
+    return list(torch._foreach_norm(_wide(gradients)))
 
 
-def joint_norm(tensors: Sequence[Any]) -> Any:
-    """Return the L2 norm of all tensors taken as one vector, in float32 at least; NaN if one of their numbers is not finite.
-
-    Squares overflow at 1.8e19: where they did, the norm is taken again of tensors that are scaled down.
-    """
-    norm = torch.linalg.vector_norm(torch.stack(norms(tensors)))
+def joint_norm(gradients: Sequence[Any]) -> Any:
+    """Return the L2 norm of all gradients taken as one vector, in float32 at least; NaN if one of their numbers is not finite."""
+    norm = torch.linalg.vector_norm(torch.stack(norms(gradients)))
     if bool(torch.isfinite(norm)):
         return norm
-    scaled = torch.linalg.vector_norm(torch.stack(norms(torch._foreach_mul(_wide(tensors), 2.0**-64))))
+    # Squares overflow at 1.8e19: once more, scaled down.
+    scaled = torch.linalg.vector_norm(torch.stack(norms(torch._foreach_mul(_wide(gradients), 2.0**-64))))
     return torch.where(torch.isfinite(scaled), scaled * 2.0**64, torch.nan)
 
 
 def _wide(tensors: Sequence[Any]) -> list[Any]:
     return [t.detach() if t.dtype in (torch.float32, torch.float64) else t.detach().float() for t in tensors]
-
-
-def identity(tensor: Any) -> Any:
-    """Return `tensor`."""
-    return tensor
 
 
 def row_ids(gradient: Any) -> None:
@@ -254,13 +221,9 @@ def sum_over_replicas(tree: Any) -> Any:
     return tree
 
 
-def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> None:
-    """Call one of two functions with `arguments`, by a condition; `variables` are those that they change."""
+def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> Any:
+    """Call one of two functions."""
     (if_true if bool(condition) else if_false)(*arguments)
-
-
-def concrete_value(condition: Any) -> bool | None:
-    """Return a condition's value."""
     return bool(condition)
 
 
@@ -269,18 +232,11 @@ def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Seq
 
 
 def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:
-    """Join `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector, tensors`.
+    """Join `forward` and `reduce`, eagerly, as Keras runs on PyTorch by default."""
 
-    Returns a function of the lists of variables and the data; it differentiates the loss by `trainable`, and returns the vector as NumPy
-    and the tensors as they are. It runs eagerly, as Keras does on PyTorch by default.
-    """
-
+    # What draws from PyTorch's own generator (recurrent dropout of Keras, a user's layer) must not move it.
+    @torch.random.fork_rng(devices=range(torch.cuda.device_count()))
     def probe(trainable: list[Any], other: list[Any], data: Any) -> Any:
-        # What draws from PyTorch's own generator (recurrent dropout of Keras, a user's layer) must not move it.
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            return snapshot(trainable, other, data)
-
-    def snapshot(trainable: list[Any], other: list[Any], data: Any) -> Any:
         leaves = [v.value.detach().requires_grad_(v.value.is_floating_point()) for v in trainable]
         with torch.enable_grad():
             loss, outputs = forward(leaves, [v.value.detach() for v in other], data)

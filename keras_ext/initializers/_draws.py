@@ -1,6 +1,5 @@
 """The base of all random initializers: the checked seed, and a warning when one gives two weights the same values."""
 
-import random
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -12,22 +11,8 @@ from keras_ext._checks import bad_argument
 
 
 def checked_seed(seed: Any) -> Any:
-    """Return the seed to draw with: `seed` itself, its object if it is a config, or for None one of Python's generator.
-
-    `keras.utils.set_random_seed` sets that generator.
-    """
-    if seed is None:
-        return random.randint(1, 10**9)
-    if isinstance(seed, dict):
-        return keras.saving.deserialize_keras_object(seed)
-    if not isinstance(seed, int | np.integer | keras.random.SeedGenerator):
-        raise bad_argument("seed", "an int, a keras.random.SeedGenerator or None", seed)
-    return plain_seed(seed)
-
-
-def plain_seed(seed: Any) -> Any:
     """Return `seed`, one of NumPy's as Python's own, which Keras takes and JSON keeps, if the backend can draw with it."""
-    if isinstance(seed, (bool, np.bool_)):
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer | keras.random.SeedGenerator | dict | None):
         raise bad_argument("seed", "an int, a keras.random.SeedGenerator or None", seed)
     seed = int(seed) if isinstance(seed, np.integer) else seed
     if isinstance(seed, int) and not 0 <= seed < 2**31:

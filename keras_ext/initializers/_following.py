@@ -51,13 +51,11 @@ class Following:
             return own
         reached, waiting = set(), deque([layer])
         while waiting:
-            here = waiting.popleft()
-            for consumer in self._after(here):
-                if id(consumer) in reached:
+            for consumer in self._after(waiting.popleft()):
+                wrapped = consumer.layer if isinstance(consumer, keras.layers.Wrapper) else consumer
+                if id(consumer) in reached or id(wrapped) in self._weighted:
                     continue
                 reached.add(id(consumer))
-                if id(consumer.layer if isinstance(consumer, keras.layers.Wrapper) else consumer) in self._weighted:
-                    continue
                 found = _activation_of(consumer)
                 if found[0] != "linear":
                     return found

@@ -15,11 +15,6 @@ from keras_ext.initializers._weights import Weight
 _TOLERANCE, _TRIES = 0.1, 10
 
 
-def as_batch(data: Any) -> Any:
-    """Return a structure of arrays as one of tensors."""
-    return tree.map_structure(ops.convert_to_tensor, data)
-
-
 def scale_to_unit_variance(model: Any, weights: list[Weight], data: Any) -> list[tuple[Any, str]]:
     """Scale the kernels so that each layer's sums over the batch have variance 1; return what could not be, as (variable, note).
 
@@ -54,18 +49,17 @@ def _calling(layer: Any, call: Callable[..., Any]) -> Iterator[None]:
 
 
 def _scaling(weight: Weight, notes: dict[int, tuple[Any, str]]) -> Callable[..., Any]:
-    """Return the call of the weight's layer that at first also scales the weight."""
-    call, kernel, done = weight.layer.call, weight.variable, []
+    """Return the call of the weight's layer that at first also scales the weight, and keeps a note of why it could not."""
+    call, kernel, waiting = weight.layer.call, weight.variable, [True]
 
     def scaling(*args: Any, **kwargs: Any) -> Any:
-        if not done:
-            done.append(True)
+        if waiting:
+            waiting.clear()
+            del notes[id(kernel)]
             with _linear(weight.layer):
                 note = _scale(kernel, lambda: call(*args, **kwargs))
             if note:
                 notes[id(kernel)] = kernel, note
-            else:
-                del notes[id(kernel)]
         return call(*args, **kwargs)
 
     return scaling

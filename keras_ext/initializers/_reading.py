@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from keras_ext._checks import bad_argument, integer, items, one_of
+from keras_ext._checks import bad_argument, integer, items, keep, one_of
 
 KINDS = ("dense", "conv", "depthwise", "conv_transpose", "embedding", "recurrent", "einsum")
 _GROUPED = (None, "conv", "recurrent")
-_STRIDED = ("conv", "depthwise", "conv_transpose")
 _WITH_WINDOW = ("conv", "depthwise", "conv_transpose")
 
 
@@ -19,12 +18,9 @@ class Axes(NamedTuple):
 
     shape: that of the weight, its last axis cut into groups where there are some.
     window: axes of a convolution's window.
-    inputs: axes whose positions one output sums over, without the window.
-    outputs: axes whose positions one input feeds, without the window.
+    inputs, outputs: axes that one output sums over, and that one input feeds, without the window; the rest count matrices.
     taps: share of the window's positions that meet in one output: a transposed convolution spreads them over its strides.
     spread: share of the window's positions in which one input takes part: strides step over the rest.
-
-    The axes that are none of these count matrices: channels of a depthwise kernel, groups, gates, heads, the rows of an embedding.
     """
 
     shape: tuple[int, ...]
@@ -41,12 +37,12 @@ class Axes(NamedTuple):
     @property
     def fan_in(self) -> float:
         """How many inputs feed one output."""
-        return _whole_if_it_is(self.size(self.window + self.inputs) * self.taps)
+        return _plain(self.size(self.window + self.inputs) * self.taps)
 
     @property
     def fan_out(self) -> float:
         """How many outputs one input feeds."""
-        return _whole_if_it_is(self.size(self.window + self.outputs) * self.spread)
+        return _plain(self.size(self.window + self.outputs) * self.spread)
 
     @property
     def matrices(self) -> tuple[int, ...]:
@@ -54,25 +50,27 @@ class Axes(NamedTuple):
         return tuple(i for i in range(len(self.shape)) if i not in self.window + self.inputs + self.outputs)
 
 
-def _whole_if_it_is(fan: float) -> float:
+def _plain(fan: float) -> float:
     return int(fan) if fan == int(fan) else fan
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How an initializer reads shapes; the arguments are those of `VarianceScaling`.
-
-    Groups and strides are checked already. What does not go together raises ValueError.
-    """
+    """How an initializer reads shapes; the arguments, and what they raise, are those of `VarianceScaling`."""
 
     kind: str | None = None
     groups: int = 1
-    strides: int | tuple[int, ...] = 1
-    input_axes: tuple[int, ...] | None = None
-    output_axes: tuple[int, ...] | None = None
+    strides: int | Sequence[int] = 1
+    input_axes: Sequence[int] | None = None
+    output_axes: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
+        keep(self, input_axes=_axes("input_axes", self.input_axes), output_axes=_axes("output_axes", self.output_axes))
         one_of("kind", self.kind, (None, *KINDS))
+        keep(self, groups=integer("groups", self.groups, fix="It counts a convolution's groups, or the gates of a recurrent kernel."))
+        several = items(self.strides)
+        strides = integer("strides", self.strides) if several is None else tuple(integer("strides", stride) for stride in several)
+        keep(self, strides=strides)
         if (self.kind, self.groups, self.strides) == (None, 1, 1):
             return
         # Orthogonal calls them `blocks`.
@@ -81,8 +79,8 @@ class Reading:
             raise bad_argument("groups or blocks", "1 with `input_axes` and `output_axes`", self.groups, fix)
         if self.groups > 1 and self.kind not in _GROUPED:
             raise bad_argument("groups", f"1 unless `kind` is one of {', '.join(map(repr, _GROUPED))}", self.groups)
-        if self.strides != 1 and self.kind not in _STRIDED:
-            raise bad_argument("strides", f"1 unless `kind` is one of {', '.join(map(repr, _STRIDED))}", self.strides)
+        if self.strides != 1 and self.kind not in _WITH_WINDOW:
+            raise bad_argument("strides", f"1 unless `kind` is one of {', '.join(map(repr, _WITH_WINDOW))}", self.strides)
         if self.kind not in (None, "einsum") and (self.input_axes is not None or self.output_axes is not None):
             fix = "EinsumDense and MultiHeadAttention set the axes of their kernels themselves."
             raise bad_argument("kind", "None or 'einsum' with `input_axes` and `output_axes`", self.kind, fix)
@@ -92,7 +90,10 @@ class Reading:
         shape = tuple(shape)
         rank = len(shape)
         if self.input_axes is not None and self.output_axes is not None:
-            return self._of_named(shape)
+            for name, axes in (("input_axes", self.input_axes), ("output_axes", self.output_axes)):
+                if any(not -rank <= axis < rank for axis in axes):
+                    raise ValueError(f"`{name}` must be axes of the weight, got {list(axes)} for a weight of shape {shape}.")
+            return Axes(shape, (), tuple(a % rank for a in self.input_axes), tuple(a % rank for a in self.output_axes))
         if self.kind is None and rank < 2 and self.groups == 1:
             # Keras's reading: a vector has as many inputs as outputs.
             return Axes(shape, (), tuple(range(rank)), tuple(range(rank)))
@@ -120,42 +121,19 @@ class Reading:
             return Axes((*shape[:-1], self.groups, shape[-1] // self.groups), window, (rank - 2,), (rank,), spread=share)
         return Axes(shape, window, (rank - 2,), (rank - 1,), spread=share)
 
-    def _of_named(self, shape: tuple[int, ...]) -> Axes:
-        rank = len(shape)
-        for name in ("input_axes", "output_axes"):
-            axes = getattr(self, name)
-            if any(not -rank <= axis < rank for axis in axes):
-                raise ValueError(f"`{name}` must be axes of the weight, got {list(axes)} for a weight of shape {shape}.")
-        return Axes(shape, (), tuple(a % rank for a in self.input_axes or ()), tuple(a % rank for a in self.output_axes or ()))
-
     def _share_of(self, window: tuple[int, ...]) -> float:
         """Return the share of the window that strides leave, on average over the positions."""
-        strides = self.strides if isinstance(self.strides, tuple) else (self.strides,) * len(window)
+        strides = self.strides if isinstance(self.strides, Sequence) else (self.strides,) * len(window)
         if len(strides) != len(window):
             raise bad_argument("strides", f"a whole number, or {len(window)} of them for this weight", self.strides)
         return 1 / math.prod(strides)
 
 
-def as_axes(name: str, axes: Any) -> tuple[int, ...] | None:
+def _axes(name: str, axes: Any) -> tuple[int, ...] | None:
     """Return axes as a tuple; None stays None."""
     if axes is None:
         return None
     found = items(axes)
-    if found is None or any(not _is_whole(a) for a in found):
+    if found is None or any(not isinstance(a, numbers.Integral) or isinstance(a, bool) for a in found):
         raise bad_argument(name, "a list of axes, or None", axes)
     return tuple(int(a) for a in found)
-
-
-def checked_groups(groups: Any) -> int:
-    """Return a number of groups or gates."""
-    return integer("groups", groups, fix="It counts a convolution's groups, or the gates of a recurrent kernel.")
-
-
-def checked_strides(strides: Any) -> int | tuple[int, ...]:
-    """Return one stride, or one for each axis of a window as a tuple."""
-    several = items(strides)
-    return integer("strides", strides) if several is None else tuple(integer("strides", stride) for stride in several)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -20,7 +20,7 @@ _ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
 
 @dataclass(frozen=True)
 class Weight:
-    """One weight and how its shape is to be read; `kind` to `output_axes` are arguments of `VarianceScaling`.
+    """One weight and how its shape is to be read.
 
     heads: the axis that counts heads; each head is one matrix.
     recurrent: it carries the state from one time step to the next.
@@ -29,11 +29,7 @@ class Weight:
 
     layer: Any
     variable: Any
-    kind: str
-    groups: int = 1
-    strides: int | tuple[int, ...] = 1
-    input_axes: tuple[int, ...] | None = None
-    output_axes: tuple[int, ...] | None = None
+    reading: Reading
     heads: int | None = None
     recurrent: bool = False
     inner: bool = False
@@ -41,7 +37,7 @@ class Weight:
     @property
     def axes(self) -> Axes:
         """The variable's shape as its layer means it."""
-        return Reading(self.kind, self.groups, self.strides, self.input_axes, self.output_axes).of(self.variable.shape)
+        return self.reading.of(self.variable.shape)
 
 
 def weights_of(model: Any) -> list[Weight]:
@@ -58,29 +54,29 @@ def weights_of(model: Any) -> list[Weight]:
 
 def _of_layer(layer: Any, in_attention: bool) -> Iterator[Weight]:
     if isinstance(layer, keras.layers.Dense):
-        yield Weight(layer, layer.kernel, "dense")
+        yield Weight(layer, layer.kernel, Reading("dense"))
     elif isinstance(layer, keras.layers.EinsumDense):
         yield _of_einsum(layer, in_attention)
     elif isinstance(layer, keras.layers.Embedding):
-        yield Weight(layer, layer.embeddings, "embedding")
+        yield Weight(layer, layer.embeddings, Reading("embedding"))
         if not getattr(layer, "tie_weights", True):
-            yield Weight(layer, getattr(layer, "reverse_embeddings", None), "dense")
+            yield Weight(layer, getattr(layer, "reverse_embeddings", None), Reading("dense"))
     elif isinstance(layer, _CONVOLUTIONS):
-        yield Weight(layer, layer.kernel, "conv", layer.groups, layer.strides)
+        yield Weight(layer, layer.kernel, Reading("conv", layer.groups, layer.strides))
     elif isinstance(layer, _TRANSPOSED):
-        yield Weight(layer, layer.kernel, "conv_transpose", strides=layer.strides)
+        yield Weight(layer, layer.kernel, Reading("conv_transpose", strides=layer.strides))
     elif isinstance(layer, _DEPTHWISE):
-        yield Weight(layer, layer.kernel, "depthwise", strides=layer.strides)
+        yield Weight(layer, layer.kernel, Reading("depthwise", strides=layer.strides))
     elif isinstance(layer, _SEPARABLE):
-        yield Weight(layer, layer.depthwise_kernel, "depthwise", strides=layer.strides, inner=True)
-        yield Weight(layer, layer.pointwise_kernel, "conv")
+        yield Weight(layer, layer.depthwise_kernel, Reading("depthwise", strides=layer.strides), inner=True)
+        yield Weight(layer, layer.pointwise_kernel, Reading("conv"))
     elif isinstance(layer, _CONVOLUTIONAL_LSTMS):
-        yield Weight(layer.cell, layer.cell.kernel, "conv", 4, layer.cell.strides)
-        yield Weight(layer.cell, layer.cell.recurrent_kernel, "conv", 4, recurrent=True)
+        yield Weight(layer.cell, layer.cell.kernel, Reading("conv", 4, layer.cell.strides))
+        yield Weight(layer.cell, layer.cell.recurrent_kernel, Reading("conv", 4), recurrent=True)
     for cell, gates in _GATES.items():
         if isinstance(layer, cell):
-            yield Weight(layer, layer.kernel, "recurrent", gates)
-            yield Weight(layer, layer.recurrent_kernel, "recurrent", gates, recurrent=True)
+            yield Weight(layer, layer.kernel, Reading("recurrent", gates))
+            yield Weight(layer, layer.recurrent_kernel, Reading("recurrent", gates), recurrent=True)
 
 
 def _of_einsum(layer: Any, in_attention: bool) -> Weight:
@@ -94,4 +90,4 @@ def _of_einsum(layer: Any, in_attention: bool) -> Weight:
         heads = of_output[0] if len(summed) == 1 else summed[0]
     # A letter in all three terms is no output: it counts kernels, one for each of its positions.
     outputs = tuple(i for i in of_output if kernel[i] not in inputs and i != heads)
-    return Weight(layer, layer.kernel, "einsum", input_axes=summed, output_axes=outputs, heads=heads)
+    return Weight(layer, layer.kernel, Reading("einsum", input_axes=summed, output_axes=outputs), heads)

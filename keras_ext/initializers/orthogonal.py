@@ -8,21 +8,22 @@ import keras
 from keras import ops
 
 from keras_ext._checks import flag, integer
-from keras_ext.initializers._draws import Draws, checked_seed, plain_seed
-from keras_ext.initializers._reading import Axes, Reading, as_axes, checked_strides
+from keras_ext._config import config_of
+from keras_ext.initializers._draws import Draws, checked_seed
+from keras_ext.initializers._reading import Axes, Reading
 from keras_ext.initializers.gains import as_number, checked_gain
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
-class Orthogonal(keras.initializers.Initializer, Draws):
+class Orthogonal(keras.initializers.Orthogonal, Draws):
     """Draw `gain` times a matrix with orthonormal rows or columns, uniformly over all such matrices.
 
     A weight of more than two axes is read as the matrix `(product of all axes but the last, last axis)`. Tall matrices get orthonormal
-    columns, wide ones orthonormal rows. Drop-in for `keras.initializers.Orthogonal`; the factorisation is float32 under every dtype (Keras
-    asks for one in bfloat16, which no backend has) and cast last.
+    columns, wide ones orthonormal rows. Drop-in for `keras.initializers.Orthogonal`; the factorisation is float32 under every dtype, and
+    cast last (Keras asks for one in bfloat16, which no backend has).
 
-    The kernel of an LSTM is four matrices side by side, that of an attention layer one for each head; as one matrix they may be orthogonal
-    together, and none of them by itself. `blocks` and the axes say so, or `initialize(model, Orthogonal())` finds it out.
+    The kernel of an LSTM is four matrices side by side, that of an attention layer one for each head. Read as one, none of them need be
+    orthogonal by itself. `blocks` and the axes say so, or `initialize(model, Orthogonal())` finds it out.
 
     Args:
         gain: factor of the matrix, any finite number, or an activation's name, see `calculate_gain`.
@@ -67,16 +68,12 @@ class Orthogonal(keras.initializers.Initializer, Draws):
         kind: str | None = None,
         strides: int | Sequence[int] = 1,
     ) -> None:
-        self._given_seed = plain_seed(seed)
-        self.gain = checked_gain(gain, positive=False)
-        self.seed = checked_seed(seed)
+        super().__init__(checked_gain(gain, positive=False), checked_seed(seed))
         self.blocks = integer("blocks", blocks)
         self.delta = flag("delta", delta)
-        self.input_axes = as_axes("input_axes", input_axes)
-        self.output_axes = as_axes("output_axes", output_axes)
-        self.kind = kind
-        self.strides = checked_strides(strides)
-        self._reading = Reading(kind, self.blocks, self.strides, self.input_axes, self.output_axes)
+        self._reading = Reading(kind, self.blocks, strides, input_axes, output_axes)
+        self.kind, self.strides = kind, self._reading.strides
+        self.input_axes, self.output_axes = self._reading.input_axes, self._reading.output_axes
 
     def _axes(self, shape: Sequence[int]) -> Axes:
         if len(shape) < 2:
@@ -108,7 +105,7 @@ class Orthogonal(keras.initializers.Initializer, Draws):
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         """Return a tensor of this shape and dtype (default: `keras.config.floatx()`)."""
         axes = self._axes(shape)
-        self.note_draw(shape, self._given_seed)
+        self.note_draw(shape, self._init_seed)
         dtype = keras.backend.standardize_dtype(dtype or keras.config.floatx())
         rows, columns, factor = self._sizes(axes)
         stack = tuple(axes.shape[i] for i in axes.matrices)
@@ -138,16 +135,8 @@ class Orthogonal(keras.initializers.Initializer, Draws):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {
-            "gain": self.gain,
-            "seed": keras.saving.serialize_keras_object(self._given_seed),
-            "blocks": self.blocks,
-            "delta": self.delta,
-            "input_axes": self.input_axes,
-            "output_axes": self.output_axes,
-            "kind": self.kind,
-            "strides": self.strides,
-        }
+        seed = super().get_config()["seed"]
+        return config_of(self, seed=seed)
 
 
 def _around_the_middle(size: int) -> tuple[int, int]:

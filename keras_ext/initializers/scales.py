@@ -33,7 +33,7 @@ def scales_of(model: Any) -> dict[int, Scales]:
     found = {}
     for weight in weights_of(model):
         axes = weight.axes
-        if weight.kind != "embedding" and axes.fan_in > 0:
+        if weight.reading.kind != "embedding" and axes.fan_in > 0:
             keras_reading = Reading().of(weight.variable.shape)
             variances = [1 / axes.fan_in, *(2 / (each.fan_in + each.fan_out) for each in (axes, keras_reading))]
             found[id(weight.variable)] = Scales(

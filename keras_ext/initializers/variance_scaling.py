@@ -1,8 +1,4 @@
-"""Random weights whose variance is set by the number of inputs and outputs of the layer.
-
-One law, three choices: `variance = scale * gain^2 / n`, with `n` the fan-in, the fan-out or their mean, and a truncated normal or a
-uniform distribution. Glorot, He, LeCun and the classical uniform are settings of it.
-"""
+"""Random weights whose variance is set by the number of inputs and outputs of the layer; Glorot, He and LeCun are settings of one law."""
 
 import math
 from collections.abc import Sequence
@@ -12,8 +8,9 @@ import keras
 from keras import ops
 
 from keras_ext._checks import bad_argument, is_number, plain
-from keras_ext.initializers._draws import Draws, plain_seed
-from keras_ext.initializers._reading import Reading, as_axes, checked_groups, checked_strides
+from keras_ext._config import config_of
+from keras_ext.initializers._draws import Draws, checked_seed
+from keras_ext.initializers._reading import Reading
 from keras_ext.initializers.gains import as_number, checked_gain
 
 # Standard deviation of a standard normal cut off at 2: sqrt(1 - 4 phi(2) / (2 Phi(2) - 1)).
@@ -24,12 +21,11 @@ _STDDEV_OF_TRUNCATED_NORMAL = 0.87962566103423978
 class VarianceScaling(keras.initializers.VarianceScaling, Draws):
     """Draw weights of mean 0 and variance `scale * gain^2 / n`, `n` being the fan-in, the fan-out or their mean.
 
-    Drop-in for `keras.initializers.VarianceScaling`. It subclasses that class, whose draw it replaces, because `EinsumDense` and
-    `MultiHeadAttention` tell the axes of inputs and outputs to subclasses of it alone. The draw is float32 and cast last, so that
-    half-precision weights have the right variance too.
+    Drop-in for `keras.initializers.VarianceScaling`, and a subclass of it: `EinsumDense` and `MultiHeadAttention` tell the axes of inputs
+    and outputs to no others. The draw is float32 and cast last, so that half-precision weights have the right variance too.
 
-    An initializer sees a shape, and a shape does not say all: by default it is read as Keras reads it, `(..., inputs, outputs)`, which is
-    wrong by the number of channels for a depthwise kernel. `kind` says it; `initialize(model, ...)` finds it for a whole model.
+    By default a shape is read as Keras reads it, `(..., inputs, outputs)`, which is wrong by the number of channels for a depthwise kernel.
+    `kind` says what it is; `initialize(model, ...)` finds it for a whole model.
 
     Args:
         scale: factor of the variance, above 0.
@@ -87,13 +83,11 @@ class VarianceScaling(keras.initializers.VarianceScaling, Draws):
         for name, value in (("mode", mode), ("distribution", distribution)):
             if not isinstance(value, str):
                 raise bad_argument(name, "a word", value)
-        axes = as_axes("input_axes", input_axes), as_axes("output_axes", output_axes)
-        super().__init__(plain(scale), mode, distribution, plain_seed(seed), *axes)
+        reading = Reading(kind, groups, strides, input_axes, output_axes)
+        super().__init__(plain(scale), mode, distribution, checked_seed(seed), reading.input_axes, reading.output_axes)
         self.gain = checked_gain(gain)
-        self.kind = kind
-        self.groups = checked_groups(groups)
-        self.strides = checked_strides(strides)
-        self._reading = Reading(kind, self.groups, self.strides, *axes)
+        self.kind, self.groups, self.strides = reading.kind, reading.groups, reading.strides
+        self._reading = reading
 
     def variance(self, shape: Sequence[int]) -> float:
         """Return the variance of the weights of this shape."""
@@ -121,8 +115,7 @@ class VarianceScaling(keras.initializers.VarianceScaling, Draws):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        new = {"gain": self.gain, "kind": self.kind, "groups": self.groups, "strides": self.strides}
-        return {**super().get_config(), **new}
+        return config_of(self, super().get_config())
 
 
 class _NamedScaling(VarianceScaling):
@@ -145,22 +138,14 @@ class _NamedScaling(VarianceScaling):
         strides: int | Sequence[int] = 1,
     ) -> None:
         setting = self._setting if gain is None else {**self._setting, "scale": min(1.0, self._setting["scale"])}
-        super().__init__(
-            **setting,
-            seed=seed,
-            input_axes=input_axes,
-            output_axes=output_axes,
-            gain=1.0 if gain is None else gain,
-            kind=kind,
-            groups=groups,
-            strides=strides,
-        )
+        reading = {"input_axes": input_axes, "output_axes": output_axes, "kind": kind, "groups": groups, "strides": strides}
+        super().__init__(**setting, seed=seed, gain=1.0 if gain is None else gain, **reading)
         self._given_gain = None if gain is None else self.gain
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        config = super().get_config()
-        return {**{name: config[name] for name in config if name not in self._setting}, "gain": self._given_gain}
+        config = {**super().get_config(), "gain": self._given_gain}
+        return {name: value for name, value in config.items() if name not in self._setting}
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")

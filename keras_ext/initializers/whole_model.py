@@ -2,12 +2,12 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from keras_ext._checks import bad_argument, integer
 from keras_ext.initializers import _lsuv, variance_scaling
@@ -20,19 +20,8 @@ from keras_ext.initializers.variance_scaling import GlorotNormal, HeNormal, Lecu
 
 # Activations that let one half through: He's argument holds for them, with relu's gain where their own is not known.
 _RELU_FAMILY = (
-    "relu",
-    "relu6",
-    "leaky_relu",
-    "prelu",
-    "elu",
-    "celu",
-    "gelu",
-    "silu",
-    "swish",
-    "mish",
-    "softplus",
-    "hard_silu",
-    "hard_swish",
+    *("relu", "relu6", "leaky_relu", "prelu", "elu", "celu", "gelu"),
+    *("silu", "swish", "mish", "softplus", "hard_silu", "hard_swish"),
 )
 # Names of weights that have no scale to be set: biases, and the weights of normalisation layers.
 _UNSCALED = ("bias", "beta", "gamma", "scale")
@@ -42,14 +31,14 @@ _READING = ("kind", "groups", "blocks", "strides", "input_axes", "output_axes")
 def initialize(model: Any, initializer: Any, seed: int | None = None, data: Any = None) -> InitializationReport:
     """Give each weight of a built model first values from `initializer`, at the scale that its layer asks for.
 
-    An initializer sees a shape alone. This walks the layers, those inside others too, and reports it the rest: groups and strides of
-    convolutions, which axes of a depthwise, transposed or einsum kernel are inputs, that an embedding finds one row, that the kernels of
-    LSTM and GRU are one matrix for each gate and those of attention layers one for each head. Each weight draws from a stream of its own.
+    An initializer sees a shape alone. This walks all layers, inside others too, and adds the rest: groups and strides of convolutions,
+    the input axes of depthwise, transposed and einsum kernels, that an embedding finds one row, that LSTM and GRU have one matrix for each
+    gate and attention layers one for each head. Each weight draws from a stream of its own.
 
     Dense, EinsumDense, Conv1D to 3D and their transposed, depthwise and separable kinds, Embedding, SimpleRNN, LSTM, GRU, ConvLSTM,
-    MultiHeadAttention and GroupQueryAttention are known. Biases (an LSTM's forget bias among them) and the weights of normalisation layers
-    stay as they are. So do weights that are frozen, quantized, under LoRA, or of other layers; the report says so. An optimizer that has
-    trained the model keeps its slots: compile again.
+    MultiHeadAttention and GroupQueryAttention are known. Biases (an LSTM's forget bias among them) and normalisation layers stay as they
+    are. So do weights that are frozen, quantized, under LoRA, or of other layers; the report says so. An optimizer that has trained the
+    model keeps its slots: compile again.
 
     Args:
         model: a built Keras model or layer.
@@ -90,53 +79,55 @@ def initialize(model: Any, initializer: Any, seed: int | None = None, data: Any 
     if seed is not None:
         integer("seed", seed, 0)
     if data is not None:
-        data = _lsuv.as_batch(data)
+        data = tree.map_structure(ops.convert_to_tensor, data)
         if not model.built:
             model(data)
     if not model.built:
         fix = "Call `model.build(input_shape)`, or call it on a batch, first."
         raise ValueError(f"`model` must be built before its weights can be initialized, got {model.name!r}, which is not. {fix}")
-    rows, drawn = _drawn(model, initializer, seed)
-    kept = [(variable, ops.copy(ops.convert_to_tensor(variable))) for _, variable, _ in drawn]
+    choose, seed = _chooser(model, initializer, seed)
+    weights = weights_of(model)
+    # Different numbers, so that no two streams are one.
+    seeds = [None] * len(weights)
+    if seed is not None:
+        seeds = np.random.default_rng(seed).choice(2**31 - 1, len(weights), replace=False).tolist()
+    rows: dict[int, InitializedWeight] = {}
+    drawn = []
+    for weight, own_seed in zip(weights, seeds, strict=True):
+        variable = weight.variable
+        why = _why_left(weight)
+        if why:
+            rows[id(variable)] = _left(weight.layer, variable, why)
+            continue
+        chosen = choose(weight, own_seed)
+        drawn.append((weight, chosen(variable.shape, dtype=variable.dtype)))
+        rows[id(variable)] = _row(weight, chosen)
+    kept = [(weight.variable, ops.copy(ops.convert_to_tensor(weight.variable))) for weight, _ in drawn]
     try:
-        for _, variable, value in drawn:
-            variable.assign(value)
-        notes = [] if data is None else _lsuv.scale_to_unit_variance(model, [weight for weight, _, _ in drawn], data)
+        for weight, value in drawn:
+            weight.variable.assign(value)
+        notes = [] if data is None else _lsuv.scale_to_unit_variance(model, [weight for weight, _ in drawn], data)
     except BaseException:
         for variable, value in kept:
             variable.assign(value)
         raise
     for variable, note in notes:
         rows[id(variable)] = replace(rows[id(variable)], note=note)
-    for _, variable, _ in drawn:
+    for variable, _ in kept:
         rows[id(variable)] = replace(rows[id(variable)], std_given=_std(variable))
-    return InitializationReport((*rows.values(), *_others(model, set(rows))))
-
-
-def _drawn(model: Any, initializer: Any, seed: int | None) -> tuple[dict[int, InitializedWeight], list[tuple[Weight, Any, Any]]]:
-    """Return a row of the report for each weight, by the variable's id, and those to be set: weight, variable and value."""
-    choose, seed = _chooser(model, initializer, seed)
-    weights = weights_of(model)
-    # Different numbers, so that no two streams are one.
-    seeds = None if seed is None else np.random.default_rng(seed).choice(2**31 - 1, len(weights), replace=False)
-    rows: dict[int, InitializedWeight] = {}
-    drawn = []
-    for i, weight in enumerate(weights):
-        why = _why_left(weight)
-        if why:
-            rows[id(weight.variable)] = _left(weight.layer, weight.variable, why)
-        else:
-            chosen = choose(weight, None if seeds is None else int(seeds[i]))
-            drawn.append((weight, weight.variable, chosen(weight.variable.shape, dtype=weight.variable.dtype)))
-            rows[id(weight.variable)] = _row(weight, chosen)
-    return rows, drawn
+    others = [
+        _left(model, variable, "left: a weight of a layer that is not known")
+        for variable in model.trainable_variables
+        if id(variable) not in rows and len(variable.shape) >= 2 and variable.name not in _UNSCALED
+    ]
+    return InitializationReport((*rows.values(), *others))
 
 
 Choose = Callable[[Weight, int | None], Any]
 
 
 def _chooser(model: Any, initializer: Any, seed: int | None) -> tuple[Choose, int | None]:
-    """Return what gives each weight its initializer, and the seed of the whole, None where a generator goes on."""
+    """Return what gives each weight its initializer, and the seed of the whole model, None where a generator goes on."""
     if isinstance(initializer, str) and initializer == "auto":
         following = Following(model)
         return (lambda weight, own: _auto(weight, *following.activation(weight.layer), own)), _or_any(seed)
@@ -162,35 +153,32 @@ def _or_any(seed: int | None) -> int:
 
 def _auto(weight: Weight, activation: str, slope: float | None, seed: int | None) -> Any:
     if weight.recurrent:
-        return reported(Orthogonal(), weight, seed)
-    if activation == "selu":
-        return reported(LecunNormal(), weight, seed)
-    if activation not in _RELU_FAMILY:
-        return reported(GlorotNormal(), weight, seed)
-    if activation == "leaky_relu":
-        return reported(HeNormal(gain=calculate_gain("leaky_relu", slope)), weight, seed)
-    gain = {"gelu": "gelu", "silu": "silu", "swish": "silu"}.get(activation)
-    return reported(HeNormal(gain=gain), weight, seed)
+        chosen = Orthogonal()
+    elif activation == "selu":
+        chosen = LecunNormal()
+    elif activation not in _RELU_FAMILY:
+        chosen = GlorotNormal()
+    elif activation == "leaky_relu":
+        chosen = HeNormal(gain=calculate_gain("leaky_relu", slope))
+    else:
+        chosen = HeNormal(gain={"gelu": "gelu", "silu": "silu", "swish": "silu"}.get(activation))
+    return reported(chosen, weight, seed)
 
 
 def reported(initializer: Any, weight: Weight, seed: int | None) -> Any:
     """Return `initializer` with `seed` (None: its own), with what `weight` is, if it takes that."""
-    config = initializer.get_config() if isinstance(initializer, keras.initializers.Initializer) else {}
-    seeded = {} if "seed" not in config else {"seed": initializer.seed if seed is None else seed}
-    reading: dict[str, Any] = {
-        "kind": weight.kind,
-        "strides": weight.strides,
-        "input_axes": weight.input_axes,
-        "output_axes": weight.output_axes,
-    }
-    if weight.inner and isinstance(initializer, VarianceScaling | Orthogonal):
-        reading["gain"] = 1.0
-    if isinstance(initializer, VarianceScaling):
-        return type(initializer).from_config({**config, **reading, "groups": weight.groups, **seeded})
-    if isinstance(initializer, Orthogonal):
-        if weight.heads is not None:
-            reading["input_axes"] = tuple(i for i in weight.input_axes or () if i != weight.heads)
-        return type(initializer).from_config({**config, **reading, "blocks": weight.groups, **seeded})
+    config = dict(initializer.get_config()) if isinstance(initializer, keras.initializers.Initializer) else {}
+    if "seed" in config:
+        config["seed"] = initializer.seed if seed is None else seed
+    if isinstance(initializer, VarianceScaling | Orthogonal):
+        reading = asdict(weight.reading)
+        if isinstance(initializer, Orthogonal):
+            reading["blocks"] = reading.pop("groups")
+            if weight.heads is not None:
+                reading["input_axes"] = tuple(i for i in reading["input_axes"] if i != weight.heads)
+        if weight.inner:
+            reading["gain"] = 1.0
+        return type(initializer).from_config({**config, **reading})
     # Keras's own, and those of its classes that only choose a setting, are ours with the same setting.
     if type(initializer).__call__ is keras.initializers.VarianceScaling.__call__:
         named = getattr(variance_scaling, type(initializer).__name__, VarianceScaling)
@@ -198,7 +186,7 @@ def reported(initializer: Any, weight: Weight, seed: int | None) -> Any:
         return reported(named(**law, seed=initializer.seed), weight, seed)
     if type(initializer) is keras.initializers.Orthogonal:
         return reported(Orthogonal(initializer.gain, initializer.seed), weight, seed)
-    return type(initializer).from_config({**config, **seeded}) if seeded else initializer
+    return type(initializer).from_config(config) if "seed" in config else initializer
 
 
 def _why_left(weight: Weight) -> str:
@@ -215,35 +203,25 @@ def _left(layer: Any, variable: Any, why: str) -> InitializedWeight:
     return InitializedWeight(place, name, tuple(variable.shape), None, None, None, None, None, _std(variable), why)
 
 
-def _std(variable: Any) -> float:
-    return float(np.std(ops.convert_to_numpy(ops.cast(variable, "float32"))))
-
-
 def _row(weight: Weight, chosen: Any) -> InitializedWeight:
-    variable, knows = weight.variable, isinstance(chosen, VarianceScaling | Orthogonal)
-    axes = weight.axes
+    variable, axes = weight.variable, weight.axes
     return InitializedWeight(
         layer=_place(weight.layer, variable),
         weight=variable.name,
         shape=tuple(variable.shape),
-        kind=weight.kind,
+        kind=weight.reading.kind,
         fan_in=axes.fan_in,
         fan_out=axes.fan_out,
         initializer=getattr(chosen, "__name__", type(chosen).__name__),
-        std_wanted=chosen.variance(variable.shape) ** 0.5 if knows else None,
+        std_wanted=chosen.variance(variable.shape) ** 0.5 if isinstance(chosen, VarianceScaling | Orthogonal) else None,
         std_given=0.0,
     )
+
+
+def _std(variable: Any) -> float:
+    return float(np.std(ops.convert_to_numpy(ops.cast(variable, "float32"))))
 
 
 def _place(layer: Any, variable: Any) -> str:
     """Return the path of the layer that owns the variable."""
     return variable.path.rpartition("/")[0] or layer.name
-
-
-def _others(model: Any, known: set[int]) -> list[InitializedWeight]:
-    """Return the trainable weights of two axes or more that the walk does not know."""
-    return [
-        _left(model, variable, "left: a weight of a layer that is not known")
-        for variable in model.trainable_variables
-        if id(variable) not in known and len(variable.shape) >= 2 and variable.name not in _UNSCALED
-    ]

@@ -9,15 +9,7 @@ from keras_ext._checks import bad_argument
 
 
 def keras_object(name: str, get: Callable[[Any], Any], value: Any, rule: str) -> Any:
-    """Return what Keras's `get` makes of `value`: a function, or None.
-
-    >>> type(keras_object("beta_initializer", keras.initializers.get, "zeros", "an initializer")).__name__
-    'Zeros'
-    >>> keras_object("beta_initializer", keras.initializers.get, 3, "an initializer")
-    Traceback (most recent call last):
-        ...
-    ValueError: `beta_initializer` must be an initializer, got 3.
-    """
+    """Return what Keras's `get` makes of `value`: a function, or None."""
     try:
         found = get(value)
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -25,6 +17,11 @@ def keras_object(name: str, get: Callable[[Any], Any], value: Any, rule: str) ->
     if found is not None and not callable(found):
         raise bad_argument(name, rule, value)
     return found
+
+
+def regularizer(name: str, value: Any) -> Any:
+    """Return the regularizer that `value` means, or None."""
+    return keras_object(name, keras.regularizers.get, value, "a regularizer, its name, or None")
 
 
 def base_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -37,8 +34,7 @@ def base_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(policy, keras.DTypePolicy):
             fix = 'Such as "float32" or "mixed_bfloat16".'
             raise bad_argument("dtype", "a dtype, a name of a policy, or a keras.DTypePolicy", kwargs["dtype"], fix)
-    regularizer = kwargs.get("activity_regularizer")
-    keras_object("activity_regularizer", keras.regularizers.get, regularizer, "a regularizer, its name, or None")
+    regularizer("activity_regularizer", kwargs.get("activity_regularizer"))
     return kwargs
 
 

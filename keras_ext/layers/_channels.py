@@ -42,40 +42,30 @@ def own_axes(axis: Axis, input_shape: Any) -> list[int]:
     return own
 
 
-def in_one(x: Any, axis: Axis) -> Any:
-    """Return `x` with its channels on one axis, the last, where `axis` is several."""
+def on_one_axis(x: Any, axis: Axis) -> tuple[Any, int]:
+    """Return `x` and the axis of its channels; where there are several, they are made one, the last."""
     if not isinstance(axis, tuple):
-        return x
-    order = _order(axis, len(x.shape))
-    moved = ops.transpose(x, order)
+        return x, axis % len(x.shape)
+    order = _channels_last(axis, len(x.shape))
     kept = len(order) - len(axis)
-    channels = math.prod(x.shape[i] for i in order[kept:])
-    return ops.reshape(moved, (*ops.shape(moved)[:kept], channels))
+    moved = ops.transpose(x, order)
+    return ops.reshape(moved, (*ops.shape(moved)[:kept], math.prod(x.shape[i] for i in order[kept:]))), kept
 
 
 def as_it_came(y: Any, inputs: Any, axis: Axis) -> Any:
-    """Undo `in_one` on what has become of `inputs`."""
+    """Undo `on_one_axis` on what has become of `inputs`."""
     if not isinstance(axis, tuple):
         return y
-    order = _order(axis, len(inputs.shape))
     shape = ops.shape(inputs)
+    order = _channels_last(axis, len(shape))
     return ops.transpose(ops.reshape(y, [shape[i] for i in order]), [order.index(i) for i in range(len(order))])
 
 
-def _order(axis: tuple[int, ...], rank: int) -> list[int]:
-    """Return the axes with those of the channels last."""
+def _channels_last(axis: tuple[int, ...], rank: int) -> list[int]:
     own = sorted(each % rank for each in axis)
     return [i for i in range(rank) if i not in own] + own
 
 
-def place(x: Any, axis: Axis) -> int:
-    """Return the axis of the channels of what `in_one` returned; -1 where it is the last, for which Keras need not reshape."""
-    one = -1 if isinstance(axis, tuple) else axis
-    return -1 if one == len(x.shape) - 1 else one
-
-
-def along(value: Any, x: Any, axis: Axis) -> Any:
-    """Reshape (channels,) so that it broadcasts against what `in_one` returned."""
-    shape = [1] * len(x.shape)
-    shape[place(x, axis)] = -1
-    return ops.reshape(value, shape)
+def along(value: Any, axis: int, rank: int) -> Any:
+    """Reshape (channels,) so that it broadcasts against a tensor of `rank` axes with its channels on `axis`."""
+    return ops.reshape(value, [-1 if i == axis else 1 for i in range(rank)])

@@ -7,12 +7,11 @@ from keras import ops
 
 from keras_ext import _backend
 from keras_ext._checks import bad_argument, flag, in_range, integer
-from keras_ext.layers import _channels, _moving_average, _normalizing, _renormalizing
-from keras_ext.layers._arguments import base_arguments, keras_object
+from keras_ext._config import config_of
+from keras_ext.layers import _channels, _moving_average, _normalizing
+from keras_ext.layers._arguments import base_arguments, keras_object, regularizer
 
 _AN_INITIALIZER = "an initializer, its name, or a function of shape and dtype"
-_A_REGULARIZER = "a regularizer, its name, or None"
-_A_CONSTRAINT = "a constraint, its name, or None"
 # The count of `debias` in a file.
 _COUNT = "debias_seen"
 
@@ -60,11 +59,9 @@ class BatchNormalization(keras.layers.Layer):
     - A batch that is empty, whose statistics of a channel are not finite, or all of whose values are masked, leaves that channel's moving
       statistics as they were. Its own output is as it comes.
     - The variance is never negative, and an offset does not swallow it (Keras on PyTorch: `E[x^2] - E[x]^2`; on every backend the mean of
-      50,000 values near 1e5 is off by half a unit): it is taken in two passes of values that are shifted first, or by the framework's
-      own kernel where that is right. The gradient is the kernel's, or derived by hand; both have gradients. On JAX there is no
-      forward-mode derivative (`jax.jvp`) of a training call.
-    - Masks work with one channel and together with `synchronized`.
-    - `axis` may be several axes.
+      50,000 values near 1e5 is off by half a unit). The gradient has gradients; on JAX a training call has no forward-mode derivative
+      (`jax.jvp`).
+    - Masks work with one channel and together with `synchronized`. `axis` may be several axes.
     - The statistics are float32 at least, under every dtype policy.
 
     Args:
@@ -74,14 +71,14 @@ class BatchNormalization(keras.layers.Layer):
         epsilon: added to the variance under the root, at least 0. Keras and this class 1e-3, the paper leaves it open.
         center: learn `beta`.
         scale: learn `gamma`.
-        beta_initializer: first `beta`; `gamma_initializer`, `moving_mean_initializer` and `moving_variance_initializer` likewise.
-        gamma_initializer: see `beta_initializer`.
-        moving_mean_initializer: see `beta_initializer`.
-        moving_variance_initializer: see `beta_initializer`.
-        beta_regularizer: for `beta`; `gamma_regularizer` likewise.
-        gamma_regularizer: see `beta_regularizer`.
-        beta_constraint: for `beta`; `gamma_constraint` likewise.
-        gamma_constraint: see `beta_constraint`.
+        beta_initializer: first `beta`.
+        gamma_initializer: first `gamma`.
+        moving_mean_initializer: first moving mean.
+        moving_variance_initializer: first moving variance.
+        beta_regularizer: for `beta`.
+        gamma_regularizer: for `gamma`.
+        beta_constraint: for `beta`.
+        gamma_constraint: for `gamma`.
         renorm: batch renormalization: correct the batch's statistics towards their moving values in training.
         renorm_clipping: limits `rmin`, `rmax`, `dmax` of that correction; a missing one does not limit.
         renorm_momentum: as `momentum`, for the statistics that the correction aims at.
@@ -155,12 +152,13 @@ class BatchNormalization(keras.layers.Layer):
         if moving_variance_initializer is None:
             raise bad_argument("moving_variance_initializer", _AN_INITIALIZER, None, "Keras's own for None draws negative numbers too.")
         self.moving_variance_initializer = _initializer("moving_variance_initializer", moving_variance_initializer)
-        self.beta_regularizer = keras_object("beta_regularizer", keras.regularizers.get, beta_regularizer, _A_REGULARIZER)
-        self.gamma_regularizer = keras_object("gamma_regularizer", keras.regularizers.get, gamma_regularizer, _A_REGULARIZER)
-        self.beta_constraint = keras_object("beta_constraint", keras.constraints.get, beta_constraint, _A_CONSTRAINT)
-        self.gamma_constraint = keras_object("gamma_constraint", keras.constraints.get, gamma_constraint, _A_CONSTRAINT)
+        self.beta_regularizer = regularizer("beta_regularizer", beta_regularizer)
+        self.gamma_regularizer = regularizer("gamma_regularizer", gamma_regularizer)
+        rule = "a constraint, its name, or None"
+        self.beta_constraint = keras_object("beta_constraint", keras.constraints.get, beta_constraint, rule)
+        self.gamma_constraint = keras_object("gamma_constraint", keras.constraints.get, gamma_constraint, rule)
         self.renorm = flag("renorm", renorm)
-        self.renorm_clipping = _renormalizing.checked_clipping(renorm_clipping, self.renorm)
+        self.renorm_clipping = _normalizing.checked_clipping(renorm_clipping, self.renorm)
         self.renorm_momentum = in_range("renorm_momentum", renorm_momentum, 0.0, 1.0)
         self.synchronized = flag("synchronized", synchronized)
         self.virtual_batch_size = None if virtual_batch_size is None else integer("virtual_batch_size", virtual_batch_size)
@@ -171,13 +169,9 @@ class BatchNormalization(keras.layers.Layer):
             raise bad_argument("momentum", "below 1 with `debias`", momentum, "At 1 the moving statistics never change.")
         self._debiasing = None
         self.supports_masking = True
-        self.gamma = None
-        self.beta = None
-        self.moving_mean = None
-        self.moving_variance = None
-        self.moving_stddev = None
-        self.renorm_mean = None
-        self.renorm_stddev = None
+        self.gamma = self.beta = None
+        self.moving_mean = self.moving_variance = self.moving_stddev = None
+        self.renorm_mean = self.renorm_stddev = None
 
     def build(self, input_shape: Any) -> None:
         """Create `gamma`, `beta` and the moving statistics, in Keras's order."""
@@ -186,23 +180,11 @@ class BatchNormalization(keras.layers.Layer):
             raise bad_argument("axis", "other than 0 with `virtual_batch_size`", self.axis, "Ghost batches are cut from axis 0.")
         shape = tuple(input_shape[axis] for axis in own)
         if self.scale:
-            self.gamma = self.add_weight(
-                shape=shape,
-                name="gamma",
-                initializer=self.gamma_initializer,
-                regularizer=self.gamma_regularizer,
-                constraint=self.gamma_constraint,
-                autocast=False,
-            )
+            parts = {"initializer": self.gamma_initializer, "regularizer": self.gamma_regularizer, "constraint": self.gamma_constraint}
+            self.gamma = self.add_weight(shape=shape, name="gamma", autocast=False, **parts)
         if self.center:
-            self.beta = self.add_weight(
-                shape=shape,
-                name="beta",
-                initializer=self.beta_initializer,
-                regularizer=self.beta_regularizer,
-                constraint=self.beta_constraint,
-                autocast=False,
-            )
+            parts = {"initializer": self.beta_initializer, "regularizer": self.beta_regularizer, "constraint": self.beta_constraint}
+            self.beta = self.add_weight(shape=shape, name="beta", autocast=False, **parts)
         self.moving_mean = self._add_statistic("moving_mean", shape, self.moving_mean_initializer)
         self.moving_variance = self._add_statistic("moving_variance", shape, self.moving_variance_initializer)
         if self.renorm:
@@ -215,8 +197,7 @@ class BatchNormalization(keras.layers.Layer):
 
     def _add_statistic(self, name: str, shape: tuple[int, ...], initializer: Any) -> Any:
         dtype = _float32_at_least(self.variable_dtype)
-        initializer = _clone(initializer)
-        return self.add_weight(shape=shape, name=name, initializer=initializer, dtype=dtype, trainable=False, autocast=False)
+        return self.add_weight(shape=shape, name=name, initializer=_clone(initializer), dtype=dtype, trainable=False, autocast=False)
 
     def _first_stddev(self, shape: Any, dtype: Any = None) -> Any:
         return ops.sqrt(_clone(self.moving_variance_initializer)(shape, dtype=dtype))
@@ -228,115 +209,109 @@ class BatchNormalization(keras.layers.Layer):
                 "The mask provided should be one dimension less than the inputs. "
                 f"Received: mask.shape={mask.shape}, inputs.shape={inputs.shape}"
             )
-        x = _channels.in_one(inputs, self.axis)
+        x, axis = _channels.on_one_axis(inputs, self.axis)
         # float16 overflows in a sum of squares; float64 stays float64.
         dtype = _float32_at_least(inputs.dtype)
         # An empty batch, as a replica's share of the last one may be, has no statistics.
         if training and self.trainable and 0 not in inputs.shape:
-            keep = None if mask is None else ops.broadcast_to(ops.cast(ops.expand_dims(mask, -1), "bool"), ops.shape(inputs))
-            y = self._normalized_by_batch(x, None if keep is None else _channels.in_one(keep, self.axis), dtype)
+            keep = None
+            if mask is not None:
+                keep = ops.broadcast_to(ops.cast(ops.expand_dims(mask, -1), "bool"), ops.shape(inputs))
+                keep, _ = _channels.on_one_axis(keep, self.axis)
+            y = self._normalized_by_batch(x, axis, keep, dtype)
         else:
             scale, offset = (None if w is None else _row(w, dtype) for w in (self.gamma, self.beta))
             mean, variance = _row(self.moving_mean, dtype), _row(self.moving_variance, dtype)
-            y = ops.batch_normalization(ops.cast(x, dtype), mean, variance, _channels.place(x, self.axis), offset, scale, self.epsilon)
+            # With -1 Keras need not reshape.
+            axis = -1 if axis == len(x.shape) - 1 else axis
+            y = ops.batch_normalization(ops.cast(x, dtype), mean, variance, axis, offset, scale, self.epsilon)
         return ops.cast(_channels.as_it_came(y, inputs, self.axis), self.compute_dtype)
 
-    def _normalized_by_batch(self, x: Any, keep: Any, dtype: str) -> Any:
+    def _normalized_by_batch(self, x: Any, axis: int, keep: Any, dtype: str) -> Any:
         """Return `x` normalised by its own statistics, and record them."""
-        channels = x.shape[_channels.place(x, self.axis)]
-        scale = ops.ones((channels,), dtype) if self.gamma is None else _row(self.gamma, dtype)
-        offset = ops.zeros((channels,), dtype) if self.beta is None else _row(self.beta, dtype)
-        if self.virtual_batch_size is not None:
-            y, batch = self._by_ghosts(ops.cast(x, dtype), keep, scale, offset)
-        elif keep is not None or (self.synchronized and _backend.replica_count() > 1):
-            y, batch = self._by_counted(ops.cast(x, dtype), keep, scale, offset)
-        elif self.renorm:
-            y, *moments = _normalizing.normalize(
-                ops.cast(x, dtype), ops.ones_like(scale), ops.zeros_like(offset), _channels.place(x, self.axis), self.epsilon
-            )
-            batch = _Moments.of(*moments)
-            y = self._renormalised(y, batch, scale, offset)
+        channels = (x.shape[axis],)
+        scale = ops.ones(channels, dtype) if self.gamma is None else _row(self.gamma, dtype)
+        offset = ops.zeros(channels, dtype) if self.beta is None else _row(self.beta, dtype)
+        by_ghosts = self.virtual_batch_size is not None
+        by_count = keep is not None or (self.synchronized and _backend.replica_count() > 1)
+        if not (by_ghosts or by_count or self.renorm):
+            y, *moments = _normalizing.normalize(x, scale, offset, axis, self.epsilon)
+            self._record(_Moments.of(*moments))
+            return y
+        x = ops.cast(x, dtype)
+        if by_ghosts:
+            y, batch = self._by_ghosts(x, axis, keep)
+        elif by_count:
+            y, batch = self._by_count(x, axis, keep)
         else:
-            y, *moments = _normalizing.normalize(x, scale, offset, _channels.place(x, self.axis), self.epsilon)
+            y, *moments = _normalizing.normalize(x, ops.ones_like(scale), ops.zeros_like(offset), axis, self.epsilon)
             batch = _Moments.of(*moments)
-        self._record(batch)
-        return y
-
-    def _by_counted(self, x: Any, keep: Any, scale: Any, offset: Any) -> tuple[Any, _Moments]:
-        """Normalise by what the mask keeps, over all replicas if `synchronized`."""
-        axis = _channels.place(x, self.axis) % len(x.shape)
-        total = _backend.sum_over_replicas if self.synchronized else lambda value: value
-        keep = ops.ones_like(x, dtype="bool") if keep is None else keep
-        mean, variance, count = _normalizing.counted_moments(x, keep, [i for i in range(len(x.shape)) if i != axis], total)
-        y = (x - mean) * ops.rsqrt(variance + self.epsilon)
-        batch = _Moments.of(ops.reshape(mean, (-1,)), ops.reshape(variance, (-1,)), ops.reshape(count, (-1,)) > 0)
         if self.renorm:
-            return self._renormalised(y, batch, scale, offset), batch
-        return y * _channels.along(scale, x, self.axis) + _channels.along(offset, x, self.axis), batch
+            wanted = _row(self.renorm_mean, dtype), _row(self.renorm_stddev, dtype)
+            r, d = _normalizing.correction(batch.mean, batch.variance, *wanted, self.epsilon, self.renorm_clipping or {})
+            scale, offset = r * scale, d * scale + offset
+        self._record(batch)
+        return y * _channels.along(scale, axis, len(x.shape)) + _channels.along(offset, axis, len(x.shape))
 
-    def _by_ghosts(self, x: Any, keep: Any, scale: Any, offset: Any) -> tuple[Any, _Moments]:
+    def _by_count(self, x: Any, axis: int, keep: Any) -> tuple[Any, _Moments]:
+        """Normalise by what the mask keeps, over all replicas if `synchronized`."""
+        total = _backend.sum_over_replicas if self.synchronized else lambda value: value
+        axes = [i for i in range(len(x.shape)) if i != axis]
+        y, *moments = _normalizing.normalize_counted(x, keep, axes, self.epsilon, total)
+        mean, variance, count = (ops.reshape(v, (-1,)) for v in moments)
+        return y, _Moments.of(mean, variance, count > 0)
+
+    def _by_ghosts(self, x: Any, axis: int, keep: Any) -> tuple[Any, _Moments]:
         """Normalise each ghost batch by itself (Hoffer, Hubara and Soudry 2017, algorithm 1)."""
-        batch, rank, axis = ops.shape(x)[0], len(x.shape), _channels.place(x, self.axis) % len(x.shape)
+        batch, rank = ops.shape(x)[0], len(x.shape)
         most = max if isinstance(batch, int) else ops.maximum
         full = most(1, batch // (self.virtual_batch_size or 1))
         # As even as can be; where it does not come out even, the last one is smaller, padded with what does not count.
         size = most(1, (batch + full - 1) // full)
         ghosts = (batch + size - 1) // size
         padding = [[0, ghosts * size - batch]] + [[0, 0]] * (rank - 1)
-        keep = ops.ones_like(x, dtype="bool") if keep is None else keep
 
         def split(values: Any) -> Any:
             return ops.reshape(ops.pad(values, padding), (-1, size, *ops.shape(x)[1:]))
 
-        x, keep, rows = split(x), split(keep), x
+        keep = ops.ones_like(x, dtype="bool") if keep is None else keep
         axes = [i for i in range(1, rank + 1) if i != axis + 1]
-        mean, variance, count = _normalizing.counted_moments(x, keep, axes, lambda value: value)
-        y = (x - mean) * ops.rsqrt(variance + self.epsilon)
-        y = ops.reshape(y, (-1, *ops.shape(rows)[1:]))[:batch]
-        y = y * _channels.along(scale, rows, self.axis) + _channels.along(offset, rows, self.axis)
-        channels = (-1, rows.shape[axis])
-        mean, variance, count = (ops.reshape(v, channels) for v in (mean, variance, count))
+        y, *moments = _normalizing.normalize_counted(split(x), split(keep), axes, self.epsilon, lambda value: value)
+        mean, variance, count = (ops.reshape(v, (-1, x.shape[axis])) for v in moments)
         usable = _Moments.of(mean, variance, count > 0).usable
         (mean, variance), any_usable, steps = _moving_average.as_one_batch([mean, variance], usable, self.momentum)
-        return y, _Moments(mean, variance, any_usable, steps)
+        return ops.reshape(y, (-1, *ops.shape(x)[1:]))[:batch], _Moments(mean, variance, any_usable, steps)
 
     def _record(self, batch: _Moments) -> None:
         """Step the moving statistics."""
-        mean, variance, usable = (self._in_shape(ops.stop_gradient(v)) for v in (batch.mean, batch.variance, batch.usable))
-        steps = batch.steps if isinstance(batch.steps, int) else self._in_shape(batch.steps)
-        momentum = self.momentum if isinstance(steps, int) else ops.power(ops.cast(self.momentum, "float32"), steps)
-        seen = None
+
+        def in_shape(value: Any) -> Any:
+            return ops.reshape(value, self.moving_mean.shape) if isinstance(self.axis, tuple) else value  # type: ignore[union-attr]
+
+        def step(statistic: Any, value: Any, momentum: Any) -> Any:
+            new = _moving_average.step(ops.convert_to_tensor(statistic), value, momentum, usable)
+            statistic.assign(new)
+            return new
+
+        mean, variance, usable = (in_shape(ops.stop_gradient(v)) for v in (batch.mean, batch.variance, batch.usable))
+        momentum, steps, seen = self.momentum, batch.steps, None
+        if not isinstance(steps, int):
+            steps = in_shape(steps)
+            momentum = ops.power(ops.cast(self.momentum, "float32"), steps)
         if self._debiasing is not None:
             momentum, seen = self._debiasing.momentum(self.momentum, steps), self._debiasing.count(steps, usable)
         if self.renorm:
             stddev = ops.sqrt(variance + self.epsilon)
-            self._step(self.renorm_mean, mean, self.renorm_momentum, usable)
-            self._step(self.renorm_stddev, stddev, self.renorm_momentum, usable)
-            moving_stddev = self._step(self.moving_stddev, stddev, momentum, usable)
+            step(self.renorm_mean, mean, self.renorm_momentum)
+            step(self.renorm_stddev, stddev, self.renorm_momentum)
             # Inference needs the variance; rounding must not make it negative.
-            derived = ops.maximum(ops.square(moving_stddev) - self.epsilon, 0.0)
-            self._step(self.moving_variance, derived, 0.0, usable)
+            derived = ops.square(step(self.moving_stddev, stddev, momentum)) - self.epsilon
+            step(self.moving_variance, ops.maximum(derived, 0.0), 0.0)
         else:
-            self._step(self.moving_variance, variance, momentum, usable)
-        average = self._step(self.moving_mean, mean, momentum, usable)
+            step(self.moving_variance, variance, momentum)
+        average = step(self.moving_mean, mean, momentum)
         if self._debiasing is not None:
             self._debiasing.record(seen, average)
-
-    def _in_shape(self, value: Any) -> Any:
-        return ops.reshape(value, self.moving_mean.shape) if isinstance(self.axis, tuple) else value  # type: ignore[union-attr]
-
-    def _step(self, statistic: Any, value: Any, momentum: Any, usable: Any) -> Any:
-        new = _moving_average.step(ops.convert_to_tensor(statistic), value, momentum, usable)
-        statistic.assign(new)
-        return new
-
-    def _renormalised(self, y: Any, batch: _Moments, scale: Any, offset: Any) -> Any:
-        """Return `y`, which is normalised, corrected, scaled and offset."""
-        dtype = batch.mean.dtype
-        wanted_mean, wanted_stddev = _row(self.renorm_mean, dtype), _row(self.renorm_stddev, dtype)
-        limits = self.renorm_clipping or {}
-        r, d = _renormalizing.correction(batch.mean, batch.variance, wanted_mean, wanted_stddev, self.epsilon, limits)
-        return y * _channels.along(r * scale, y, self.axis) + _channels.along(d * scale + offset, y, self.axis)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return `input_shape`."""
@@ -344,28 +319,7 @@ class BatchNormalization(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "axis": self.axis,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "center": self.center,
-            "scale": self.scale,
-            "beta_initializer": keras.initializers.serialize(self.beta_initializer),
-            "gamma_initializer": keras.initializers.serialize(self.gamma_initializer),
-            "moving_mean_initializer": keras.initializers.serialize(self.moving_mean_initializer),
-            "moving_variance_initializer": keras.initializers.serialize(self.moving_variance_initializer),
-            "beta_regularizer": keras.regularizers.serialize(self.beta_regularizer),
-            "gamma_regularizer": keras.regularizers.serialize(self.gamma_regularizer),
-            "beta_constraint": keras.constraints.serialize(self.beta_constraint),
-            "gamma_constraint": keras.constraints.serialize(self.gamma_constraint),
-            "renorm": self.renorm,
-            "renorm_clipping": self.renorm_clipping,
-            "renorm_momentum": self.renorm_momentum,
-            "synchronized": self.synchronized,
-            "virtual_batch_size": self.virtual_batch_size,
-            "debias": self.debias,
-        }
+        return config_of(self, super().get_config())
 
     @property
     def variables(self) -> list[Any]:

@@ -11,6 +11,7 @@ from keras import ops
 from keras_ext import _backend
 from keras_ext._backend import keras_private
 from keras_ext._checks import flag, integer, is_number, plain
+from keras_ext._config import config_of
 from keras_ext.layers import _dropout_mask
 from keras_ext.layers._arguments import base_arguments, seed_generator
 
@@ -60,12 +61,11 @@ class Dropout(keras.layers.Layer):
 
     - The asked rate is the dropped rate in every dtype: Keras draws in the dtype of the input, and a bfloat16 uniform number has too few
       values for a small rate (asked .001, dropped .0078), and rounds the scale.
-    - The mask is made of random bytes, with thresholds that are drawn too, so that the rate is exact to 24 bits; in training it is kept in
-      one byte an element.
-    - `layer.rate = .2` acts during training, without a new trace: from the next batch on TensorFlow and PyTorch. On JAX from the next
-      batch if the callback has read `self.model` before, or at an epoch's beginning; within an epoch JAX holds the state itself, and an
-      assignment without that is lost (`layer.rate` then says the old rate). Rates below 1/32 and above 31/32 have two random bytes an
-      element; a step that was traced with one keeps one, and drops 255/256 where more is asked.
+    - The mask is made of random bytes and kept for the backward pass in one byte an element; the rate is exact to 24 bits.
+    - `layer.rate = .2` acts during training, without a new trace, from the next batch. On JAX, which holds the state within an epoch, it
+      must be set at an epoch's beginning or after the callback has read `self.model`; else it is lost, and `layer.rate` says the old rate.
+      Rates below 1/32 and above 31/32 have two random bytes an element; a step that was traced with one keeps one, and drops 255/256
+      where more is asked.
     - Layers with one `seed` behind one Input of a Sequential or functional model draw different masks (`stream`). Behind different Inputs,
       in models inside a model and in subclassed models they draw alike, as Keras's: give them seeds of their own.
 
@@ -152,9 +152,12 @@ class Dropout(keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Return `inputs` with a share of `rate` set to zero and the rest scaled, or as they are."""
-        shape = self._mask_shape(inputs)
+        wanted = self._noise_shape_for(inputs.shape)
         if not (training or self.monte_carlo):
             return inputs
+        shape = ops.shape(inputs)
+        if wanted is not None:
+            shape = tuple(size if w is None else w for w, size in zip(wanted, shape, strict=True))
         seed = self.seed_generator.next()
         variable = self._rate_state.variable
         if variable is None:
@@ -175,45 +178,33 @@ class Dropout(keras.layers.Layer):
         keep = _dropout_mask.keep_mask(shape, rate, seed, _dropout_mask.needs_two_bytes(self._rate))
         return _backend.drop(inputs, keep, scale)
 
-    def _mask_shape(self, inputs: Any) -> Any:
-        self._check_noise_shape(inputs.shape)
-        shape = ops.shape(inputs)
+    def _noise_shape_for(self, shape: Any) -> Any:
+        """Return `noise_shape` with one entry for each axis of an input of this shape, which it must fit; None if there is none."""
         if self.noise_shape is None:
-            return shape
-        wanted = (1,) * (len(shape) - len(self.noise_shape)) + self.noise_shape
-        return tuple(size if w is None else w for w, size in zip(wanted, shape, strict=True))
-
-    def _check_noise_shape(self, shape: Any) -> None:
-        if self.noise_shape is None:
-            return
+            return None
         missing = len(shape) - len(self.noise_shape)
         if missing < 0:
             raise ValueError(
                 f"`noise_shape` must have at most one entry for each of the input's {len(shape)} axes, got {self.noise_shape}. "
                 "Use None where the mask takes the input's size, and 1 where it is shared."
             )
-        for axis, (size, known) in enumerate(zip((1,) * missing + self.noise_shape, shape, strict=True)):
+        wanted = (1,) * missing + self.noise_shape
+        for axis, (size, known) in enumerate(zip(wanted, shape, strict=True)):
             if size not in (None, 1) and isinstance(known, int) and size != known:
                 raise ValueError(
                     f"`noise_shape` must have 1, None or the input's size on each axis, got {self.noise_shape} for an input of shape "
                     f"{tuple(shape)}: {size} does not fit {known} on axis {axis}. Use None there, or 1 to share the mask."
                 )
+        return wanted
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return `input_shape`, which `noise_shape` must fit."""
-        self._check_noise_shape(input_shape)
+        self._noise_shape_for(input_shape)
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, `rate` as it is now."""
-        return {
-            **super().get_config(),
-            "rate": self.rate,
-            "noise_shape": self.noise_shape,
-            "seed": self.seed,
-            "monte_carlo": self.monte_carlo,
-            "stream": self.stream,
-        }
+        return config_of(self, super().get_config())
 
 
 def _checked_rate(rate: Any) -> Any:

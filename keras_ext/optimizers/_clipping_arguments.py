@@ -17,9 +17,8 @@ def checked_rule(rule: Any, threshold: float | None) -> ClippingRule:
     if isinstance(rule, str):
         one_of("rule", rule, RULES)
         return RULES[rule](threshold)
-    if isinstance(rule, type) or not (
-        callable(getattr(rule, "clip", None)) and callable(getattr(rule, "first_state", None)) and hasattr(rule, "get_config")
-    ):
+    is_rule = callable(getattr(rule, "clip", None)) and callable(getattr(rule, "first_state", None)) and hasattr(rule, "get_config")
+    if isinstance(rule, type) or not is_rule:
         names = ", ".join(repr(name) for name in RULES)
         fix = "See keras_ext.optimizers.clipping_rules."
         if isinstance(rule, type):
@@ -44,34 +43,29 @@ def optimizer_of(given: Any) -> Any:
 
 def check_inner(inner: Any, wrapper: type) -> None:
     """Refuse what is no optimizer, or one that clips or scales its loss itself; `wrapper` is the class that clips."""
+
+    def refused(rule: str, value: Any, fix: str, error: type[Exception] = ValueError) -> Exception:
+        return bad_argument("optimizer", rule, value, fix, error)
+
+    outside = "Write LossScaleOptimizer(GradientClipping(inner))"
     if not isinstance(inner, keras.optimizers.Optimizer):
-        raise bad_argument("optimizer", "a Keras optimizer", inner, "Give for instance keras_ext.optimizers.Adam().", TypeError)
+        raise refused("a Keras optimizer", inner, "Give for instance keras_ext.optimizers.Adam().", TypeError)
     if isinstance(inner, keras.optimizers.LossScaleOptimizer):
-        raise bad_argument(
-            "optimizer", "an optimizer that does not scale its loss", inner.name,
-            "Write LossScaleOptimizer(GradientClipping(inner)): gradients are clipped after they are unscaled.",
-        )  # fmt: skip
+        raise refused("an optimizer that does not scale its loss", inner.name, f"{outside}: gradients are clipped after they are unscaled.")
     if isinstance(inner, wrapper):
-        raise bad_argument(
-            "optimizer", "an optimizer that does not clip", inner.name,
-            "Gradients would be clipped twice. Write a ClippingRule that does both.",
-        )  # fmt: skip
+        fix = "Gradients would be clipped twice. Write a ClippingRule that does both."
+        raise refused("an optimizer that does not clip", inner.name, fix)
     parts: Sequence[Any] = getattr(inner, "optimizers", [])
     for part in parts:
         if part.gradient_accumulation_steps:
-            raise bad_argument(
-                "optimizer", "a MultiOptimizer whose parts have gradient_accumulation_steps=None", part.gradient_accumulation_steps,
-                "The parts that they accumulate would be clipped one by one, which does not bound their mean. Use a larger batch.",
-            )  # fmt: skip
+            rule = "a MultiOptimizer whose parts have gradient_accumulation_steps=None"
+            fix = "The parts that they accumulate would be clipped one by one, which does not bound their mean. Use a larger batch."
+            raise refused(rule, part.gradient_accumulation_steps, fix)
     for part in [inner, *parts]:
         if part.loss_scale_factor is not None:
-            raise bad_argument(
-                "optimizer", "an optimizer with loss_scale_factor=None", part.loss_scale_factor,
-                "Scaled gradients would be clipped. Write LossScaleOptimizer(GradientClipping(inner)).",
-            )  # fmt: skip
-        for argument in _RULE_OF:
+            rule = "an optimizer with loss_scale_factor=None"
+            raise refused(rule, part.loss_scale_factor, f"Scaled gradients would be clipped. {outside}.")
+        for argument, name in _RULE_OF.items():
             if getattr(part, argument) is not None:
-                raise bad_argument(
-                    "optimizer", f"an optimizer with {argument}=None", getattr(part, argument),
-                    f'Gradients would be clipped twice. Write rule="{_RULE_OF[argument]}" and the threshold here.',
-                )  # fmt: skip
+                fix = f'Gradients would be clipped twice. Write rule="{name}" and the threshold here.'
+                raise refused(f"an optimizer with {argument}=None", getattr(part, argument), fix)

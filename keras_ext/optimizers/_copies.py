@@ -17,9 +17,8 @@ class KeepsState(keras.optimizers.Optimizer):
     have the shapes of the old ones, and its `variables` have the saved values until then.
     """
 
-    # Held until `build`: the values of the variables, by group.
+    # Held until `build`: the values of the variables, by group, and how many of each group have them already.
     _saved_state: tuple[tuple[Any, ...], ...] | None = None
-    # How many of each group have them already.
     _restored: list[int] | None = None
 
     @property
@@ -78,17 +77,13 @@ class KeepsState(keras.optimizers.Optimizer):
 
     def _unbuild(self) -> None:
         """Become again what it was before `build`, so that it can be built on the right weights."""
-        kept, early = (
-            self._saved_state,
-            [[ops.convert_to_numpy(v) for v in g[:n]] for g, n in zip(self._groups(), self._restored or [], strict=False)],
-        )
-        fresh = type(self).from_config(self._arguments())
-        self.__dict__.update(fresh.__dict__)
+        kept, restored = self._saved_state, self._restored or []
+        early = [[ops.convert_to_numpy(v) for v in group[:n]] for group, n in zip(self._groups(), restored, strict=False)]
+        self.__dict__.update(type(self).from_config(self._arguments()).__dict__)
         for group, values in zip(self._groups(), early, strict=False):
             for variable, value in zip(group, values, strict=False):
                 variable.assign(value)
-        self._saved_state = kept
-        self._restored = [len(values) for values in early]
+        self._saved_state, self._restored = kept, [len(values) for values in early]
 
 
 def _described(variables: Any) -> str:

@@ -31,35 +31,33 @@ class Replicas(keras.optimizers.Optimizer):
             return
         variables = list(trainable_variables)
         if self.gradient_accumulation_steps:
-            # The replicas' sum, so that every replica keeps the same, and a checkpoint of the first has all.
-            summed = [_backend.dense(g) for g in _backend.sum_over_replicas(list(grads))]
-            last = ops.equal((self._iterations + 1) % self.gradient_accumulation_steps, 0)
-            _backend.cond(last, lambda g: self._step_with_accumulated(g, variables), lambda g: self._accumulate(g, variables), [], summed)
+            self._accumulate(grads, variables)
         else:
             self._step(grads, variables)
         if self.use_ema:
             self._update_model_variables_moving_average(self._trainable_variables)
             if self.ema_overwrite_frequency:
                 due = ops.equal((self.iterations + 1) % self.ema_overwrite_frequency, 0)
-                _backend.cond(due, self._overwrite_with_average, _nothing, [])
+                weights = self._trainable_variables
+                _backend.cond(due, lambda: self._overwrite_model_variables_with_average_value(weights), lambda: None, [])
 
-    def _accumulators_of(self, variables: list[Any]) -> list[Any]:
-        return [self._accumulated_gradients[keras_private.variable_index(self, v)] for v in variables]
-
-    def _accumulate(self, summed: list[Any], variables: list[Any]) -> None:
-        self._backend_increment_gradient_accumulators(summed, self._accumulators_of(variables))
-
-    def _step_with_accumulated(self, summed: list[Any], variables: list[Any]) -> None:
+    def _accumulate(self, grads: Any, variables: list[Any]) -> None:
+        accumulators = [self._accumulated_gradients[keras_private.variable_index(self, v)] for v in variables]
+        # The replicas' sum, so that every replica keeps the same, and a checkpoint of the first has all.
+        summed = [_backend.dense(g) for g in _backend.sum_over_replicas(list(grads))]
         share = self.gradient_accumulation_steps * _backend.replica_count()
-        accumulated = self._accumulators_of(variables)
-        self._step([(g + a) / share for g, a in zip(summed, accumulated, strict=True)], variables)
-        self._backend_increment_gradient_accumulators([-ops.convert_to_tensor(a) for a in accumulated], accumulated)
+
+        def step(summed: list[Any]) -> None:
+            self._step([(g + a) / share for g, a in zip(summed, accumulators, strict=True)], variables)
+            self._backend_increment_gradient_accumulators([-ops.convert_to_tensor(a) for a in accumulators], accumulators)
+
+        def wait(summed: list[Any]) -> None:
+            self._backend_increment_gradient_accumulators(summed, accumulators)
+
+        _backend.cond(ops.equal((self._iterations + 1) % self.gradient_accumulation_steps, 0), step, wait, [], summed)
 
     def _step(self, grads: Any, variables: list[Any]) -> None:
         self._backend_update_step(self._clip_gradients(grads), variables, self.learning_rate)
-
-    def _overwrite_with_average(self) -> None:
-        self._overwrite_model_variables_with_average_value(self._trainable_variables)
 
     def _overwrite_model_variables_with_average_value(self, trainable_variables: Any) -> None:
         # Averages are float32 where there are master weights; Keras's way on TensorFlow does not stand that, nor a replica.
@@ -73,10 +71,6 @@ class Replicas(keras.optimizers.Optimizer):
             threshold = getattr(self, argument)
             if threshold is not None:
                 summed = clipping_rules.over_replicas(grads)
-                norm = clipping_rules.joint(summed) if rule == "global_norm" else None
+                norm = _backend.joint_norm(summed) if rule == "global_norm" else None
                 return clipping_rules.share_of_replica(clipping_rules.RULES[rule](threshold).clip(summed, [], norm, {}).gradients)
         return grads
-
-
-def _nothing() -> None:
-    pass

@@ -9,12 +9,6 @@ from keras_ext._checks import flag, in_float32, in_range
 from keras_ext.optimizers._base import ExactOptimizer
 
 
-def adagrad(g: Any, a: Any, *, learning_rate: Any, epsilon: float, epsilon_outside: bool = False) -> Any:
-    """Return the step to take off the weights; `a` is the sum of the squared gradients, this one included."""
-    root = ops.add(ops.sqrt(a), epsilon) if epsilon_outside else ops.sqrt(ops.add(a, epsilon))
-    return ops.divide(ops.multiply(learning_rate, g), root)
-
-
 @keras.saving.register_keras_serializable(package="keras_ext")
 class Adagrad(ExactOptimizer):
     """Step along the gradient over the root of the sum of its squares so far.
@@ -46,6 +40,7 @@ class Adagrad(ExactOptimizer):
         Duchi, Hazan and Singer (2011), Adaptive subgradient methods, JMLR 12, figure 1 (diagonal matrices).
     """
 
+    _kernel = "adagrad"
     _exact_by_rows = True
 
     def __init__(
@@ -70,17 +65,8 @@ class Adagrad(ExactOptimizer):
         if "lazy" in kwargs:
             raise TypeError("Adagrad takes no `lazy`: by its rule a row without a gradient stays as it is.")
         super().__init__(
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            clipnorm=clipnorm,
-            clipvalue=clipvalue,
-            global_clipnorm=global_clipnorm,
-            use_ema=use_ema,
-            ema_momentum=ema_momentum,
-            ema_overwrite_frequency=ema_overwrite_frequency,
-            loss_scale_factor=loss_scale_factor,
-            gradient_accumulation_steps=gradient_accumulation_steps,
-            name=name,
+            *(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency),
+            *(loss_scale_factor, gradient_accumulation_steps, name),
             **kwargs,
         )
         first = in_range("initial_accumulator_value", initial_accumulator_value, 0.0)
@@ -98,18 +84,11 @@ class Adagrad(ExactOptimizer):
 
     def _rule(self, g: Any, slots: list[Any], rate: Any) -> tuple[Any, list[Any]]:
         a = ops.add(slots[0], ops.square(g))
-        return adagrad(g, a, learning_rate=rate, epsilon=self.epsilon, epsilon_outside=self.epsilon_outside), [a]
-
-    def _update_list(self, updates: Any, weights: list[Any], gradients: list[Any], slots: list[list[Any]], rate: Any) -> bool:
-        return updates.adagrad(weights, gradients, *slots, rate=rate, epsilon=self.epsilon, epsilon_outside=self.epsilon_outside)
+        root = ops.add(ops.sqrt(a), self.epsilon) if self.epsilon_outside else ops.sqrt(ops.add(a, self.epsilon))
+        return ops.divide(ops.multiply(rate, g), root), [a]
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        own = {
-            "initial_accumulator_value": self.initial_accumulator_value,
-            "epsilon": self.epsilon,
-            "epsilon_outside": self.epsilon_outside,
-        }
-        config = {**super().get_config(), **own}
+        config = super().get_config()
         del config["lazy"]
         return config

@@ -6,23 +6,11 @@ import keras
 from keras import ops
 
 from keras_ext._checks import flag, in_float32, in_range
-from keras_ext.optimizers._momentum import VariesMomentum
-
-
-def moved(average: Any, new: Any, *, beta: float) -> Any:
-    """Return the moving average after `new`: `beta * average + (1 - beta) * new`, rounded once less."""
-    return ops.add(average, ops.multiply(ops.subtract(new, average), 1 - beta))
-
-
-def adam(m: Any, v: Any, *, learning_rate: Any, powers: tuple[Any, Any], epsilon: float, epsilon_root: float = 0.0) -> Any:
-    """Return the step to take off the weights, from both moments and the powers `beta_1^t` and `beta_2^t`, or zeros."""
-    size = learning_rate * ops.sqrt(1 - powers[1]) / (1 - powers[0])
-    inside = ops.add(v, epsilon_root * (1 - powers[1])) if epsilon_root else v
-    return ops.divide(ops.multiply(m, size), ops.add(ops.sqrt(inside), epsilon))
+from keras_ext.optimizers._base import MomentumOptimizer
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
-class Adam(VariesMomentum):
+class Adam(MomentumOptimizer):
     """Step along a moving average of the gradient over the root of a moving average of its squares.
 
     `m <- beta_1 * m + (1 - beta_1) * g`, `v <- beta_2 * v + (1 - beta_2) * g^2`,
@@ -57,6 +45,7 @@ class Adam(VariesMomentum):
         arXiv:1904.09237, algorithm 2.
     """
 
+    _kernel = "adam"
     momentum_argument = "beta_1"
 
     def __init__(
@@ -82,17 +71,8 @@ class Adam(VariesMomentum):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            clipnorm=clipnorm,
-            clipvalue=clipvalue,
-            global_clipnorm=global_clipnorm,
-            use_ema=use_ema,
-            ema_momentum=ema_momentum,
-            ema_overwrite_frequency=ema_overwrite_frequency,
-            loss_scale_factor=loss_scale_factor,
-            gradient_accumulation_steps=gradient_accumulation_steps,
-            name=name,
+            *(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency),
+            *(loss_scale_factor, gradient_accumulation_steps, name),
             **kwargs,
         )
         self.beta_1 = in_range("beta_1", beta_1, 0.0, 1.0, closed="left")
@@ -113,34 +93,19 @@ class Adam(VariesMomentum):
     def _slots(self) -> list[list[Any]]:
         return [self._momentums, self._velocities, *([self._velocity_hats] if self.amsgrad else [])]
 
-    def _powers(self, dtype: str) -> tuple[Any, Any]:
-        if not self.bias_correction:
-            return ops.zeros((), dtype), ops.zeros((), dtype)
-        t = ops.cast(self.iterations + 1, dtype)
-        return ops.power(ops.cast(self.current_momentum(), dtype), t), ops.power(ops.cast(self.beta_2, dtype), t)
-
     def _rule(self, g: Any, slots: list[Any], rate: Any) -> tuple[Any, list[Any]]:
-        m, v = moved(slots[0], g, beta=self.current_momentum()), moved(slots[1], ops.square(g), beta=self.beta_2)
-        after = [m, v, *(ops.maximum(high, v) for high in slots[2:])]
-        powers = self._powers(keras.backend.standardize_dtype(g.dtype))
-        return adam(m, after[-1], learning_rate=rate, powers=powers, epsilon=self.epsilon, epsilon_root=self.epsilon_root), after
-
-    def _update_list(self, updates: Any, weights: list[Any], gradients: list[Any], slots: list[list[Any]], rate: Any) -> bool:
-        return updates.adam(
-            weights,
-            gradients,
-            slots[0],
-            slots[1],
-            slots[2] if self.amsgrad else [],
-            rate=rate,
-            t=ops.cast(self.iterations + 1, rate.dtype) if self.bias_correction else None,
-            beta_1=self.current_momentum(),
-            beta_2=self.beta_2,
-            epsilon=self.epsilon,
-            epsilon_root=self.epsilon_root,
+        beta_1 = self.current_momentum()
+        # beta * average + (1 - beta) * new, rounded once less.
+        m, v = (
+            ops.add(average, ops.multiply(ops.subtract(new, average), 1 - beta))
+            for average, new, beta in ((slots[0], g, beta_1), (slots[1], ops.square(g), self.beta_2))
         )
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        names = ("beta_1", "beta_2", "epsilon", "amsgrad", "epsilon_root", "bias_correction")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        after = [m, v, *(ops.maximum(high, v) for high in slots[2:])]
+        dtype = keras.backend.standardize_dtype(g.dtype)
+        powers = [ops.zeros((), dtype)] * 2
+        if self.bias_correction:
+            t = ops.cast(self.iterations + 1, dtype)
+            powers = [ops.power(ops.cast(beta, dtype), t) for beta in (beta_1, self.beta_2)]
+        size = rate * ops.sqrt(1 - powers[1]) / (1 - powers[0])
+        inside = ops.add(after[-1], self.epsilon_root * (1 - powers[1])) if self.epsilon_root else after[-1]
+        return ops.divide(ops.multiply(m, size), ops.add(ops.sqrt(inside), self.epsilon)), after

@@ -13,17 +13,8 @@ from keras import ops
 
 from keras_ext import _backend
 from keras_ext._checks import MOST_STEPS, in_float32, in_range, integer
+from keras_ext._config import config_of
 from keras_ext.optimizers import _per_weight
-
-
-def norms(gradients: Sequence[Any]) -> list[Any]:
-    """Return the L2 norm of each gradient."""
-    return _backend.norms([_backend.sparse_values(g) for g in gradients])
-
-
-def joint(gradients: Sequence[Any]) -> Any:
-    """Return the L2 norm of all gradients taken as one vector; NaN if one of their numbers is not finite."""
-    return _backend.joint_norm([_backend.sparse_values(g) for g in gradients])
 
 
 class Clipped(NamedTuple):
@@ -76,7 +67,7 @@ class ClippingRule:
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {"threshold": self.threshold}
+        return config_of(self)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "ClippingRule":
@@ -109,12 +100,8 @@ class ClipByNorm(ClippingRule):
 
     def clip(self, gradients: list[Any], variables: list[Any], norm: Any, state: dict[str, Any]) -> Clipped:
         """Return the clipped gradients."""
-        return self._clipped(gradients, norms(gradients), state)
-
-    def _clipped(self, gradients: list[Any], each: list[Any], state: dict[str, Any]) -> Clipped:
-        factors = [_factor(norm, self.threshold) for norm in each]
-        clipped = [_scaled(g, factor) for g, (factor, _) in zip(gradients, factors, strict=True)]
-        return Clipped(clipped, ops.any(ops.stack([changed for _, changed in factors])), state)
+        factors, changed = zip(*(_factor(each, self.threshold) for each in _backend.norms(gradients)), strict=True)
+        return Clipped([_scaled(g, f) for g, f in zip(gradients, factors, strict=True)], ops.any(ops.stack(changed)), state)
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
@@ -133,7 +120,7 @@ class ClipByValue(ClippingRule):
         values = [_backend.sparse_values(g) for g in gradients]
         changed = ops.any(ops.stack([ops.any(ops.abs(v) > self.threshold) for v in values]))
         clipped = [ops.clip(v, -self.threshold, self.threshold) for v in values]
-        return Clipped([_with(g, v) for g, v in zip(gradients, clipped, strict=True)], changed, state)
+        return Clipped([_backend.with_sparse_values(g, v) for g, v in zip(gradients, clipped, strict=True)], changed, state)
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
@@ -162,8 +149,8 @@ class AdaptiveClipping(ClippingRule):
 
     def clip(self, gradients: list[Any], variables: list[Any], norm: Any, state: dict[str, Any]) -> Clipped:
         """Return the clipped gradients."""
-        pairs = [self._clip_one(g, v) for g, v in zip(gradients, variables, strict=True)]
-        return Clipped([g for g, _ in pairs], ops.any(ops.stack([changed for _, changed in pairs])), state)
+        clipped, changed = zip(*(self._clip_one(g, v) for g, v in zip(gradients, variables, strict=True)), strict=True)
+        return Clipped(list(clipped), ops.any(ops.stack(changed)), state)
 
     def _clip_one(self, gradient: Any, variable: Any) -> tuple[Any, Any]:
         path = _per_weight.path_of(variable)
@@ -177,13 +164,8 @@ class AdaptiveClipping(ClippingRule):
             axes = tuple(range(1, len(values.shape)) if by_row else range(len(values.shape) - 1))
         largest = self.threshold * ops.maximum(_unit_norms(weights, axes), self.epsilon)
         size = _unit_norms(values, axes)
-        factor = ops.where(size > largest, largest / size, 1.0)
-        scaled = ops.cast(ops.cast(values, factor.dtype) * factor, keras.backend.standardize_dtype(values.dtype))
-        return _with(gradient, scaled), ops.any(size > largest)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "epsilon": self.epsilon, "exclude": self.exclude}
+        factor, above = _factor(size, largest)
+        return _scaled(gradient, factor), ops.any(above)
 
 
 # Some megabytes, sorted at each step.
@@ -227,10 +209,6 @@ class PercentileClipping(ClippingRule):
         low, high = ops.take(rising, below), ops.take(rising, ops.minimum(below + 1, known - 1))
         factor, changed = _factor(norm, low + (high - low) * (place - ops.floor(place)))
         return Clipped([_scaled(g, factor) for g in gradients], changed, {"norms": kept, "count": count})
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "history": self.history}
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
@@ -281,10 +259,6 @@ class ZScoreClipping(ClippingRule):
         }
         return Clipped([_scaled(g, factor) for g in gradients], changed, after)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "decay": self.decay, "warmup": self.warmup}
-
 
 RULES: dict[str, Callable[..., ClippingRule]] = {
     "global_norm": ClipByGlobalNorm,
@@ -305,7 +279,7 @@ def over_replicas(gradients: Sequence[Any]) -> list[Any]:
 def share_of_replica(gradients: Sequence[Any]) -> list[Any]:
     """Return what each replica gives to a sum over all of them that is `gradients`."""
     replicas = _backend.replica_count()
-    return list(gradients) if replicas == 1 else [_with(g, _backend.sparse_values(g) / replicas) for g in gradients]
+    return list(gradients) if replicas == 1 else [_backend.with_sparse_values(g, _backend.sparse_values(g) / replicas) for g in gradients]
 
 
 def _unit_norms(values: Any, axes: Any) -> Any:
@@ -323,8 +297,5 @@ def _factor(norm: Any, threshold: Any) -> tuple[Any, Any]:
 def _scaled(gradient: Any, factor: Any) -> Any:
     values = _backend.sparse_values(gradient)
     # In the norm's dtype: a factor under 6e-8 is 0 in float16.
-    return _with(gradient, ops.cast(ops.cast(values, factor.dtype) * factor, keras.backend.standardize_dtype(values.dtype)))
-
-
-def _with(gradient: Any, values: Any) -> Any:
-    return _backend.with_sparse_values(gradient, values)
+    scaled = ops.cast(ops.cast(values, factor.dtype) * factor, keras.backend.standardize_dtype(values.dtype))
+    return _backend.with_sparse_values(gradient, scaled)

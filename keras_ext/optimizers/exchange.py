@@ -1,4 +1,4 @@
-"""Keras's optimizers from ours and ours from Keras's, with what they have learned."""
+"""Optimizers from optimizers: ours from Keras's and back, with what they have learned, and clones without it."""
 
 from typing import Any
 
@@ -8,7 +8,6 @@ from keras import ops
 from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument
 from keras_ext.optimizers._base import ExactOptimizer
-from keras_ext.optimizers._clone import rewrapped
 from keras_ext.optimizers.adagrad import Adagrad
 from keras_ext.optimizers.adam import Adam
 from keras_ext.optimizers.gradient_clipping import GradientClipping
@@ -17,12 +16,7 @@ from keras_ext.optimizers.sgd import SGD
 
 # AdamW is Adam with a default for weight_decay.
 _OURS: dict[str, type] = {"SGD": SGD, "Adagrad": Adagrad, "RMSprop": RMSprop, "Adam": Adam, "AdamW": Adam}
-_KERAS: dict[type, type] = {
-    SGD: keras.optimizers.SGD,
-    Adagrad: keras.optimizers.Adagrad,
-    RMSprop: keras.optimizers.RMSprop,
-    Adam: keras.optimizers.Adam,
-}
+_KERAS: dict[type, type] = {ours: getattr(keras.optimizers, ours.__name__) for ours in (SGD, Adagrad, RMSprop, Adam)}
 
 
 def from_keras(optimizer: Any) -> Any:
@@ -93,11 +87,9 @@ def to_keras(optimizer: Any) -> Any:
     theirs = _KERAS[type(optimizer)]
     off = type(optimizer)().get_config()
     known = set(theirs().get_config())
-    used = [name for name, value in config.items() if name not in known and value != off[name]]
+    used = ", ".join(f"{name}={value!r}" for name, value in config.items() if name not in known and value != off[name])
     if used:
-        raise bad_argument(
-            "optimizer", "one that does what Keras's can", ", ".join(f"{name}={config[name]!r}" for name in used), "Keep ours for it."
-        )
+        raise bad_argument("optimizer", "one that does what Keras's can", used, "Keep ours for it.")
     config |= keras_private.rate_function(optimizer)
     new = theirs.from_config({name: value for name, value in config.items() if name in known})
     if optimizer.weight_decay is not None and (excluded or norms_and_biases):
@@ -126,3 +118,37 @@ def _with_state(new: Any, old: Any) -> Any:
 def _around(wrapper: Any, convert: Any) -> Any:
     """Return a wrapper like `wrapper` around what `convert` makes of the optimizer in it."""
     return _with_state(rewrapped(wrapper, convert(wrapper.inner_optimizer)), wrapper)
+
+
+def clone(optimizer: Any, learning_rate: Any = None) -> Any:
+    """Return a new optimizer, not built, with the settings of `optimizer` and of the wrappers around it; with another rate, if given."""
+    if hasattr(optimizer, "inner_optimizer"):
+        return rewrapped(optimizer, clone(optimizer.inner_optimizer, learning_rate))
+    config = optimizer.get_config()
+    if "learning_rate" not in config:
+        raise bad_argument("optimizer", "one whose config has a `learning_rate`", type(optimizer).__name__, error=TypeError)
+    rate = keras_private.rate_function(optimizer) if learning_rate is None else {"learning_rate": learning_rate}
+    new = type(optimizer).from_config({**config, **rate})
+    variables, names = keras_private.excluded_from_weight_decay(optimizer)
+    if hasattr(optimizer, "without_weight_decay"):
+        variables, names = optimizer.without_weight_decay() if optimizer.built and optimizer.weight_decay else [], []
+    if variables or names:
+        new.exclude_from_weight_decay(var_list=variables, var_names=names)
+    return new
+
+
+def rewrapped(wrapper: Any, inner: Any) -> Any:
+    """Return a new wrapper with the settings of `wrapper` around another optimizer."""
+    config = wrapper.get_config()
+    key = "inner_optimizer" if "inner_optimizer" in config else "optimizer"
+    # A stand-in: a config knows no functions that give a rate, and no excluded weights.
+    new = type(wrapper).from_config({**config, key: keras.saving.serialize_keras_object(keras.optimizers.SGD())})
+    new.inner_optimizer = inner
+    return new
+
+
+def innermost(optimizer: Any) -> Any:
+    """Return the optimizer that takes the step, without the wrappers around it."""
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    return optimizer

@@ -10,24 +10,32 @@ from keras import ops
 from keras_ext import _backend
 from keras_ext._backend import keras_private
 from keras_ext._checks import integer, one_of
+from keras_ext._config import config_of
 from keras_ext.optimizers import _per_weight
 from keras_ext.optimizers._clipping_arguments import check_inner, checked_rule, optimizer_of
 from keras_ext.optimizers._clipping_counts import Counts
 from keras_ext.optimizers._copies import KeepsState
-from keras_ext.optimizers.clipping_rules import joint, norms, over_replicas, share_of_replica
+from keras_ext.optimizers.clipping_rules import over_replicas, share_of_replica
 
 _POLICIES = ("skip", "zero", "raise", "propagate")
+
+
+def _count(name: str) -> property:
+    def read(self: "GradientClipping") -> int:
+        return self._read(name)
+
+    return property(read, doc=f"Number of {name.replace('_', ' ')} so far; see the class.")
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
 class GradientClipping(KeepsState):
     """Bound the gradients by a rule, leave out steps that are not finite, then let another optimizer take the step.
 
-    Works around every Keras optimizer, Keras's own, `MultiOptimizer` and those of this package. `learning_rate`, `iterations`, schedules,
-    moving averages of the weights and gradient accumulation are the inner optimizer's; what it accumulates is clipped as a whole, and kept
-    once more here. Under `tf.distribute.MirroredStrategy` the gradients are summed over the replicas before they are clipped (Keras clips
-    each replica's part, so that two replicas with `global_clipnorm=1` leave a norm of up to 2), and the inner optimizer sums a second time.
-    Rows of one embedding id are summed before a norm is taken, norms are taken in float32.
+    Works around every Keras optimizer, `MultiOptimizer` and those of this package. Learning rate, `iterations`, schedules, moving averages
+    and gradient accumulation are the inner optimizer's; accumulated gradients are clipped together, and kept once more here. Under
+    `tf.distribute.MirroredStrategy` the gradients are summed over the replicas before they are clipped, and the inner optimizer sums again;
+    Keras clips each replica's part: two with `global_clipnorm=1` leave a norm of up to 2. Rows of one embedding id are summed before a
+    norm is taken, in float32.
 
     Args:
         optimizer: the optimizer that takes the step; `inner_optimizer` afterwards.
@@ -48,10 +56,12 @@ class GradientClipping(KeepsState):
 
     Attributes:
         steps: steps so far, the skipped ones included. This and the following are readable at any time, and saved.
-        gradient_norm: joint norm of the last step's gradients before clipping; that of a skipped step does not count.
         clipped_steps: steps that the rule changed.
         skipped_steps: steps that were left out. A step that an outer `LossScaleOptimizer` leaves out is its own and counts nowhere here.
         nonfinite_steps: steps with NaN or infinity, skipped or not.
+        measured_steps: steps that were taken with a finite norm.
+        gradient_norm: joint norm of the last step's gradients before clipping; that of a skipped step does not count.
+        gradient_norm_total: sum of the joint norms of the measured steps.
 
     Raises:
         ValueError: `rule` or `nonfinite` is unknown, `threshold` is not above 0, or `optimizer` clips or scales its loss itself.
@@ -142,50 +152,44 @@ class GradientClipping(KeepsState):
             self.build(list(trainable_variables))
         variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
         grads = list(grads)
-        chosen = [
-            i
-            for i, (g, v) in enumerate(zip(grads, variables, strict=True))
-            if g is not None and not keras_private.overwrites_with_gradient(v)
-        ]
+        pairs = enumerate(zip(grads, variables, strict=True))
+        chosen = [i for i, (g, v) in pairs if g is not None and not keras_private.overwrites_with_gradient(v)]
         if not chosen:
             self.inner_optimizer.apply(grads, trainable_variables)
             return
-
         rest = [None if i in chosen else g for i, g in enumerate(grads)]
         summed = over_replicas([grads[i] for i in chosen])
-        broken: Any = False
         if self.nonfinite == "zero":
-            broken = ops.logical_not(_all_finite(summed))
+            broken = ops.logical_not(ops.all(ops.stack([ops.all(ops.isfinite(_backend.sparse_values(g))) for g in summed])))
             summed = [_zeroed(g) for g in summed]
-        norm = joint(summed)
-        if self.nonfinite != "zero":
+            norm = _backend.joint_norm(summed)
+        else:
+            norm = _backend.joint_norm(summed)
             broken = ops.logical_not(ops.isfinite(norm))
-        places = [keras_private.variable_index(self, variables[i]) for i in chosen]
         weights = [variables[i] for i in chosen]
+        places = [keras_private.variable_index(self, v) for v in weights]
 
         def step(summed: list[Any], rest: list[Any], norm: Any) -> None:
             def hand_over(gradients: list[Any]) -> None:
                 given = list(rest)
                 for i, g, original in zip(chosen, share_of_replica(gradients), summed, strict=True):
-                    given[i] = _backend.identity(g) if g is original else g
+                    # Keras's sum over replicas takes no tensor from outside of a condition's branch beside those from inside.
+                    given[i] = _backend.with_sparse_values(g, ops.stop_gradient(_backend.sparse_values(g))) if g is original else g
                 self.inner_optimizer.apply(given, trainable_variables)
 
             self._step(summed, norm, weights, places, hand_over)
-
-        def skip(summed: list[Any], _rest: Any, _norm: Any) -> None:
-            self._skip(places, summed)
 
         if self.nonfinite in ("zero", "propagate"):
             self._counts.add(nonfinite_steps=broken)
             step(summed, rest, norm)
             return
-        good = ops.logical_not(ops.logical_or(broken, self._counts.of("halted") > 0))
-        _backend.cond(good, step, skip, self._changing(), summed, rest, norm)
-        if _backend.concrete_value(good) is False:
-            self.check()
 
-    def _changing(self) -> list[Any]:
-        return [*self._trainable_variables, *self.variables]
+        def skip(summed: list[Any], _rest: Any, _norm: Any) -> None:
+            self._skip(places, summed)
+
+        good = ops.logical_not(ops.logical_or(broken, self._counts.of("halted") > 0))
+        if _backend.cond(good, step, skip, [*self._trainable_variables, *self.variables], summed, rest, norm) is False:
+            self.check()
 
     def _step(self, summed: list[Any], norm: Any, weights: list[Any], places: list[int], hand_over: Callable[[list[Any]], None]) -> None:
         """Take a step, or with accumulation a part of one; `hand_over` gives gradients to the inner optimizer."""
@@ -197,7 +201,7 @@ class GradientClipping(KeepsState):
 
         def last(summed: list[Any]) -> None:
             means = [(_backend.dense(g) + a) / batches for g, a in zip(summed, sums, strict=True)]
-            clipped = self._clip(means, joint(means), weights)
+            clipped = self._clip(means, _backend.joint_norm(means), weights)
             # The inner optimizer divides by the number of batches too.
             hand_over([g * batches for g in clipped])
             for a in sums:
@@ -205,14 +209,14 @@ class GradientClipping(KeepsState):
             count.assign(ops.zeros((), count.dtype))
 
         def another(summed: list[Any]) -> None:
-            whole_gradients = [_backend.dense(g) for g in summed]
-            for a, g in zip(sums, whole_gradients, strict=True):
+            dense = [_backend.dense(g) for g in summed]
+            for a, g in zip(sums, dense, strict=True):
                 a.assign(ops.add(a, g))
             count.assign(ops.add(count, 1))
             # Zeros count as a batch for the inner optimizer, whose schedule and turn go by batches.
-            hand_over([ops.zeros_like(g) for g in whole_gradients])
+            hand_over([ops.zeros_like(g) for g in dense])
 
-        _backend.cond(ops.equal(count, batches - 1), last, another, self._changing(), summed)
+        _backend.cond(ops.equal(count, batches - 1), last, another, [*self._trainable_variables, *self.variables], summed)
 
     def _clip(self, gradients: list[Any], norm: Any, weights: list[Any]) -> list[Any]:
         """Return what the rule makes of the gradients, and count."""
@@ -228,18 +232,13 @@ class GradientClipping(KeepsState):
 
     def _skip(self, places: list[int], gradients: list[Any]) -> None:
         """Count a step that is left out; once halted nothing counts any more."""
-        in_a_row = self._counts.of("skips_in_a_row") + 1
-        if self.nonfinite == "raise":
-            stop = ops.ones((), "bool")
-        elif self.max_skips is not None:
-            stop = in_a_row >= self.max_skips
-        else:
-            stop = None
+        most = 1 if self.nonfinite == "raise" else self.max_skips
+        stop = None if most is None else self._counts.of("skips_in_a_row") + 1 >= most
         going = ops.equal(self._counts.of("halted"), 0)
         halted = 0 if stop is None else ops.logical_and(going, stop)
         self._counts.add(steps=going, skipped_steps=going, nonfinite_steps=going, skips_in_a_row=going, halted=halted)
         marks: list[Any] = [ops.zeros((), "bool")] * len(self._trainable_variables)
-        for i, size in zip(places, norms(gradients), strict=True):
+        for i, size in zip(places, _backend.norms(gradients), strict=True):
             marks[i] = ops.logical_not(ops.isfinite(size))
         old = ops.convert_to_tensor(self._flags)
         self._flags.assign(ops.where(going, ops.cast(ops.stack(marks), old.dtype), old))
@@ -266,25 +265,11 @@ class GradientClipping(KeepsState):
     def _read(self, name: str) -> Any:
         return 0 if self._counts is None else self._counts.read(name)
 
-    @property
-    def steps(self) -> int:
-        """Steps so far, the skipped ones included."""
-        return self._read("steps")
-
-    @property
-    def clipped_steps(self) -> int:
-        """Steps that the rule changed."""
-        return self._read("clipped_steps")
-
-    @property
-    def skipped_steps(self) -> int:
-        """Steps that were left out because a gradient was not finite."""
-        return self._read("skipped_steps")
-
-    @property
-    def nonfinite_steps(self) -> int:
-        """Steps with NaN or infinity in a gradient."""
-        return self._read("nonfinite_steps")
+    steps = _count("steps")
+    clipped_steps = _count("clipped_steps")
+    skipped_steps = _count("skipped_steps")
+    nonfinite_steps = _count("nonfinite_steps")
+    measured_steps = _count("measured_steps")
 
     @property
     def gradient_norm(self) -> float:
@@ -292,13 +277,8 @@ class GradientClipping(KeepsState):
         return float(self._read("gradient_norm"))
 
     @property
-    def measured_steps(self) -> int:
-        """Steps that were taken with a finite norm, which `gradient_norm_total` is the sum of."""
-        return self._read("measured_steps")
-
-    @property
     def gradient_norm_total(self) -> float:
-        """Sum of the joint norms of the steps that were taken, but for norms that are not finite."""
+        """Sum of the joint norms of the measured steps."""
         return float(self._read("norm_total")) - float(self._read("norm_rest"))
 
     @property
@@ -350,15 +330,8 @@ class GradientClipping(KeepsState):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        is_name = isinstance(self.rule, str)
-        return {
-            "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
-            "rule": self.rule if is_name else keras.saving.serialize_keras_object(self.rule),
-            "threshold": self.threshold if is_name else None,
-            "nonfinite": self.nonfinite,
-            "max_skips": self.max_skips,
-            "name": self.name,
-        }
+        threshold = self.threshold if isinstance(self.rule, str) else None
+        return config_of(self, optimizer=self.inner_optimizer, threshold=threshold)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "GradientClipping":
@@ -368,10 +341,6 @@ class GradientClipping(KeepsState):
             if isinstance(config[key], dict):
                 config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
         return cls(**config)
-
-
-def _all_finite(gradients: list[Any]) -> Any:
-    return ops.all(ops.stack([ops.all(ops.isfinite(_backend.sparse_values(g))) for g in gradients]))
 
 
 def _zeroed(gradient: Any) -> Any:

@@ -6,22 +6,11 @@ import keras
 from keras import ops
 
 from keras_ext._checks import flag, in_float32, in_range
-from keras_ext.optimizers._momentum import VariesMomentum
-
-
-def decayed(old: Any, new: Any, *, rho: float) -> Any:
-    """Return the moving average after `new`: `rho * old + (1 - rho) * new`."""
-    return ops.add(ops.multiply(rho, old), ops.multiply(1 - rho, new))
-
-
-def rmsprop(g: Any, v: Any, *, learning_rate: Any, epsilon: float, epsilon_outside: bool = False) -> Any:
-    """Return the step to take off the weights; `v` is the mean square of the gradients, or their variance."""
-    root = ops.add(ops.sqrt(v), epsilon) if epsilon_outside else ops.sqrt(ops.add(v, epsilon))
-    return ops.divide(ops.multiply(learning_rate, g), root)
+from keras_ext.optimizers._base import MomentumOptimizer
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
-class RMSprop(VariesMomentum):
+class RMSprop(MomentumOptimizer):
     """Step along the gradient over the root of a moving average of its squares.
 
     `v <- rho * v + (1 - rho) * g^2` and `w <- w - learning_rate * g / sqrt(v + epsilon)`; epsilon stands inside the root, as in Keras. With
@@ -55,6 +44,8 @@ class RMSprop(VariesMomentum):
         for the centered form with momentum.
     """
 
+    _kernel = "rmsprop"
+
     def __init__(
         self,
         learning_rate: Any = 0.001,
@@ -77,17 +68,8 @@ class RMSprop(VariesMomentum):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            clipnorm=clipnorm,
-            clipvalue=clipvalue,
-            global_clipnorm=global_clipnorm,
-            use_ema=use_ema,
-            ema_momentum=ema_momentum,
-            ema_overwrite_frequency=ema_overwrite_frequency,
-            loss_scale_factor=loss_scale_factor,
-            gradient_accumulation_steps=gradient_accumulation_steps,
-            name=name,
+            *(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency),
+            *(loss_scale_factor, gradient_accumulation_steps, name),
             **kwargs,
         )
         self.rho = in_range("rho", rho, 0.0, 1.0)
@@ -117,34 +99,17 @@ class RMSprop(VariesMomentum):
         return [slots for slots in (self._velocities, self._average_gradients, self._momentums) if slots]
 
     def _rule(self, g: Any, slots: list[Any], rate: Any) -> tuple[Any, list[Any]]:
-        square, *rest = slots
-        after = [decayed(square, ops.square(g), rho=self.rho)]
+        after = [self._averaged(slots[0], ops.square(g))]
         v = after[0]
         if self.centered:
-            after.append(decayed(rest[0], g, rho=self.rho))
+            after.append(self._averaged(slots[1], g))
             v = ops.maximum(ops.subtract(v, ops.square(after[1])), 0)
-        step = rmsprop(g, v, learning_rate=rate, epsilon=self.epsilon, epsilon_outside=self.epsilon_outside)
+        root = ops.add(ops.sqrt(v), self.epsilon) if self.epsilon_outside else ops.sqrt(ops.add(v, self.epsilon))
+        step = ops.divide(ops.multiply(rate, g), root)
         if self.momentum > 0:
-            step = ops.add(ops.multiply(self.current_momentum(), rest[-1]), step)
+            step = ops.add(ops.multiply(self.current_momentum(), slots[-1]), step)
             after.append(step)
         return step, after
 
-    def _update_list(self, updates: Any, weights: list[Any], gradients: list[Any], slots: list[list[Any]], rate: Any) -> bool:
-        squares, *rest = slots
-        return updates.rmsprop(
-            weights,
-            gradients,
-            squares,
-            rest[0] if self.centered else [],
-            rest[-1] if self.momentum > 0 else [],
-            rate=rate,
-            rho=self.rho,
-            momentum=self.current_momentum(),
-            epsilon=self.epsilon,
-            epsilon_outside=self.epsilon_outside,
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        names = ("rho", "momentum", "epsilon", "centered", "epsilon_outside")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+    def _averaged(self, old: Any, new: Any) -> Any:
+        return ops.add(ops.multiply(self.rho, old), ops.multiply(1 - self.rho, new))

@@ -6,16 +6,11 @@ import keras
 from keras import ops
 
 from keras_ext._checks import bad_argument, flag, in_range, is_number, plain
-from keras_ext.optimizers._momentum import VariesMomentum
-
-
-def velocity(g: Any, m: Any, *, learning_rate: Any, momentum: Any, dampening: float = 0.0) -> Any:
-    """Return the next velocity: `momentum * m - learning_rate * (1 - dampening) * g`."""
-    return ops.subtract(ops.multiply(m, momentum), ops.multiply(g, learning_rate * (1 - dampening)))
+from keras_ext.optimizers._base import MomentumOptimizer
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
-class SGD(VariesMomentum):
+class SGD(MomentumOptimizer):
     """Step against the gradient, with a velocity that keeps a share of the last step.
 
     Without momentum `w <- w - learning_rate * g`. With momentum `m <- momentum * m - learning_rate * (1 - dampening) * g` and
@@ -64,6 +59,8 @@ class SGD(VariesMomentum):
         (2013), On the importance of initialization and momentum in deep learning, equations 1 to 4.
     """
 
+    _kernel = "sgd"
+
     def __init__(
         self,
         learning_rate: Any = 0.01,
@@ -91,17 +88,8 @@ class SGD(VariesMomentum):
         if dampening and not momentum:
             raise bad_argument("dampening", "0 without momentum", dampening, "There is no velocity that it could dampen.")
         super().__init__(
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            clipnorm=clipnorm,
-            clipvalue=clipvalue,
-            global_clipnorm=global_clipnorm,
-            use_ema=use_ema,
-            ema_momentum=ema_momentum,
-            ema_overwrite_frequency=ema_overwrite_frequency,
-            loss_scale_factor=loss_scale_factor,
-            gradient_accumulation_steps=gradient_accumulation_steps,
-            name=name,
+            *(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency),
+            *(loss_scale_factor, gradient_accumulation_steps, name),
             **kwargs,
         )
         self.momentum = plain(momentum)
@@ -124,16 +112,6 @@ class SGD(VariesMomentum):
         if not slots:
             return ops.multiply(g, rate), []
         momentum = self.current_momentum()
-        m = velocity(g, slots[0], learning_rate=rate, momentum=momentum, dampening=self.dampening)
-        ahead = velocity(g, m, learning_rate=rate, momentum=momentum) if self.nesterov else m
+        m = ops.subtract(ops.multiply(slots[0], momentum), ops.multiply(g, rate * (1 - self.dampening)))
+        ahead = ops.subtract(ops.multiply(m, momentum), ops.multiply(g, rate)) if self.nesterov else m
         return ops.negative(ahead), [m]
-
-    def _update_list(self, updates: Any, weights: list[Any], gradients: list[Any], slots: list[list[Any]], rate: Any) -> bool:
-        velocities = slots[0] if slots else []
-        numbers = {"momentum": self.current_momentum(), "dampening": self.dampening, "nesterov": self.nesterov}
-        return updates.sgd(weights, gradients, velocities, rate=rate, **numbers)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        own = {"momentum": self.momentum, "nesterov": self.nesterov, "dampening": self.dampening}
-        return {**super().get_config(), **own}

@@ -6,15 +6,15 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_ext._arrays import as_array
 from keras_ext._checks import bad_argument
-from keras_ext._dense import dense
 
 _NAMES = ("x", "y", "sample_weight")
 
 
 def checked_arrays(x: Any, y: Any, sample_weight: Any) -> tuple[tuple[Any, Any, Any], int]:
     """Return the data as NumPy arrays, tuples in place of lists, and the number of samples."""
-    data = tree.map_structure(dense, (tree.lists_to_tuples(x), tree.lists_to_tuples(y), tree.lists_to_tuples(sample_weight)))
+    data = tree.map_structure(as_array, (tree.lists_to_tuples(x), tree.lists_to_tuples(y), tree.lists_to_tuples(sample_weight)))
     for name, given, arrays in zip(_NAMES, (x, y, sample_weight), data, strict=True):
         leaves = [a for a in tree.flatten(arrays) if a is not None]
         if (name == "x" and not leaves) or not all(isinstance(a, np.ndarray) and a.ndim and a.dtype != object for a in leaves):

@@ -12,7 +12,7 @@ import keras
 
 from keras_ext._checks import bad_argument, flag, in_range, integer, one_of
 from keras_ext.callbacks import Finding, SaturationMonitor
-from keras_ext.optimizers._clone import clone
+from keras_ext.optimizers.exchange import clone
 from keras_ext.search.grown import Grown, Stage
 from keras_ext.search.weight_transfer import take_over
 

@@ -676,6 +676,8 @@ def test_synchronized_statistics_are_those_of_all_replicas(in_new_process):
         ({"momentum": float("nan")}, "`momentum` must be a number in [0, 1], got nan."),
         ({"epsilon": -1e-3}, "`epsilon` must be a finite number of at least 0, got -0.001."),
         ({"center": 1}, "`center` must be True or False, got 1."),
+        ({"beta_initializer": 3}, "`beta_initializer` must be an initializer, its name, or a function of shape and dtype, got 3."),
+        ({"gamma_regularizer": 3}, "`gamma_regularizer` must be a regularizer, its name, or None, got 3."),
         ({"scale": "yes"}, "`scale` must be True or False, got 'yes'."),
         ({"renorm": None}, "`renorm` must be True or False, got None."),
         ({"renorm_momentum": -0.1}, "`renorm_momentum` must be a number in [0, 1], got -0.1."),

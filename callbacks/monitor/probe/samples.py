@@ -13,8 +13,8 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_ext._arrays import as_array
 from keras_ext._checks import bad_argument, integer
-from keras_ext._dense import dense
 
 _NAMES = ("x", "y", "sample_weight")
 # Where shapes differ, few batches fit the first: an endless stream must not be read forever, nor a long one to its end.
@@ -79,7 +79,7 @@ def probe_batch(x: Any, y: Any = None, sample_weight: Any = None, *, size: int, 
 
 
 def _drawn(data: tuple[Any, Any, Any], size: int, seed: int) -> tuple[Any, Any, Any]:
-    arrays = tree.map_structure(dense, data)
+    arrays = tree.map_structure(as_array, data)
     for name, given, values in zip(_NAMES, data, arrays, strict=True):
         leaves = [a for a in tree.flatten(values) if a is not None]
         if (name == "x" and not leaves) or not all(_has_samples(a) for a in leaves):
@@ -148,7 +148,7 @@ def _batches(x: Any) -> Iterator[Any]:
 
 def _checked(batch: Any) -> tuple[Any, Any, Any]:
     """Return a batch as `(x, y, sample_weight)` of NumPy arrays with one number of rows."""
-    arrays = tree.map_structure(dense, batch)
+    arrays = tree.map_structure(as_array, batch)
     leaves = [a for a in tree.flatten(arrays) if a is not None]
     fits = not isinstance(batch, list | tuple) or 1 <= len(batch) <= 3
     fits = fits and all(_has_samples(a) for a in leaves) and len({len(a) for a in leaves}) == 1

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 
-def dense(a: Any) -> Any:
-    """Return `a` as a NumPy array, or as it is if it is no dense array."""
+def as_array(a: Any) -> Any:
+    """Return `a` as a NumPy array, or as it is if it cannot be one."""
     if not hasattr(a, "__array__"):
         return a
     if hasattr(a, "detach"):
