@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ext._figures import saved
+from keras_ext._atomic import saved
 
 # Width of the smoothing, as a share of the steps of a whole test: the noise of single batches is not a slope.
 _WIDTH = 0.08

@@ -1,4 +1,4 @@
-"""Atomic writes: after a crash at any moment a file is complete, or as it was before."""
+"""Writes of files: atomic ones, which after a crash at any moment are complete or as they were before, and pictures."""
 
 import json
 import os
@@ -45,3 +45,11 @@ def save_model(model: Any, path: Path) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
+    """Return a matplotlib Figure, saved to `path` unless that is None; missing folders are made."""
+    if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+    return figure

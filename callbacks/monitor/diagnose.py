@@ -11,15 +11,13 @@ from keras import ops, tree
 from rich.console import Group
 from rich.text import Text
 
+from keras_ext._atomic import saved
 from keras_ext._checks import bad_argument, flag, integer
-from keras_ext._figures import saved
 from keras_ext.callbacks.monitor.finding import Finding
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.probe.lossless import not_finite, without_loss
 from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, layer_names
-from keras_ext.callbacks.monitor.probe.samples import probe_batch
+from keras_ext.callbacks.monitor.probe.samples import build, cannot, check_targets, probe_batch
 from keras_ext.callbacks.monitor.probe.setting import aims
-from keras_ext.callbacks.monitor.probe.unbuilt import build, cannot, check_targets
 from keras_ext.callbacks.monitor.report.table import layer_table, reported
 from keras_ext.callbacks.monitor.rules.findings import examine
 from keras_ext.callbacks.monitor.snapshot import Snapshot
@@ -154,20 +152,13 @@ def diagnose(
     check_targets(model, data)
     build(model, data)
     try:
-        steps = _steps(model)
-        snapshot = Probe(model, data, rank, layers).snapshot(steps, 0) if has_loss else without_loss(model, data, rank, layers, steps)
+        iterations = getattr(getattr(model, "optimizer", None), "iterations", None)
+        steps = 0 if iterations is None else int(ops.convert_to_numpy(iterations))
+        snapshot = Probe(model, data, rank, layers, has_loss).snapshot(steps, 0)
     except UnknownLayer:
         raise
     except Exception as error:
-        unhealthy = not_finite(model, data, rank, layers, _steps(model)) if has_loss else None
-        if unhealthy is None:
-            raise cannot("run", model, data, error) from error
-        snapshot = unhealthy
+        raise cannot("run", model, data, error) from error
     findings = examine([snapshot], limits or Limits(), aims=aims(model, *data[1:]) if has_loss else ())
     samples = len(next(a for a in tree.flatten(data[0]) if a is not None))
     return Diagnosis(model.name, findings, snapshot if has_loss else replace(snapshot, loss=math.nan), samples, has_loss)
-
-
-def _steps(model: keras.Model) -> int:
-    iterations = getattr(getattr(model, "optimizer", None), "iterations", None)
-    return 0 if iterations is None else int(ops.convert_to_numpy(iterations))

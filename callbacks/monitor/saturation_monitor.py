@@ -9,19 +9,16 @@ from typing import Any
 
 import keras
 
+from keras_ext._atomic import saved
 from keras_ext._backend import keras_private
 from keras_ext._checks import BadInput, a_path, bad_argument, flag, integer, one_of
-from keras_ext._figures import saved
 from keras_ext._wording import reason
 from keras_ext.callbacks.clipping_shares import ClippingShares
 from keras_ext.callbacks.monitor.finding import Finding
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.probe.lossless import not_finite
-from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, layer_names
-from keras_ext.callbacks.monitor.probe.sample_cost import affordable
-from keras_ext.callbacks.monitor.probe.samples import probe_batch
+from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, affordable, layer_names
+from keras_ext.callbacks.monitor.probe.samples import cannot, probe_batch
 from keras_ext.callbacks.monitor.probe.setting import Aim, aims
-from keras_ext.callbacks.monitor.probe.unbuilt import cannot
 from keras_ext.callbacks.monitor.report.run_folder import RUN_FILE, new_run
 from keras_ext.callbacks.monitor.rhythm import Rhythm
 from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, worst
@@ -257,7 +254,7 @@ class SaturationMonitor(keras.callbacks.Callback):
             if self._probe is None:
                 self._probe = Probe(model, affordable(model, self._data), rank=self.rank, layers=self.layers)
                 self._aims = aims(model, *self._data[1:])
-            snapshot = self._measured(model, epoch, is_regular)
+            snapshot = self._probe.snapshot(self._step, epoch, is_regular)
             clipped, skipped = self._shares.since_last(model)
             self.snapshots.append(replace(snapshot, clipped=clipped, skipped=skipped))
         except UnknownLayer:
@@ -276,16 +273,6 @@ class SaturationMonitor(keras.callbacks.Callback):
         critical = [f for f in new if f.severity == "critical"]
         if critical:
             self._act(model, critical)
-
-    def _measured(self, model: Any, epoch: int, is_regular: bool) -> Snapshot:
-        assert self._probe is not None
-        try:
-            return self._probe.snapshot(self._step, epoch, is_regular)
-        except Exception:
-            unhealthy = not_finite(model, affordable(model, self._data), self.rank, self.layers, self._step, epoch)
-            if unhealthy is None:
-                raise
-            return replace(unhealthy, is_regular=is_regular)
 
     def _write_scalars(self) -> None:
         if self._scalars is None:

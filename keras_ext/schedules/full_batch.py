@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_ext._checks import bad_argument, integer
-from keras_ext.schedules._arrays import check_reductions, checked_arrays, cut
+from keras_ext.schedules._batches import check_reductions, checked_arrays, cut
 
 
 class FullBatch(keras.utils.PyDataset):

@@ -8,9 +8,7 @@ import keras
 import numpy as np
 
 from keras_ext._checks import bad_argument, flag, in_range, integer, one_of
-from keras_ext.schedules._arrays import check_reductions, checked_arrays, cut
-from keras_ext.schedules._epoch_callback import EpochCallback, Presence
-from keras_ext.schedules._epoch_steps import EpochSteps
+from keras_ext.schedules._batches import check_reductions, checked_arrays, cut
 
 
 class GrowingBatches(keras.utils.PyDataset):
@@ -78,17 +76,9 @@ class GrowingBatches(keras.utils.PyDataset):
     """
 
     def __init__(
-        self,
-        x: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        *,
-        batch_sizes: Mapping[int, int],
-        remainder: str = "drop",
-        shuffle: bool = True,
-        seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
+        self, x: Any, y: Any = None, sample_weight: Any = None, *, batch_sizes: Mapping[int, int],
+        remainder: str = "drop", shuffle: bool = True, seed: int = 0, **kwargs: Any,
+    ) -> None:  # fmt: skip
         for name in ("workers", "max_queue_size"):
             integer(name, kwargs.get(name, 1), 0)
         flag("use_multiprocessing", kwargs.get("use_multiprocessing", False))
@@ -97,29 +87,20 @@ class GrowingBatches(keras.utils.PyDataset):
         self.batch_sizes = _checked_sizes(batch_sizes, self._samples)
         self.remainder = one_of("remainder", remainder, ("drop", "pad"))
         if remainder == "pad" and y is None:
-            raise bad_argument(
-                "remainder", '"drop" without `y`', remainder, "What is added has the weight 0 in the loss that targets make."
-            )
+            fix = "What is added has the weight 0 in the loss that targets make."
+            raise bad_argument("remainder", '"drop" without `y`', remainder, fix)
         self.shuffle = flag("shuffle", shuffle)
-        self.seed = int(integer("seed", seed, 0))
-        self._epoch = 0
-        self._order: tuple[int, Any] = (-1, None)
-        self._presence = Presence()
-        self._awaits_first_batch = False
+        self.seed = integer("seed", seed, 0)
+        self._steps = np.array(0).view(_Steps)
+        self.begin_epoch(0)
+        self._was_read_ahead = self._awaits_first_batch = False
+        self._forget_hooks()
 
     @classmethod
     def geometric(
-        cls,
-        x: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        *,
-        initial: int,
-        factor: float,
-        every: int,
-        largest: int | None = None,
+        cls, x: Any, y: Any = None, sample_weight: Any = None, *, initial: int, factor: float, every: int, largest: int | None = None,
         **kwargs: Any,
-    ) -> "GrowingBatches":
+    ) -> "GrowingBatches":  # fmt: skip
         """Return batches of `initial * factor**k` samples, rounded down, from epoch `k * every` on.
 
         Args:
@@ -140,10 +121,8 @@ class GrowingBatches(keras.utils.PyDataset):
         integer("initial", initial)
         in_range("factor", factor, 1.0, closed="neither")
         integer("every", every)
-        samples = checked_arrays(x, None, None)[1]
-        if largest is not None:
-            integer("largest", largest, initial)
-        end = samples if largest is None else largest
+        samples = checked_arrays(x)[1]
+        end = samples if largest is None else integer("largest", largest, initial)
         sizes, k = {0: initial}, 0
         while sizes[max(sizes)] < end:
             k += 1
@@ -154,11 +133,14 @@ class GrowingBatches(keras.utils.PyDataset):
 
     def callback(self) -> keras.callbacks.Callback:
         """Return the callback that reports the data of a `fit` which epoch begins; copies of it do too."""
-        return EpochCallback()
+        return _EpochCallback()
 
     def begin_epoch(self, epoch: int) -> None:
         """Cut batches for `epoch`, counted from 0, from now on: what the callback does, for training loops of one's own."""
-        self._epoch = int(integer("epoch", epoch, 0))
+        self._epoch = integer("epoch", epoch, 0)
+        self._steps[...] = self._batches(epoch)
+        rows = np.arange(self._samples)
+        self._order = np.random.default_rng([self.seed, self._epoch]).permutation(rows) if self.shuffle else rows
 
     def batch_size(self, epoch: int) -> int:
         """Return the batch size of an epoch."""
@@ -175,45 +157,21 @@ class GrowingBatches(keras.utils.PyDataset):
 
     def __len__(self) -> int:
         """Return the number of batches of the epoch."""
-        return self._batches(self._epoch)
+        return int(self._steps)
 
     @property
     def num_batches(self) -> Any:
-        """The number of batches of the epoch, as a number that follows the epochs: Keras asks for it once for all of them."""
-        return EpochSteps(self)
+        """The number of batches of the epoch, as an array of no axes that is overwritten when another begins.
+
+        Keras asks for it once before the first epoch, and reads what it was given at the beginning of each.
+        """
+        self._steps.data_set = self
+        return self._steps
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         """Return a batch of the epoch: `(x,)`, `(x, y)` or `(x, y, sample_weight)`."""
-        epoch = self._epoch
-        size = self.batch_size(epoch)
-        if not 0 <= index < self._batches(epoch):
-            raise IndexError(f"Epoch {epoch} has {self._batches(epoch)} batches, there is none of index {index}.")
-        self._warn_of_shuffled_batches(index)
-        order = self._order_of(epoch)
-        chosen = order[index * size : (index + 1) * size]
-        if self.remainder == "drop":
-            return cut(self._data, chosen)
-        padding = size - len(chosen)
-        return cut(self._data, np.concatenate([chosen, order[:padding]]), padding, size / len(chosen))
-
-    def _order_of(self, epoch: int) -> Any:
-        known, order = self._order
-        if known != epoch:
-            order = np.arange(self._samples)
-            if self.shuffle:
-                order = np.random.default_rng([self.seed, epoch]).permutation(order)
-            self._order = (epoch, order)
-        return order
-
-    def on_epoch_begin(self) -> None:
-        """Check that the epoch was reported by the callback."""
-        self._awaits_first_batch = self._presence.begin()
-
-    def on_epoch_end(self) -> None:
-        """Note the end of an epoch; Keras also calls it before the first."""
-        self._presence.end()
-
-    def _warn_of_shuffled_batches(self, index: int) -> None:
+        if not 0 <= index < len(self):
+            raise IndexError(f"Epoch {self._epoch} has {len(self)} batches, there is none of index {index}.")
         if self._awaits_first_batch and not self._has_workers:
             self._awaits_first_batch = False
             if index:
@@ -222,6 +180,36 @@ class GrowingBatches(keras.utils.PyDataset):
                     "Pass `shuffle=False` to `fit`: the samples are shuffled by `seed` and epoch.",
                     stacklevel=2,
                 )
+        order, size = self._order, self.batch_size(self._epoch)
+        chosen = order[index * size : (index + 1) * size]
+        if self.remainder == "drop":
+            return cut(self._data, chosen)
+        padding = size - len(chosen)
+        return cut(self._data, np.concatenate([chosen, order[:padding]]), padding, size / len(chosen))
+
+    def on_epoch_begin(self) -> None:
+        """Check that the epoch was reported by the callback.
+
+        Before the first epoch Keras may begin one to build the model from a batch, and always ends one: what begins after that is an epoch.
+        """
+        announced, self._is_announced = self._is_announced, False
+        if not announced and self._must_be_announced:
+            self._must_be_announced = False
+            raise ValueError(
+                "GrowingBatches cannot know which epoch begins without its callback: "
+                "`model.fit(data, shuffle=False, callbacks=[data.callback()])`. To evaluate, give the arrays themselves."
+            )
+        self._was_read_ahead = not announced
+        self._in_epoch = self._awaits_first_batch = announced
+
+    def on_epoch_end(self) -> None:
+        """Note the end of an epoch; Keras also calls it before the first."""
+        self._must_be_announced = not self._in_epoch
+        self._in_epoch = False
+
+    def _forget_hooks(self) -> None:
+        """Forget where a training stands; one that failed may have left off anywhere."""
+        self._is_announced = self._in_epoch = self._must_be_announced = False
 
     @property
     def _has_workers(self) -> bool:
@@ -229,8 +217,7 @@ class GrowingBatches(keras.utils.PyDataset):
 
     def _begin_training(self, model: Any) -> None:
         """Check that this training can be had."""
-        read_ahead, self._presence.was_read_ahead = self._presence.was_read_ahead, False
-        if self._has_workers and read_ahead:
+        if self._has_workers and self._was_read_ahead:
             raise bad_argument(
                 "workers", "1, without multiprocessing, where Keras builds the model from a batch", self.workers,
                 "It would train on what the workers have read ahead for that.",
@@ -238,13 +225,45 @@ class GrowingBatches(keras.utils.PyDataset):
         if self.remainder == "pad":
             check_reductions(model, ("sum_over_batch_size", "mean", "mean_with_sample_weight"), 'or pass remainder="drop"')
 
-    def _announce(self, epoch: int) -> None:
-        self.begin_epoch(epoch)
-        self._presence.is_announced = True
 
-    def _end_training(self) -> None:
-        self.begin_epoch(0)
-        self._presence = Presence()
+class _Steps(np.ndarray):
+    """The number of batches of the epoch that a `GrowingBatches` is in; copies of it do not change with the epoch."""
+
+    data_set: GrowingBatches | None = None
+
+
+class _EpochCallback(keras.callbacks.Callback):
+    """Tells the `GrowingBatches` that a `fit` trains on which epoch begins.
+
+    It finds it by the number of steps and holds none: a search copies its callbacks and not its data, and what is pickled twice is two.
+    """
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        super().set_params(params)
+        steps = params.get("steps")
+        if isinstance(steps, _Steps) and steps.data_set is not None:
+            steps.data_set._forget_hooks()
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._data_set()._begin_training(self.model)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        data_set = self._data_set()
+        data_set.begin_epoch(epoch)
+        data_set._is_announced = True
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._data_set().begin_epoch(0)
+        self._data_set()._forget_hooks()
+
+    def _data_set(self) -> GrowingBatches:
+        steps = (self.params or {}).get("steps")
+        if not isinstance(steps, _Steps) or steps.data_set is None:
+            raise bad_argument(
+                "steps_per_epoch", "None, and `x` a GrowingBatches, where its callback is given", steps,
+                "How many steps an epoch has follows from its batch size.",
+            )  # fmt: skip
+        return steps.data_set
 
 
 def _checked_sizes(sizes: Any, samples: int) -> dict[int, int]:

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext._checks import in_float32, in_range, one_of
-from keras_ext.schedules.schedule import Schedule, between, checked_steps, rate_dtype, whole_steps
+from keras_ext._checks import MOST_STEPS, in_float32, in_range, integer, one_of
+from keras_ext.schedules.schedule import Schedule, between, exact_steps, rate_dtype
 
 ANNEALS = ("cosine", "linear")
 
@@ -41,7 +41,7 @@ def one_cycle(step: Any, total_steps: int, warmup_share: float, start: float, pe
         [0.25, 0.5, 1.0, 0.6, 0.0, 0.0]
     """
     top, dtype = peak_step(total_steps, warmup_share), rate_dtype()
-    at = ops.clip(whole_steps(step), 0, total_steps - 1)
+    at = ops.clip(exact_steps(step), 0, total_steps - 1)
     rises = at < top
     length = ops.cast(ops.where(rises, top, total_steps - 1 - top), at.dtype)
     passed = ops.where(rises, at, at - top)
@@ -96,7 +96,7 @@ class OneCycle(Schedule):
     ) -> None:
         highest = in_range("max_learning_rate", max_learning_rate, 0.0, closed="neither")
         self.max_learning_rate = float(in_float32("max_learning_rate", highest))
-        self.total_steps = checked_steps("total_steps", total_steps, 3)
+        self.total_steps = integer("total_steps", total_steps, 3, MOST_STEPS)
         self.warmup_share = float(in_range("warmup_share", warmup_share, 0.0, 1.0, closed="neither"))
         self.start_divisor = float(in_range("start_divisor", start_divisor, 1.0))
         self.end_divisor = float(in_range("end_divisor", end_divisor, 1.0))
@@ -116,14 +116,3 @@ class OneCycle(Schedule):
     def turns(self, steps: int) -> Iterator[int]:
         """Yield the steps of the peak and of the end."""
         yield from (step for step in (self.peak_step, self.total_steps - 1) if step < steps)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {
-            "max_learning_rate": self.max_learning_rate,
-            "total_steps": self.total_steps,
-            "warmup_share": self.warmup_share,
-            "start_divisor": self.start_divisor,
-            "end_divisor": self.end_divisor,
-            "anneal": self.anneal,
-        }

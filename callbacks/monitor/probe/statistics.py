@@ -14,21 +14,18 @@ SLOPE_SHARE = 0.05
 def slope_share(y: Any, kind: str) -> Any:
     """Return the slope of a saturating activation at the points where its value is `y`, over its steepest slope.
 
-    sigmoid' = y (1 - y), at most 1/4; tanh' = 1 - y^2, at most 1; softsign' = (1 - |y|)^2, at most 1; the hard forms have a slope of 1
-    inside and 0 at their ends.
-
     >>> [round(float(slope_share(ops.convert_to_tensor(v), "sigmoid")), 4) for v in (0.5, 0.99)]
     [1.0, 0.0396]
     """
-    if kind in ("sigmoid", "softmax"):
+    if kind in ("sigmoid", "softmax"):  # sigmoid' = y (1 - y), at most 1/4
         return 4.0 * y * (1.0 - y)
-    if kind == "tanh":
+    if kind == "tanh":  # tanh' = 1 - y^2, at most 1
         return 1.0 - ops.square(y)
-    if kind == "softsign":
+    if kind == "softsign":  # softsign' = (1 - |y|)^2, at most 1
         return ops.square(1.0 - ops.abs(y))
-    if kind in ("hard_sigmoid", "sparse_sigmoid"):
-        return ops.cast(ops.logical_and(y > 0.0, y < 1.0), y.dtype)
-    return ops.cast(ops.abs(y) < 1.0, y.dtype)  # hard_tanh
+    # The hard forms have a slope of 1 inside and 0 at their ends.
+    low = -1.0 if kind == "hard_tanh" else 0.0
+    return ops.cast(ops.logical_and(y > low, y < 1.0), y.dtype)
 
 
 SATURATING = ("sigmoid", "tanh", "softsign", "hard_sigmoid", "sparse_sigmoid", "hard_tanh")
@@ -121,7 +118,10 @@ def weight_statistics(weights: Sequence[Any], gradients: Sequence[Any], before: 
         w, g = (ops.reshape(ops.cast(each[0], "float32"), (1, width)) for each in (weights, gradients))
         blocks, kept = (w, g), w[:, :: _stride(width)]
     else:
-        parts = _flat(weights, gradients)
+        parts = []  # of each size, weights and gradients in a tensor of shape (2, weights, size)
+        for size, pairs in itertools.groupby(zip(weights, gradients, strict=True), lambda pair: math.prod(pair[0].shape)):
+            flat = [ops.reshape(t, (size,)) for each in zip(*pairs, strict=True) for t in each]
+            parts.append(ops.reshape(ops.cast(ops.stack(flat), "float32"), (2, len(flat) // 2, size)))
         rows = ops.reshape(_side_by_side(parts, width), (2 * n, width))
         blocks, w, g = (rows,), rows[:n], rows[n:]
         every = [part[:1, :, :: _stride(part.shape[2])] for part in parts]
@@ -129,16 +129,13 @@ def weight_statistics(weights: Sequence[Any], gradients: Sequence[Any], before: 
     counts, kept_counts = (
         ops.cast(ops.convert_to_tensor([max(count, 1) for count in each]), "float32") for each in (sizes, map(kept_of, sizes))
     )
-    largest, norms = (ops.concatenate(each) for each in zip(*(_norms(block) for block in blocks), strict=True))
+    scaled = [_scaled(block) for block in blocks]
+    largest = ops.concatenate([most for most, _ in scaled])
+    norms = ops.concatenate([ops.sqrt(ops.sum(ops.square(unit), axis=1)) * most for most, unit in scaled])
     update = ops.sqrt(ops.sum(ops.square(kept - before), axis=1) * (counts / kept_counts))
     zeros = ops.sum(ops.cast(ops.equal(g, 0.0), "float32"), axis=1) - (width - counts)
     deviation = _deviation(w / largest[:n, None], counts, min(sizes) < width)
     return ops.stack([norms[n:], norms[:n], largest[:n], zeros / counts, update, deviation], axis=1), kept
-
-
-def _norms(rows: Any) -> tuple[Any, Any]:
-    largest, unit = _scaled(rows)
-    return largest, ops.sqrt(ops.sum(ops.square(unit), axis=1)) * largest
 
 
 def _deviation(rows: Any, counts: Any, is_filled: bool) -> Any:
@@ -149,15 +146,6 @@ def _deviation(rows: Any, counts: Any, is_filled: bool) -> Any:
     return ops.sqrt(ops.sum(ops.square(apart), axis=1) / (ops.sum(ops.square(rows), axis=1) + 1e-30))
 
 
-def _flat(weights: Sequence[Any], gradients: Sequence[Any]) -> list[Any]:
-    """Return a tensor of shape (2, weights, size) for each size: weights and gradients."""
-    parts = []
-    for size, pairs in itertools.groupby(zip(weights, gradients, strict=True), lambda pair: math.prod(pair[0].shape)):
-        w, g = zip(*pairs, strict=True)
-        parts.append(ops.reshape(ops.cast(ops.stack([ops.reshape(t, (size,)) for t in (*w, *g)]), "float32"), (2, len(w), size)))
-    return parts
-
-
 def _side_by_side(parts: Sequence[Any], width: int) -> Any:
     """Return the parts as one, each row filled up with zeros to `width`."""
     full = [ops.pad(p, ((0, 0), (0, 0), (0, width - p.shape[2]))) if p.shape[2] < width else p for p in parts]
@@ -165,11 +153,7 @@ def _side_by_side(parts: Sequence[Any], width: int) -> Any:
 
 
 def kept_of(size: int) -> int:
-    """Return how many numbers of a weight of that size are kept for the next snapshot.
-
-    >>> kept_of(6), kept_of(10_000)
-    (6, 3334)
-    """
+    """Return how many numbers of a weight of that size are kept for the next snapshot."""
     return len(range(0, size, _stride(size)))
 
 
