@@ -59,18 +59,9 @@ class LearningRateFinder:
     """
 
     def __init__(
-        self,
-        x: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        *,
-        batch_size: int = 32,
-        steps: int = 100,
-        min_learning_rate: float = 1e-7,
-        max_learning_rate: float = 10.0,
-        stop_factor: float = 4.0,
-        seed: int = 0,
-    ) -> None:
+        self, x: Any, y: Any = None, sample_weight: Any = None, *, batch_size: int = 32, steps: int = 100,
+        min_learning_rate: float = 1e-7, max_learning_rate: float = 10.0, stop_factor: float = 4.0, seed: int = 0,
+    ) -> None:  # fmt: skip
         self.batch_size = integer("batch_size", batch_size)
         self.steps = integer("steps", steps, _AT_LEAST)
         self.min_learning_rate = float(in_range("min_learning_rate", min_learning_rate, 0.0, closed="neither"))
@@ -117,7 +108,8 @@ class LearningRateFinder:
         # Keras's schedules count batches; the last one of a step moves the weights.
         batches = together * (self.steps - 1)
         first = self.min_learning_rate / ratio ** ((together - 1) / batches)
-        with _scope(model):
+        strategy = getattr(model, "distribute_strategy", None)
+        with contextlib.nullcontext() if strategy is None else strategy.scope():
             model.optimizer = clone(model.optimizer, keras.optimizers.schedules.ExponentialDecay(first, batches, ratio))
         model.train_function = None
         model.steps_per_execution = 1
@@ -163,15 +155,11 @@ class LearningRateFinder:
             yield from (order[i : i + size] for i in range(0, count - size + 1, size))
 
 
-def _scope(model: Any) -> Any:
-    strategy = getattr(model, "distribute_strategy", None)
-    return contextlib.nullcontext() if strategy is None else strategy.scope()
-
-
 @contextlib.contextmanager
 def _left_as_it_was(model: Any) -> Iterator[None]:
     """Give a model its variables, its optimizer and its compiled step back when the block ends."""
-    kept = [(v, ops.convert_to_numpy(v)) for v in _variables(model)]
+    variables = {id(v): v for v in (*model.variables, *model.metrics_variables)}.values()
+    kept = [(v, ops.convert_to_numpy(v)) for v in variables]
     attributes = {name: getattr(model, name) for name in ("optimizer", "train_function", "steps_per_execution")}
     try:
         yield
@@ -182,7 +170,3 @@ def _left_as_it_was(model: Any) -> Iterator[None]:
         model.reset_metrics()
         for variable, value in kept:
             variable.assign(value)
-
-
-def _variables(model: Any) -> list[Any]:
-    return list({id(v): v for v in (*model.variables, *model.metrics_variables)}.values())

@@ -2,25 +2,6 @@
 
 from dataclasses import dataclass
 
-SYMPTOMS = (
-    "non_finite",
-    "saturated",
-    "dead_relu",
-    "vanishing_gradient",
-    "zero_gradient",
-    "exploding_gradient",
-    "exploding_activation",
-    "exploding_weight",
-    "poor_initialization",
-    "unchanged_weights",
-    "constant_output",
-    "oscillating_loss",
-    "stalled_loss",
-    "unscaled_input",
-    "unscaled_target",
-    "output_mismatch",
-)
-
 
 @dataclass(frozen=True)
 class Finding:

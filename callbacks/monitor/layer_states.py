@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keras_ext.callbacks.monitor.probe.statistics import CHOOSING, RECTIFYING, SATURATING
-from keras_ext.callbacks.monitor.snapshot import Activation, Snapshot, Weight
+from keras_ext.callbacks.monitor.snapshot import Activation, Snapshot, Weight, ratio
 
 
 @dataclass(frozen=True)
@@ -54,25 +54,25 @@ def layers_of(snapshots: Sequence[Snapshot]) -> list[str]:
 def _state(layer: str, activations: Sequence[Activation], weights: Sequence[Weight]) -> LayerState:
     hidden = [a for a in activations if a.counts]
     kernels = [w for w in weights if w.is_kernel]
-    norm, size, way = (
-        math.hypot(*(getattr(w, field) for w in kernels)) if kernels else math.nan for field in ("gradient_norm", "weight_norm", "update")
-    )
-    together = Weight(layer, "", True, norm, size, math.nan, math.nan, True, update=way)
+
+    def together(field: str) -> float:
+        return math.hypot(*(getattr(w, field) for w in kernels)) if kernels else math.nan
+
+    def worst(field: str, kinds: Sequence[str]) -> float:
+        """Return the largest share, NaN if no activation is of a kind that can saturate or die."""
+        values = [getattr(a, field) for a in hidden or activations if a.kind in kinds or getattr(a, field) > 0]
+        return max((v for v in values if not math.isnan(v)), default=math.nan)
+
+    norm, size = together("gradient_norm"), together("weight_norm")
     return LayerState(
         layer,
-        saturated=_worst(hidden or activations, "saturated", (*SATURATING, *CHOOSING)),
-        dead=_worst(hidden or activations, "dead", RECTIFYING),
+        saturated=worst("saturated", (*SATURATING, *CHOOSING)),
+        dead=worst("dead", RECTIFYING),
         counts=bool(hidden) or not activations,
         gradient_norm=norm,
-        gradient_ratio=together.gradient_ratio,
-        update_ratio=together.update_ratio,
+        gradient_ratio=ratio(norm, size),
+        update_ratio=ratio(together("update"), size),
         has_kernel=bool(kernels),
         values_finite=all(a.finite for a in activations),
         weights_finite=all(w.finite for w in weights),
     )
-
-
-def _worst(activations: Sequence[Activation], field: str, kinds: Sequence[str]) -> float:
-    """Return the largest share, NaN if no activation is of a kind that can saturate or die."""
-    values = [getattr(a, field) for a in activations if a.kind in kinds or getattr(a, field) > 0]
-    return max((v for v in values if not math.isnan(v)), default=math.nan)

@@ -13,13 +13,13 @@ from keras_ext._atomic import saved
 from keras_ext._backend import keras_private
 from keras_ext._checks import BadInput, a_path, bad_argument, flag, integer, one_of
 from keras_ext._wording import reason
-from keras_ext.callbacks.clipping_shares import ClippingShares
+from keras_ext.callbacks.clipping_log import ClippingShares
 from keras_ext.callbacks.monitor.finding import Finding
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, affordable, layer_names
 from keras_ext.callbacks.monitor.probe.samples import cannot, probe_batch
 from keras_ext.callbacks.monitor.probe.setting import Aim, aims
-from keras_ext.callbacks.monitor.report.run_folder import RUN_FILE, new_run
+from keras_ext.callbacks.monitor.report.json_report import RUN_FILE, new_run
 from keras_ext.callbacks.monitor.rhythm import Rhythm
 from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, worst
 from keras_ext.callbacks.monitor.snapshot import Snapshot

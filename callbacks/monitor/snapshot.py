@@ -62,12 +62,12 @@ class Weight:
     @property
     def gradient_ratio(self) -> float:
         """Gradient norm over weight norm; infinite for weights of 0 with a gradient."""
-        return _over(self.gradient_norm, self.weight_norm)
+        return ratio(self.gradient_norm, self.weight_norm)
 
     @property
     def update_ratio(self) -> float:
         """Update since the last snapshot over weight norm; NaN at the first snapshot."""
-        return _over(self.update, self.weight_norm)
+        return ratio(self.update, self.weight_norm)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ class Snapshot:
         return norms[0] / largest if largest > 0 else 1.0
 
 
-def _over(a: float, b: float) -> float:
+def ratio(a: float, b: float) -> float:
+    """Return `a / b`; infinite over 0 if `a` is not, and NaN if `a` is."""
     if math.isnan(a):
         return math.nan
     return a / b if b else (math.inf if a else 0.0)

@@ -34,8 +34,9 @@ class Scalars:
 
     Examples:
         >>> import tempfile
-        >>> with Scalars(tempfile.mkdtemp()) as scalars:
-        ...     scalars.write(Snapshot(0, 0, 2.3, 1.0, (), ()))
+        >>> scalars = Scalars(tempfile.mkdtemp())
+        >>> scalars.write(Snapshot(0, 0, 2.3, 1.0, (), ()))
+        >>> scalars.close()
     """
 
     def __init__(self, log_dir: str | os.PathLike[str]) -> None:
@@ -65,12 +66,6 @@ class Scalars:
         """Close the file; a second time does nothing."""
         if not self._records.closed:
             self._records.close()
-
-    def __enter__(self) -> "Scalars":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _write(self, event: Any) -> None:
         self._records.write(event.SerializeToString())

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.rules.advice import clipping
+from keras_ext.callbacks.monitor.rules.symptoms import clipping
 from keras_ext.callbacks.monitor.snapshot import Snapshot
 
 
@@ -33,15 +33,11 @@ def has_learned(snapshots: Sequence[Snapshot], limits: Limits, baseline: float =
         limits: `learned` is the share.
         baseline: what the best constant prediction costs; NaN if that is not known: the first loss takes its place.
     """
-    return _is_below(limits.learned, snapshots, limits, baseline)
+    return is_below(limits.learned, snapshots, limits, baseline)
 
 
-def has_begun(snapshots: Sequence[Snapshot], limits: Limits, baseline: float = math.nan) -> bool:
-    """Return True where the network predicts better than any constant, by the share `limits.begun`; arguments as of `has_learned`."""
-    return _is_below(limits.begun, snapshots, limits, baseline)
-
-
-def _is_below(share: float, snapshots: Sequence[Snapshot], limits: Limits, baseline: float) -> bool:
+def is_below(share: float, snapshots: Sequence[Snapshot], limits: Limits, baseline: float) -> bool:
+    """Return True where the loss is at most that share of it; further arguments as of `has_learned`."""
     # Of one sample the spread is NaN, and no reason to doubt.
     return not snapshots[-1].spread <= limits.constant and snapshots[-1].loss <= share * _reference(snapshots, baseline)
 
@@ -49,10 +45,7 @@ def _is_below(share: float, snapshots: Sequence[Snapshot], limits: Limits, basel
 def course_states(snapshots: Sequence[Snapshot], limits: Limits, baseline: float = math.nan) -> Iterator[State]:
     """Yield what the last `limits.window` snapshots show of the loss: that it swings, or stands at what a constant prediction costs.
 
-    Args:
-        snapshots: those of the rhythm, the last of them now.
-        limits: `window`, `oscillating` and `stalled` are the numbers.
-        baseline: what the best constant prediction costs, or NaN; then the first loss takes its place.
+    `snapshots` are those of the rhythm; `baseline` as of `has_learned`.
     """
     losses, reference = _losses(snapshots)[-limits.window :], _reference(snapshots, baseline)
     if len(snapshots) <= limits.window or any(map(math.isinf, losses)) or has_learned(snapshots, limits, baseline) or reference <= 0:

@@ -10,11 +10,8 @@ from keras_ext.callbacks.monitor.snapshot import Output, Snapshot
 
 # What an activation can put out.
 _RANGES = {
-    "sigmoid": (0.0, 1.0),
-    "hard_sigmoid": (0.0, 1.0),
-    "softmax": (0.0, 1.0),
-    "tanh": (-1.0, 1.0),
-    "softsign": (-1.0, 1.0),
+    **dict.fromkeys(("sigmoid", "hard_sigmoid", "softmax"), (0.0, 1.0)),
+    **dict.fromkeys(("tanh", "softsign"), (-1.0, 1.0)),
     "relu": (0.0, math.inf),
 }
 # Rounding of probabilities in half precision.
@@ -59,31 +56,21 @@ def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, f
         low, high = _RANGES[kind]
         slack = _ROUNDING * (aim.high - aim.low)
         if aim.low < low - slack or aim.high > high + slack:
-            return (
-                *_worse(aim, low, high),
-                f"The {kind} of {which} cannot reach targets from {aim.low:.3g} to {aim.high:.3g}. End it without activation, or scale "
-                "the targets.",
-            )
+            reach = f"The {kind} of {which} cannot reach targets from {aim.low:.3g} to {aim.high:.3g}."
+            return *_worse(aim, low, high), f"{reach} End it without activation, or scale the targets."
     return None
 
 
 def _binary(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, float, str] | None:
     if aim.low < 0 or aim.high > 1:
-        return (
-            *_worse(aim, 0.0, 1.0),
-            f"{aim.loss} takes targets from 0 to 1, got {aim.low:.3g} to {aim.high:.3g}. Scale them, or take another loss.",
-        )
+        advice = f"{aim.loss} takes targets from 0 to 1, got {aim.low:.3g} to {aim.high:.3g}. Scale them, or take another loss."
+        return *_worse(aim, 0.0, 1.0), advice
     if not aim.from_logits and (output.low < -_ROUNDING or output.high > 1 + _ROUNDING):
-        return (
-            *_worse(output, 0.0, 1.0),
-            f"{aim.loss} takes probabilities, and {which} gives {output.low:.3g} to {output.high:.3g}. End it with sigmoid, or compile "
-            "with BinaryCrossentropy(from_logits=True).",
-        )
+        advice = f"{aim.loss} takes probabilities, and {which} gives {output.low:.3g} to {output.high:.3g}. End it with sigmoid"
+        return *_worse(output, 0.0, 1.0), f"{advice}, or compile with BinaryCrossentropy(from_logits=True)."
     if aim.from_logits and kind == "sigmoid":
-        return (
-            output.high, 1.0,
-            f"{aim.loss} with from_logits=True takes what comes before a sigmoid, and {which} ends with one. Leave it out.",
-        )  # fmt: skip
+        advice = f"{aim.loss} with from_logits=True takes what comes before a sigmoid, and {which} ends with one. Leave it out."
+        return output.high, 1.0, advice
     return None
 
 
@@ -93,10 +80,9 @@ def _choices(output: Output, aim: Aim, which: str) -> tuple[float, float, str] |
         return 1.0, 2.0, advice
     probabilities = output.low >= -_ROUNDING and output.sum_off <= _ROUNDING
     if not aim.from_logits and not probabilities:
-        advice = (
-            f"{aim.loss} takes probabilities that add up to 1, which {which} does not give. End it with softmax, or set from_logits=True."
-        )
-        return (output.low, 0.0, advice) if output.low < 0 else (output.sum_off, _ROUNDING, advice)
+        advice = f"{aim.loss} takes probabilities that add up to 1, which {which} does not give. End it with softmax, or set"
+        value, limit = (output.low, 0.0) if output.low < 0 else (output.sum_off, _ROUNDING)
+        return value, limit, f"{advice} from_logits=True."
     if aim.from_logits and probabilities:
         advice = f"{aim.loss} with from_logits=True takes what comes before a softmax, and {which} ends with one. Leave it out."
         return output.sum_off, _ROUNDING, advice

@@ -7,11 +7,14 @@ from keras_ext._wording import sentence
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.setting import Aim
-from keras_ext.callbacks.monitor.rules.advice import advice_for, clipping
 from keras_ext.callbacks.monitor.rules.first_weights import poor_initializations
 from keras_ext.callbacks.monitor.rules.mismatch import mismatches
 from keras_ext.callbacks.monitor.snapshot import Snapshot
 
+# A kernel of so many times the largest usual scale drives its layer out of range by itself.
+_LARGE = 3.0
+# A kernel that goes this share of its own length from snapshot to snapshot forgets what it had learned.
+_FAR = 0.5
 # Share of zeros in a gradient from which on it belongs to a few rows only.
 _FEW = 0.5
 _OF_SATURATION = "Use relu with initializers.HeNormal, or layers.BatchNormalization before the activation."
@@ -27,7 +30,12 @@ def states(snapshot: Snapshot, limits: Limits, aims: Sequence[Aim | None] = (), 
     `first` is the first snapshot of the fit.
     """
     if not snapshot.finite:
-        yield _non_finite(snapshot)
+        unhealthy = next((p.layer for p in (*snapshot.activations, *snapshot.weights) if not p.finite), None)
+        yield State(
+            "non_finite", unhealthy, math.nan, math.inf,
+            f"A value is NaN or infinite. Check the data for NaN, lower the learning rate, and {clipping(snapshot)}.",
+            fatal=True,
+        )  # fmt: skip
         return
     yield from mismatches(snapshot, aims, limits)
     yield from poor_initializations(snapshot, limits)
@@ -41,27 +49,18 @@ def states(snapshot: Snapshot, limits: Limits, aims: Sequence[Aim | None] = (), 
         )  # fmt: skip
 
 
-def _non_finite(snapshot: Snapshot) -> State:
-    unhealthy = next((p.layer for p in (*snapshot.activations, *snapshot.weights) if not p.finite), None)
-    return State(
-        "non_finite", unhealthy, math.nan, math.inf,
-        f"A value is NaN or infinite. Check the data for NaN, lower the learning rate, and {clipping(snapshot)}.",
-        fatal=True,
-    )  # fmt: skip
-
-
 def _activation_states(snapshot: Snapshot, limits: Limits, first: Snapshot | None) -> Iterator[State]:
     for a in snapshot.hidden:
         if a.saturated > limits.saturated:
             yield State(
                 "saturated", a.layer, a.saturated, limits.saturated,
                 f"{a.saturated:.0%} of its {a.kind}{f' ({a.part})' if a.part else ''} outputs are saturated. "
-                + advice_for(snapshot, a.layer, _OF_GATES if a.part else _OF_SATURATION, limits, first),
+                + _advice_for(snapshot, a.layer, _OF_GATES if a.part else _OF_SATURATION, limits, first),
             )  # fmt: skip
         if a.dead >= limits.dead:
             yield State(
                 "dead_relu", a.layer, a.dead, limits.dead,
-                f"{a.dead:.0%} of its {a.kind} units are zero on every sample. " + advice_for(snapshot, a.layer, _OF_DEATH, limits, first),
+                f"{a.dead:.0%} of its {a.kind} units are zero on every sample. " + _advice_for(snapshot, a.layer, _OF_DEATH, limits, first),
             )  # fmt: skip
         if a.rms > limits.exploding_activation:
             yield State(
@@ -107,3 +106,36 @@ def _gradient_states(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
                 "exploding_weight", w.layer, w.largest, limits.exploding_weight,
                 f"Its largest weight is {w.largest:.1e}. Lower the learning rate, or add weight_decay to the optimizer.",
             )  # fmt: skip
+
+
+def clipping(snapshot: Snapshot) -> str:
+    """Return what gradients that are too long ask for: a `GradientClipping`, or a lower threshold of the one that is there."""
+    if math.isnan(snapshot.clipped):
+        return "put GradientClipping around the optimizer"
+    return f"lower the threshold of its GradientClipping, which changed {snapshot.clipped:.0%} of the last steps"
+
+
+def _advice_for(snapshot: Snapshot, layer: str, usual: str, limits: Limits, first: Snapshot | None) -> str:
+    """Return what fixes an activation of `layer` that is out of range: what its inputs, its kernel or its steps ask for, else the `usual`.
+
+    `first` is the first snapshot, by which a kernel that was drawn too large is told from one that has grown.
+    """
+    kernels = snapshot.kernels
+    own = next((w for w in kernels if w.layer == layer), None)
+    if own is None:
+        return usual
+    if own is kernels[0] and snapshot.input_rms > limits.unscaled_input:
+        scale = f"The root mean square of its inputs is {snapshot.input_rms:.3g}"
+        return f"{scale}: scale them to unit variance (keras.layers.Normalization). {usual}"
+    if own.update_ratio > _FAR:
+        return (
+            f"Its kernel has gone {own.update_ratio:.0%} of its own length since the last snapshot: lower the learning rate, or "
+            f"{clipping(snapshot)}. {usual}"
+        )
+    if own.scale > _LARGE * own.most_scale:
+        times = f"Its kernel is {own.scale / own.most_scale:.3g} times as large as its fans ask for"
+        drawn = next((w.scale for w in first.kernels if w.layer == layer), math.nan) if first is not None else math.nan
+        if drawn <= _LARGE * own.most_scale:
+            return f"{times}, and has grown to that in training: lower the learning rate, or {clipping(snapshot)}. {usual}"
+        return f"{times}: start it smaller. {usual}"
+    return usual
