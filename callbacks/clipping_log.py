@@ -1,4 +1,4 @@
-"""What a model's `GradientClipping` did: in the logs of each epoch, and between two moments."""
+"""Counts of a model's `GradientClipping`: in the logs of each epoch, and between two moments."""
 
 import math
 from typing import Any

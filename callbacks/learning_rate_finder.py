@@ -24,12 +24,12 @@ class LearningRateFinder:
     """Train for some steps while the rate grows from far too small to far too large, and see at which the loss falls fastest.
 
     `find(model)` takes any compiled model and leaves it as it was, bit for bit: weights, moving statistics, seeds, metrics, and the
-    generators of Python, NumPy and PyTorch. The steps are taken by an optimizer of the model's settings with slots of its own, so that the
-    model's optimizer is not touched, and may have a schedule as its rate. A model without weights gets those that `fit` would begin with.
+    generators of Python, NumPy and PyTorch. An optimizer of the same settings with slots of its own takes the steps, so that the model's
+    is not touched, and may have a schedule as its rate. A model without weights gets those that `fit` would begin with.
 
     Args:
         x: inputs as `fit` takes them: an array, a list or dict of arrays, or a dataset of batches. At most `steps * batch_size` samples
-            are taken, and kept in memory: of arrays drawn by `seed`, of a dataset the first.
+            are taken and kept: of arrays drawn by `seed`, of a dataset the first.
         y: targets likewise; None with a dataset.
         sample_weight: weights likewise, or None.
         batch_size: samples a batch; use that of the training, as the noise decides which rates are too large. With
@@ -119,7 +119,7 @@ class LearningRateFinder:
         order = self._batches(data)
         # Steps that are left out, of a loss scale that begins too high, are taken again, but not for ever.
         for _ in range(2 * self.steps):
-            loss = float(np.mean([self._train(model, data, next(order)) for _ in range(together)]))
+            loss = float(np.mean([_loss_of_batch(model, data, next(order)) for _ in range(together)]))
             now = int(ops.convert_to_numpy(model.optimizer.iterations))
             if now == taken and math.isfinite(loss):
                 continue
@@ -137,14 +137,6 @@ class LearningRateFinder:
                 break
         return RateCurve(tuple(rates), tuple(losses), self.steps)
 
-    def _train(self, model: keras.Model, data: tuple[Any, Any, Any], rows: Any) -> float:
-        batch = tree.map_structure(lambda a: None if a is None else a[rows], data)
-        try:
-            logs = model.train_on_batch(*batch, return_dict=True)
-        except Exception as error:
-            raise cannot("trained", model, batch, error) from error
-        return float(logs["loss"])
-
     def _batches(self, data: tuple[Any, Any, Any]) -> Iterator[Any]:
         """Yield the rows of one batch after the other, in a new order after each pass."""
         count = next(len(a) for a in tree.flatten(data) if a is not None)
@@ -153,6 +145,14 @@ class LearningRateFinder:
         while True:
             order = rng.permutation(count)
             yield from (order[i : i + size] for i in range(0, count - size + 1, size))
+
+
+def _loss_of_batch(model: keras.Model, data: tuple[Any, Any, Any], rows: Any) -> float:
+    batch = tree.map_structure(lambda a: None if a is None else a[rows], data)
+    try:
+        return float(model.train_on_batch(*batch, return_dict=True)["loss"])
+    except Exception as error:
+        raise cannot("trained", model, batch, error) from error
 
 
 @contextlib.contextmanager

@@ -57,17 +57,17 @@ class RateCurve:
         if len(smoothed) < 3:
             return None
         lowest = int(np.argmin(smoothed))
-        if lowest == 0 or smoothed[: lowest + 1].max() - smoothed[lowest] <= _NOISE * self._noise():
+        # Of the noise between neighbours before the loss moves, in the first quarter; differences have twice the variance.
+        steps = np.diff(np.asarray(self.losses, "float64")[: len(smoothed)][: max(4, self.planned_steps // 4)])
+        noise = float(np.sqrt(np.mean(steps**2) / 2) * math.sqrt(2 / (3 * (self._reach + 1))))
+        if lowest == 0 or smoothed[: lowest + 1].max() - smoothed[lowest] <= _NOISE * noise:
             return None
         slopes = np.gradient(smoothed, np.log(self.rates[: len(smoothed)]))
         return self.rates[int(np.argmin(slopes[: lowest + 1]))]
 
     @property
     def lowest_loss_at(self) -> float | None:
-        """The rate at which the smoothed loss is lowest: training with it or more is unstable, sooner or later.
-
-        None where no loss was finite.
-        """
+        """The rate at which the smoothed loss is lowest, above which training is unstable sooner or later; None where none was finite."""
         smoothed = self.smoothed
         return self.rates[int(np.argmin(smoothed))] if len(smoothed) else None
 
@@ -78,13 +78,6 @@ class RateCurve:
     @property
     def _reach(self) -> int:
         return max(1, round(_WIDTH * self.planned_steps))
-
-    def _noise(self) -> float:
-        """Return the standard deviation that the smoothing leaves of the noise between neighbours."""
-        losses = np.asarray(self.losses, "float64")[: len(self.smoothed)]
-        # Before the loss moves: the first quarter. Differences of neighbours have twice the variance.
-        steps = np.diff(losses[: max(4, self.planned_steps // 4)])
-        return float(np.sqrt(np.mean(steps**2) / 2) * math.sqrt(2 / (3 * (self._reach + 1))))
 
     def plot(self, path: str | Path | None = None) -> Any:
         """Return a matplotlib Figure of loss by rate, with the suggested rate; with `path`, save it too."""

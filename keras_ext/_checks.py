@@ -42,8 +42,13 @@ def is_number(value: Any) -> bool:
         return False
 
 
+def is_integer(value: Any) -> bool:
+    """True for an integer that is no bool."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def plain(value: Any) -> int | float:
-    """Return a number that `is_number` let through as Python's own; a whole one that JAX's 32 bits cannot hold as a float.
+    """Return a number that `is_number` let through as Python's own; an integer that JAX's 32 bits cannot hold as a float.
 
     >>> plain(np.float32(0.5)), plain(np.int64(2)), plain(2**31)
     (0.5, 2, 2147483648.0)
@@ -66,22 +71,14 @@ def items(value: Any) -> tuple[Any, ...] | None:
 
 
 def in_range(name: str, value: Any, low: float, high: float = math.inf, *, closed: str = "both", fix: str = "") -> Any:
-    """Return `value` if it is a number between `low` and `high`.
+    """Return `value` if it is a number between `low` and `high`; infinity is never inside.
 
-    Args:
-        name: the argument's name, as the caller knows it.
-        value: what was received.
-        low: lower end.
-        high: upper end; infinity itself is never inside.
-        closed: `"both"`, `"left"`, `"right"` or `"neither"`: the ends that belong to the range.
-        fix: one more sentence: what to do instead.
+    `closed` is `"both"`, `"left"`, `"right"` or `"neither"`: the ends that belong to the range. `fix` says what to do instead.
     """
     left = "[" if closed in ("both", "left") else "("
     right = "]" if closed in ("both", "right") and high != math.inf else ")"
     fits = is_number(value) and math.isfinite(value)
-    fits = fits and (value > low or (value == low and left == "["))
-    fits = fits and (value < high or (value == high and right == "]"))
-    if not fits:
+    if not (fits and (value > low or (value == low and left == "[")) and (value < high or (value == high and right == "]"))):
         if high == math.inf:
             rule = f"a finite number {'of at least' if left == '[' else 'above'} {low:g}"
         else:
@@ -98,8 +95,8 @@ def in_float32(name: str, value: float) -> float:
 
 
 def integer(name: str, value: Any, low: int = 1, high: int | None = None, *, fix: str = "") -> Any:
-    """Return `value` if it is a whole number of at least `low`, and of at most `high`."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < low:
+    """Return `value` if it is an integer of at least `low`, and of at most `high`."""
+    if not is_integer(value) or value < low:
         raise bad_argument(name, f"a whole number of at least {low}", value, fix)
     if high is not None and int(value) > high:
         raise bad_argument(name, f"a whole number of at most {high}", value, fix)
@@ -107,9 +104,9 @@ def integer(name: str, value: Any, low: int = 1, high: int | None = None, *, fix
 
 
 def integers(name: str, values: Any) -> tuple[int, ...]:
-    """Return a sequence of one positive whole number or several as a tuple."""
+    """Return a sequence of one positive integer or several as a tuple."""
     found = items(values)
-    if not found or any(not isinstance(v, numbers.Integral) or isinstance(v, bool) or v < 1 for v in found):
+    if not found or not all(is_integer(v) and v >= 1 for v in found):
         raise bad_argument(name, "a sequence of positive whole numbers", values)
     return tuple(int(v) for v in found)
 
@@ -131,8 +128,7 @@ def flag(name: str, value: Any) -> bool:
 
 def keep(record: Any, **checked: Any) -> None:
     """Set fields of a frozen `record` to what their checks returned."""
-    for name, value in checked.items():
-        object.__setattr__(record, name, value)
+    vars(record).update(checked)
 
 
 def a_path(name: str, value: Any) -> Path:

@@ -11,13 +11,14 @@ from keras import ops, tree
 from rich.console import Group
 from rich.text import Text
 
-from keras_ext._atomic import saved
+from keras_ext._atomic import saved, write_text
 from keras_ext._checks import bad_argument, flag, integer
 from keras_ext.callbacks.monitor.finding import Finding
-from keras_ext.callbacks.monitor.limits import Limits
+from keras_ext.callbacks.monitor.limits import Limits, checked_limits
 from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, layer_names
 from keras_ext.callbacks.monitor.probe.samples import build, cannot, check_targets, probe_batch
 from keras_ext.callbacks.monitor.probe.setting import aims
+from keras_ext.callbacks.monitor.report.json_report import to_json
 from keras_ext.callbacks.monitor.report.table import layer_table, reported
 from keras_ext.callbacks.monitor.rules.findings import examine
 from keras_ext.callbacks.monitor.snapshot import Snapshot
@@ -53,17 +54,14 @@ class Diagnosis:
 
     def __str__(self) -> str:
         """Return the verdict and each finding with its advice, a line each."""
-        lines = (reported(group, dated=False).plain for group in grouped(self.findings))
-        return "\n".join([f"{self._heading}: {verdict(self.findings)}", *lines, *([] if self.has_loss else [_NO_LOSS])])
+        return "\n".join([f"{self._heading}: {verdict(self.findings)}", *(line.plain for line in self._lines)])
 
     def table(self) -> Group:
         """Return a row for each layer, and below it what was found and what fixes it, for `rich.print`.
 
         `weight scale` is about 1 where a layer keeps its signal's variance.
         """
-        rows = layer_table(self._heading, self.snapshot, self.findings, _COLUMNS)
-        lines = [reported(group, dated=False) for group in grouped(self.findings)]
-        return Group(rows, *lines, *([] if self.has_loss else [Text(_NO_LOSS)]))
+        return Group(layer_table(self._heading, self.snapshot, self.findings, _COLUMNS), *self._lines)
 
     def plot(self, path: str | Path | None = None) -> Any:
         """Return a matplotlib Figure of the layers, findings marked; with `path`, save it too."""
@@ -73,20 +71,22 @@ class Diagnosis:
 
     def to_json(self, path: str | Path) -> None:
         """Write snapshot and findings to a file; `keras_ext.callbacks.monitor.report.json_report.from_json` reads it."""
-        from keras_ext.callbacks.monitor.report.json_report import to_json
-
         to_json(path, [self.snapshot], self.findings, model=self.model, samples=self.samples)
 
     def report(self, path: str | Path) -> None:
         """Write a page of findings, picture and table: HTML that needs nothing else."""
-        from keras_ext.callbacks.monitor.report.page import write_page
+        from keras_ext.callbacks.monitor.report.page import page
 
-        write_page(path, [self._shown], self.findings, title=f"{self.model}, as it stands")
+        write_text(path, page([self._shown], self.findings, f"{self.model}, as it stands"))
 
     @property
     def _heading(self) -> str:
         loss = f", loss {number(self.snapshot.loss)}" if self.has_loss else ""
         return f"{self.model}, {self.samples} sample{'s' if self.samples > 1 else ''}{loss}"
+
+    @property
+    def _lines(self) -> list[Text]:
+        return [reported(group, dated=False) for group in grouped(self.findings)] + ([] if self.has_loss else [Text(_NO_LOSS)])
 
     @property
     def _shown(self) -> Snapshot:
@@ -95,22 +95,13 @@ class Diagnosis:
 
 
 def diagnose(
-    model: keras.Model,
-    x: Any,
-    y: Any = None,
-    *,
-    sample_weight: Any = None,
-    layers: Sequence[str] | None = None,
-    limits: Limits | None = None,
-    probe_size: int = 256,
-    seed: int = 0,
-    rank: bool = False,
-) -> Diagnosis:
+    model: keras.Model, x: Any, y: Any = None, *, sample_weight: Any = None, layers: Sequence[str] | None = None,
+    limits: Limits | None = None, probe_size: int = 256, seed: int = 0, rank: bool = False,
+) -> Diagnosis:  # fmt: skip
     """Return what SaturationMonitor finds in `model` as it stands, without training it.
 
-    One batch runs forward and backward as in training, but for dropout and noise, which let their input through. The model stays as it is,
-    bit for bit; one that has no weights yet gets those that `fit` would begin with. A model that is not compiled is observed without
-    gradients.
+    One batch runs forward and backward as in training, but dropout and noise let their input through. The model stays as it is, bit for
+    bit; one without weights gets those that `fit` would begin with. A model that is not compiled is observed without gradients.
 
     Args:
         model: a Keras model, trained or not.
@@ -142,10 +133,7 @@ def diagnose(
     """
     if not isinstance(model, keras.Model):
         raise bad_argument("model", "a keras.Model", type(model).__name__, error=TypeError)
-    if limits is not None and not isinstance(limits, Limits):
-        raise bad_argument("limits", "a keras_ext.callbacks.Limits or None", limits, error=TypeError)
-    if layers is not None:
-        layers = layer_names(layers)
+    limits, layers = checked_limits(limits), layer_names(layers)
     flag("rank", rank)
     data = probe_batch(x, y, sample_weight, size=integer("probe_size", probe_size), seed=integer("seed", seed, 0))
     has_loss = model.compiled
@@ -159,6 +147,6 @@ def diagnose(
         raise
     except Exception as error:
         raise cannot("run", model, data, error) from error
-    findings = examine([snapshot], limits or Limits(), aims=aims(model, *data[1:]) if has_loss else ())
+    findings = examine([snapshot], limits, aims=aims(model, *data[1:]) if has_loss else ())
     samples = len(next(a for a in tree.flatten(data[0]) if a is not None))
     return Diagnosis(model.name, findings, snapshot if has_loss else replace(snapshot, loss=math.nan), samples, has_loss)

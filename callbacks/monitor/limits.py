@@ -1,8 +1,9 @@
 """The numbers that the rules compare with."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from keras_ext._checks import in_range, integer, keep
+from keras_ext._checks import bad_argument, in_range, integer, keep
 
 
 @dataclass(frozen=True)
@@ -76,3 +77,10 @@ class Limits:
         keep(self, window=integer("window", self.window, 4), slow=integer("slow", self.slow))
         for name in ("exploding_gradient", "exploding_activation", "exploding_weight", "unscaled_input", "unscaled_target", "initial_bias"):
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, closed="neither")})
+
+
+def checked_limits(limits: Any) -> Limits:
+    """Return limits that a user gave, the usual ones in place of None."""
+    if limits is not None and not isinstance(limits, Limits):
+        raise bad_argument("limits", "a keras_ext.callbacks.Limits or None", limits, error=TypeError)
+    return limits or Limits()

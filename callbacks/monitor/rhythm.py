@@ -1,33 +1,23 @@
 """When the monitor takes a snapshot."""
 
-import numbers
-
-from keras_ext._checks import bad_argument
+from keras_ext._checks import bad_argument, is_integer
 
 # A symptom of the first steps shows long before the first epoch ends, and each snapshot costs as much as a step.
 EARLY = (1, 10, 100, 1000)
 
 
 class Rhythm:
-    """Says after which steps a snapshot is due: after 1, 10, 100 and 1000 of the first epoch, or after every n.
+    """Says after which steps a snapshot is due: after 1, 10, 100 and 1000 of the first epoch, or after every n; `every` is `"epoch"` or n.
 
     At the ends of epochs snapshots are due by themselves. Where several steps run at once, a snapshot is due at the first moment at or
     after its step.
-
-    Args:
-        every: `"epoch"`, or a number of steps.
-
-    Examples:
-        >>> rhythm = Rhythm("epoch")
-        >>> [step for step in range(200) if rhythm.is_due(step)]
-        [1, 10, 100]
     """
 
     def __init__(self, every: str | int) -> None:
-        is_number = isinstance(every, numbers.Integral) and not isinstance(every, bool) and int(every) >= 1
-        if not is_number and not (isinstance(every, str) and every == "epoch"):
+        is_epoch = isinstance(every, str) and every == "epoch"
+        if not is_epoch and not (is_integer(every) and int(every) >= 1):
             raise bad_argument("every", '"epoch" or a whole number of steps of at least 1', every)
-        self.every = every if isinstance(every, str) else int(every)
+        self._every = None if is_epoch else int(every)
         self._last = 0
 
     def begin(self, step: int) -> None:
@@ -36,20 +26,20 @@ class Rhythm:
 
     def is_due(self, step: int) -> bool:
         """Return whether a snapshot is due now, and take it for taken."""
-        if isinstance(self.every, int):
-            due = step // self.every > self._last // self.every
-        else:
+        if self._every is None:
             due = any(self._last < early <= step for early in EARLY)
+        else:
+            due = step // self._every > self._last // self._every
         if due:
             self._last = step
         return due
 
     def end_early_snapshots(self) -> None:
         """Ask for none of the first epoch's snapshots any more."""
-        if self.every == "epoch":
+        if self._every is None:
             self._last = EARLY[-1]
 
     @property
     def is_regular(self) -> bool:
         """True where snapshots in mid-epoch are the rhythm itself; those of the first epoch come beside it."""
-        return self.every != "epoch"
+        return self._every is not None

@@ -9,17 +9,19 @@ from typing import Any
 
 import keras
 
-from keras_ext._atomic import saved
+from keras_ext._atomic import saved, write_text
 from keras_ext._backend import keras_private
 from keras_ext._checks import BadInput, a_path, bad_argument, flag, integer, one_of
 from keras_ext._wording import reason
 from keras_ext.callbacks.clipping_log import ClippingShares
 from keras_ext.callbacks.monitor.finding import Finding
-from keras_ext.callbacks.monitor.limits import Limits
+from keras_ext.callbacks.monitor.limits import Limits, checked_limits
 from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, affordable, layer_names
 from keras_ext.callbacks.monitor.probe.samples import cannot, probe_batch
 from keras_ext.callbacks.monitor.probe.setting import Aim, aims
-from keras_ext.callbacks.monitor.report.json_report import RUN_FILE, new_run
+from keras_ext.callbacks.monitor.report.json_report import RUN_FILE, new_run, to_json
+from keras_ext.callbacks.monitor.report.scalars import Scalars
+from keras_ext.callbacks.monitor.report.table import table
 from keras_ext.callbacks.monitor.rhythm import Rhythm
 from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, worst
 from keras_ext.callbacks.monitor.snapshot import Snapshot
@@ -31,15 +33,14 @@ class SaturationMonitor(keras.callbacks.Callback):
     Before the first step, after steps 1, 10, 100 and 1000 of the first epoch and at the end of each epoch it runs a probe of at most
     `probe_size` samples forward and backward, compiled, and compares a few numbers a layer with `limits`. The model, its optimizer, metrics
     and random state stay as they are. The probe's gradient is that of training without dropout; batch normalization uses the probe's own
-    statistics. A model that has no weights before its first step (a Sequential without `Input`, on TensorFlow) gets its first snapshot
-    after that step. A model that the probe cannot run is trained all the same, with one warning. A fit that goes on at a later epoch
-    (`initial_epoch`, BackupAndRestore) goes on counting, without the snapshots of a first epoch.
+    statistics. A model without weights before its first step (a Sequential without `Input`, on TensorFlow) is seen after that step. A model
+    that the probe cannot run is trained all the same, with one warning. A fit that goes on at a later epoch (`initial_epoch`,
+    BackupAndRestore) goes on counting, without the snapshots of a first epoch.
 
     Into `logs` at each epoch's end, for History, CSVLogger, EarlyStopping and KerasTuner objectives: `saturation` (share of saturated
     outputs of the worst hidden layer), `dead` (share of dead units of the worst ReLU layer), `gradient_ratio` (first kernel's gradient norm
     over the largest), each also as `..._worst` of the run so far, and `critical` (number of critical findings so far). Callbacks that read
-    them must come behind the monitor in the list. Each snapshot also has the shares of steps that a
-    `GradientClipping` changed and left out since the one before.
+    them come behind the monitor. Each snapshot also has the shares of steps that a `GradientClipping` changed and left out since the last.
 
     Args:
         x: inputs as `fit` takes them: an array, a list or dict of arrays, or a dataset of batches (tf.data, PyDataset, DataLoader), whose
@@ -88,32 +89,17 @@ class SaturationMonitor(keras.callbacks.Callback):
     """
 
     def __init__(
-        self,
-        x: Any,
-        y: Any = None,
-        *,
-        sample_weight: Any = None,
-        every: str | int = "epoch",
-        layers: Sequence[str] | None = None,
-        limits: Limits | None = None,
-        on_critical: str | None = "warn",
-        patience: int = 2,
-        probe_size: int = 256,
-        seed: int = 0,
-        rank: bool = False,
-        per_layer: bool = False,
-        report: str | Path | None = None,
-        log_dir: str | Path | None = None,
+        self, x: Any, y: Any = None, *, sample_weight: Any = None, every: str | int = "epoch", layers: Sequence[str] | None = None,
+        limits: Limits | None = None, on_critical: str | None = "warn", patience: int = 2, probe_size: int = 256, seed: int = 0,
+        rank: bool = False, per_layer: bool = False, report: str | Path | None = None, log_dir: str | Path | None = None,
         on_finding: Callable[[Finding], None] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
-        if limits is not None and not isinstance(limits, Limits):
-            raise bad_argument("limits", "a keras_ext.callbacks.Limits or None", limits, error=TypeError)
         if on_finding is not None and not callable(on_finding):
             raise bad_argument("on_finding", "a function of one Finding, or None", on_finding, error=TypeError)
         self.every = every
-        self.layers = layers if layers is None else layer_names(layers)
-        self.limits = limits or Limits()
+        self.layers = layer_names(layers)
+        self.limits = checked_limits(limits)
         self.on_critical = one_of("on_critical", on_critical, ("warn", "stop", "raise", None))
         self.patience = integer("patience", patience)
         self.probe_size = integer("probe_size", probe_size)
@@ -127,27 +113,26 @@ class SaturationMonitor(keras.callbacks.Callback):
         if self.log_dir is not None and self.log_dir.is_file():
             raise bad_argument("log_dir", "a folder", log_dir, "That is a file.")
         self.on_finding = on_finding
-        self.findings: list[Finding] = []
-        self.snapshots: list[Snapshot] = []
         self._rhythm = Rhythm(every)
         self._data = probe_batch(x, y, sample_weight, size=probe_size, seed=seed)
+        self._step = self._epoch_began = self._epoch = self._run = 0
+        self._folder: Path | None = None
+        self._scalars: Scalars | None = None
+        self._forget_fit()
+
+    def _forget_fit(self) -> None:
+        self.findings: list[Finding] = []
+        self.snapshots: list[Snapshot] = []
         self._probe: Probe | None = None
-        self._shares = ClippingShares()
-        self._step = self._epoch_began = self._epoch = 0
-        self._is_first_epoch = self._blind = False
-        self._scalars: Any = None
-        self._run, self._folder = 0, None
         self._aims: tuple[Aim | None, ...] = ()
+        self._shares = ClippingShares()
+        self._is_first_epoch, self._blind = True, False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Forget the last fit, and name the callbacks that will not see the keys of `logs`."""
-        self.findings, self.snapshots = [], []
-        self._probe, self._blind, self._is_first_epoch = None, False, True
-        self._shares = ClippingShares()
+        """Forget the last fit, and make the folder of this one."""
+        self._forget_fit()
         self._close_scalars()
         if self.log_dir is not None:
-            from keras_ext.callbacks.monitor.report.scalars import Scalars
-
             try:
                 self._run, self._folder = new_run(self.log_dir)
                 self._scalars = Scalars(self._folder)
@@ -160,7 +145,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._epoch = epoch
         if not self._is_first_epoch:
             return
-        self._step = self._epoch_began = epoch * ((self.params or {}).get("steps") or 0)
+        self._step = self._epoch_began = epoch * int((self.params or {}).get("steps") or 0)
         self._rhythm.begin(self._step)
         if epoch:
             self._rhythm.end_early_snapshots()
@@ -202,16 +187,14 @@ class SaturationMonitor(keras.callbacks.Callback):
             if self._folder is not None:
                 self.to_json(self._folder / RUN_FILE)
             if self.report is not None:
-                from keras_ext.callbacks.monitor.report.page import write_page
+                from keras_ext.callbacks.monitor.report.page import page  # brings matplotlib
 
-                write_page(self.report, self.snapshots, self.findings, title=f"{self.model.name}, as SaturationMonitor saw it")
+                write_text(self.report, page(self.snapshots, self.findings, f"{self.model.name}, as SaturationMonitor saw it"))
         except OSError as error:  # what was trained must not be lost
             warnings.warn(f"SaturationMonitor could not write its report. {type(error).__name__}: {error}", stacklevel=2)
 
     def table(self) -> Any:
         """Return the last snapshot as a table of layers, and the findings with their advice, for `rich.print`."""
-        from keras_ext.callbacks.monitor.report.table import table
-
         return table(self.snapshots, self.findings)
 
     def plot(self, path: str | Path | None = None) -> Any:
@@ -222,8 +205,6 @@ class SaturationMonitor(keras.callbacks.Callback):
 
     def to_json(self, path: str | Path) -> None:
         """Write snapshots and findings to a file; `keras_ext.callbacks.monitor.report.json_report.from_json` reads it."""
-        from keras_ext.callbacks.monitor.report.json_report import to_json
-
         to_json(path, self.snapshots, self.findings)
 
     def _steps_taken(self) -> int:
@@ -232,7 +213,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         if steps is None and not model.stop_training and keras_private.begins_without_data():
             return begun
         at_once = model.steps_per_execution if isinstance(model.steps_per_execution, int) else 1
-        return min(begun + at_once, steps or begun + at_once)
+        return min(begun + at_once, int(steps or begun + at_once))
 
     def _close_scalars(self) -> None:
         if self._scalars is not None:
@@ -270,9 +251,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         for finding in new:
             if self.on_finding is not None:
                 self.on_finding(finding)
-        critical = [f for f in new if f.severity == "critical"]
-        if critical:
-            self._act(model, critical)
+        self._act(model, [f for f in new if f.severity == "critical"])
 
     def _write_scalars(self) -> None:
         if self._scalars is None:
@@ -289,13 +268,16 @@ class SaturationMonitor(keras.callbacks.Callback):
             self._scalars = None
 
     def _act(self, model: Any, critical: list[Finding]) -> None:
+        if not critical or self.on_critical is None:
+            return
         more = f" And {len(critical) - 1} more in `monitor.findings`." if len(critical) > 1 else ""
+        text = f"{critical[0]}{more}"
+        if self.on_critical == "raise":
+            raise RuntimeError(text)
         if self.on_critical == "warn":
-            warnings.warn(f"{critical[0]}{more}", stacklevel=2)
-        elif self.on_critical == "stop":
-            model.stop_training = True
-            # With `on_finding`, as in a watched search, a warning would say it twice.
-            if self.on_finding is None:
-                warnings.warn(f"training stops: {critical[0]}{more}", stacklevel=2)
-        elif self.on_critical == "raise":
-            raise RuntimeError(f"{critical[0]}{more}")
+            warnings.warn(text, stacklevel=2)
+            return
+        model.stop_training = True
+        # With `on_finding`, as in a watched search, a warning would say it twice.
+        if self.on_finding is None:
+            warnings.warn(f"training stops: {text}", stacklevel=2)

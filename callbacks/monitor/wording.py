@@ -12,11 +12,7 @@ SEVERITIES = ("critical", "warning")
 
 
 def share(value: float) -> str:
-    """Return a share as a person says it; a little is never called nothing, nor almost all called all.
-
-    >>> share(0.5), share(0.001), share(0.9999), share(0.0), share(float("nan"))
-    ('50%', '<1%', '>99%', '0%', '-')
-    """
+    """Return a share as a person says it; a little is never called nothing, nor almost all called all."""
     if not math.isfinite(value):
         return number(value)
     if 0 < value < 0.01:
@@ -41,13 +37,10 @@ def number(value: float) -> str:
 
 
 def verdict(findings: Sequence[Finding]) -> str:
-    """Return in one line how the network is.
-
-    >>> verdict([]), verdict([Finding("saturated", "critical", "h1", 9, 1, 0.9, 0.5, "")])
-    ('nothing found', '1 critical finding')
-    """
+    """Return in one line how the network is: `"nothing found"`, `"1 critical finding and 2 warnings"`."""
     last = latest(findings)
-    critical, others = (sum((f.severity == "critical") == is_critical for f in last) for is_critical in (True, False))
+    critical = sum(f.severity == "critical" for f in last)
+    others = len(last) - critical
     warnings = f"{others} warning{'s' if others > 1 else ''}"
     if critical:
         return f"{critical} critical finding{'s' if critical > 1 else ''}" + (f" and {warnings}" if others else "")
@@ -62,7 +55,7 @@ def latest(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def worst_of(findings: Sequence[Finding], layer: str | None) -> Finding | None:
-    """Return the most severe finding of a layer, the newest of several; None of the network as a whole is a layer too."""
+    """Return the most severe finding of a layer, the newest of several; None, the network itself, is a layer too."""
     return min((f for f in findings if f.layer == layer), key=lambda f: (_rank(f), -f.step), default=None)
 
 
@@ -95,11 +88,7 @@ def symptom(finding: Finding) -> str:
 
 
 def moment(step: int, epoch: int) -> str:
-    """Return when a snapshot was taken.
-
-    >>> moment(0, 0), moment(10, 0), moment(90, 2)
-    ('before the first step', 'step 10', 'epoch 2, step 90')
-    """
+    """Return when a snapshot was taken: `"before the first step"`, `"step 10"`, `"epoch 2, step 90"`."""
     if not step:
         return "before the first step"
     return f"epoch {epoch}, step {step}" if epoch else f"step {step}"

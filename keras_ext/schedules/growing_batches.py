@@ -14,29 +14,28 @@ from keras_ext.schedules._batches import check_reductions, checked_arrays, cut
 class GrowingBatches(keras.utils.PyDataset):
     """Cut arrays into batches of a size that depends on the epoch.
 
-    To let the batch grow does what to let the learning rate fall does, with fewer steps. The noise of a step has the scale
+    A batch that grows does what a learning rate that falls does, with fewer steps. The noise of a step has the scale
     `g = eps * (N / B - 1)`, about `eps * N / B` for batches much smaller than the data, with the learning rate `eps`, `N` samples and
-    the batch size `B`: a batch k times as large stands for a rate divided by k. With momentum m the rate counts as `eps / (1 - m)`. Once
-    the batch is as large as the machine or N / 10 allows, the rate falls as ever. Sizes that grow by the factor by which the rate fell,
-    at the epochs at which it fell, follow the schedule that they replace.
+    the batch size `B`: a batch k times as large stands for a rate divided by k. With momentum m the rate counts as `eps / (1 - m)`. Sizes
+    that grow by the factor by which the rate fell, at the same epochs, replace its schedule, until the batch is as large as the machine or
+    N / 10 allows; from there on the rate falls as ever.
 
     Keras passes a dataset neither the number of the epoch nor the start of a training, so `fit` needs `callback()` too:
 
         data = GrowingBatches(x, y, batch_sizes={0: 32, 30: 160, 60: 800})
         model.fit(data, epochs=90, shuffle=False, callbacks=[data.callback()])
 
-    The samples of an epoch come in an order that `seed` and the number of the epoch alone determine: a training that goes on with
-    `initial_epoch=40`, or from a backup, sees what an uninterrupted one would have seen. With Keras's own default, `shuffle=True`, the
-    batches of an epoch are the same, but Python's `random` draws which comes first; that warns. In a search,
-    `tuner.search(data, shuffle=False, callbacks=[data.callback()])` begins every trial with epoch 0. Evaluate and predict with the arrays
-    themselves. Schedules of the learning rate count steps, of which later epochs have fewer: `steps(epochs)` says how many.
+    `seed` and the number of the epoch alone determine the order of the samples: a training that goes on with `initial_epoch=40`, or from a
+    backup, sees what an uninterrupted one would have seen. With Keras's default, `shuffle=True`, Python's `random` draws which batch comes
+    first; that warns. A search, `tuner.search(data, shuffle=False, callbacks=[data.callback()])`, begins every trial with epoch 0. Evaluate
+    and predict with the arrays themselves. Schedules of the learning rate count steps, of which later epochs have fewer: `steps(epochs)`
+    says how many.
 
     With `remainder="pad"` the batch that is short is filled up with samples of the epoch's beginning, whose weight is 0. The weights of
-    the others are multiplied by `size / samples`, as Keras divides a weighted loss by the size: loss and gradient of the batch, and its
-    weighted metrics, are those of the short batch. What else observes all samples of a batch sees the added ones: metrics that are not
-    weighted, BatchNormalization, losses that layers add, and losses under a mask (Masking, `mask_zero`), which want `"drop"`. In the
-    mean over an epoch Keras counts each batch by its size, so the short one counts as a full one. All batches then carry sample weights,
-    beside which Keras takes no `class_weight`.
+    the others are multiplied by `size / samples`, as Keras divides a weighted loss by the size: loss, gradient and weighted metrics are
+    those of the short batch. What else observes all samples sees the added ones, and wants `"drop"`: metrics that are not weighted,
+    BatchNormalization, losses that layers add, and losses under a mask (Masking, `mask_zero`). In the mean over an epoch the short batch
+    counts as a full one. All batches then carry sample weights, beside which Keras takes no `class_weight`.
 
     A new size costs JAX, and TensorFlow with XLA, one more compilation; TensorFlow traces the step once for all sizes.
 
@@ -50,13 +49,12 @@ class GrowingBatches(keras.utils.PyDataset):
         remainder: what becomes of the samples that fill no batch: `"drop"` leaves them out of this epoch, `"pad"` fills up the batch.
         shuffle: whether to draw a new order for each epoch.
         seed: of the orders, at least 0.
-        **kwargs: `workers`, `use_multiprocessing` and `max_queue_size` of `keras.utils.PyDataset`. More workers than one cannot be had
-            where Keras builds a model from a batch (JAX, PyTorch, distributed TensorFlow): the first epoch would begin with what the
-            workers had read ahead for it. Batches are cut in memory, so that workers gain little.
+        **kwargs: `workers`, `use_multiprocessing` and `max_queue_size` of `keras.utils.PyDataset`. Batches are cut in memory, so workers
+            gain little; where Keras builds a model from a batch (JAX, PyTorch, distributed TensorFlow) there can be only one.
 
     Raises:
-        ValueError: an argument breaks its rule; in `fit`: `callback()` is missing, `steps_per_epoch` is given, there are several workers
-            where there cannot be, or batches are padded for a loss that is no mean.
+        ValueError: an argument breaks its rule; in `fit`: `callback()` is missing, `steps_per_epoch` is given, there are too many workers,
+            or batches are padded for a loss that is no mean.
 
     Warns:
         UserWarning: `fit` was not given `shuffle=False`.
@@ -71,8 +69,7 @@ class GrowingBatches(keras.utils.PyDataset):
         2 (50, 3)
 
     References:
-        Smith, Kindermans, Ying and Le (2018), "Don't Decay the Learning Rate, Increase the Batch Size", arXiv:1711.00489, sections 2 (the
-        scale of the noise) to 4 (momentum).
+        Smith, Kindermans, Ying and Le (2018), "Don't Decay the Learning Rate, Increase the Batch Size", arXiv:1711.00489, sections 2 to 4.
     """
 
     def __init__(
@@ -104,7 +101,7 @@ class GrowingBatches(keras.utils.PyDataset):
         """Return batches of `initial * factor**k` samples, rounded down, from epoch `k * every` on.
 
         Args:
-            x: as for the class, like `y` and `sample_weight`.
+            x: as for the class, like `y`, `sample_weight` and further arguments.
             y: targets.
             sample_weight: weights.
             initial: size in epoch 0.
@@ -217,11 +214,10 @@ class GrowingBatches(keras.utils.PyDataset):
 
     def _begin_training(self, model: Any) -> None:
         """Check that this training can be had."""
-        if self._has_workers and self._was_read_ahead:
-            raise bad_argument(
-                "workers", "1, without multiprocessing, where Keras builds the model from a batch", self.workers,
-                "It would train on what the workers have read ahead for that.",
-            )  # fmt: skip
+        read_ahead, self._was_read_ahead = self._was_read_ahead, False
+        if self._has_workers and read_ahead:
+            rule = "1, without multiprocessing, where Keras builds the model from a batch"
+            raise bad_argument("workers", rule, self.workers, "It would train on what the workers have read ahead for that.")
         if self.remainder == "pad":
             check_reductions(model, ("sum_over_batch_size", "mean", "mean_with_sample_weight"), 'or pass remainder="drop"')
 
@@ -259,10 +255,8 @@ class _EpochCallback(keras.callbacks.Callback):
     def _data_set(self) -> GrowingBatches:
         steps = (self.params or {}).get("steps")
         if not isinstance(steps, _Steps) or steps.data_set is None:
-            raise bad_argument(
-                "steps_per_epoch", "None, and `x` a GrowingBatches, where its callback is given", steps,
-                "How many steps an epoch has follows from its batch size.",
-            )  # fmt: skip
+            rule = "None, and `x` a GrowingBatches, where its callback is given"
+            raise bad_argument("steps_per_epoch", rule, steps, "How many steps an epoch has follows from its batch size.")
         return steps.data_set
 
 

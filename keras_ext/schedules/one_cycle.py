@@ -25,16 +25,8 @@ def peak_step(total_steps: int, warmup_share: float) -> int:
 def one_cycle(step: Any, total_steps: int, warmup_share: float, start: float, peak: float, end: float, anneal: str = "cosine") -> Any:
     """Return a value that goes from `start` at step 0 to `peak` at the peak's step and to `end` at step `total_steps - 1`, and stays.
 
-    It is exact at these three steps. A momentum runs against a rate with its highest value as `start` and `end` and its lowest as `peak`.
-
-    Args:
-        step: whole number of at least 0, or an array or tensor of them.
-        total_steps: steps of the cycle, at least 3.
-        warmup_share: share of them up to the peak, see `peak_step`.
-        start: first value.
-        peak: value in between, below or above the others.
-        end: last value.
-        anneal: `"cosine"`, half a wave each way, or `"linear"`.
+    It is exact at these three steps. `step` may be an array, `peak` below or above the others: a momentum runs against a rate with its
+    lowest value there. `anneal` is `"cosine"`, half a wave each way, or `"linear"`.
 
     Examples:
         >>> [round(float(one_cycle(step, 9, 0.5, 0.25, 1.0, 0.0, "linear")), 6) for step in (0, 1, 3, 5, 8, 99)]
@@ -69,9 +61,8 @@ class OneCycle(Schedule):
         end_divisor: at least 1.
         anneal: `"cosine"` or `"linear"`.
 
-    The defaults, and that a cosine takes the place of the paper's straight lines, are those of PyTorch's `OneCycleLR`
-    (`pct_start`, `div_factor`, `final_div_factor`, `anneal_strategy`). The paper climbs and falls over equal numbers of steps and spends
-    the last ones on the way far below the first rate.
+    The defaults, and the cosine in place of the paper's straight lines, are those of PyTorch's `OneCycleLR` (`pct_start`, `div_factor`,
+    `final_div_factor`, `anneal_strategy`). The paper climbs and falls over equal numbers of steps and spends the last ones far below.
 
     Raises:
         ValueError: a number is outside its range, or `anneal` is unknown.

@@ -20,8 +20,8 @@ class Warmup(Schedule):
     Args:
         learning_rate: the `LearningRateSchedule`, Keras's or any other, or the rate that is kept after the warm-up, above 0.
         steps: length of the warm-up; the paper takes 5 epochs.
-        start: rate of step 0, at least 0 and at most a `learning_rate` that is a number. At 0 the first step leaves the weights as they
-            are; the paper starts with the rate that one of its workers would use alone.
+        start: rate of step 0, at least 0 and at most a `learning_rate` that is a number. At 0 the first step changes no weight; the paper
+            starts with the rate that one of its workers would use alone.
 
     Raises:
         TypeError: `learning_rate` is neither.

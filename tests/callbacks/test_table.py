@@ -8,9 +8,8 @@ import pytest
 from rich.console import Console
 
 from keras_ext.callbacks.monitor.finding import Finding
-from keras_ext.callbacks.monitor.layer_states import layer_states, layers_of
 from keras_ext.callbacks.monitor.report.table import table
-from keras_ext.callbacks.monitor.snapshot import Activation, Snapshot, Weight
+from keras_ext.callbacks.monitor.snapshot import Activation, Snapshot, Weight, layer_states, layers_of
 from keras_ext.callbacks.monitor.wording import NO_SNAPSHOT, grouped, latest, number, share, verdict, worst_of
 
 pytestmark = pytest.mark.backend_free

@@ -40,15 +40,8 @@ class Probe:
     drop nothing. Batch normalization takes the batch's own statistics (a frozen one its moving statistics). Everything that the pass would
     write is caught by a stateless scope and forgotten.
 
-    Args:
-        model: a built Keras model, compiled if `has_loss`.
-        data: `(x, y, sample_weight)`, structures of arrays as `fit` takes them; the last two may be None.
-        rank: whether to measure effective ranks.
-        layers: names of the layers to tell about; None for all.
-        has_loss: False for snapshots whose loss is 0 and whose gradients are NaN.
-
-    Raises:
-        UnknownLayer: the model has no layer of that name.
+    `data` is `(x, y, sample_weight)`. `rank` is whether to measure effective ranks, `layers` are the names of the layers to tell about.
+    Without `has_loss` the loss is 0, the gradients are NaN, and the model need not be compiled.
     """
 
     def __init__(
@@ -73,7 +66,7 @@ class Probe:
         self._order = tuple(dict.fromkeys(layer.name for layer in inner))
         self._scales_of = scales_of(model)
         self._loss_scales = _SCALES["float16"] if any(layer.compute_dtype == "float16" for layer in inner) else (1.0,)
-        self._groups = _together([math.prod(v.shape) for v in self._trainable])
+        self._groups = _groups_of([math.prod(v.shape) for v in self._trainable])
         # What tracing finds: each activation's layer, kind, part and whether it is an output, their groups, the outputs' units, and kernels
         # behind which the layer's output is normalized.
         self._seen: list[tuple[str, str, str, bool]] = []
@@ -95,16 +88,13 @@ class Probe:
                 raise
             # PyTorch's cross entropies raise for a prediction of NaN.
             with contextlib.suppress(Exception):
-                unhealthy = self._without_loss()._first_finite(step, epoch, is_regular)
+                without_loss = copy.copy(self)
+                without_loss._has_loss = False
+                without_loss._forget()
+                unhealthy = without_loss._first_finite(step, epoch, is_regular)
                 if not unhealthy.finite:
                     return replace(unhealthy, loss=math.nan)
             raise
-
-    def _without_loss(self) -> "Probe":
-        probe = copy.copy(self)
-        probe._has_loss = False
-        probe._forget()
-        return probe
 
     def _first_finite(self, step: int, epoch: int, is_regular: bool) -> Snapshot:
         for scale in self._loss_scales:
@@ -115,7 +105,11 @@ class Probe:
         return snapshot
 
     def _snapshot(self, step: int, epoch: int, scale: float, is_regular: bool) -> tuple[Snapshot, Any]:
-        data = (*self._data, ops.convert_to_tensor(scale, "float32"), self._zeros() if self._kept is None else self._kept)
+        before = self._kept
+        if before is None:
+            kept_of = [statistics.kept_of(math.prod(v.shape)) for v in self._trainable]
+            before = [ops.zeros((len(group), max(kept_of[i] for i in group)), "float32") for group in self._groups]
+        data = (*self._data, ops.convert_to_tensor(scale, "float32"), before)
         vector, kept = self._run(self._trainable, self._other, data)
         loss, input_rms, rest = float(vector[0]), float(vector[1]), vector[2:].astype("float64")
         numbers, rest = _rows(rest, statistics.OUTPUT_FIELDS, [range(len(self._units))])
@@ -130,18 +124,9 @@ class Probe:
         weights = [self._weight(variable, values) for variable, values in zip(self._trainable, numbers, strict=True)]
         weights = [w for w in weights if self._layers is None or w.layer in self._layers]
         named = {part.layer for part in (*activations, *weights)}
-        return Snapshot(
-            step,
-            epoch,
-            loss,
-            spread=max(output.spread for output in outputs),
-            activations=tuple(activations),
-            weights=tuple(weights),
-            is_regular=is_regular,
-            outputs=outputs,
-            input_rms=input_rms,
-            layers=tuple(name for name in self._order if name in named),
-        ), kept
+        spread, layers = max(output.spread for output in outputs), tuple(name for name in self._order if name in named)
+        parts = {"activations": tuple(activations), "weights": tuple(weights), "outputs": outputs, "layers": layers}
+        return Snapshot(step, epoch, loss, spread, is_regular=is_regular, input_rms=input_rms, **parts), kept
 
     def _weight(self, variable: Any, values: dict[str, float]) -> Weight:
         finite = math.isfinite(values["gradient_norm"]) and math.isfinite(values["weight_norm"])
@@ -154,10 +139,6 @@ class Probe:
         owner = self._owner.get(id(variable), self._model.name)
         is_kernel, normalized = len(variable.shape) >= 2, id(variable) in self._normalized
         return Weight(owner, variable.path, is_kernel, **values, finite=finite, normalized=normalized)
-
-    def _zeros(self) -> list[Any]:
-        kept = [statistics.kept_of(math.prod(v.shape)) for v in self._trainable]
-        return [ops.zeros((len(group), max(kept[i] for i in group)), "float32") for group in self._groups]
 
     def _forward(self, trainable: list[Any], other: list[Any], data: Any) -> tuple[Any, Any]:
         x, y, sample_weight, scale, before = data
@@ -172,7 +153,8 @@ class Probe:
         self._normalized = {id(v) for layer in recording.normalized for v in layer.trainable_variables}
         seen = [s for s in seen if self._layers is None or s.layer in self._layers]
         self._seen = [(s.layer, s.kind, s.part, s.is_output) for s in seen]
-        self._seen_groups = _alike([(s.kind, s.axis, *s.values.shape) for s in seen], [s.values.shape for s in seen])
+        sizes = [_GROUP if None in s.values.shape else math.prod(s.values.shape) for s in seen]
+        self._seen_groups = _groups_of(sizes, [(s.kind, s.axis, *s.values.shape) for s in seen])
         numbers = []
         for group in self._seen_groups:
             first, values = seen[group[0]], [ops.stop_gradient(seen[i].values) for i in group]
@@ -196,47 +178,35 @@ class Probe:
         return ops.concatenate([ops.stack([loss / scale, input_rms]), *(ops.reshape(rows, (-1,)) for rows in numbers)]), kept
 
 
-def layer_names(layers: Any) -> tuple[str, ...]:
-    """Return names of layers that a user gave. Anything but a list or tuple of at least one text raises TypeError."""
+def layer_names(layers: Any) -> tuple[str, ...] | None:
+    """Return names of layers that a user gave, or None. Anything else but a list or tuple of at least one text raises TypeError."""
+    if layers is None:
+        return None
     names = tuple(layers) if isinstance(layers, list | tuple) else ()
     if not names or not all(isinstance(name, str) for name in names):
         raise bad_argument("layers", "None or names of layers", layers, 'Write layers=["dense_1", "dense_2"].', TypeError)
     return names
 
 
-def _alike(kinds: Sequence[Any], shapes: Sequence[Any]) -> list[list[int]]:
-    """Return the places of what is of one kind, as groups that are not large, as groups are copied; what is large stands alone.
+def _groups_of(sizes: Sequence[int], kinds: Sequence[Any] | None = None) -> list[list[int]]:
+    """Return the places of what is measured together: of one kind, the largest first, with room for that size in each place.
 
-    >>> _alike("abaab", [(4,), (4,), (4,), (2**20,), (4,)])
-    [[0, 2], [1, 4], [3]]
-    >>> _alike("aaa", [(2**18,)] * 3)
-    [[0, 1], [2]]
+    Groups are copied, so they are not large, and what is large stands alone.
+
+    >>> _groups_of([4096, 64, 4096, 64, 640, 10, 2**20, 64])
+    [[6], [0, 2, 4, 1, 3, 7, 5]]
+    >>> _groups_of([4, 4, 4, 2**20, 4], "abaab")
+    [[3], [0, 2], [1, 4]]
     """
     groups: list[list[int]] = []
-    open_groups: dict[Any, list[int]] = {}
-    for i, (kind, shape) in enumerate(zip(kinds, shapes, strict=True)):
-        size = _GROUP if None in shape else math.prod(shape)
-        group = open_groups.get(kind)
-        if group is None or (len(group) + 1) * size > _GROUP:
-            group = open_groups[kind] = []
+    last_of: dict[Any, list[int]] = {}
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        kind = kinds[i] if kinds else None
+        group = last_of.get(kind)
+        if group is None or (len(group) + 1) * sizes[group[0]] > _GROUP:
+            group = last_of[kind] = []
             groups.append(group)
         group.append(i)
-    return groups
-
-
-def _together(sizes: Sequence[int]) -> list[list[int]]:
-    """Return the places of weights that are measured together, filled up to the size of the largest, as groups with that one first.
-
-    >>> _together([4096, 64, 4096, 64, 640, 10, 2**20, 64])
-    [[6], [0, 2, 4, 1, 3, 7, 5]]
-    """
-    groups: list[list[int]] = []
-    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        group = groups[-1] if groups else []
-        if group and (len(group) + 1) * sizes[group[0]] <= _GROUP:
-            group.append(i)
-        else:
-            groups.append([i])
     return groups
 
 
@@ -244,8 +214,8 @@ def _rows(numbers: Any, fields: Sequence[str], groups: Sequence[Sequence[int]]) 
     """Return the fields of each of the groups' members, in the members' order, and the numbers behind them."""
     order = [i for group in groups for i in group]
     rows = numbers[: len(order) * len(fields)].reshape(len(order), len(fields))
-    found = {i: dict(zip(fields, map(float, row), strict=True)) for i, row in zip(order, rows, strict=True)}
-    return [found[i] for i in sorted(found)], numbers[rows.size :]
+    found = dict(zip(order, rows.tolist(), strict=True))
+    return [dict(zip(fields, found[i], strict=True)) for i in sorted(found)], numbers[rows.size :]
 
 
 def _as_fit_does(array: Any) -> Any:

@@ -25,25 +25,15 @@ _READ_AT_MOST = 4
 def probe_batch(x: Any, y: Any = None, sample_weight: Any = None, *, size: int, seed: int) -> tuple[Any, Any, Any]:
     """Return at most `size` samples as NumPy arrays of their own, from arrays or from a dataset of batches.
 
-    From arrays it draws with `seed`, without repetition, in the order of the data. From a dataset it takes the first samples, so that one
-    sorted by class gives one class. Of batches that differ in shape (sequences of several lengths) it takes those shaped as the first,
-    and reads about four times `size` samples for them at most.
+    From arrays it draws with `seed`, without repetition, in the order of the data. From a dataset it takes the first samples; of batches
+    that differ in shape (sequences of several lengths) those shaped as the first, and reads about four times `size` samples for them.
 
     Reading a dataset leaves the global generators of Python, NumPy and PyTorch and those of a DataLoader as they were. What else a
     dataset keeps for itself moves on: a tf.data.Dataset that reshuffles gives `fit` its second order first. A DataLoader is read in this
     process, without its workers and their `worker_init_fn`.
 
-    Args:
-        x: an array (NumPy, pandas, a tensor of any framework) or a list, tuple or dict of arrays; or a dataset that can be read again: a
-            tf.data.Dataset, a keras.utils.PyDataset, a PyTorch DataLoader or any other iterable of batches, each of them x, (x, y) or
-            (x, y, sample_weight). Strings must be NumPy arrays of strings, not of objects.
-        y: targets, as arrays; None where `x` is a dataset.
-        sample_weight: weights likewise.
-        size: most samples to return, at least 1.
-        seed: of the draw, at least 0.
-
-    Returns:
-        `(x, y, sample_weight)` in the structure they came in; what was not given is None.
+    `x` is an array (NumPy, pandas, a tensor of any framework) or a list, tuple or dict of arrays, or a dataset that can be read again: a
+    tf.data.Dataset, a keras.utils.PyDataset, a PyTorch DataLoader or any other iterable of batches x, (x, y) or (x, y, sample_weight).
 
     Raises:
         TypeError: `x` is a generator, or something is no dense array with one row a sample.
@@ -51,11 +41,6 @@ def probe_batch(x: Any, y: Any = None, sample_weight: Any = None, *, size: int, 
 
     Warns:
         UserWarning: all targets are of one class, as integers or one-hot. Targets that are floats and not one-hot are not judged.
-
-    Examples:
-        >>> x, y, sample_weight = probe_batch(np.arange(1000.0)[:, None], np.arange(1000) % 2, size=64, seed=0)
-        >>> x.shape, y.shape, sample_weight
-        ((64, 1), (64,), None)
     """
     integer("size", size)
     integer("seed", seed, 0)

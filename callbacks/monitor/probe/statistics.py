@@ -12,11 +12,7 @@ SLOPE_SHARE = 0.05
 
 
 def slope_share(y: Any, kind: str) -> Any:
-    """Return the slope of a saturating activation at the points where its value is `y`, over its steepest slope.
-
-    >>> [round(float(slope_share(ops.convert_to_tensor(v), "sigmoid")), 4) for v in (0.5, 0.99)]
-    [1.0, 0.0396]
-    """
+    """Return the slope of a saturating activation at the points where its value is `y`, over its steepest slope."""
     if kind in ("sigmoid", "softmax"):  # sigmoid' = y (1 - y), at most 1/4
         return 4.0 * y * (1.0 - y)
     if kind == "tanh":  # tanh' = 1 - y^2, at most 1
@@ -44,7 +40,7 @@ def activation_statistics(values: Sequence[Any], kind: str, channel_axis: int = 
     """Return `ACTIVATION_FIELDS` of activations of one kind and shape, as a matrix of one row each.
 
     Args:
-        values: tensors of shape (samples, ..., units).
+        values: tensors of shape (samples, ..., units), or with the units on `channel_axis`.
         kind: the activation's name; only `SATURATING` ones and softmax can be saturated, only `RECTIFYING` ones dead.
         channel_axis: the axis of the units.
         rank: whether to compute the effective rank.
@@ -78,16 +74,12 @@ def effective_rank(y: Any, channel_axis: int = -1) -> Any:
     """Return the exponential of the entropy of the normalised singular values of samples by units (Roy and Vetterli 2007, section 3).
 
     Axes between are averaged. 1 where all samples give multiples of one vector, at most the smaller of samples and units.
-
-    >>> round(float(effective_rank(ops.eye(5))), 4)
-    5.0
     """
     y = ops.cast(y, "float32")
     channel_axis %= len(y.shape)
     between = [i for i in range(1, len(y.shape)) if i != channel_axis]
     flat = ops.mean(y, axis=between) if between else y
-    largest = ops.maximum(ops.max(ops.abs(flat)), 1e-30)
-    flat = flat / largest
+    flat = flat / ops.maximum(ops.max(ops.abs(flat)), 1e-30)
     # The smaller of both products has the same eigenvalues but for zeros.
     turned = ops.transpose(flat)
     gram = ops.matmul(flat, turned) if flat.shape[0] <= flat.shape[1] else ops.matmul(turned, flat)
@@ -101,10 +93,7 @@ def effective_rank(y: Any, channel_axis: int = -1) -> Any:
 def weight_statistics(weights: Sequence[Any], gradients: Sequence[Any], before: Any) -> tuple[Any, Any]:
     """Return `WEIGHT_FIELDS` of weights, as a matrix of one row each, and the numbers that the next snapshot compares with.
 
-    Args:
-        weights: tensors, the largest first and those of one size side by side.
-        gradients: tensors of the same shapes.
-        before: the second result of the snapshot before, shape (weights, most `kept_of` of them).
+    The largest weight comes first, those of one size are side by side, and `before` is the second result of the snapshot before.
 
     Returns:
         gradient_norm and weight_norm: L2 norms, not finite if a number is not. largest: largest absolute weight. zero_gradients: share of

@@ -25,13 +25,8 @@ RUN_FILE = "run.json"
 def to_json(path: str | os.PathLike[str], snapshots: Sequence[Snapshot], findings: Sequence[Finding], **header: Any) -> None:
     """Write `snapshots` and `findings` as one strict JSON file, all of it or nothing.
 
-    JSON has no NaN and no infinity: NaN is written as null, infinity as the text "Infinity" or "-Infinity".
-
-    Args:
-        path: of the file; missing folders are made.
-        snapshots: what the monitor measured.
-        findings: what it found.
-        **header: more to keep, such as the model's name: texts, numbers, lists and dicts; anything else is kept as its text.
+    JSON has no NaN and no infinity: NaN is written as null, infinity as the text "Infinity" or "-Infinity". Missing folders are made.
+    `header` is more to keep, such as the model's name: texts, numbers, lists and dicts; anything else is kept as its text.
 
     Raises:
         OSError: the path cannot be written.

@@ -1,18 +1,15 @@
 """Snapshots and findings as one HTML page."""
 
 import math
-import os
 from collections.abc import Sequence
 from html import escape
 
-from keras_ext._atomic import write_text
 from keras_ext.callbacks.monitor import wording
 from keras_ext.callbacks.monitor.finding import Finding
-from keras_ext.callbacks.monitor.layer_states import layer_states
 from keras_ext.callbacks.monitor.report.html import document, image, table
-from keras_ext.callbacks.monitor.report.picture import picture
+from keras_ext.callbacks.monitor.report.picture import NETWORK, picture
 from keras_ext.callbacks.monitor.report.table import COLUMNS, cells
-from keras_ext.callbacks.monitor.snapshot import Snapshot
+from keras_ext.callbacks.monitor.snapshot import Snapshot, layer_states
 
 TITLE = "Saturation monitor"
 # Of the style sheet, by the styles of the terminal's table.
@@ -42,15 +39,6 @@ def page(snapshots: Sequence[Snapshot], findings: Sequence[Finding], title: str 
     return document(f"{title}: {reported}", parts)
 
 
-def write_page(path: str | os.PathLike[str], snapshots: Sequence[Snapshot], findings: Sequence[Finding], title: str = TITLE) -> None:
-    """Write `page` to a file, all of it or nothing; missing folders are made.
-
-    Raises:
-        OSError: the path cannot be written.
-    """
-    write_text(path, page(snapshots, findings, title))
-
-
 def _findings(findings: Sequence[Finding]) -> list[str]:
     parts = ["<h2>What was found</h2>"]
     if not findings:
@@ -74,7 +62,7 @@ def _findings(findings: Sequence[Finding]) -> list[str]:
 
 
 def _where(finding: Finding) -> str:
-    return f"<b>{escape(finding.layer)}</b>" if finding.layer else "the whole network"
+    return f"<b>{escape(finding.layer)}</b>" if finding.layer else NETWORK
 
 
 def _layers(last: Snapshot, findings: Sequence[Finding]) -> list[str]:
@@ -91,14 +79,10 @@ def _layers(last: Snapshot, findings: Sequence[Finding]) -> list[str]:
 
 
 def _losses(snapshots: Sequence[Snapshot]) -> list[str]:
-    columns = {
-        "epoch": [str(snapshot.epoch) for snapshot in snapshots],
-        "step": [str(snapshot.step) for snapshot in snapshots],
-        "loss": [wording.number(snapshot.loss) for snapshot in snapshots],
-        "spread of the predictions": [wording.number(snapshot.spread) for snapshot in snapshots],
-    }
-    for heading, shares in (("clipped steps", [k.clipped for k in snapshots]), ("skipped steps", [k.skipped for k in snapshots])):
-        if not all(math.isnan(v) for v in shares):
-            columns[heading] = [wording.share(v) for v in shares]
-    rows = ([("", cell) for cell in row] for row in zip(*columns.values(), strict=True))
+    columns = {"epoch": ("epoch", str), "step": ("step", str), "loss": ("loss", wording.number)}
+    columns |= {"spread of the predictions": ("spread", wording.number)}
+    for field in ("clipped", "skipped"):
+        if not all(math.isnan(getattr(snapshot, field)) for snapshot in snapshots):
+            columns[f"{field} steps"] = (field, wording.share)
+    rows = ([("", written(getattr(snapshot, field))) for field, written in columns.values()] for snapshot in snapshots)
     return ["<h2>Loss by snapshot</h2>", *table(list(columns), rows, set())]

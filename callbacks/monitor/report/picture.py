@@ -14,8 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from keras_ext.callbacks.monitor.finding import Finding
-from keras_ext.callbacks.monitor.layer_states import LayerState, layer_states, layers_of
-from keras_ext.callbacks.monitor.snapshot import Snapshot
+from keras_ext.callbacks.monitor.snapshot import LayerState, Snapshot, layer_states, layers_of
 from keras_ext.callbacks.monitor.wording import NO_SNAPSHOT, NOT_FINITE, SEVERITIES, latest, number, share, short_names, verdict
 
 NETWORK = "the whole network"

@@ -10,8 +10,7 @@ from rich.text import Text
 
 from keras_ext.callbacks.monitor import wording
 from keras_ext.callbacks.monitor.finding import Finding
-from keras_ext.callbacks.monitor.layer_states import LayerState, layer_states
-from keras_ext.callbacks.monitor.snapshot import Snapshot
+from keras_ext.callbacks.monitor.snapshot import LayerState, Snapshot, layer_states
 
 COLUMNS = ("layer", "saturated", "dead", "gradient norm", "gradient / weight", "update / weight", "worst finding")
 _COLOURS = {"critical": "bold red", "warning": "yellow"}

@@ -5,12 +5,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from keras_ext.callbacks.monitor.finding import Finding, State
-from keras_ext.callbacks.monitor.layer_states import layer_states
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.setting import Aim, baseline
 from keras_ext.callbacks.monitor.rules.loss_course import course_states, has_learned, is_below, learning
 from keras_ext.callbacks.monitor.rules.symptoms import states
-from keras_ext.callbacks.monitor.snapshot import Snapshot
+from keras_ext.callbacks.monitor.snapshot import Snapshot, layer_states
 
 # What follows from a symptom elsewhere: where a layer's own symptom, or an output that its loss cannot use, is named, these stay warnings.
 _CONSEQUENCES = ("vanishing_gradient", "zero_gradient", "constant_output", "unchanged_weights", "oscillating_loss")
@@ -33,9 +32,9 @@ def examine(
 
     A state that a rule sees is a warning. It is critical once it has lasted for `patience` regular snapshots in which the network did not
     learn, or for `limits.slow` times as many since the first snapshot in which it learned too little; an output that its loss cannot use
-    even while that falls. Of several such states those are critical that the others may follow from: those of layers with poor first
-    weights, else what was there before the first step, else a layer's own state and such an output. Values that are not finite are
-    critical at once, with the poor first weights that they may come from.
+    even while that falls. Of several those are critical that the others may follow from: those of layers with poor first weights, else
+    what was there before the first step, else a layer's own state and such an output. Values that are not finite are critical at once,
+    with the poor first weights that they may come from.
     """
     last = snapshots[-1]
     states_of = partial(_states, limits=limits, aims=aims)
@@ -46,6 +45,7 @@ def examine(
     elif last.is_regular:
         critical += _roots(*_lasting(snapshots, now, states_of, limits, patience, baseline(aims)))
     reported = {(f.symptom, f.layer, f.severity) for f in known}
+    target = next((s for s in now if s.symptom == "unscaled_target"), None)
     new = []
     for state in [*(s for s in critical if s not in now), *now]:
         severity = "critical" if state in critical else "warning"
@@ -53,8 +53,13 @@ def examine(
             continue
         reported.add((state.symptom, state.layer, severity))
         advice = state.advice
-        if severity == "critical":
-            advice = _from_the_targets(state, now) + advice + _since(known, state)
+        before = next((f for f in known if (f.symptom, f.layer) == (state.symptom, state.layer)), None)
+        if severity == "critical" and target is not None and state.symptom in _OF_LARGE_ERRORS:
+            # What targets of a large scale drive out of range: that is fixed first.
+            scale = f"The root mean square of the targets is {target.value:.3g}, and so are the first errors"
+            advice = f"{scale}: scale them to unit variance first. {advice}"
+        if severity == "critical" and before is not None:
+            advice += f" First seen {f'after step {before.step}' if before.step else 'before the first step'}."
         new.append(Finding(state.symptom, severity, state.layer, last.step, last.epoch, state.value, state.limit, advice))
     return new
 
@@ -76,20 +81,6 @@ def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | 
     else:
         passing = set()
     return [s for s in found if s.symptom not in passing]
-
-
-def _from_the_targets(state: State, now: Sequence[State]) -> str:
-    """Return a sentence on targets of a large scale where what they drive out of range is critical: that is fixed first."""
-    target = next((s for s in now if s.symptom == "unscaled_target"), None)
-    if target is None or state.symptom not in _OF_LARGE_ERRORS:
-        return ""
-    return f"The root mean square of the targets is {target.value:.3g}, and so are the first errors: scale them to unit variance first. "
-
-
-def _since(known: Sequence[Finding], state: State) -> str:
-    """Return a sentence that says when the state was seen first, if that was before."""
-    first = next((f for f in known if (f.symptom, f.layer) == (state.symptom, state.layer)), None)
-    return f" First seen {f'after step {first.step}' if first.step else 'before the first step'}." if first else ""
 
 
 def _lasting(

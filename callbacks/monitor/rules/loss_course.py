@@ -28,10 +28,7 @@ def learning(snapshots: Sequence[Snapshot], limits: Limits, patience: int = 2, b
 def has_learned(snapshots: Sequence[Snapshot], limits: Limits, baseline: float = math.nan) -> bool:
     """Return True where the loss is well below that of the best constant prediction, and the output depends on the input.
 
-    Args:
-        snapshots: those so far.
-        limits: `learned` is the share.
-        baseline: what the best constant prediction costs; NaN if that is not known: the first loss takes its place.
+    `baseline` is what the best constant prediction costs; NaN if that is not known: the first loss takes its place.
     """
     return is_below(limits.learned, snapshots, limits, baseline)
 
@@ -54,19 +51,13 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, baseline: float
     turns = sum(a * b < 0 for a, b in pairwise(steps))
     swing = sum(map(abs, steps)) / len(steps) / reference
     if swing > limits.oscillating and turns > (len(steps) - 1) / 2:
-        yield State(
-            "oscillating_loss", None, swing, limits.oscillating,
-            f"From snapshot to snapshot its loss swings by {swing:.0%} of what the best constant prediction costs. Lower the learning "
-            f"rate, use larger batches, or {clipping(snapshots[-1])}.",
-            can_be_critical=min(losses) >= reference,
-        )  # fmt: skip
+        seen = f"From snapshot to snapshot its loss swings by {swing:.0%} of what the best constant prediction costs"
+        advice = f"{seen}. Lower the learning rate, use larger batches, or {clipping(snapshots[-1])}."
+        yield State("oscillating_loss", None, swing, limits.oscillating, advice, can_be_critical=min(losses) >= reference)
     elif max(losses) - min(losses) <= limits.stalled * reference and min(losses) >= (1 - limits.stalled) * reference:
-        yield State(
-            "stalled_loss", None, min(losses) / reference, 1 - limits.stalled,
-            f"For {limits.window} snapshots its loss has stood where a constant prediction stands. Raise the learning rate, check that "
-            "inputs and targets belong together, and check the gradients of the first layers.",
-            can_be_critical=False,
-        )  # fmt: skip
+        seen = f"For {limits.window} snapshots its loss has stood where a constant prediction stands"
+        fix = "Raise the learning rate, check that inputs and targets belong together, and check the gradients of the first layers."
+        yield State("stalled_loss", None, min(losses) / reference, 1 - limits.stalled, f"{seen}. {fix}", can_be_critical=False)
 
 
 def _reference(snapshots: Sequence[Snapshot], baseline: float) -> float:

@@ -21,12 +21,9 @@ _ROUNDING = 0.02
 def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -> Iterator[State]:
     """Yield what does not fit: inputs and targets of another scale than networks are made for, and outputs that their loss cannot use."""
     if snapshot.input_rms > limits.unscaled_input:
-        yield State(
-            "unscaled_input", None, snapshot.input_rms, limits.unscaled_input,
-            f"The root mean square of what its first layer is given is {snapshot.input_rms:.3g}. Scale the inputs to unit variance "
-            "(keras.layers.Normalization).",
-            can_be_critical=False,
-        )  # fmt: skip
+        scale = f"The root mean square of what its first layer is given is {snapshot.input_rms:.3g}"
+        advice = f"{scale}. Scale the inputs to unit variance (keras.layers.Normalization)."
+        yield State("unscaled_input", None, snapshot.input_rms, limits.unscaled_input, advice, can_be_critical=False)
     if len(aims) != len(snapshot.outputs):
         return
     ends = [a for a in snapshot.activations if a.is_output]
@@ -39,11 +36,9 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
         if reported is not None:
             yield State("output_mismatch", end.layer if end else None, *reported)
         if aim.loss in DISTANCES and aim.rms > limits.unscaled_target:
-            yield State(
-                "unscaled_target", None, aim.rms, limits.unscaled_target,
-                f"The root mean square of the targets of {which} is {aim.rms:.3g}. Scale them to unit variance, and the predictions back.",
-                can_be_critical=False,
-            )  # fmt: skip
+            scale = f"The root mean square of the targets of {which} is {aim.rms:.3g}"
+            advice = f"{scale}. Scale them to unit variance, and the predictions back."
+            yield State("unscaled_target", None, aim.rms, limits.unscaled_target, advice, can_be_critical=False)
 
 
 def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, float, str] | None:
