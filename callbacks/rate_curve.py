@@ -72,7 +72,6 @@ class RateCurve:
         return self.rates[int(np.argmin(smoothed))] if len(smoothed) else None
 
     def __repr__(self) -> str:
-        """Return it in a line: its numbers are hundreds."""
         return f"RateCurve(suggested={self.suggested}, rates {self.rates[0]:.3g} to {self.rates[-1]:.3g} in {len(self.rates)} steps)"
 
     @property

@@ -48,20 +48,12 @@ def is_integer(value: Any) -> bool:
 
 
 def plain(value: Any) -> int | float:
-    """Return a number that `is_number` let through as Python's own; an integer that JAX's 32 bits cannot hold as a float.
-
-    >>> plain(np.float32(0.5)), plain(np.int64(2)), plain(2**31)
-    (0.5, 2, 2147483648.0)
-    """
+    """Return a number that `is_number` let through as Python's own; an integer that JAX's 32 bits cannot hold as a float."""
     return int(value) if isinstance(value, numbers.Integral) and abs(int(value)) < 2**31 else float(value)
 
 
 def items(value: Any) -> tuple[Any, ...] | None:
-    """Return the items of a list, or of what is like one; None for text, a mapping and what has no items.
-
-    >>> items([1, 2]), items("ab"), items(np.array(1.5))
-    ((1, 2), None, None)
-    """
+    """Return the items of a list, or of what is like one; None for text, a mapping and what has no items."""
     if isinstance(value, (str, bytes, Mapping)):
         return None
     try:

@@ -147,7 +147,8 @@ class _Exchange:
         """Return `value` with every serialised layer exchanged."""
         if isinstance(value, dict):
             for old, new in self.classes.items():
-                if value.get("class_name") == old.__name__ and value.get("registered_name") == _registered(old) and "config" in value:
+                registered = keras.saving.get_registered_name(old) if old in _KERAS else None
+                if value.get("class_name") == old.__name__ and value.get("registered_name") == registered and "config" in value:
                     layer = new.from_config(self.adapt(dict(value["config"])))
                     return {**keras.saving.serialize_keras_object(layer), **{k: v for k, v in value.items() if k == "build_config"}}
             return {key: self._config(item) for key, item in value.items()}
@@ -157,10 +158,6 @@ class _Exchange:
 def _input_like(tensor: Any) -> Any:
     source = keras_private.source_of(tensor)
     return type(source).from_config(source.get_config()).output
-
-
-def _registered(cls: type) -> str | None:
-    return keras.saving.get_registered_name(cls) if cls in _KERAS else None
 
 
 def _owner(model: Any, layer: Any) -> str:

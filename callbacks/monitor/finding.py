@@ -21,7 +21,6 @@ class Finding:
     advice: str
 
     def __str__(self) -> str:
-        """Return it as one line for a person."""
         where = f'layer "{self.layer}"' if self.layer else "the network"
         when = f"epoch {self.epoch}" if self.epoch else f"step {self.step}" if self.step else "before the first step"
         return f"{self.severity}: {self.symptom.replace('_', ' ')} in {where}, {when}. {self.advice}"

@@ -11,7 +11,7 @@ import keras
 
 from keras_ext._atomic import saved, write_text
 from keras_ext._backend import keras_private
-from keras_ext._checks import BadInput, a_path, bad_argument, flag, integer, one_of
+from keras_ext._checks import BadInput, a_path, bad_argument, flag, integer, is_integer, one_of
 from keras_ext._wording import reason
 from keras_ext.callbacks.clipping_log import ClippingShares
 from keras_ext.callbacks.monitor.finding import Finding
@@ -22,9 +22,11 @@ from keras_ext.callbacks.monitor.probe.setting import Aim, aims
 from keras_ext.callbacks.monitor.report.json_report import RUN_FILE, new_run, to_json
 from keras_ext.callbacks.monitor.report.scalars import Scalars
 from keras_ext.callbacks.monitor.report.table import table
-from keras_ext.callbacks.monitor.rhythm import Rhythm
 from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, worst
 from keras_ext.callbacks.monitor.snapshot import Snapshot
+
+# A symptom of the first steps shows long before the first epoch ends, and each snapshot costs as much as a step.
+EARLY = (1, 10, 100, 1000)
 
 
 class SaturationMonitor(keras.callbacks.Callback):
@@ -61,19 +63,18 @@ class SaturationMonitor(keras.callbacks.Callback):
         rank: whether to measure the effective rank of the activations, which costs a decomposition each.
         per_layer: whether to put `saturation/<layer>` and `dead/<layer>` into `logs` too.
         report: file that gets a page of findings, picture and table at the end of the fit (HTML that needs nothing else).
-        log_dir: folder in which each fit gets a folder, `run_000001` and so on, with TensorBoard scalars of each snapshot, and its
-            snapshots and findings in `run.json`; the number is in `logs` as `run`, so that a search of KerasTuner's keeps it. Needs
-            tensorboard.
-        on_finding: function that is called with each new Finding. A function survives the copies that KerasTuner makes of callbacks, so
-            it is the way to hear of findings inside a search.
+        log_dir: folder in which each fit gets a folder, `run_000001` and so on, with TensorBoard scalars of each snapshot (needs
+            tensorboard), and its snapshots and findings in `run.json`; the number is in `logs` as `run`, so that a search keeps it.
+        on_finding: function that is called with each new Finding. It survives the copies that KerasTuner makes of callbacks, so it is the
+            way to hear of findings inside a search.
 
     Attributes:
         findings: list of `Finding`, oldest first; kept until the next fit begins.
         snapshots: list of `Snapshot`, what was measured.
 
     Raises:
-        ValueError: the arrays differ in length, `probe_size` is under 1, or `on_critical` is unknown; when a training begins, `log_dir`
-            cannot be written (what cannot be written later costs a warning).
+        ValueError: an argument is outside its rule, or the arrays differ in length; when a training begins, `log_dir` cannot be written
+            (what cannot be written later costs a warning).
         TypeError: `x` holds no arrays.
 
     Examples:
@@ -281,3 +282,42 @@ class SaturationMonitor(keras.callbacks.Callback):
         # With `on_finding`, as in a watched search, a warning would say it twice.
         if self.on_finding is None:
             warnings.warn(f"training stops: {text}", stacklevel=2)
+
+
+class Rhythm:
+    """Says after which steps a snapshot is due: after 1, 10, 100 and 1000 of the first epoch, or after every n; `every` is `"epoch"` or n.
+
+    At the ends of epochs snapshots are due by themselves. Where several steps run at once, a snapshot is due at the first moment at or
+    after its step.
+    """
+
+    def __init__(self, every: str | int) -> None:
+        is_epoch = isinstance(every, str) and every == "epoch"
+        if not is_epoch and not (is_integer(every) and int(every) >= 1):
+            raise bad_argument("every", '"epoch" or a whole number of steps of at least 1', every)
+        self._every = None if is_epoch else int(every)
+        self._last = 0
+
+    def begin(self, step: int) -> None:
+        """Begin to count at `step`."""
+        self._last = step
+
+    def is_due(self, step: int) -> bool:
+        """Return whether a snapshot is due now, and take it for taken."""
+        if self._every is None:
+            due = any(self._last < early <= step for early in EARLY)
+        else:
+            due = step // self._every > self._last // self._every
+        if due:
+            self._last = step
+        return due
+
+    def end_early_snapshots(self) -> None:
+        """Ask for none of the first epoch's snapshots any more."""
+        if self._every is None:
+            self._last = EARLY[-1]
+
+    @property
+    def is_regular(self) -> bool:
+        """True where snapshots in mid-epoch are the rhythm itself; those of the first epoch come beside it."""
+        return self._every is not None

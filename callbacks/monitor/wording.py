@@ -21,11 +21,7 @@ def share(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number with three digits, and with a power of ten only where it is far from 1.
-
-    >>> number(0.012345), number(1234.5), number(1.2e-7), number(1e5), number(0.0), number(float("nan")), number(float("inf"))
-    ('0.0123', '1234', '1.2e-7', '1e5', '0', '-', 'inf')
-    """
+    """Return a number with three digits, and with a power of ten only where it is far from 1."""
     if math.isnan(value):
         return "-"
     if value == 0 or math.isinf(value):
@@ -68,14 +64,7 @@ def grouped(findings: Sequence[Finding]) -> list[list[Finding]]:
 
 
 def advice_of(group: Sequence[Finding]) -> str:
-    """Return the advice of findings that are alike but for numbers: where these differ, that of the worst, with its layer's name.
-
-    >>> findings = [Finding("dead_relu", "critical", name, 9, 1, v, 0.5, f"{v:.0%} are dead.") for name, v in (("h1", 0.6), ("h2", 0.9))]
-    >>> advice_of(findings[:1]), advice_of(findings)
-    ('60% are dead.', 'The worst is "h2": 90% are dead.')
-    >>> advice_of([Finding("unchanged_weights", "warning", name, 9, 1, v, 0.5, f"{v:.0%} left.") for name, v in (("h1", 0.1), ("h2", 0.2))])
-    'The worst is "h1": 10% left.'
-    """
+    """Return the advice of findings that are alike but for numbers: where these differ, that of the worst, with its layer's name."""
     worst = max(group, key=lambda f: f.value if f.value >= f.limit else -f.value)
     if len({f.advice for f in group}) == 1 or worst.layer is None:
         return worst.advice
@@ -95,11 +84,7 @@ def moment(step: int, epoch: int) -> str:
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """Return the names, long ones without their middle as long as they still differ.
-
-    >>> short_names(["a" * 40 + "_1", "a" * 40 + "_2"])
-    ['aaaaaaaaaaaaa…aaaaaaaaaaaa_1', 'aaaaaaaaaaaaa…aaaaaaaaaaaa_2']
-    """
+    """Return the names, long ones without their middle as long as they still differ."""
     shown = list(names)
     for most in (28, 36, 44, 52):
         half = most // 2

@@ -10,8 +10,6 @@ from keras import ops
 from keras_ext._checks import MOST_STEPS, bad_argument, in_float32, in_range, integer, one_of
 from keras_ext.schedules.schedule import Schedule, between, exact_steps, rate_dtype
 
-MODES = ("triangular", "triangular2", "exp_range")
-
 
 @keras.saving.register_keras_serializable(package="keras_ext")
 class CyclicalLearningRate(Schedule):
@@ -47,7 +45,7 @@ class CyclicalLearningRate(Schedule):
         highest = in_range("max_learning_rate", max_learning_rate, self.min_learning_rate, closed="neither")
         self.max_learning_rate = float(in_float32("max_learning_rate", highest))
         self.step_size = integer("step_size", step_size, 1, MOST_STEPS)
-        self.mode = one_of("mode", mode, MODES)
+        self.mode = one_of("mode", mode, ("triangular", "triangular2", "exp_range"))
         if mode == "exp_range":
             gamma = float(in_range("gamma", gamma, 0.0, 1.0, closed="right", fix="The paper takes about 0.99994."))
         elif gamma is not None:

@@ -77,7 +77,6 @@ class FullBatch(keras.utils.PyDataset):
         return _CheckFullBatch(self._steps)
 
     def __len__(self) -> int:
-        """Return the number of parts."""
         return self._steps
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:

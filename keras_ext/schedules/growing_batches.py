@@ -100,15 +100,8 @@ class GrowingBatches(keras.utils.PyDataset):
     ) -> "GrowingBatches":  # fmt: skip
         """Return batches of `initial * factor**k` samples, rounded down, from epoch `k * every` on.
 
-        Args:
-            x: as for the class, like `y`, `sample_weight` and further arguments.
-            y: targets.
-            sample_weight: weights.
-            initial: size in epoch 0.
-            factor: by which the size grows, above 1; the paper divides rates by 5.
-            every: epochs between two sizes.
-            largest: size at which growth ends; by default the number of samples.
-            **kwargs: the other arguments of the class.
+        The size grows by `factor` above 1 (the paper divides rates by 5) up to `largest`, by default the number of samples. All other
+        arguments are those of the class.
 
         Examples:
             >>> x = np.zeros((1000, 3))
@@ -153,7 +146,6 @@ class GrowingBatches(keras.utils.PyDataset):
         return self._samples // size if self.remainder == "drop" else -(-self._samples // size)
 
     def __len__(self) -> int:
-        """Return the number of batches of the epoch."""
         return int(self._steps)
 
     @property

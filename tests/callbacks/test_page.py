@@ -11,6 +11,7 @@ import pytest
 
 from keras_ext._atomic import write_text
 from keras_ext.callbacks.monitor.finding import Finding
+from keras_ext.callbacks.monitor.report.html import document, table
 from keras_ext.callbacks.monitor.report.page import page
 
 pytestmark = pytest.mark.backend_free
@@ -186,3 +187,8 @@ def test_a_browser_shows_it(made_snapshots, tmp_path):
     command = [BROWSER, "--headless", "--disable-gpu", "--no-sandbox", "--dump-dom", (tmp_path / "report.html").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert "2 critical findings" in done.stdout
+
+
+def test_what_stands_in_a_page_is_escaped():
+    assert document("a < b", ["<p>text</p>"]).splitlines()[3] == "<title>a &lt; b</title>"
+    assert table(["a"], [[("critical", "<1>")]], set())[3] == '<tr><td class="critical">&lt;1&gt;</td></tr>'

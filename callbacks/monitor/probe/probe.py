@@ -192,11 +192,6 @@ def _groups_of(sizes: Sequence[int], kinds: Sequence[Any] | None = None) -> list
     """Return the places of what is measured together: of one kind, the largest first, with room for that size in each place.
 
     Groups are copied, so they are not large, and what is large stands alone.
-
-    >>> _groups_of([4096, 64, 4096, 64, 640, 10, 2**20, 64])
-    [[6], [0, 2, 4, 1, 3, 7, 5]]
-    >>> _groups_of([4, 4, 4, 2**20, 4], "abaab")
-    [[3], [0, 2], [1, 4]]
     """
     groups: list[list[int]] = []
     last_of: dict[Any, list[int]] = {}

@@ -68,25 +68,19 @@ def watched_layers(model: Any) -> Iterator[tuple[Any, str]]:
         elif isinstance(layer, _SHAPES):
             yield layer, "shape"
         elif not isinstance(layer, OPAQUE):
-            kind = _activation_of(layer)
+            # Activations that are layers of their own have no `activation`.
+            own = {keras.layers.ReLU: "relu", keras.layers.Softmax: "softmax"}
+            kind = next((name for cls, name in own.items() if isinstance(layer, cls)), _activation_of(layer))
             if kind in _KINDS:
                 yield layer, kind
 
 
 def _activation_of(layer: Any) -> str:
-    # Activations that are layers of their own have no `activation`.
-    own = {keras.layers.ReLU: "relu", keras.layers.Softmax: "softmax"}
-    kind = next((name for cls, name in own.items() if isinstance(layer, cls)), None)
-    return kind or getattr(getattr(layer, "activation", None), "__name__", "linear")
+    return getattr(getattr(layer, "activation", None), "__name__", "linear")
 
 
 class Recording:
-    """Notes the outputs of watched layers, and switches off what is random, while its block runs.
-
-    Args:
-        model: the model that is called in the block.
-        watched: what `watched_layers` gave for it.
-    """
+    """Notes the outputs of the `watched_layers` of a model, and switches off what is random in it, while its block runs."""
 
     def __init__(self, model: Any, watched: list[tuple[Any, str]]) -> None:
         self._model = model
@@ -101,7 +95,6 @@ class Recording:
         self._replaced: list[tuple[Any, str, bool, Any]] = []
 
     def __enter__(self) -> "Recording":
-        """Replace the calls of the layers."""
         try:
             for layer in keras_private.flatten_layers(self._model):
                 if isinstance(layer, _RANDOM):
@@ -117,7 +110,6 @@ class Recording:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        """Put everything back."""
         for layer, name, was_own, value in reversed(self._replaced):
             if was_own:
                 setattr(layer, name, value)
@@ -149,7 +141,7 @@ class Recording:
     def _noting(self, layer: Any, kind: str) -> Callable[..., Any]:
         """Return a call that does what the layer's does, and notes what is noted of a layer of this kind; `""` if nothing is watched."""
         call, has_kernel, normalizes = layer.call, isinstance(layer, _WITH_KERNEL), isinstance(layer, _NORMALIZING)
-        is_homogeneous = has_kernel and getattr(getattr(layer, "activation", None), "__name__", "linear") in _HOMOGENEOUS
+        is_homogeneous = has_kernel and _activation_of(layer) in _HOMOGENEOUS
 
         def choosing(*args: Any, return_attention_scores: bool = False, **kwargs: Any) -> Any:
             y, scores = call(*args, return_attention_scores=True, **kwargs)

@@ -32,15 +32,7 @@ class Aim:
 
 
 def aims(model: Any, y: Any, sample_weight: Any = None) -> tuple[Aim | None, ...]:
-    """Return the aim of each output in the order of `keras.tree.flatten`, None for one that is not known; of weights no baseline is known.
-
-    Examples:
-        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-        >>> model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
-        >>> (aim,) = aims(model, np.array([[0.0], [1.0]]))
-        >>> aim.loss, aim.from_logits, aim.high, round(aim.baseline, 3)
-        ('binary_crossentropy', True, 1.0, 0.693)
-    """
+    """Return the aim of each output in the order of `keras.tree.flatten`, None for one that is not known. Weights hide the baseline."""
     targets = [np.asarray(a) for a in tree.flatten(y) if a is not None]
     given = getattr(model, "loss", None)
     losses = tree.flatten(given) if isinstance(given, list | tuple | dict) else [given] * len(targets)

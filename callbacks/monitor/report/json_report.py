@@ -30,15 +30,6 @@ def to_json(path: str | os.PathLike[str], snapshots: Sequence[Snapshot], finding
 
     Raises:
         OSError: the path cannot be written.
-
-    Examples:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "report.json"
-        >>> to_json(path, [Snapshot(0, 0, math.inf, 1.0, (), ())], [], model="digits")
-        >>> json.loads(path.read_text())["snapshots"][0]["loss"]
-        'Infinity'
-        >>> from_json(path)[0][0].loss
-        inf
     """
     content = {
         "keras_ext": keras_ext.__version__,

@@ -19,11 +19,7 @@ _MOST = 8
 
 
 def page(snapshots: Sequence[Snapshot], findings: Sequence[Finding], title: str = TITLE) -> str:
-    """Return a page with the verdict, the findings and their advice, the picture, and the numbers by layer and by snapshot.
-
-    >>> page([], [], "digits").splitlines()[3]
-    '<title>digits: no snapshot</title>'
-    """
+    """Return a page with the verdict, the findings and their advice, the picture, and the numbers by layer and by snapshot."""
     reported = wording.verdict(findings) if snapshots else "no snapshot"
     severity = next((s for s in wording.SEVERITIES if any(f.severity == s for f in findings)), "good" if snapshots else "quiet")
     parts = [f"<h1>{escape(title)}</h1>", f'<p class="verdict {severity}">{escape(reported[:1].upper() + reported[1:])}</p>']

@@ -57,9 +57,6 @@ def picture(snapshots: Sequence[Snapshot], findings: Sequence[Finding]) -> Figur
     """Return heat maps of saturated outputs, dead units and gradient norms, with the findings marked.
 
     A panel without data is left out. The figure is not pyplot's: `figure.savefig("report.png")` draws it.
-
-    >>> picture([], []).texts[0].get_text()
-    'The monitor has not observed the model yet.'
     """
     layers = layers_of(snapshots)
     states = [{state.layer: state for state in layer_states(snapshot)} for snapshot in snapshots]

@@ -19,12 +19,7 @@ _MOST_NAMES = 3
 
 
 def table(snapshots: Sequence[Snapshot], findings: Sequence[Finding]) -> Group:
-    """Return a row for each layer of the last snapshot, and below it what was found and what fixes it.
-
-    >>> from rich.console import Console
-    >>> Console().print(table([], []))
-    The monitor has not observed the model yet.
-    """
+    """Return a row for each layer of the last snapshot, and below it what was found and what fixes it."""
     if not snapshots:
         return Group(Text(wording.NO_SNAPSHOT))
     last = snapshots[-1]
@@ -34,10 +29,7 @@ def table(snapshots: Sequence[Snapshot], findings: Sequence[Finding]) -> Group:
 
 
 def layer_table(heading: str, snapshot: Snapshot, findings: Sequence[Finding], columns: Sequence[str] = COLUMNS) -> Table:
-    """Return a row for each layer of `snapshot` under the heading and the verdict.
-
-    `columns` are names of `COLUMNS` and `"weight scale"`.
-    """
+    """Return a row for each layer of `snapshot` under the heading and the verdict; columns are of `COLUMNS` and `"weight scale"`."""
     colour = next((_COLOURS[s] for s in _COLOURS if any(f.severity == s for f in findings)), "green")
     title = Text.assemble((f"{heading}: ", "bold"), (wording.verdict(findings), colour))
     rows = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))

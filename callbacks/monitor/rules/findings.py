@@ -127,20 +127,18 @@ def worst(snapshots: Sequence[Snapshot]) -> dict[str, float]:
 
     A snapshot that is not finite counts as the worst there is, so that no objective takes it for a good one.
     """
+    seen = [_log_numbers(snapshot) for snapshot in snapshots]
+    logs = {}
+    for key, worst_of in (("saturation", max), ("dead", max), ("gradient_ratio", min)):
+        logs[key], logs[f"{key}_worst"] = seen[-1][key], worst_of(numbers[key] for numbers in seen)
+    return logs
 
-    def peak(snapshot: Snapshot, field: str) -> float:
-        return max((getattr(a, field) for a in snapshot.hidden), default=0.0) if snapshot.finite else 1.0
 
-    def ratio(snapshot: Snapshot) -> float:
-        return snapshot.gradient_ratio if snapshot.finite else 0.0
-
-    numbers = {}
-    for key, field in (("saturation", "saturated"), ("dead", "dead")):
-        numbers[key] = peak(snapshots[-1], field)
-        numbers[f"{key}_worst"] = max(peak(snapshot, field) for snapshot in snapshots)
-    numbers["gradient_ratio"] = ratio(snapshots[-1])
-    numbers["gradient_ratio_worst"] = min(ratio(snapshot) for snapshot in snapshots)
-    return numbers
+def _log_numbers(snapshot: Snapshot) -> dict[str, float]:
+    if not snapshot.finite:
+        return {"saturation": 1.0, "dead": 1.0, "gradient_ratio": 0.0}
+    saturation, dead = (max((getattr(a, field) for a in snapshot.hidden), default=0.0) for field in ("saturated", "dead"))
+    return {"saturation": saturation, "dead": dead, "gradient_ratio": snapshot.gradient_ratio}
 
 
 def by_layer(snapshot: Snapshot) -> dict[str, float]:

@@ -42,45 +42,34 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
 
 
 def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, float, str] | None:
-    """Return the value, the limit and the advice of what the loss cannot use."""
-    if aim.loss in CHOICES:
-        return _choices(output, aim, which)
-    if aim.loss in BINARY:
-        return _binary(output, aim, kind, which)
+    """Return the value, the limit and the advice of what the loss cannot use; `kind` is the activation that ends the output."""
+    is_outside = output.low < -_ROUNDING or output.high > 1 + _ROUNDING
+    adds_up = output.low >= -_ROUNDING and output.sum_off <= _ROUNDING
+    if aim.loss in CHOICES and output.units == 1:
+        advice = f"{aim.loss} chooses among units, and {which} has one. Take sigmoid and binary_crossentropy, or a unit a class."
+        return 1.0, 2.0, advice
+    if aim.loss in CHOICES and not aim.from_logits and not adds_up:
+        value, limit = (output.low, 0.0) if output.low < 0 else (output.sum_off, _ROUNDING)
+        advice = f"{aim.loss} takes probabilities that add up to 1, which {which} does not give"
+        return value, limit, f"{advice}. End it with softmax, or set from_logits=True."
+    if aim.loss in CHOICES and aim.from_logits and adds_up:
+        advice = f"{aim.loss} with from_logits=True takes what comes before a softmax, and {which} ends with one. Leave it out."
+        return output.sum_off, _ROUNDING, advice
+    if aim.loss in BINARY and (aim.low < 0 or aim.high > 1):
+        advice = f"{aim.loss} takes targets from 0 to 1, got {aim.low:.3g} to {aim.high:.3g}. Scale them, or take another loss."
+        return *_worse(aim, 0.0, 1.0), advice
+    if aim.loss in BINARY and not aim.from_logits and is_outside:
+        advice = f"{aim.loss} takes probabilities, and {which} gives {output.low:.3g} to {output.high:.3g}. End it with sigmoid"
+        return *_worse(output, 0.0, 1.0), f"{advice}, or compile with BinaryCrossentropy(from_logits=True)."
+    if aim.loss in BINARY and aim.from_logits and kind == "sigmoid":
+        advice = f"{aim.loss} with from_logits=True takes what comes before a sigmoid, and {which} ends with one. Leave it out."
+        return output.high, 1.0, advice
     if aim.loss in DISTANCES and kind in _RANGES:
         low, high = _RANGES[kind]
         slack = _ROUNDING * (aim.high - aim.low)
         if aim.low < low - slack or aim.high > high + slack:
-            reach = f"The {kind} of {which} cannot reach targets from {aim.low:.3g} to {aim.high:.3g}."
-            return *_worse(aim, low, high), f"{reach} End it without activation, or scale the targets."
-    return None
-
-
-def _binary(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, float, str] | None:
-    if aim.low < 0 or aim.high > 1:
-        advice = f"{aim.loss} takes targets from 0 to 1, got {aim.low:.3g} to {aim.high:.3g}. Scale them, or take another loss."
-        return *_worse(aim, 0.0, 1.0), advice
-    if not aim.from_logits and (output.low < -_ROUNDING or output.high > 1 + _ROUNDING):
-        advice = f"{aim.loss} takes probabilities, and {which} gives {output.low:.3g} to {output.high:.3g}. End it with sigmoid"
-        return *_worse(output, 0.0, 1.0), f"{advice}, or compile with BinaryCrossentropy(from_logits=True)."
-    if aim.from_logits and kind == "sigmoid":
-        advice = f"{aim.loss} with from_logits=True takes what comes before a sigmoid, and {which} ends with one. Leave it out."
-        return output.high, 1.0, advice
-    return None
-
-
-def _choices(output: Output, aim: Aim, which: str) -> tuple[float, float, str] | None:
-    if output.units == 1:
-        advice = f"{aim.loss} chooses among units, and {which} has one. Take sigmoid and binary_crossentropy, or a unit a class."
-        return 1.0, 2.0, advice
-    probabilities = output.low >= -_ROUNDING and output.sum_off <= _ROUNDING
-    if not aim.from_logits and not probabilities:
-        advice = f"{aim.loss} takes probabilities that add up to 1, which {which} does not give. End it with softmax, or set"
-        value, limit = (output.low, 0.0) if output.low < 0 else (output.sum_off, _ROUNDING)
-        return value, limit, f"{advice} from_logits=True."
-    if aim.from_logits and probabilities:
-        advice = f"{aim.loss} with from_logits=True takes what comes before a softmax, and {which} ends with one. Leave it out."
-        return output.sum_off, _ROUNDING, advice
+            reach = f"The {kind} of {which} cannot reach targets from {aim.low:.3g} to {aim.high:.3g}"
+            return *_worse(aim, low, high), f"{reach}. End it without activation, or scale the targets."
     return None
 
 
