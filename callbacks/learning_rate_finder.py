@@ -28,16 +28,16 @@ class LearningRateFinder:
     is not touched, and may have a schedule as its rate. A model without weights gets those that `fit` would begin with.
 
     Args:
-        x: inputs as `fit` takes them: an array, a list or dict of arrays, or a dataset of batches. At most `steps * batch_size` samples
-            are taken and kept: of arrays drawn by `seed`, of a dataset the first.
+        x: inputs as `fit` takes them, arrays or a dataset of batches. At most `steps * batch_size` samples are taken and kept: of arrays
+            drawn by `seed`, of a dataset the first.
         y: targets likewise; None with a dataset.
         sample_weight: weights likewise, or None.
-        batch_size: samples a batch; use that of the training, as the noise decides which rates are too large. With
-            `gradient_accumulation_steps=n` a step takes n of them.
+        batch_size: that of the training, as the noise decides which rates are too large. With `gradient_accumulation_steps=n` a step takes
+            n batches.
         steps: steps of the test, at least 10.
         min_learning_rate: rate of the first step, above 0.
         max_learning_rate: rate of the last step.
-        stop_factor: the test ends when the running loss is so many times its lowest, above 1; and at once where the loss is not finite.
+        stop_factor: above 1; the test ends when the running loss is so many times its lowest, or at once where it is not finite.
         seed: of the draw and of the order of the samples, at least 0.
 
     Raises:
@@ -54,8 +54,8 @@ class LearningRateFinder:
         True
 
     References:
-        Smith (2017), Cyclical learning rates for training neural networks, arXiv:1506.01186, section 3.3: the range test. The growth by a
-        factor and the end at four times the lowest loss are those of fastai's `lr_find`, as is the fastest fall as the rate to take.
+        Smith (2017), Cyclical learning rates for training neural networks, arXiv:1506.01186, section 3.3. The growth by a factor, the end
+        at four times the lowest loss and the fastest fall as the rate to take are those of fastai's `lr_find`.
     """
 
     def __init__(
@@ -73,11 +73,7 @@ class LearningRateFinder:
         self._data = x, y, sample_weight
 
     def find(self, model: keras.Model) -> RateCurve:
-        """Return the losses by rate, and the rate that they suggest: `find(model).suggested`, None where no fall stands out of the noise.
-
-        Warns:
-            UserWarning: no rate stands out.
-        """
+        """Return the losses by rate, and the rate that they suggest: `find(model).suggested`; None, with a warning, if none stands out."""
         if not isinstance(model, keras.Model):
             raise bad_argument("model", "a keras.Model", model, error=TypeError)
         if not model.compiled:
@@ -157,7 +153,6 @@ def _loss_of_batch(model: keras.Model, data: tuple[Any, Any, Any], rows: Any) ->
 
 @contextlib.contextmanager
 def _left_as_it_was(model: Any) -> Iterator[None]:
-    """Give a model its variables, its optimizer and its compiled step back when the block ends."""
     variables = {id(v): v for v in (*model.variables, *model.metrics_variables)}.values()
     kept = [(v, ops.convert_to_numpy(v)) for v in variables]
     attributes = {name: getattr(model, name) for name in ("optimizer", "train_function", "steps_per_execution")}

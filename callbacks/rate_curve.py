@@ -49,7 +49,7 @@ class RateCurve:
 
     @property
     def suggested(self) -> float | None:
-        """The rate at which the loss falls fastest, by the logarithm of the rate; None where it fell by no more than its noise.
+        """The rate at which the loss falls fastest, by its logarithm; None where it fell by no more than its noise.
 
         A schedule with a peak, such as `OneCycle`, takes some three times as much for that.
         """

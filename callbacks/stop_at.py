@@ -24,8 +24,7 @@ class StopAt(keras.callbacks.Callback):
             it, as with `validation_freq` above 1.
 
     Attributes:
-        stopped_epoch: the epoch that reached the target, from 0; None where none has. As Keras's callbacks, a search of KerasTuner's works
-            on copies of this one.
+        stopped_epoch: the epoch that reached the target, from 0; None where none has. KerasTuner's searches work on copies of this one.
         stopped_batch: with `every="batch"`, its batch, from 0; None where the epoch's own logs reached it, or none.
 
     Raises:

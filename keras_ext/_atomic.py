@@ -7,11 +7,7 @@ from typing import Any
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file, flushed to the disk; missing folders are made.
-
-    Raises:
-        OSError: the path cannot be written; a file that was there stays as it was.
-    """
+    """Write a file, flushed to the disk; missing folders are made. After an OSError a file that was there is as it was."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")

@@ -106,8 +106,10 @@ class _Exchange:
             clone = self._model(model)
             left = next((layer for layer in keras_private.flatten_layers(clone) if type(layer) in self.classes), None)
             if left is not None:
+                holders = [each for each in keras_private.flatten_layers(clone) if left in list(keras_private.flatten_layers(each))]
+                owner = f"{type(holders[-1]).__name__} {holders[-1].name!r}" if holders else repr(clone.name)
                 raise ValueError(
-                    f"Layer {left.name!r} is made by code inside {_owner(clone, left)}, which a clone repeats. To {self.verb} it, exchange "
+                    f"Layer {left.name!r} is made by code inside {owner}, which a clone repeats. To {self.verb} it, exchange "
                     f"{type(left).__module__.split('.')[0]}'s {type(left).__name__} there."
                 )
             if model.built:
@@ -144,7 +146,6 @@ class _Exchange:
         return copy
 
     def _config(self, value: Any) -> Any:
-        """Return `value` with every serialised layer exchanged."""
         if isinstance(value, dict):
             for old, new in self.classes.items():
                 registered = keras.saving.get_registered_name(old) if old in _KERAS else None
@@ -160,12 +161,6 @@ def _input_like(tensor: Any) -> Any:
     return type(source).from_config(source.get_config()).output
 
 
-def _owner(model: Any, layer: Any) -> str:
-    """Name the innermost layer that holds `layer`."""
-    holders = [each for each in keras_private.flatten_layers(model) if layer in list(keras_private.flatten_layers(each))]
-    return f"{type(holders[-1]).__name__} {holders[-1].name!r}" if holders else repr(model.name)
-
-
 def _compile_like(clone: Any, model: Any, convert: Callable[[Any], Any] | None) -> None:
     """Compile `clone` as `model` is, with what `convert` makes of the optimizer, and give that what the old one holds."""
     config = keras.saving.deserialize_keras_object(model.get_compile_config())
@@ -178,7 +173,15 @@ def _compile_like(clone: Any, model: Any, convert: Callable[[Any], Any] | None) 
     old, new = model.optimizer, clone.optimizer
     if old is None:
         return
-    _exclude_like(clone, model, source)
+    # Weights that are excluded from weight decay: in Keras the config does not tell them.
+    inner, source_inner = new, source
+    while hasattr(source_inner, "inner_optimizer"):
+        inner, source_inner = inner.inner_optimizer, source_inner.inner_optimizer
+    weights, names = keras_private.excluded_from_weight_decay(source_inner)
+    if weights or names:
+        places = {id(v): i for i, v in enumerate(model.trainable_variables)}
+        same = [clone.trainable_variables[places[id(v)]] for v in weights if id(v) in places]
+        inner.exclude_from_weight_decay(var_list=same, var_names=names)
     if not old.built:
         return
     new.build(clone.trainable_variables)
@@ -188,15 +191,3 @@ def _compile_like(clone: Any, model: Any, convert: Callable[[Any], Any] | None) 
     for mine, theirs in zip(new.variables, old.variables, strict=True):
         # Through NumPy: on JAX two variables would hold one buffer, which the first step gives away.
         mine.assign(ops.convert_to_numpy(theirs))
-
-
-def _exclude_like(clone: Any, model: Any, old: Any) -> None:
-    """Exclude from weight decay what `old`, an optimizer on the weights of `model`, excludes: in Keras its config does not tell."""
-    new = clone.optimizer
-    while hasattr(old, "inner_optimizer"):
-        new, old = new.inner_optimizer, old.inner_optimizer
-    weights, names = keras_private.excluded_from_weight_decay(old)
-    if weights or names:
-        places = {id(v): i for i, v in enumerate(model.trainable_variables)}
-        same = [clone.trainable_variables[places[id(v)]] for v in weights if id(v) in places]
-        new.exclude_from_weight_decay(var_list=same, var_names=names)

@@ -14,8 +14,8 @@ from rich.text import Text
 from keras_ext._atomic import saved, write_text
 from keras_ext._checks import bad_argument, flag, integer
 from keras_ext.callbacks.monitor.finding import Finding
-from keras_ext.callbacks.monitor.limits import Limits, checked_limits
-from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, layer_names
+from keras_ext.callbacks.monitor.limits import Limits, checked_choice
+from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer
 from keras_ext.callbacks.monitor.probe.samples import build, cannot, check_targets, probe_batch
 from keras_ext.callbacks.monitor.probe.setting import aims
 from keras_ext.callbacks.monitor.report.json_report import to_json
@@ -34,10 +34,9 @@ class Diagnosis:
 
     Args:
         model: the model's name.
-        findings: what is outside the limits, the layers nearest to the input first. One snapshot does not show
-            whether a state lasts, so a state is a warning. Only values that are not finite are critical.
-        snapshot: the numbers. Its `step` is the number of steps that the optimizer has made, 0 without one. Without a loss, the loss and
-            the gradients in it are NaN.
+        findings: what is outside the limits, the layers nearest to the input first. One snapshot does not show whether a state lasts, so
+            only values that are not finite are critical.
+        snapshot: the numbers. Its `step` is that of the optimizer, 0 without one. Without a loss, loss and gradients are NaN.
         samples: how many samples were observed.
         has_loss: False for a model that is not compiled.
 
@@ -57,10 +56,7 @@ class Diagnosis:
         return "\n".join([f"{self._heading}: {verdict(self.findings)}", *(line.plain for line in self._lines)])
 
     def table(self) -> Group:
-        """Return a row for each layer, and below it what was found and what fixes it, for `rich.print`.
-
-        `weight scale` is about 1 where a layer keeps its signal's variance.
-        """
+        """Return a row for each layer (weight scale about 1: it keeps its signal's variance), and what was found, for `rich.print`."""
         return Group(layer_table(self._heading, self.snapshot, self.findings, _COLUMNS), *self._lines)
 
     def plot(self, path: str | Path | None = None) -> Any:
@@ -105,7 +101,7 @@ def diagnose(
 
     Args:
         model: a Keras model, trained or not.
-        x: inputs as `fit` takes them: an array, a list or dict of arrays, or a dataset of batches, whose first samples are taken.
+        x: inputs as `fit` takes them: arrays, or a dataset of batches, whose first samples are taken.
         y: targets likewise; None with a dataset, for models that add their own losses, and for one that is not compiled.
         sample_weight: weights likewise, or None.
         layers: names of the layers to observe; None for all.
@@ -133,7 +129,7 @@ def diagnose(
     """
     if not isinstance(model, keras.Model):
         raise bad_argument("model", "a keras.Model", type(model).__name__, error=TypeError)
-    limits, layers = checked_limits(limits), layer_names(layers)
+    layers, limits = checked_choice(layers, limits)
     flag("rank", rank)
     data = probe_batch(x, y, sample_weight, size=integer("probe_size", probe_size), seed=integer("seed", seed, 0))
     has_loss = model.compiled

@@ -15,8 +15,8 @@ from keras_ext._checks import BadInput, a_path, bad_argument, flag, integer, is_
 from keras_ext._wording import reason
 from keras_ext.callbacks.clipping_log import ClippingShares
 from keras_ext.callbacks.monitor.finding import Finding
-from keras_ext.callbacks.monitor.limits import Limits, checked_limits
-from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, affordable, layer_names
+from keras_ext.callbacks.monitor.limits import Limits, checked_choice
+from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, affordable
 from keras_ext.callbacks.monitor.probe.samples import cannot, probe_batch
 from keras_ext.callbacks.monitor.probe.setting import Aim, aims
 from keras_ext.callbacks.monitor.report.json_report import RUN_FILE, new_run, to_json
@@ -45,8 +45,7 @@ class SaturationMonitor(keras.callbacks.Callback):
     them come behind the monitor. Each snapshot also has the shares of steps that a `GradientClipping` changed and left out since the last.
 
     Args:
-        x: inputs as `fit` takes them: an array, a list or dict of arrays, or a dataset of batches (tf.data, PyDataset, DataLoader), whose
-            first samples are copied now.
+        x: inputs as `fit` takes them: arrays, or a dataset of batches (tf.data, PyDataset, DataLoader), whose first samples are copied.
         y: targets likewise; None with a dataset, and for models that add their own losses.
         sample_weight: weights likewise, or None.
         every: `"epoch"`, or a number of steps after each of which it takes one instead.
@@ -65,8 +64,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         report: file that gets a page of findings, picture and table at the end of the fit (HTML that needs nothing else).
         log_dir: folder in which each fit gets a folder, `run_000001` and so on, with TensorBoard scalars of each snapshot (needs
             tensorboard), and its snapshots and findings in `run.json`; the number is in `logs` as `run`, so that a search keeps it.
-        on_finding: function that is called with each new Finding. It survives the copies that KerasTuner makes of callbacks, so it is the
-            way to hear of findings inside a search.
+        on_finding: function that is called with each new Finding, also inside a search, where KerasTuner works on copies of callbacks.
 
     Attributes:
         findings: list of `Finding`, oldest first; kept until the next fit begins.
@@ -99,8 +97,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         if on_finding is not None and not callable(on_finding):
             raise bad_argument("on_finding", "a function of one Finding, or None", on_finding, error=TypeError)
         self.every = every
-        self.layers = layer_names(layers)
-        self.limits = checked_limits(limits)
+        self.layers, self.limits = checked_choice(layers, limits)
         self.on_critical = one_of("on_critical", on_critical, ("warn", "stop", "raise", None))
         self.patience = integer("patience", patience)
         self.probe_size = integer("probe_size", probe_size)
@@ -147,7 +144,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         if not self._is_first_epoch:
             return
         self._step = self._epoch_began = epoch * int((self.params or {}).get("steps") or 0)
-        self._rhythm.begin(self._step)
+        self._rhythm = Rhythm(self.every, self._step)
         if epoch:
             self._rhythm.end_early_snapshots()
         if keras_private.is_built(self.model):
@@ -246,7 +243,8 @@ class SaturationMonitor(keras.callbacks.Callback):
             reported = cannot("observed", model, self._data, error)
             warnings.warn(f"SaturationMonitor cannot observe this model; training goes on without it. {reported}", stacklevel=2)
             return
-        self._write_scalars()
+        if self._scalars is not None:
+            self._write_scalars(self._scalars)
         new = examine(self.snapshots, self.limits, self.findings, self.patience, self._aims)
         self.findings.extend(new)
         for finding in new:
@@ -254,19 +252,17 @@ class SaturationMonitor(keras.callbacks.Callback):
                 self.on_finding(finding)
         self._act(model, [f for f in new if f.severity == "critical"])
 
-    def _write_scalars(self) -> None:
-        if self._scalars is None:
-            return
+    def _write_scalars(self, scalars: Scalars) -> None:
         try:
-            self._scalars.write(self.snapshots[-1])
+            scalars.write(self.snapshots[-1])
         except OSError as error:  # what is trained must not be lost
             warnings.warn(
                 f"SaturationMonitor: {self._folder} cannot be written ({reason(error)}). Training goes on without its scalars. Make room.",
                 stacklevel=2,
             )
-            with contextlib.suppress(OSError):
-                self._close_scalars()
             self._scalars = None
+            with contextlib.suppress(OSError):
+                scalars.close()
 
     def _act(self, model: Any, critical: list[Finding]) -> None:
         if not critical or self.on_critical is None:
@@ -285,22 +281,14 @@ class SaturationMonitor(keras.callbacks.Callback):
 
 
 class Rhythm:
-    """Says after which steps a snapshot is due: after 1, 10, 100 and 1000 of the first epoch, or after every n; `every` is `"epoch"` or n.
+    """Says after which steps a snapshot is due, or at the first moment after these: `every` is `"epoch"`, or a number of steps."""
 
-    At the ends of epochs snapshots are due by themselves. Where several steps run at once, a snapshot is due at the first moment at or
-    after its step.
-    """
-
-    def __init__(self, every: str | int) -> None:
+    def __init__(self, every: str | int, begin: int = 0) -> None:
         is_epoch = isinstance(every, str) and every == "epoch"
         if not is_epoch and not (is_integer(every) and int(every) >= 1):
             raise bad_argument("every", '"epoch" or a whole number of steps of at least 1', every)
         self._every = None if is_epoch else int(every)
-        self._last = 0
-
-    def begin(self, step: int) -> None:
-        """Begin to count at `step`."""
-        self._last = step
+        self._last = begin
 
     def is_due(self, step: int) -> bool:
         """Return whether a snapshot is due now, and take it for taken."""

@@ -55,17 +55,15 @@ class CyclicalLearningRate(Schedule):
     def __call__(self, step: Any) -> Any:
         """Return the rate of `step`, a whole number of at least 0."""
         step, dtype = exact_steps(step), rate_dtype()
-        away = ops.abs(step % (2 * self.step_size) - self.step_size)
-        share = ops.cast(self.step_size - away, dtype) / self.step_size * self._scale(step, dtype)
-        return between(self.min_learning_rate, self.max_learning_rate, share, 1 - share)
-
-    def _scale(self, step: Any, dtype: str) -> Any:
+        height = ops.cast(self.step_size - ops.abs(step % (2 * self.step_size) - self.step_size), dtype) / self.step_size
+        scale = 1.0
         if self.mode == "triangular2":
-            return ops.power(ops.cast(0.5, dtype), ops.cast(step // (2 * self.step_size), dtype))
-        if self.gamma is not None:
+            scale = ops.power(ops.cast(0.5, dtype), ops.cast(step // (2 * self.step_size), dtype))
+        elif self.gamma is not None:
             # Not gamma to the power of step: in float32 a gamma near 1 is a few millionths of its distance to 1 off.
-            return ops.exp(ops.cast(step, dtype) * math.log(self.gamma))
-        return 1.0
+            scale = ops.exp(ops.cast(step, dtype) * math.log(self.gamma))
+        share = height * scale
+        return between(self.min_learning_rate, self.max_learning_rate, share, 1 - share)
 
     def turns(self, steps: int) -> Iterator[int]:
         """Yield the cycles' lowest and highest steps."""

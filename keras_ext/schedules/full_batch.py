@@ -101,14 +101,14 @@ class _CheckFullBatch(keras.callbacks.Callback):
         if steps != self.steps:
             rule = f"None, and `x` the FullBatch of {self.steps} parts that the callback is from"
             raise bad_argument("steps_per_epoch", rule, f"{steps} steps an epoch")
-        given = _innermost(self.model).gradient_accumulation_steps
+        given = self._optimizer.gradient_accumulation_steps
         if (given or 1) != self.steps:
             rule = f"{self.steps if self.steps > 1 else None}, so that an epoch is one step"
             fix = "Pass `gradient_accumulation_steps=data.accumulation_steps` to the optimizer."
             raise bad_argument("gradient_accumulation_steps", rule, given, fix)
         check_reductions(self.model, ("sum_over_batch_size", "mean"), "as the mean of all samples is put together from those of the parts")
         self._has_warned = False
-        parts = self._collected()
+        parts = self._collected_parts()
         if parts:
             raise ValueError(
                 f"The optimizer holds the gradients of {parts} of {self.steps} parts, from a training that was interrupted. "
@@ -116,7 +116,7 @@ class _CheckFullBatch(keras.callbacks.Callback):
             )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if not self._has_warned and self._collected():
+        if not self._has_warned and self._collected_parts():
             self._has_warned = True
             warnings.warn(
                 "The optimizer left out parts whose gradients were not finite, so its steps no longer begin with the epochs. "
@@ -124,11 +124,10 @@ class _CheckFullBatch(keras.callbacks.Callback):
                 stacklevel=2,
             )
 
-    def _collected(self) -> int:
-        """Return the number of parts that the optimizer holds of a step."""
-        return sum(int(ops.convert_to_numpy(v)) for v in _innermost(self.model).variables if v.name == "iteration") % self.steps
+    @property
+    def _optimizer(self) -> Any:
+        """The optimizer that collects: of a LossScaleOptimizer, the one that it wraps."""
+        return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
 
-
-def _innermost(model: Any) -> Any:
-    """Return the optimizer of `model`; of a LossScaleOptimizer, the one that it wraps."""
-    return getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    def _collected_parts(self) -> int:
+        return sum(int(ops.convert_to_numpy(v)) for v in self._optimizer.variables if v.name == "iteration") % self.steps

@@ -150,10 +150,7 @@ class GrowingBatches(keras.utils.PyDataset):
 
     @property
     def num_batches(self) -> Any:
-        """The number of batches of the epoch, as an array of no axes that is overwritten when another begins.
-
-        Keras asks for it once before the first epoch, and reads what it was given at the beginning of each.
-        """
+        """The batches of the epoch, as an array of no axes: Keras asks once, and reads what it was given at the beginning of each epoch."""
         self._steps.data_set = self
         return self._steps
 
@@ -177,9 +174,9 @@ class GrowingBatches(keras.utils.PyDataset):
         return cut(self._data, np.concatenate([chosen, order[:padding]]), padding, size / len(chosen))
 
     def on_epoch_begin(self) -> None:
-        """Check that the epoch was reported by the callback.
+        """Check that the callback has reported the epoch.
 
-        Before the first epoch Keras may begin one to build the model from a batch, and always ends one: what begins after that is an epoch.
+        Before the first Keras may begin one to build the model from a batch, and always ends one: what begins after that is an epoch.
         """
         announced, self._is_announced = self._is_announced, False
         if not announced and self._must_be_announced:
@@ -205,7 +202,6 @@ class GrowingBatches(keras.utils.PyDataset):
         return self.workers > 1 or self.use_multiprocessing
 
     def _begin_training(self, model: Any) -> None:
-        """Check that this training can be had."""
         read_ahead, self._was_read_ahead = self._was_read_ahead, False
         if self._has_workers and read_ahead:
             rule = "1, without multiprocessing, where Keras builds the model from a batch"
@@ -223,33 +219,34 @@ class _Steps(np.ndarray):
 class _EpochCallback(keras.callbacks.Callback):
     """Tells the `GrowingBatches` that a `fit` trains on which epoch begins.
 
-    It finds it by the number of steps and holds none: a search copies its callbacks and not its data, and what is pickled twice is two.
+    It finds it by the number of steps and holds it in a training alone: a search copies its callbacks and not its data, and what is pickled
+    twice is two.
     """
+
+    _data_set: GrowingBatches | None = None
 
     def set_params(self, params: dict[str, Any]) -> None:
         super().set_params(params)
-        steps = params.get("steps")
-        if isinstance(steps, _Steps) and steps.data_set is not None:
-            steps.data_set._forget_hooks()
+        self._data_set = getattr(params.get("steps"), "data_set", None)
+        if self._data_set is not None:
+            self._data_set._forget_hooks()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._data_set()._begin_training(self.model)
+        if self._data_set is None:
+            rule, steps = "None, and `x` a GrowingBatches, where its callback is given", (self.params or {}).get("steps")
+            raise bad_argument("steps_per_epoch", rule, steps, "How many steps an epoch has follows from its batch size.")
+        self._data_set._begin_training(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        data_set = self._data_set()
-        data_set.begin_epoch(epoch)
-        data_set._is_announced = True
+        if self._data_set is not None:
+            self._data_set.begin_epoch(epoch)
+            self._data_set._is_announced = True
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self._data_set().begin_epoch(0)
-        self._data_set()._forget_hooks()
-
-    def _data_set(self) -> GrowingBatches:
-        steps = (self.params or {}).get("steps")
-        if not isinstance(steps, _Steps) or steps.data_set is None:
-            rule = "None, and `x` a GrowingBatches, where its callback is given"
-            raise bad_argument("steps_per_epoch", rule, steps, "How many steps an epoch has follows from its batch size.")
-        return steps.data_set
+        if self._data_set is not None:
+            self._data_set.begin_epoch(0)
+            self._data_set._forget_hooks()
+            self._data_set = None
 
 
 def _checked_sizes(sizes: Any, samples: int) -> dict[int, int]:

@@ -42,8 +42,7 @@ def test_a_fit_that_goes_on_goes_on_counting_without_early_snapshots():
 
 
 def due(every, steps, begin=0):
-    rhythm = Rhythm(every)
-    rhythm.begin(begin)
+    rhythm = Rhythm(every, begin)
     return [step for step in steps if rhythm.is_due(step)]
 
 

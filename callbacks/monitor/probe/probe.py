@@ -13,7 +13,6 @@ from keras import ops, tree
 
 from keras_ext import _backend
 from keras_ext._backend import keras_private
-from keras_ext._checks import bad_argument
 from keras_ext.callbacks.monitor.probe import statistics
 from keras_ext.callbacks.monitor.probe.recording import OPAQUE, Recording, watched_layers
 from keras_ext.callbacks.monitor.snapshot import Activation, Output, Snapshot, Weight
@@ -176,16 +175,6 @@ class Probe:
             numbers.append(rows)
             kept.append(new)
         return ops.concatenate([ops.stack([loss / scale, input_rms]), *(ops.reshape(rows, (-1,)) for rows in numbers)]), kept
-
-
-def layer_names(layers: Any) -> tuple[str, ...] | None:
-    """Return names of layers that a user gave, or None. Anything else but a list or tuple of at least one text raises TypeError."""
-    if layers is None:
-        return None
-    names = tuple(layers) if isinstance(layers, list | tuple) else ()
-    if not names or not all(isinstance(name, str) for name in names):
-        raise bad_argument("layers", "None or names of layers", layers, 'Write layers=["dense_1", "dense_2"].', TypeError)
-    return names
 
 
 def _groups_of(sizes: Sequence[int], kinds: Sequence[Any] | None = None) -> list[list[int]]:

@@ -28,8 +28,6 @@ OPAQUE = (*_keras_layers("RNN TimeDistributed"), *_ATTENTION)
 _SHAPES = (*_keras_layers("Reshape Flatten Permute Identity RepeatVector Rescaling Cropping1D Cropping2D Cropping3D"), ClassNames)
 # Layers that do nothing but change their input at random in training; Keras's spatial dropouts are Dropouts.
 _RANDOM = (Dropout, *_keras_layers("Dropout GaussianDropout GaussianNoise AlphaDropout"))
-# Rates of dropout inside recurrent layers and their cells.
-_RATES = ("dropout", "recurrent_dropout")
 # Layers that sum up what they are given: the first of them shows at what scale a model takes its inputs.
 _WITH_KERNEL = _keras_layers("Dense EinsumDense Conv1D Conv2D Conv3D SeparableConv1D SeparableConv2D DepthwiseConv1D DepthwiseConv2D RNN")
 # Layers whose output does not depend on their input's scale.
@@ -101,7 +99,7 @@ class Recording:
                     self._replace(layer, "call", _pass_through)
                 elif id(layer) in self._kinds or isinstance(layer, (*_WITH_KERNEL, *_NORMALIZING)):
                     self._replace(layer, "call", self._noting(layer, self._kinds.get(id(layer), "")))
-                for rate in _RATES:
+                for rate in ("dropout", "recurrent_dropout"):  # inside recurrent layers and their cells
                     if isinstance(vars(layer).get(rate), float):
                         self._replace(layer, rate, 0.0)
         except BaseException:

@@ -114,7 +114,6 @@ def _batches(dataset: Any) -> Iterator[Any]:
 
 
 def _checked(batch: Any) -> tuple[Any, Any, Any]:
-    """Return a batch as `(x, y, sample_weight)` of NumPy arrays with one number of rows."""
     arrays = tree.map_structure(as_array, batch)
     leaves = [a for a in tree.flatten(arrays) if a is not None]
     fits = not isinstance(batch, list | tuple) or 1 <= len(batch) <= 3

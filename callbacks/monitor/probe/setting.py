@@ -65,7 +65,6 @@ def baseline(aims: Sequence[Aim | None]) -> float:
 
 
 def _of_a_constant(loss: str, target: np.ndarray) -> float:
-    """Return the baseline of a loss."""
     if loss == "sparse_categorical_crossentropy":
         return _entropy(np.unique(target, return_counts=True)[1] / target.size)
     flat = target.reshape(-1, target.shape[-1] if target.ndim > 1 else 1)

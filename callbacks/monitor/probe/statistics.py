@@ -39,11 +39,8 @@ KEPT = 4096
 def activation_statistics(values: Sequence[Any], kind: str, channel_axis: int = -1, rank: bool = False) -> Any:
     """Return `ACTIVATION_FIELDS` of activations of one kind and shape, as a matrix of one row each.
 
-    Args:
-        values: tensors of shape (samples, ..., units), or with the units on `channel_axis`.
-        kind: the activation's name; only `SATURATING` ones and softmax can be saturated, only `RECTIFYING` ones dead.
-        channel_axis: the axis of the units.
-        rank: whether to compute the effective rank.
+    `values` have the shape (samples, ..., units), or the units on `channel_axis`. `kind` is the activation's name: only `SATURATING` ones
+    and softmax can be saturated, only `RECTIFYING` ones dead.
 
     Returns:
         saturated: share of (sample, unit) pairs under `SLOPE_SHARE`; of a softmax, share of choices whose largest value is.
@@ -115,9 +112,7 @@ def weight_statistics(weights: Sequence[Any], gradients: Sequence[Any], before: 
         blocks, w, g = (rows,), rows[:n], rows[n:]
         every = [part[:1, :, :: _stride(part.shape[2])] for part in parts]
         kept = _side_by_side(every, max(map(kept_of, sizes)))[0] if width > KEPT else w
-    counts, kept_counts = (
-        ops.cast(ops.convert_to_tensor([max(count, 1) for count in each]), "float32") for each in (sizes, map(kept_of, sizes))
-    )
+    counts, kept_counts = (ops.convert_to_tensor([float(max(c, 1)) for c in each], "float32") for each in (sizes, map(kept_of, sizes)))
     scaled = [_scaled(block) for block in blocks]
     largest = ops.concatenate([most for most, _ in scaled])
     norms = ops.concatenate([ops.sqrt(ops.sum(ops.square(unit), axis=1)) * most for most, unit in scaled])

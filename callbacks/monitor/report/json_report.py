@@ -41,11 +41,10 @@ def to_json(path: str | os.PathLike[str], snapshots: Sequence[Snapshot], finding
 
 
 def from_json(path: str | os.PathLike[str]) -> tuple[list[Snapshot], list[Finding]]:
-    """Return the snapshots and findings that `to_json` wrote. A field that this version does not know is left out.
+    """Return the snapshots and findings that `to_json` wrote, without fields that this version does not know.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: it is no report of `to_json`.
+        ValueError: the file is no report of `to_json`.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -81,11 +80,7 @@ def _field(kind: Any, value: Any) -> Any:
 
 
 def new_run(log_dir: Path) -> tuple[int, Path]:
-    """Make the folder of the next run in `log_dir`, and return its number and path; two processes never get the same.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
+    """Make the folder of the next run in `log_dir`, and return its number and path; two processes never get the same."""
     log_dir.mkdir(parents=True, exist_ok=True)
     numbers = [int(match[1]) for path in log_dir.iterdir() if (match := re.fullmatch(r"run_(\d+)", path.name))]
     for number in itertools.count(max(numbers, default=0) + 1):

@@ -98,7 +98,12 @@ def _draw(figure: Figure, axis: Any, panel: _Panel, values: np.ndarray, layers: 
     unhealthy = np.isinf(values)
     zero = np.zeros_like(unhealthy) if panel.is_share else values == 0
     shown = np.where(zero | unhealthy, np.nan, values)
-    norm = Normalize(0.0, 1.0) if panel.is_share else _log_scale(shown)
+    norm = Normalize(0.0, 1.0)
+    if not panel.is_share:  # over powers of ten; what is under the lowest has its colour
+        known = shown[~np.isnan(shown)]
+        low, high = (known.min(), known.max()) if known.size else (1.0, 1.0)
+        top = math.ceil(math.log10(high))
+        norm = LogNorm(10.0 ** min(max(math.floor(math.log10(low)), top - _DECADES), top - 1), 10.0**top, clip=True)
     scale = ScalarMappable(norm, "Blues" if panel.is_share else "viridis")
     colours = scale.to_rgba(np.ma.masked_invalid(shown))
     blank = np.isnan(shown) & ~zero & ~unhealthy
@@ -118,15 +123,6 @@ def _draw(figure: Figure, axis: Any, panel: _Panel, values: np.ndarray, layers: 
     if not panel.is_share:
         bar.ax.yaxis.set_major_locator(LogLocator(numticks=7))
         bar.ax.yaxis.set_minor_locator(NullLocator())
-
-
-def _log_scale(values: np.ndarray) -> LogNorm:
-    """Return a scale over powers of ten that holds the numbers; what is under it has its lowest colour."""
-    known = values[~np.isnan(values)]
-    low, high = (known.min(), known.max()) if known.size else (1.0, 1.0)
-    top = math.ceil(math.log10(high))
-    bottom = max(math.floor(math.log10(low)), top - _DECADES)
-    return LogNorm(10.0 ** min(bottom, top - 1), 10.0**top, clip=True)
 
 
 def _mark(axis: Any, findings: Sequence[Finding], snapshots: Sequence[Snapshot], layers: Sequence[str], used: dict[str, Any]) -> None:

@@ -43,7 +43,11 @@ def layer_table(heading: str, snapshot: Snapshot, findings: Sequence[Finding], c
     states = layer_states(snapshot)
     for state, name in zip(states, wording.short_names([s.layer for s in states]), strict=True):
         numbers = cells(state, snapshot)
-        rows.add_row(Text(name), *(numbers[column] for column in columns[1:-1]), _found(state, findings))
+        found = Text("" if state.values_finite and state.weights_finite else wording.NOT_FINITE, "bold red")
+        worst = wording.worst_of(findings, state.layer)
+        if worst is not None:
+            found = Text(f"{worst.severity}: {wording.symptom(worst)}", _COLOURS.get(worst.severity, ""))
+        rows.add_row(Text(name), *(numbers[column] for column in columns[1:-1]), found)
     return rows
 
 
@@ -79,10 +83,3 @@ def cells(state: LayerState, snapshot: Snapshot) -> dict[str, Text]:
         elif column in dim and text not in ("-", "0%"):
             texts[column] = f"({text})"
     return {column: Text(text, styles[column]) for column, text in texts.items()}
-
-
-def _found(state: LayerState, findings: Sequence[Finding]) -> Text:
-    worst = wording.worst_of(findings, state.layer)
-    if worst is None:
-        return Text("" if state.values_finite and state.weights_finite else wording.NOT_FINITE, "bold red")
-    return Text(f"{worst.severity}: {wording.symptom(worst)}", _COLOURS.get(worst.severity, ""))

@@ -65,7 +65,6 @@ def examine(
 
 
 def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | None]) -> list[State]:
-    """Return what is outside the limits in the last of `snapshots`."""
     cost = baseline(aims)
     found = list(states(snapshots[-1], limits, aims, snapshots[0]))
     if snapshots[-1].is_regular:
