@@ -42,8 +42,8 @@ class OneCycleMomentum(keras.callbacks.Callback):
         [0.9, 0.95]
 
     References:
-        Smith (2018), A disciplined approach to neural network hyper-parameters: part 1, arXiv:1803.09820, section 4.3 (.95 to .85 and back).
-        Smith and Topin (2018), arXiv:1708.07120.
+        Smith (2018), A disciplined approach to neural network hyper-parameters: part 1, arXiv:1803.09820, section 4.3, where the momentum
+        goes from .95 to .85 and back. Smith and Topin (2018), arXiv:1708.07120.
     """
 
     def __init__(self, max_momentum: float = 0.95, min_momentum: float = 0.85, schedule: OneCycle | None = None) -> None:

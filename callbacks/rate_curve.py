@@ -49,9 +49,9 @@ class RateCurve:
 
     @property
     def suggested(self) -> float | None:
-        """The rate at which the loss falls fastest, by its logarithm; None where it fell by no more than its noise.
+        """The rate at which the loss falls fastest, on a logarithmic axis; a peak, as of `OneCycle`, takes some three times as much.
 
-        A schedule with a peak, such as `OneCycle`, takes some three times as much for that.
+        None where the loss fell by no more than its noise.
         """
         smoothed = self.smoothed
         if len(smoothed) < 3:

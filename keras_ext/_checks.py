@@ -1,7 +1,6 @@
 """One wording for every bad argument: the argument, the rule, the value received.
 
-Each check returns the value it was given, NumPy's numbers as Python's own, so that a constructor reads as a list of assignments and its
-config is JSON:
+Each check returns the value it was given, NumPy's numbers as Python's own: a constructor reads as assignments, and its config is JSON.
 
 >>> momentum = in_range("momentum", 0.9, 0.0, 1.0)
 >>> in_range("rate", 1.5, 0.0, 1.0, closed="left")

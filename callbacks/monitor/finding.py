@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Finding:
     """One symptom of one layer, when it was first seen at this severity.
 
-    `layer` is None where the whole network is meant. `value` is the number that was measured, `limit` the one that it crossed.
+    `layer` is None where the network is meant. `value` is the number that was measured, `limit` the one that it crossed.
     `severity` is `"warning"`, or `"critical"`: this run will not learn as it is.
     """
 

@@ -20,7 +20,7 @@ class Limits:
         exploding_activation: root mean square of a layer's output; its square overflows float16's 65,504 a hundred times over.
         exploding_weight: largest absolute weight; initial weights of unit-scale networks are under 10.
         constant: standard deviation over root mean square of the predictions below which they do not depend on the input.
-        unscaled_input: root mean square of what the first layer is given; ten times that of the usual unit variance (LeCun et al. 1998, 4.3).
+        unscaled_input: root mean square of what the first layer is given; ten times that of unit variance (LeCun et al. 1998, section 4.3).
         unscaled_target: root mean square of the targets of a squared or absolute error; the gradient grows with it.
         initial_scale: how many times larger than He's or smaller than LeCun's and Glorot's a first kernel may be: what two such layers do
             to a signal, normalisation apart, no usual rate undoes (He et al. 2015, section 2.2: a layer keeps its variance).

@@ -37,7 +37,7 @@ def one_cycle(step: Any, total_steps: int, warmup_share: float, start: float, pe
 
 @keras.saving.register_keras_serializable(package="keras_ext")
 class OneCycle(Schedule):
-    """Let the rate climb to the highest once and then fall to almost nothing, over the whole training.
+    """Let the rate climb to the highest once and then fall to almost nothing, over a training.
 
     The rate is `max_learning_rate / start_divisor` at step 0, exactly `max_learning_rate` at step `peak_step`, and the first rate divided
     by `end_divisor` at step `total_steps - 1`, where it stays. `step` may be an array.
