@@ -11,14 +11,6 @@ from keras_ext.callbacks.rate_curve import RateCurve
 from keras_ext.callbacks.stop_at import StopAt
 
 __all__ = [
-    "ClippingLog",
-    "Diagnosis",
-    "Finding",
-    "LearningRateFinder",
-    "Limits",
-    "OneCycleMomentum",
-    "RateCurve",
-    "SaturationMonitor",
-    "StopAt",
+    "ClippingLog", "Diagnosis", "Finding", "LearningRateFinder", "Limits", "OneCycleMomentum", "RateCurve", "SaturationMonitor", "StopAt",
     "diagnose",
-]
+]  # fmt: skip

@@ -11,8 +11,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_ext._checks import bad_argument, in_range, integer
-from keras_ext.callbacks.monitor.probe.samples import probe_batch, random_state_kept
-from keras_ext.callbacks.monitor.probe.unbuilt import build, cannot, check_targets
+from keras_ext.callbacks.monitor.probe.samples import build, cannot, check_targets, probe_batch, random_state_kept
 from keras_ext.callbacks.rate_curve import RateCurve
 from keras_ext.optimizers.exchange import clone, innermost
 
@@ -25,20 +24,20 @@ class LearningRateFinder:
     """Train for some steps while the rate grows from far too small to far too large, and see at which the loss falls fastest.
 
     `find(model)` takes any compiled model and leaves it as it was, bit for bit: weights, moving statistics, seeds, metrics, and the
-    generators of Python, NumPy and PyTorch. The steps are taken by an optimizer of the model's settings with slots of its own, so that the
-    model's optimizer is not touched, and may have a schedule as its rate. A model without weights gets those that `fit` would begin with.
+    generators of Python, NumPy and PyTorch. An optimizer of the same settings with slots of its own takes the steps, so that the model's
+    is not touched, and may have a schedule as its rate. A model without weights gets those that `fit` would begin with.
 
     Args:
-        x: inputs as `fit` takes them: an array, a list or dict of arrays, or a dataset of batches. At most `steps * batch_size` samples
-            are taken, and kept in memory: of arrays drawn by `seed`, of a dataset the first.
+        x: inputs as `fit` takes them, arrays or a dataset of batches. At most `steps * batch_size` samples are taken and kept: of arrays
+            drawn by `seed`, of a dataset the first.
         y: targets likewise; None with a dataset.
         sample_weight: weights likewise, or None.
-        batch_size: samples a batch; use that of the training, as the noise decides which rates are too large. With
-            `gradient_accumulation_steps=n` a step takes n of them.
+        batch_size: that of the training, as the noise decides which rates are too large. With `gradient_accumulation_steps=n` a step takes
+            n batches.
         steps: steps of the test, at least 10.
         min_learning_rate: rate of the first step, above 0.
         max_learning_rate: rate of the last step.
-        stop_factor: the test ends when the running loss is so many times its lowest, above 1; and at once where the loss is not finite.
+        stop_factor: above 1; the test ends when the running loss is so many times its lowest, or at once where it is not finite.
         seed: of the draw and of the order of the samples, at least 0.
 
     Raises:
@@ -55,23 +54,14 @@ class LearningRateFinder:
         True
 
     References:
-        Smith (2017), Cyclical learning rates for training neural networks, arXiv:1506.01186, section 3.3: the range test. The growth by a
-        factor and the end at four times the lowest loss are those of fastai's `lr_find`, as is the fastest fall as the rate to take.
+        Smith (2017), Cyclical learning rates for training neural networks, arXiv:1506.01186, section 3.3. The growth by a factor, the end
+        at four times the lowest loss and the fastest fall as the rate to take are those of fastai's `lr_find`.
     """
 
     def __init__(
-        self,
-        x: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        *,
-        batch_size: int = 32,
-        steps: int = 100,
-        min_learning_rate: float = 1e-7,
-        max_learning_rate: float = 10.0,
-        stop_factor: float = 4.0,
-        seed: int = 0,
-    ) -> None:
+        self, x: Any, y: Any = None, sample_weight: Any = None, *, batch_size: int = 32, steps: int = 100,
+        min_learning_rate: float = 1e-7, max_learning_rate: float = 10.0, stop_factor: float = 4.0, seed: int = 0,
+    ) -> None:  # fmt: skip
         self.batch_size = integer("batch_size", batch_size)
         self.steps = integer("steps", steps, _AT_LEAST)
         self.min_learning_rate = float(in_range("min_learning_rate", min_learning_rate, 0.0, closed="neither"))
@@ -83,11 +73,7 @@ class LearningRateFinder:
         self._data = x, y, sample_weight
 
     def find(self, model: keras.Model) -> RateCurve:
-        """Return the losses by rate, and the rate that they suggest: `find(model).suggested`, None where no fall stands out of the noise.
-
-        Warns:
-            UserWarning: no rate stands out.
-        """
+        """Return the losses by rate, and the rate that they suggest: `find(model).suggested`; None, with a warning, if none stands out."""
         if not isinstance(model, keras.Model):
             raise bad_argument("model", "a keras.Model", model, error=TypeError)
         if not model.compiled:
@@ -118,7 +104,8 @@ class LearningRateFinder:
         # Keras's schedules count batches; the last one of a step moves the weights.
         batches = together * (self.steps - 1)
         first = self.min_learning_rate / ratio ** ((together - 1) / batches)
-        with _scope(model):
+        strategy = getattr(model, "distribute_strategy", None)
+        with contextlib.nullcontext() if strategy is None else strategy.scope():
             model.optimizer = clone(model.optimizer, keras.optimizers.schedules.ExponentialDecay(first, batches, ratio))
         model.train_function = None
         model.steps_per_execution = 1
@@ -128,7 +115,7 @@ class LearningRateFinder:
         order = self._batches(data)
         # Steps that are left out, of a loss scale that begins too high, are taken again, but not for ever.
         for _ in range(2 * self.steps):
-            loss = float(np.mean([self._train(model, data, next(order)) for _ in range(together)]))
+            loss = float(np.mean([_loss_of_batch(model, data, next(order)) for _ in range(together)]))
             now = int(ops.convert_to_numpy(model.optimizer.iterations))
             if now == taken and math.isfinite(loss):
                 continue
@@ -146,14 +133,6 @@ class LearningRateFinder:
                 break
         return RateCurve(tuple(rates), tuple(losses), self.steps)
 
-    def _train(self, model: keras.Model, data: tuple[Any, Any, Any], rows: Any) -> float:
-        batch = tree.map_structure(lambda a: None if a is None else a[rows], data)
-        try:
-            logs = model.train_on_batch(*batch, return_dict=True)
-        except Exception as error:
-            raise cannot("trained", model, batch, error) from error
-        return float(logs["loss"])
-
     def _batches(self, data: tuple[Any, Any, Any]) -> Iterator[Any]:
         """Yield the rows of one batch after the other, in a new order after each pass."""
         count = next(len(a) for a in tree.flatten(data) if a is not None)
@@ -164,15 +143,18 @@ class LearningRateFinder:
             yield from (order[i : i + size] for i in range(0, count - size + 1, size))
 
 
-def _scope(model: Any) -> Any:
-    strategy = getattr(model, "distribute_strategy", None)
-    return contextlib.nullcontext() if strategy is None else strategy.scope()
+def _loss_of_batch(model: keras.Model, data: tuple[Any, Any, Any], rows: Any) -> float:
+    batch = tree.map_structure(lambda a: None if a is None else a[rows], data)
+    try:
+        return float(model.train_on_batch(*batch, return_dict=True)["loss"])
+    except Exception as error:
+        raise cannot("trained", model, batch, error) from error
 
 
 @contextlib.contextmanager
 def _left_as_it_was(model: Any) -> Iterator[None]:
-    """Give a model its variables, its optimizer and its compiled step back when the block ends."""
-    kept = [(v, ops.convert_to_numpy(v)) for v in _variables(model)]
+    variables = {id(v): v for v in (*model.variables, *model.metrics_variables)}.values()
+    kept = [(v, ops.convert_to_numpy(v)) for v in variables]
     attributes = {name: getattr(model, name) for name in ("optimizer", "train_function", "steps_per_execution")}
     try:
         yield
@@ -183,7 +165,3 @@ def _left_as_it_was(model: Any) -> Iterator[None]:
         model.reset_metrics()
         for variable, value in kept:
             variable.assign(value)
-
-
-def _variables(model: Any) -> list[Any]:
-    return list({id(v): v for v in (*model.variables, *model.metrics_variables)}.values())

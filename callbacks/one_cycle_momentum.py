@@ -1,5 +1,6 @@
 """The momentum that runs against a one-cycle rate."""
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -17,15 +18,13 @@ class OneCycleMomentum(keras.callbacks.Callback):
     For `keras_ext.optimizers.SGD`, `RMSprop` (`momentum`) and `Adam` (`beta_1`), also inside `GradientClipping` and `LossScaleOptimizer`.
     The step computes it from the same count as the rate, so that both keep time in compiled steps, in several steps an execution and
     after a checkpoint. Each epoch's end puts it into `logs` as `momentum`. After training the optimizer has its own momentum again; a
-    training that an exception ended leaves it varying until the next `fit` with this callback, or `vary_momentum(None)`.
+    training that an exception ended leaves it varying until the next `fit` with this callback, or `vary_momentum(None)`. Adam's bias
+    correction takes the step's momentum for that of all steps before, as PyTorch's does; after some hundred steps that is nothing.
 
     Args:
         max_momentum: at the first and the last step, in [0, 1).
         min_momentum: at the peak of the rate, in [0, 1), at most `max_momentum`.
         schedule: the `OneCycle` whose steps count; that of the optimizer if None.
-
-    Adam's bias correction takes the momentum of the step for that of all steps before it, as PyTorch's does; after some hundred steps that
-    is nothing.
 
     Raises:
         ValueError: a number is outside its range, the optimizer has no `OneCycle`, or was made without momentum.
@@ -80,9 +79,8 @@ class OneCycleMomentum(keras.callbacks.Callback):
         self.model.make_train_function(force=True)
 
     def _course(self, schedule: OneCycle) -> Any:
-        total, share, anneal = schedule.total_steps, schedule.warmup_share, schedule.anneal
-        high, low = self.max_momentum, self.min_momentum
-        return lambda step: one_cycle(step, total, share, high, low, high, anneal)
+        ends = {"start": self.max_momentum, "peak": self.min_momentum, "end": self.max_momentum}
+        return partial(one_cycle, total_steps=schedule.total_steps, warmup_share=schedule.warmup_share, anneal=schedule.anneal, **ends)
 
 
 def _with_momentum(optimizer: Any) -> SGD | RMSprop | Adam:

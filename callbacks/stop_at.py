@@ -19,14 +19,12 @@ class StopAt(keras.callbacks.Callback):
         below: the target of a number that falls: reached at `below` and less.
         above: the target of a number that rises: reached at `above` and more. Give exactly one of the two.
         every: `"epoch"` compares what an epoch logged. `"batch"` compares after each batch as well, what Keras logs there: means over the
-            batches of the epoch so far, so the first is that of one batch. Validation has no such logs. What remains of the epoch, such as
-            its validation, still runs.
-        missing: what to do at the end of an epoch (of a batch, with `every="batch"`) where the name was not logged so far: `"error"`, or
-            `"wait"`, where the first epochs are without it, as with `validation_freq` above 1.
+            batches of the epoch so far, without those of validation. What remains of the epoch, such as its validation, still runs.
+        missing: what to do where the name was not logged so far: `"error"`, or `"wait"`, where the first epochs (or batches) are without
+            it, as with `validation_freq` above 1.
 
     Attributes:
-        stopped_epoch: the epoch that reached the target, from 0; None where none has. As Keras's callbacks, a search of KerasTuner's works
-            on copies of this one.
+        stopped_epoch: the epoch that reached the target, from 0; None where none has. KerasTuner's searches work on copies of this one.
         stopped_batch: with `every="batch"`, its batch, from 0; None where the epoch's own logs reached it, or none.
 
     Raises:
@@ -49,10 +47,8 @@ class StopAt(keras.callbacks.Callback):
             raise bad_argument("monitor", "the name of a log", monitor)
         if (below is None) == (above is None):
             raise ValueError(f"StopAt needs exactly one of `below` and `above`, got below={below!r}, above={above!r}.")
-        for name, target in (("below", below), ("above", above)):
-            if target is not None:
-                most = float(np.finfo("float32").max)
-                in_range(name, target, -most, most)
+        most = float(np.finfo("float32").max)
+        in_range("above" if below is None else "below", above if below is None else below, -most, most)
         one_of("every", every, ("epoch", "batch"))
         if every == "batch" and monitor.startswith("val_"):
             raise bad_argument("every", '"epoch" for a log of the validation', every, f"Batches have no {monitor!r}.")
@@ -74,19 +70,17 @@ class StopAt(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Stop, with `every="batch"`, where the epoch's mean so far has reached the target."""
-        if self.every == "batch" and self.stopped_epoch is None and self._reached(logs, "batch"):
-            self.stopped_batch = batch
-            self._stop()
+        if self.every == "batch":
+            self._compare(logs, "batch", self._epoch, batch)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Stop where the epoch has reached the target."""
-        if self.stopped_epoch is None and self._reached(logs, "epoch"):
-            self._epoch = epoch
-            self._stop()
+        self._compare(logs, "epoch", epoch, None)
 
-    def _stop(self) -> None:
-        self.stopped_epoch = self._epoch
-        self.model.stop_training = True
+    def _compare(self, logs: Any, what: str, epoch: int, batch: int | None) -> None:
+        if self.stopped_epoch is None and self._reached(logs, what):
+            self.stopped_epoch, self.stopped_batch = epoch, batch
+            self.model.stop_training = True
 
     def _reached(self, logs: Any, what: str) -> bool:
         """Return whether the number in `logs` has reached the target; raise where there was none so far."""

@@ -3,7 +3,6 @@
 Importing the package registers its classes with Keras, so that `keras.models.load_model` finds them.
 """
 
-from keras_ext import _standard_error as _standard_error  # isort: skip  # before a framework speaks
 from keras_ext import callbacks, initializers, layers, optimizers, schedules, tables
 from keras_ext.upgrade import downgrade, upgrade
 

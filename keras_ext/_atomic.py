@@ -1,4 +1,4 @@
-"""Atomic writes: after a crash at any moment a file is complete, or as it was before."""
+"""Writes of files: atomic ones, which after a crash at any moment are complete or as they were before, and pictures."""
 
 import json
 import os
@@ -7,11 +7,7 @@ from typing import Any
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file, flushed to the disk; missing folders are made.
-
-    Raises:
-        OSError: the path cannot be written; a file that was there stays as it was.
-    """
+    """Write a file, flushed to the disk; missing folders are made. After an OSError a file that was there is as it was."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -45,3 +41,11 @@ def save_model(model: Any, path: Path) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
+    """Return a matplotlib Figure, saved to `path` unless that is None; missing folders are made."""
+    if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+    return figure

@@ -1,7 +1,6 @@
 """One wording for every bad argument: the argument, the rule, the value received.
 
-Each check returns the value it was given, NumPy's numbers as Python's own, so that a constructor reads as a list of assignments and its
-config is JSON:
+Each check returns the value it was given, NumPy's numbers as Python's own: a constructor reads as assignments, and its config is JSON.
 
 >>> momentum = in_range("momentum", 0.9, 0.0, 1.0)
 >>> in_range("rate", 1.5, 0.0, 1.0, closed="left")
@@ -42,21 +41,18 @@ def is_number(value: Any) -> bool:
         return False
 
 
-def plain(value: Any) -> int | float:
-    """Return a number that `is_number` let through as Python's own; an integer that JAX's 32 bits cannot hold as a float.
+def is_integer(value: Any) -> bool:
+    """True for an integer that is no bool."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
-    >>> plain(np.float32(0.5)), plain(np.int64(2)), plain(2**31)
-    (0.5, 2, 2147483648.0)
-    """
+
+def plain(value: Any) -> int | float:
+    """Return a number that `is_number` let through as Python's own; an integer that JAX's 32 bits cannot hold as a float."""
     return int(value) if isinstance(value, numbers.Integral) and abs(int(value)) < 2**31 else float(value)
 
 
 def items(value: Any) -> tuple[Any, ...] | None:
-    """Return the items of a list, or of what is like one; None for text, a mapping and what has no items.
-
-    >>> items([1, 2]), items("ab"), items(np.array(1.5))
-    ((1, 2), None, None)
-    """
+    """Return the items of a list, or of what is like one; None for text, a mapping and what has no items."""
     if isinstance(value, (str, bytes, Mapping)):
         return None
     try:
@@ -66,22 +62,14 @@ def items(value: Any) -> tuple[Any, ...] | None:
 
 
 def in_range(name: str, value: Any, low: float, high: float = math.inf, *, closed: str = "both", fix: str = "") -> Any:
-    """Return `value` if it is a number between `low` and `high`.
+    """Return `value` if it is a number between `low` and `high`; infinity is never inside.
 
-    Args:
-        name: the argument's name, as the caller knows it.
-        value: what was received.
-        low: lower end.
-        high: upper end; infinity itself is never inside.
-        closed: `"both"`, `"left"`, `"right"` or `"neither"`: the ends that belong to the range.
-        fix: one more sentence: what to do instead.
+    `closed` is `"both"`, `"left"`, `"right"` or `"neither"`: the ends that belong to the range. `fix` says what to do instead.
     """
     left = "[" if closed in ("both", "left") else "("
     right = "]" if closed in ("both", "right") and high != math.inf else ")"
     fits = is_number(value) and math.isfinite(value)
-    fits = fits and (value > low or (value == low and left == "["))
-    fits = fits and (value < high or (value == high and right == "]"))
-    if not fits:
+    if not (fits and (value > low or (value == low and left == "[")) and (value < high or (value == high and right == "]"))):
         if high == math.inf:
             rule = f"a finite number {'of at least' if left == '[' else 'above'} {low:g}"
         else:
@@ -98,8 +86,8 @@ def in_float32(name: str, value: float) -> float:
 
 
 def integer(name: str, value: Any, low: int = 1, high: int | None = None, *, fix: str = "") -> Any:
-    """Return `value` if it is a whole number of at least `low`, and of at most `high`."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < low:
+    """Return `value` if it is an integer of at least `low`, and of at most `high`."""
+    if not is_integer(value) or value < low:
         raise bad_argument(name, f"a whole number of at least {low}", value, fix)
     if high is not None and int(value) > high:
         raise bad_argument(name, f"a whole number of at most {high}", value, fix)
@@ -107,9 +95,9 @@ def integer(name: str, value: Any, low: int = 1, high: int | None = None, *, fix
 
 
 def integers(name: str, values: Any) -> tuple[int, ...]:
-    """Return a sequence of one positive whole number or several as a tuple."""
+    """Return a sequence of one positive integer or several as a tuple."""
     found = items(values)
-    if not found or any(not isinstance(v, numbers.Integral) or isinstance(v, bool) or v < 1 for v in found):
+    if not found or not all(is_integer(v) and v >= 1 for v in found):
         raise bad_argument(name, "a sequence of positive whole numbers", values)
     return tuple(int(v) for v in found)
 
@@ -131,8 +119,7 @@ def flag(name: str, value: Any) -> bool:
 
 def keep(record: Any, **checked: Any) -> None:
     """Set fields of a frozen `record` to what their checks returned."""
-    for name, value in checked.items():
-        object.__setattr__(record, name, value)
+    vars(record).update(checked)
 
 
 def a_path(name: str, value: Any) -> Path:

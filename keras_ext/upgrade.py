@@ -20,8 +20,8 @@ _KERAS = {ours: theirs for theirs, ours in _OURS.items()}
 def upgrade(model: Any, custom_objects: Mapping[str, Any] | None = None, *, optimizer: bool = False) -> Any:
     """Return a clone of `model` in which every BatchNormalization, Dropout and SpatialDropout of Keras is ours.
 
-    Names, weights, dtype policies, frozen layers, and the compile state with the optimizer's slots are those of `model`, which stays as it
-    is. Nested models and wrappers such as `TimeDistributed` are gone through. Subclasses of Keras's layers are left alone.
+    Names, weights, dtype policies, frozen layers, compile state and the optimizer's slots are those of `model`, which stays as it is.
+    Nested models and wrappers such as `TimeDistributed` are gone through. Subclasses of Keras's layers are left alone.
 
     Args:
         model: Sequential or functional, built or not.
@@ -30,15 +30,15 @@ def upgrade(model: Any, custom_objects: Mapping[str, Any] | None = None, *, opti
 
     Raises:
         TypeError: `optimizer=True`, and there is no optimizer of ours for the model's.
-        ValueError: `model`, or a model or layer inside it, makes such layers in code of its own, which a clone repeats. Put the layers of
-            `keras_ext.layers` into that code instead; their weights are those of Keras's.
+        ValueError: `model`, or what is inside it, makes such layers in code of its own, which a clone repeats. Put the layers of
+            `keras_ext.layers` into that code; their weights are those of Keras's.
 
     Examples:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(name="norm"), keras.layers.Dense(1)])
         >>> type(upgrade(model).get_layer("norm")).__module__
         'keras_ext.layers.batch_normalization'
     """
-    return _swapped(model, _OURS, "upgrade", lambda config: config, custom_objects, from_keras if optimizer else None)
+    return _Exchange(_OURS, "upgrade", dict).clone(model, custom_objects, from_keras if optimizer else None)
 
 
 def downgrade(model: Any, custom_objects: Mapping[str, Any] | None = None, *, optimizer: bool = False) -> Any:
@@ -59,7 +59,7 @@ def downgrade(model: Any, custom_objects: Mapping[str, Any] | None = None, *, op
         >>> type(downgrade(model).get_layer("norm")) is keras.layers.BatchNormalization
         True
     """
-    return _swapped(model, _KERAS, "downgrade", _without_ours, custom_objects, to_keras if optimizer else None)
+    return _Exchange(_KERAS, "downgrade", _without_ours).clone(model, custom_objects, to_keras if optimizer else None)
 
 
 def _without_ours(config: dict[str, Any]) -> dict[str, Any]:
@@ -79,113 +79,86 @@ def _without_ours(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in ours}
 
 
-def _swapped(
-    model: Any,
-    classes: Mapping[type, type],
-    verb: str,
-    adapt: Callable[[dict[str, Any]], dict[str, Any]],
-    custom_objects: Any,
-    convert: Callable[[Any], Any] | None,
-) -> Any:
-    if custom_objects is not None and not isinstance(custom_objects, Mapping):
-        raise bad_argument(
-            "custom_objects", "a dict of names and classes, or None", custom_objects, "For the optimizer write optimizer=True.", TypeError
-        )
-    if not keras_private.is_functional_or_sequential(model):
-        raise ValueError(
-            f"`model` must be Sequential or functional, got {type(model).__name__}"
-            + (", a model with a `call` of its own" if isinstance(model, keras.Model) else "")
-            + f". To {verb} it, exchange the layers where its code makes them; `load_weights` and `set_weights` take the old weights."
-        )
-    if convert and getattr(model, "optimizer", None) is None:
-        raise ValueError(f"`optimizer=True` needs a compiled model. Compile it first, or {verb} the layers alone.")
-    inside = list(keras_private.flatten_layers(model))
-    known = {type(layer).__name__: type(layer) for layer in inside if type(layer) not in classes}
-    losses = {loss.__name__: loss for loss in _leaves(getattr(model, "loss", None)) if callable(loss) and hasattr(loss, "__name__")}
-    scope = keras.saving.custom_object_scope({**losses, **known, **(custom_objects or {})})
-    with scope, keras_private.trusts_lambdas():
-        clone = _cloned(model, lambda layer: _swapped_layer(layer, classes, adapt))
-        left = [layer for layer in keras_private.flatten_layers(clone) if type(layer) in classes]
-        if left:
+class _Exchange:
+    """The exchange of layers by class; `adapt` makes the config of a layer that goes into that of the one that comes."""
+
+    def __init__(self, classes: Mapping[type, type], verb: str, adapt: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self.classes, self.verb, self.adapt = classes, verb, adapt
+
+    def clone(self, model: Any, custom_objects: Any, convert: Callable[[Any], Any] | None) -> Any:
+        """Return the model with other layers; `convert` makes its optimizer into another."""
+        if custom_objects is not None and not isinstance(custom_objects, Mapping):
+            fix = "For the optimizer write optimizer=True."
+            raise bad_argument("custom_objects", "a dict of names and classes, or None", custom_objects, fix, TypeError)
+        if not keras_private.is_functional_or_sequential(model):
+            own = ", a model with a `call` of its own" if isinstance(model, keras.Model) else ""
             raise ValueError(
-                f"Layer {left[0].name!r} is made by code inside {_owner(clone, left[0])}, which a clone repeats. To {verb} it, exchange "
-                f"{type(left[0]).__module__.split('.')[0]}'s {type(left[0]).__name__} there."
+                f"`model` must be Sequential or functional, got {type(model).__name__}{own}. To {self.verb} it, exchange the layers where "
+                "its code makes them; `load_weights` and `set_weights` take the old weights."
             )
-        if model.built:
-            if not clone.built:
-                clone.build(model.input_shape)
-            clone.set_weights(model.get_weights())
-        for old, new in zip([model, *inside], [clone, *keras_private.flatten_layers(clone)], strict=True):
-            new.trainable = old.trainable
-        if model.compiled:
-            _compile_like(clone, model, convert)
-    return clone
+        if convert and getattr(model, "optimizer", None) is None:
+            raise ValueError(f"`optimizer=True` needs a compiled model. Compile it first, or {self.verb} the layers alone.")
+        inside = list(keras_private.flatten_layers(model))
+        known = {type(layer).__name__: type(layer) for layer in inside if type(layer) not in self.classes}
+        losses = keras.tree.flatten(getattr(model, "loss", None))
+        known |= {loss.__name__: loss for loss in losses if callable(loss) and hasattr(loss, "__name__") and loss.__name__ not in known}
+        with keras.saving.custom_object_scope({**known, **(custom_objects or {})}), keras_private.trusts_lambdas():
+            clone = self._model(model)
+            left = next((layer for layer in keras_private.flatten_layers(clone) if type(layer) in self.classes), None)
+            if left is not None:
+                holders = [each for each in keras_private.flatten_layers(clone) if left in list(keras_private.flatten_layers(each))]
+                owner = f"{type(holders[-1]).__name__} {holders[-1].name!r}" if holders else repr(clone.name)
+                raise ValueError(
+                    f"Layer {left.name!r} is made by code inside {owner}, which a clone repeats. To {self.verb} it, exchange "
+                    f"{type(left).__module__.split('.')[0]}'s {type(left).__name__} there."
+                )
+            if model.built:
+                if not clone.built:
+                    clone.build(model.input_shape)
+                clone.set_weights(model.get_weights())
+            for old, new in zip([model, *inside], [clone, *keras_private.flatten_layers(clone)], strict=True):
+                new.trainable = old.trainable
+            if model.compiled:
+                _compile_like(clone, model, convert)
+        return clone
 
+    def _model(self, model: Any) -> Any:
+        if isinstance(model, keras.Sequential):
+            return keras.models.clone_model(model, clone_function=self._layer)
+        # Left to itself Keras names the new inputs after their tensors, and a dict of inputs no longer fits.
+        inputs = keras.tree.map_structure(_input_like, model.input)
+        return keras.models.clone_model(model, clone_function=self._layer, input_tensors=inputs)
 
-def _cloned(model: Any, copied: Callable[[Any], Any]) -> Any:
-    """Return a new model of the layers that `copied` returns; nested models are gone through."""
+    def _layer(self, layer: Any) -> Any:
+        """Return a copy of `layer`, of the other class if there is one; for a model or a wrapper, of what is in it."""
+        if keras_private.is_functional_or_sequential(layer):
+            return self._model(layer)
+        config = layer.get_config()
+        if type(layer) in self.classes:
+            # Keras's spatial dropout forgets its policy in its config.
+            return self.classes[type(layer)].from_config({**self.adapt(config), "dtype": layer.dtype_policy})
+        copy = type(layer).from_config(self._config(config))
+        # The config of a layer that writes none of its own holds no name.
+        copy.name = layer.name
+        if isinstance(layer, keras.layers.Lambda):
+            # Its config holds the code alone, not the names that the code uses.
+            copy.function = layer.function
+        return copy
 
-    def copy(layer: Any) -> Any:
-        return _cloned(layer, copied) if keras_private.is_functional_or_sequential(layer) else copied(layer)
-
-    if isinstance(model, keras.Sequential):
-        return keras.models.clone_model(model, clone_function=copy)
-    # Left to itself Keras names the new inputs after their tensors, and a dict of inputs no longer fits.
-    inputs = keras.tree.map_structure(_input_like, model.input)
-    return keras.models.clone_model(model, clone_function=copy, input_tensors=inputs)
+    def _config(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            for old, new in self.classes.items():
+                registered = keras.saving.get_registered_name(old) if old in _KERAS else None
+                if value.get("class_name") == old.__name__ and value.get("registered_name") == registered and "config" in value:
+                    layer = new.from_config(self.adapt(dict(value["config"])))
+                    return {**keras.saving.serialize_keras_object(layer), **{k: v for k, v in value.items() if k == "build_config"}}
+            return {key: self._config(item) for key, item in value.items()}
+        return type(value)(map(self._config, value)) if type(value) in (list, tuple) else value
 
 
 def _input_like(tensor: Any) -> Any:
     source = keras_private.source_of(tensor)
     return type(source).from_config(source.get_config()).output
-
-
-def _swapped_layer(layer: Any, classes: Mapping[type, type], adapt: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """Return a copy of `layer`, of the other class if there is one; for a wrapper, of what it wraps."""
-    if type(layer) in classes:
-        # Keras's spatial dropout forgets its policy in its config.
-        return classes[type(layer)].from_config({**adapt(layer.get_config()), "dtype": layer.dtype_policy})
-    config = layer.get_config()
-    changed = _swapped_config(config, classes, adapt)
-    copy = type(layer).from_config(config if changed is None else changed)
-    # The config of a layer that writes none of its own holds no name.
-    copy.name = layer.name
-    if isinstance(layer, keras.layers.Lambda):
-        # Its config holds the code alone, not the names that the code uses.
-        copy.function = layer.function
-    return copy
-
-
-def _swapped_config(value: Any, classes: Mapping[type, type], adapt: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """Return `value` with every serialised layer of `classes` exchanged, or None where there is none."""
-    if isinstance(value, dict):
-        for old, new in classes.items():
-            if value.get("class_name") == old.__name__ and value.get("registered_name") == _registered(old) and "config" in value:
-                return {**keras.saving.serialize_keras_object(new.from_config(adapt(dict(value["config"])))), **_kept(value)}
-        changed = {key: _swapped_config(item, classes, adapt) for key, item in value.items()}
-        if all(item is None for item in changed.values()):
-            return None
-        return {key: value[key] if item is None else item for key, item in changed.items()}
-    if isinstance(value, (list, tuple)):
-        items = [_swapped_config(item, classes, adapt) for item in value]
-        if all(item is None for item in items):
-            return None
-        return type(value)(old if new is None else new for old, new in zip(value, items, strict=True))
-    return None
-
-
-def _kept(value: dict[str, Any]) -> dict[str, Any]:
-    return {key: value[key] for key in ("build_config",) if key in value}
-
-
-def _registered(cls: type) -> str | None:
-    return keras.saving.get_registered_name(cls) if cls in _KERAS else None
-
-
-def _owner(model: Any, layer: Any) -> str:
-    """Name the innermost layer that holds `layer`."""
-    holders = [each for each in keras_private.flatten_layers(model) if layer in list(keras_private.flatten_layers(each))]
-    return f"{type(holders[-1]).__name__} {holders[-1].name!r}" if holders else repr(model.name)
 
 
 def _compile_like(clone: Any, model: Any, convert: Callable[[Any], Any] | None) -> None:
@@ -200,7 +173,15 @@ def _compile_like(clone: Any, model: Any, convert: Callable[[Any], Any] | None) 
     old, new = model.optimizer, clone.optimizer
     if old is None:
         return
-    _exclude_like(clone, model, source)
+    # Weights that are excluded from weight decay: in Keras the config does not tell them.
+    inner, source_inner = new, source
+    while hasattr(source_inner, "inner_optimizer"):
+        inner, source_inner = inner.inner_optimizer, source_inner.inner_optimizer
+    weights, names = keras_private.excluded_from_weight_decay(source_inner)
+    if weights or names:
+        places = {id(v): i for i, v in enumerate(model.trainable_variables)}
+        same = [clone.trainable_variables[places[id(v)]] for v in weights if id(v) in places]
+        inner.exclude_from_weight_decay(var_list=same, var_names=names)
     if not old.built:
         return
     new.build(clone.trainable_variables)
@@ -210,21 +191,3 @@ def _compile_like(clone: Any, model: Any, convert: Callable[[Any], Any] | None) 
     for mine, theirs in zip(new.variables, old.variables, strict=True):
         # Through NumPy: on JAX two variables would hold one buffer, which the first step gives away.
         mine.assign(ops.convert_to_numpy(theirs))
-
-
-def _exclude_like(clone: Any, model: Any, old: Any) -> None:
-    """Exclude from weight decay what `old`, an optimizer on the weights of `model`, excludes: in Keras its config does not tell."""
-    new = clone.optimizer
-    while hasattr(old, "inner_optimizer"):
-        new, old = new.inner_optimizer, old.inner_optimizer
-    weights, names = keras_private.excluded_from_weight_decay(old)
-    if weights or names:
-        places = {id(v): i for i, v in enumerate(model.trainable_variables)}
-        same = [clone.trainable_variables[places[id(v)]] for v in weights if id(v) in places]
-        new.exclude_from_weight_decay(var_list=same, var_names=names)
-
-
-def _leaves(tree: Any) -> list[Any]:
-    if isinstance(tree, dict):
-        tree = list(tree.values())
-    return [leaf for item in tree for leaf in _leaves(item)] if isinstance(tree, (list, tuple)) else [tree]

@@ -1,8 +1,10 @@
 """The wording of refusals, whole."""
 
+import numpy as np
 import pytest
 
-from keras_ext._checks import flag, in_range, integer, one_of
+from keras_ext._checks import flag, in_range, integer, items, one_of, plain
+from keras_ext._wording import one_line, reason, sentence
 
 pytestmark = pytest.mark.backend_free
 
@@ -57,3 +59,21 @@ def test_long_values_are_cut():
     with pytest.raises(ValueError) as raised:
         one_of("rule", "x" * 500, ("a",))
     assert len(str(raised.value)) < 140
+
+
+def test_numbers_are_pythons_own_and_fit_into_32_bits():
+    found = plain(np.float32(0.5)), plain(np.int64(2)), plain(2**31)
+    assert found == (0.5, 2, 2147483648.0)
+    assert [type(v) for v in found] == [float, int, float]
+
+
+def test_items_are_those_of_a_list_and_of_what_is_like_one():
+    assert items([1, 2]) == (1, 2)
+    assert [items(value) for value in ("ab", b"ab", {"a": 1}, np.array(1.5), 3)] == [None] * 5
+
+
+def test_errors_are_told_in_one_line():
+    assert one_line(ValueError("no\n  such layer")) == "ValueError: no such layer"
+    assert len(one_line(ValueError("x" * 500))) < 320
+    assert reason(OSError(28, "No space left on device")) == "No space left on device"
+    assert sentence("put GradientClipping around it") == "Put GradientClipping around it"

@@ -58,7 +58,6 @@ def test_rooms_import_downwards_only():
         "_atomic": 0,
         "_checks": 0,
         "_config": 0,
-        "_standard_error": 0,
         "_wording": 0,
         "_backend": 0,
         "layers": 1,

@@ -13,8 +13,7 @@ from benchmarks import apart, searching
 from benchmarks.comparison import Comparison, Step
 from benchmarks.groups.memory import lower_mark, mark
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.callbacks.monitor.probe.probe import Probe
-from keras_ext.callbacks.monitor.probe.sample_cost import affordable
+from keras_ext.callbacks.monitor.probe.probe import Probe, affordable
 
 SAMPLES = 256
 # A fit takes seconds and returns them itself, in ms: fewer rounds than elsewhere, and more time for them.

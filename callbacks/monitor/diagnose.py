@@ -11,15 +11,14 @@ from keras import ops, tree
 from rich.console import Group
 from rich.text import Text
 
+from keras_ext._atomic import saved, write_text
 from keras_ext._checks import bad_argument, flag, integer
-from keras_ext._figures import saved
 from keras_ext.callbacks.monitor.finding import Finding
-from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.probe.lossless import not_finite, without_loss
-from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, layer_names
-from keras_ext.callbacks.monitor.probe.samples import probe_batch
+from keras_ext.callbacks.monitor.limits import Limits, checked_choice
+from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer
+from keras_ext.callbacks.monitor.probe.samples import build, cannot, check_targets, probe_batch
 from keras_ext.callbacks.monitor.probe.setting import aims
-from keras_ext.callbacks.monitor.probe.unbuilt import build, cannot, check_targets
+from keras_ext.callbacks.monitor.report.json_report import to_json
 from keras_ext.callbacks.monitor.report.table import layer_table, reported
 from keras_ext.callbacks.monitor.rules.findings import examine
 from keras_ext.callbacks.monitor.snapshot import Snapshot
@@ -35,10 +34,9 @@ class Diagnosis:
 
     Args:
         model: the model's name.
-        findings: what is outside the limits, the layers nearest to the input first. One snapshot does not show
-            whether a state lasts, so a state is a warning. Only values that are not finite are critical.
-        snapshot: the numbers. Its `step` is the number of steps that the optimizer has made, 0 without one. Without a loss, the loss and
-            the gradients in it are NaN.
+        findings: what is outside the limits, the layers nearest to the input first. One snapshot does not show whether a state lasts, so
+            only values that are not finite are critical.
+        snapshot: the numbers. Its `step` is that of the optimizer, 0 without one. Without a loss, loss and gradients are NaN.
         samples: how many samples were observed.
         has_loss: False for a model that is not compiled.
 
@@ -55,17 +53,11 @@ class Diagnosis:
 
     def __str__(self) -> str:
         """Return the verdict and each finding with its advice, a line each."""
-        lines = (reported(group, dated=False).plain for group in grouped(self.findings))
-        return "\n".join([f"{self._heading}: {verdict(self.findings)}", *lines, *([] if self.has_loss else [_NO_LOSS])])
+        return "\n".join([f"{self._heading}: {verdict(self.findings)}", *(line.plain for line in self._lines)])
 
     def table(self) -> Group:
-        """Return a row for each layer, and below it what was found and what fixes it, for `rich.print`.
-
-        `weight scale` is about 1 where a layer keeps its signal's variance.
-        """
-        rows = layer_table(self._heading, self.snapshot, self.findings, _COLUMNS)
-        lines = [reported(group, dated=False) for group in grouped(self.findings)]
-        return Group(rows, *lines, *([] if self.has_loss else [Text(_NO_LOSS)]))
+        """Return a row for each layer (weight scale about 1: it keeps its signal's variance), and what was found, for `rich.print`."""
+        return Group(layer_table(self._heading, self.snapshot, self.findings, _COLUMNS), *self._lines)
 
     def plot(self, path: str | Path | None = None) -> Any:
         """Return a matplotlib Figure of the layers, findings marked; with `path`, save it too."""
@@ -75,20 +67,22 @@ class Diagnosis:
 
     def to_json(self, path: str | Path) -> None:
         """Write snapshot and findings to a file; `keras_ext.callbacks.monitor.report.json_report.from_json` reads it."""
-        from keras_ext.callbacks.monitor.report.json_report import to_json
-
         to_json(path, [self.snapshot], self.findings, model=self.model, samples=self.samples)
 
     def report(self, path: str | Path) -> None:
         """Write a page of findings, picture and table: HTML that needs nothing else."""
-        from keras_ext.callbacks.monitor.report.page import write_page
+        from keras_ext.callbacks.monitor.report.page import page
 
-        write_page(path, [self._shown], self.findings, title=f"{self.model}, as it stands")
+        write_text(path, page([self._shown], self.findings, f"{self.model}, as it stands"))
 
     @property
     def _heading(self) -> str:
         loss = f", loss {number(self.snapshot.loss)}" if self.has_loss else ""
         return f"{self.model}, {self.samples} sample{'s' if self.samples > 1 else ''}{loss}"
+
+    @property
+    def _lines(self) -> list[Text]:
+        return [reported(group, dated=False) for group in grouped(self.findings)] + ([] if self.has_loss else [Text(_NO_LOSS)])
 
     @property
     def _shown(self) -> Snapshot:
@@ -97,26 +91,17 @@ class Diagnosis:
 
 
 def diagnose(
-    model: keras.Model,
-    x: Any,
-    y: Any = None,
-    *,
-    sample_weight: Any = None,
-    layers: Sequence[str] | None = None,
-    limits: Limits | None = None,
-    probe_size: int = 256,
-    seed: int = 0,
-    rank: bool = False,
-) -> Diagnosis:
+    model: keras.Model, x: Any, y: Any = None, *, sample_weight: Any = None, layers: Sequence[str] | None = None,
+    limits: Limits | None = None, probe_size: int = 256, seed: int = 0, rank: bool = False,
+) -> Diagnosis:  # fmt: skip
     """Return what SaturationMonitor finds in `model` as it stands, without training it.
 
-    One batch runs forward and backward as in training, but for dropout and noise, which let their input through. The model stays as it is,
-    bit for bit; one that has no weights yet gets those that `fit` would begin with. A model that is not compiled is observed without
-    gradients.
+    One batch runs forward and backward as in training, but dropout and noise let their input through. The model stays as it is, bit for
+    bit; one without weights gets those that `fit` would begin with. A model that is not compiled is observed without gradients.
 
     Args:
         model: a Keras model, trained or not.
-        x: inputs as `fit` takes them: an array, a list or dict of arrays, or a dataset of batches, whose first samples are taken.
+        x: inputs as `fit` takes them: arrays, or a dataset of batches, whose first samples are taken.
         y: targets likewise; None with a dataset, for models that add their own losses, and for one that is not compiled.
         sample_weight: weights likewise, or None.
         layers: names of the layers to observe; None for all.
@@ -144,30 +129,20 @@ def diagnose(
     """
     if not isinstance(model, keras.Model):
         raise bad_argument("model", "a keras.Model", type(model).__name__, error=TypeError)
-    if limits is not None and not isinstance(limits, Limits):
-        raise bad_argument("limits", "a keras_ext.callbacks.Limits or None", limits, error=TypeError)
-    if layers is not None:
-        layers = layer_names(layers)
+    layers, limits = checked_choice(layers, limits)
     flag("rank", rank)
     data = probe_batch(x, y, sample_weight, size=integer("probe_size", probe_size), seed=integer("seed", seed, 0))
     has_loss = model.compiled
     check_targets(model, data)
     build(model, data)
     try:
-        steps = _steps(model)
-        snapshot = Probe(model, data, rank, layers).snapshot(steps, 0) if has_loss else without_loss(model, data, rank, layers, steps)
+        iterations = getattr(getattr(model, "optimizer", None), "iterations", None)
+        steps = 0 if iterations is None else int(ops.convert_to_numpy(iterations))
+        snapshot = Probe(model, data, rank, layers, has_loss).snapshot(steps, 0)
     except UnknownLayer:
         raise
     except Exception as error:
-        unhealthy = not_finite(model, data, rank, layers, _steps(model)) if has_loss else None
-        if unhealthy is None:
-            raise cannot("run", model, data, error) from error
-        snapshot = unhealthy
-    findings = examine([snapshot], limits or Limits(), aims=aims(model, *data[1:]) if has_loss else ())
+        raise cannot("run", model, data, error) from error
+    findings = examine([snapshot], limits, aims=aims(model, *data[1:]) if has_loss else ())
     samples = len(next(a for a in tree.flatten(data[0]) if a is not None))
     return Diagnosis(model.name, findings, snapshot if has_loss else replace(snapshot, loss=math.nan), samples, has_loss)
-
-
-def _steps(model: keras.Model) -> int:
-    iterations = getattr(getattr(model, "optimizer", None), "iterations", None)
-    return 0 if iterations is None else int(ops.convert_to_numpy(iterations))

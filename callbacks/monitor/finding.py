@@ -2,31 +2,12 @@
 
 from dataclasses import dataclass
 
-SYMPTOMS = (
-    "non_finite",
-    "saturated",
-    "dead_relu",
-    "vanishing_gradient",
-    "zero_gradient",
-    "exploding_gradient",
-    "exploding_activation",
-    "exploding_weight",
-    "poor_initialization",
-    "unchanged_weights",
-    "constant_output",
-    "oscillating_loss",
-    "stalled_loss",
-    "unscaled_input",
-    "unscaled_target",
-    "output_mismatch",
-)
-
 
 @dataclass(frozen=True)
 class Finding:
     """One symptom of one layer, when it was first seen at this severity.
 
-    `layer` is None where the whole network is meant. `value` is the number that was measured, `limit` the one that it crossed.
+    `layer` is None where the network is meant. `value` is the number that was measured, `limit` the one that it crossed.
     `severity` is `"warning"`, or `"critical"`: this run will not learn as it is.
     """
 
@@ -40,7 +21,6 @@ class Finding:
     advice: str
 
     def __str__(self) -> str:
-        """Return it as one line for a person."""
         where = f'layer "{self.layer}"' if self.layer else "the network"
         when = f"epoch {self.epoch}" if self.epoch else f"step {self.step}" if self.step else "before the first step"
         return f"{self.severity}: {self.symptom.replace('_', ' ')} in {where}, {when}. {self.advice}"

@@ -1,8 +1,9 @@
 """The numbers that the rules compare with."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from keras_ext._checks import in_range, integer, keep
+from keras_ext._checks import bad_argument, in_range, integer, keep
 
 
 @dataclass(frozen=True)
@@ -10,38 +11,31 @@ class Limits:
     """The numbers that the rules compare with.
 
     Args:
-        saturated: share of a hidden layer's (sample, unit) pairs whose slope is under 5 % of the steepest. Half of them: the median unit no
-            longer passes a gradient back (Glorot and Bengio 2010, section 3, show such layers).
+        saturated: share of a hidden layer's (sample, unit) pairs whose slope is under 5 % of the steepest. From half on the median unit
+            passes no gradient back (Glorot and Bengio 2010, section 3, show such layers).
         dead: share of a ReLU layer's units, zero on every sample of the probe, from which on it is ill: half of the layer is lost.
         vanishing_ratio: gradient norm of the first kernel over the largest, below which the first layer stands still while another learns.
-        vanishing_norm: gradient norm below which the first kernel stands still; a step of the usual rates .001 to .1 then moves it by less
-            than 1e-4 of a unit weight.
+        vanishing_norm: gradient norm below which the first kernel stands still: rates of .001 to .1 move a unit weight by under 1e-4.
         exploding_gradient: gradient norm that no rate in use survives: at .001 a step is as long as a weight vector of norm 1.
         exploding_activation: root mean square of a layer's output; its square overflows float16's 65,504 a hundred times over.
         exploding_weight: largest absolute weight; initial weights of unit-scale networks are under 10.
-        constant: spread of the predictions over the samples (standard deviation over root mean square) below which they do not depend on
-            the input.
-        unscaled_input: root mean square of what the first layer is given; ten times the unit variance that initializers and rates are made
-            for (LeCun et al. 1998, section 4.3).
+        constant: standard deviation over root mean square of the predictions below which they do not depend on the input.
+        unscaled_input: root mean square of what the first layer is given; ten times that of unit variance (LeCun et al. 1998, section 4.3).
         unscaled_target: root mean square of the targets of a squared or absolute error; the gradient grows with it.
         initial_scale: how many times larger than He's or smaller than LeCun's and Glorot's a first kernel may be: what two such layers do
             to a signal, normalisation apart, no usual rate undoes (He et al. 2015, section 2.2: a layer keeps its variance).
-        initial_bias: largest absolute first bias of a hidden layer: five standard deviations of what a kernel of the usual scale sums up
-            from inputs of unit variance.
+        initial_bias: largest absolute first bias of a hidden layer: five standard deviations of what a usual kernel makes of unit variance.
         alike: standard deviation over root mean square under which the numbers of a first kernel are all alike.
         oscillating: mean change of the loss from snapshot to snapshot, over what the best constant prediction costs, above which it swings.
         stalled: share of what the best constant prediction costs within which the loss stands still.
         window: snapshots over which swinging and standing still are judged.
         slow: how many times `patience` a state may last from the first snapshot on while the loss falls, until it must have `learned`.
         falling: share by which the loss must have fallen below its best value before the last snapshots to count as falling.
-        catching_up: the same while the loss is above what the best constant prediction costs: more slowly, it takes a dozen snapshots to
-            come from twice that to where learning begins.
+        catching_up: the same while the loss is above that of the best constant prediction; a dozen snapshots then come from twice that.
         begun: share of what the best constant prediction costs (the first loss where that is not known) below which the network has begun
             to learn; a layer of which a part still works is then no reason to give it up.
-        severe: share of saturated outputs or dead units from which on a layer stops a network that has begun to learn: a quarter works, or
-            less.
-        learned: share of what the best constant prediction costs (the first loss where that is not known) below which the network has
-            learned something, if its output is not constant.
+        severe: share of saturated outputs or dead units from which on a layer stops a network that has begun to learn: a quarter works.
+        learned: the share as of `begun` below which the network has learned something, if its output is not constant.
     """
 
     saturated: float = 0.5
@@ -76,3 +70,13 @@ class Limits:
         keep(self, window=integer("window", self.window, 4), slow=integer("slow", self.slow))
         for name in ("exploding_gradient", "exploding_activation", "exploding_weight", "unscaled_input", "unscaled_target", "initial_bias"):
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, closed="neither")})
+
+
+def checked_choice(layers: Any, limits: Any) -> tuple[tuple[str, ...] | None, Limits]:
+    """Return layers and limits that a user chose: names of layers, or None for all, and the usual limits for None."""
+    names = tuple(layers) if isinstance(layers, list | tuple) else ()
+    if layers is not None and not (names and all(isinstance(name, str) for name in names)):
+        raise bad_argument("layers", "None or names of layers", layers, 'Write layers=["dense_1", "dense_2"].', TypeError)
+    if limits is not None and not isinstance(limits, Limits):
+        raise bad_argument("limits", "a keras_ext.callbacks.Limits or None", limits, error=TypeError)
+    return names or None, limits or Limits()

@@ -11,23 +11,24 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_ext._atomic import saved, write_text
 from keras_ext._backend import keras_private
-from keras_ext._checks import BadInput, a_path, bad_argument, flag, integer, one_of
-from keras_ext._figures import saved
+from keras_ext._checks import BadInput, a_path, bad_argument, flag, integer, is_integer, one_of
 from keras_ext._wording import reason
-from keras_ext.callbacks.clipping_shares import ClippingShares
+from keras_ext.callbacks.clipping_log import ClippingShares
 from keras_ext.callbacks.monitor.finding import Finding
-from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.probe.lossless import not_finite
-from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, layer_names
-from keras_ext.callbacks.monitor.probe.sample_cost import affordable
-from keras_ext.callbacks.monitor.probe.samples import probe_batch
+from keras_ext.callbacks.monitor.limits import Limits, checked_choice
+from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, affordable
+from keras_ext.callbacks.monitor.probe.samples import cannot, probe_batch
 from keras_ext.callbacks.monitor.probe.setting import Aim, aims
-from keras_ext.callbacks.monitor.probe.unbuilt import cannot
-from keras_ext.callbacks.monitor.report.run_folder import RUN_FILE, new_run
-from keras_ext.callbacks.monitor.rhythm import Rhythm
+from keras_ext.callbacks.monitor.report.json_report import RUN_FILE, new_run, to_json
+from keras_ext.callbacks.monitor.report.scalars import Scalars
+from keras_ext.callbacks.monitor.report.table import table
 from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, worst
 from keras_ext.callbacks.monitor.snapshot import Snapshot
+
+# A symptom of the first steps shows long before the first epoch ends, and each snapshot costs as much as a step.
+EARLY = (1, 10, 100, 1000)
 
 
 class SaturationMonitor(keras.callbacks.Callback):
@@ -36,19 +37,17 @@ class SaturationMonitor(keras.callbacks.Callback):
     Before the first step, after steps 1, 10, 100 and 1000 of the first epoch and at the end of each epoch it runs a probe of at most
     `probe_size` samples forward and backward, compiled, and compares a few numbers a layer with `limits`. The model, its optimizer, metrics
     and random state stay as they are. The probe's gradient is that of training without dropout; batch normalization uses the probe's own
-    statistics. A model that has no weights before its first step (a Sequential without `Input`, on TensorFlow) gets its first snapshot
-    after that step. A model that the probe cannot run is trained all the same, with one warning. A fit that goes on at a later epoch
-    (`initial_epoch`, BackupAndRestore) goes on counting, without the snapshots of a first epoch.
+    statistics. A model without weights before its first step (a Sequential without `Input`, on TensorFlow) is seen after that step. A model
+    that the probe cannot run is trained all the same, with one warning. A fit that goes on at a later epoch (`initial_epoch`,
+    BackupAndRestore) goes on counting, without the snapshots of a first epoch.
 
     Into `logs` at each epoch's end, for History, CSVLogger, EarlyStopping and KerasTuner objectives: `saturation` (share of saturated
     outputs of the worst hidden layer), `dead` (share of dead units of the worst ReLU layer), `gradient_ratio` (first kernel's gradient norm
     over the largest), each also as `..._worst` of the run so far, and `critical` (number of critical findings so far). Callbacks that read
-    them must come behind the monitor in the list. Each snapshot also has the shares of steps that a
-    `GradientClipping` changed and left out since the one before.
+    them come behind the monitor. Each snapshot also has the shares of steps that a `GradientClipping` changed and left out since the last.
 
     Args:
-        x: inputs as `fit` takes them: an array, a list or dict of arrays, or a dataset of batches (tf.data, PyDataset, DataLoader), whose
-            first samples are copied now.
+        x: inputs as `fit` takes them: arrays, or a dataset of batches (tf.data, PyDataset, DataLoader), whose first samples are copied.
         y: targets likewise; None with a dataset, and for models that add their own losses.
         sample_weight: weights likewise, or None.
         every: `"epoch"`, or a number of steps after each of which it takes one instead.
@@ -65,19 +64,17 @@ class SaturationMonitor(keras.callbacks.Callback):
         rank: whether to measure the effective rank of the activations, which costs a decomposition each.
         per_layer: whether to put `saturation/<layer>` and `dead/<layer>` into `logs` too.
         report: file that gets a page of findings, picture and table at the end of the fit (HTML that needs nothing else).
-        log_dir: folder in which each fit gets a folder, `run_000001` and so on, with TensorBoard scalars of each snapshot, and its
-            snapshots and findings in `run.json`; the number is in `logs` as `run`, so that a search of KerasTuner's keeps it. Needs
-            tensorboard.
-        on_finding: function that is called with each new Finding. A function survives the copies that KerasTuner makes of callbacks, so
-            it is the way to hear of findings inside a search.
+        log_dir: folder in which each fit gets a folder, `run_000001` and so on, with TensorBoard scalars of each snapshot (needs
+            tensorboard), and its snapshots and findings in `run.json`; the number is in `logs` as `run`, so that a search keeps it.
+        on_finding: function that is called with each new Finding, also inside a search, where KerasTuner works on copies of callbacks.
 
     Attributes:
         findings: list of `Finding`, oldest first; kept until the next fit begins.
         snapshots: list of `Snapshot`, what was measured.
 
     Raises:
-        ValueError: the arrays differ in length, `probe_size` is under 1, or `on_critical` is unknown; when a training begins, `log_dir`
-            cannot be written (what cannot be written later costs a warning).
+        ValueError: an argument is outside its rule, or the arrays differ in length; when a training begins, `log_dir` cannot be written
+            (what cannot be written later costs a warning).
         TypeError: `x` holds no arrays.
 
     Examples:
@@ -93,32 +90,16 @@ class SaturationMonitor(keras.callbacks.Callback):
     """
 
     def __init__(
-        self,
-        x: Any,
-        y: Any = None,
-        *,
-        sample_weight: Any = None,
-        every: str | int = "epoch",
-        layers: Sequence[str] | None = None,
-        limits: Limits | None = None,
-        on_critical: str | None = "warn",
-        patience: int = 2,
-        probe_size: int = 256,
-        seed: int = 0,
-        rank: bool = False,
-        per_layer: bool = False,
-        report: str | Path | None = None,
-        log_dir: str | Path | None = None,
+        self, x: Any, y: Any = None, *, sample_weight: Any = None, every: str | int = "epoch", layers: Sequence[str] | None = None,
+        limits: Limits | None = None, on_critical: str | None = "warn", patience: int = 2, probe_size: int = 256, seed: int = 0,
+        rank: bool = False, per_layer: bool = False, report: str | Path | None = None, log_dir: str | Path | None = None,
         on_finding: Callable[[Finding], None] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
-        if limits is not None and not isinstance(limits, Limits):
-            raise bad_argument("limits", "a keras_ext.callbacks.Limits or None", limits, error=TypeError)
         if on_finding is not None and not callable(on_finding):
             raise bad_argument("on_finding", "a function of one Finding, or None", on_finding, error=TypeError)
         self.every = every
-        self.layers = layers if layers is None else layer_names(layers)
-        self.limits = limits or Limits()
+        self.layers, self.limits = checked_choice(layers, limits)
         self.on_critical = one_of("on_critical", on_critical, ("warn", "stop", "raise", None))
         self.patience = integer("patience", patience)
         self.probe_size = integer("probe_size", probe_size)
@@ -132,28 +113,27 @@ class SaturationMonitor(keras.callbacks.Callback):
         if self.log_dir is not None and self.log_dir.is_file():
             raise bad_argument("log_dir", "a folder", log_dir, "That is a file.")
         self.on_finding = on_finding
+        self._rhythm = Rhythm(every)
+        self._probes: dict[Any, Probe] | None = None
+        self._data = probe_batch(x, y, sample_weight, size=probe_size, seed=seed)
+        self._step = self._epoch_began = self._epoch = self._run = 0
+        self._folder: Path | None = None
+        self._scalars: Scalars | None = None
+        self._forget_fit()
+
+    def _forget_fit(self) -> None:
         self.findings: list[Finding] = []
         self.snapshots: list[Snapshot] = []
-        self._rhythm = Rhythm(every)
-        self._data = probe_batch(x, y, sample_weight, size=probe_size, seed=seed)
         self._probe: Probe | None = None
-        self._probes: dict[Any, Probe] | None = None
-        self._shares = ClippingShares()
-        self._step = self._epoch_began = self._epoch = 0
-        self._is_first_epoch = self._blind = False
-        self._scalars: Any = None
-        self._run, self._folder = 0, None
         self._aims: tuple[Aim | None, ...] = ()
+        self._shares = ClippingShares()
+        self._is_first_epoch, self._blind = True, False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Forget the last fit, and name the callbacks that will not see the keys of `logs`."""
-        self.findings, self.snapshots = [], []
-        self._probe, self._blind, self._is_first_epoch = None, False, True
-        self._shares = ClippingShares()
+        """Forget the last fit, and make the folder of this one."""
+        self._forget_fit()
         self._close_scalars()
         if self.log_dir is not None:
-            from keras_ext.callbacks.monitor.report.scalars import Scalars
-
             try:
                 self._run, self._folder = new_run(self.log_dir)
                 self._scalars = Scalars(self._folder)
@@ -166,8 +146,8 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._epoch = epoch
         if not self._is_first_epoch:
             return
-        self._step = self._epoch_began = epoch * ((self.params or {}).get("steps") or 0)
-        self._rhythm.begin(self._step)
+        self._step = self._epoch_began = epoch * int((self.params or {}).get("steps") or 0)
+        self._rhythm = Rhythm(self.every, self._step)
         if epoch:
             self._rhythm.end_early_snapshots()
         if keras_private.is_built(self.model):
@@ -208,9 +188,9 @@ class SaturationMonitor(keras.callbacks.Callback):
             if self._folder is not None:
                 self.to_json(self._folder / RUN_FILE)
             if self.report is not None:
-                from keras_ext.callbacks.monitor.report.page import write_page
+                from keras_ext.callbacks.monitor.report.page import page  # brings matplotlib
 
-                write_page(self.report, self.snapshots, self.findings, title=f"{self.model.name}, as SaturationMonitor saw it")
+                write_text(self.report, page(self.snapshots, self.findings, f"{self.model.name}, as SaturationMonitor saw it"))
         except OSError as error:  # what was trained must not be lost
             warnings.warn(f"SaturationMonitor could not write its report. {type(error).__name__}: {error}", stacklevel=2)
 
@@ -218,14 +198,15 @@ class SaturationMonitor(keras.callbacks.Callback):
         """Return after how many steps a snapshot is due, of an epoch with `done` steps so far; None where none is before its end."""
         if self._probe is None and not self._blind:
             return 1
-        step = self._epoch_began + done
-        due = self._rhythm.next_due(step)
-        return None if due is None else due - step
+        due = self._rhythm.next_due(self._epoch_began + done)
+        return None if due is None else due - self._epoch_began - done
+
+    def share_probes(self, probes: dict[Any, Probe]) -> None:
+        """Take the compiled snapshot of the model from `probes`, and leave it there for the next monitor of the same model."""
+        self._probes = probes
 
     def table(self) -> Any:
         """Return the last snapshot as a table of layers, and the findings with their advice, for `rich.print`."""
-        from keras_ext.callbacks.monitor.report.table import table
-
         return table(self.snapshots, self.findings)
 
     def plot(self, path: str | Path | None = None) -> Any:
@@ -236,8 +217,6 @@ class SaturationMonitor(keras.callbacks.Callback):
 
     def to_json(self, path: str | Path) -> None:
         """Write snapshots and findings to a file; `keras_ext.callbacks.monitor.report.json_report.from_json` reads it."""
-        from keras_ext.callbacks.monitor.report.json_report import to_json
-
         to_json(path, self.snapshots, self.findings)
 
     def _steps_taken(self) -> int:
@@ -246,7 +225,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         if steps is None and not model.stop_training and keras_private.begins_without_data():
             return begun
         at_once = model.steps_per_execution if isinstance(model.steps_per_execution, int) else 1
-        return min(begun + at_once, steps or begun + at_once)
+        return min(begun + at_once, int(steps or begun + at_once))
 
     def _close_scalars(self) -> None:
         if self._scalars is not None:
@@ -268,7 +247,7 @@ class SaturationMonitor(keras.callbacks.Callback):
             if self._probe is None:
                 self._probe = self._probe_of(model)
                 self._aims = aims(model, *self._data[1:])
-            snapshot = self._measured(model, epoch, is_regular)
+            snapshot = self._probe.snapshot(self._step, epoch, is_regular)
             clipped, skipped = self._shares.since_last(model)
             self.snapshots.append(replace(snapshot, clipped=clipped, skipped=skipped))
         except UnknownLayer:
@@ -278,62 +257,83 @@ class SaturationMonitor(keras.callbacks.Callback):
             reported = cannot("observed", model, self._data, error)
             warnings.warn(f"SaturationMonitor cannot observe this model; training goes on without it. {reported}", stacklevel=2)
             return
-        self._write_scalars()
+        if self._scalars is not None:
+            self._write_scalars(self._scalars)
         new = examine(self.snapshots, self.limits, self.findings, self.patience, self._aims)
         self.findings.extend(new)
         for finding in new:
             if self.on_finding is not None:
                 self.on_finding(finding)
-        critical = [f for f in new if f.severity == "critical"]
-        if critical:
-            self._act(model, critical)
-
-    def share_probes(self, probes: dict[Any, Probe]) -> None:
-        """Take the compiled snapshot of the model from `probes`, and leave it there for the next monitor of the same model."""
-        self._probes = probes
+        self._act(model, [f for f in new if f.severity == "critical"])
 
     def _probe_of(self, model: Any) -> Probe:
-        if self._probes is None:
-            return Probe(model, affordable(model, self._data), rank=self.rank, layers=self.layers)
         key = (self.rank, self.layers, *(None if a is None else np.asarray(a).tobytes() for a in tree.flatten(self._data)))
-        probe = self._probes.get(key)
-        if probe is None:
-            probe = self._probes[key] = Probe(model, affordable(model, self._data), rank=self.rank, layers=self.layers)
-        probe.restart()
-        return probe
+        probes = {} if self._probes is None else self._probes
+        if key not in probes:
+            probes[key] = Probe(model, affordable(model, self._data), rank=self.rank, layers=self.layers)
+        probes[key].restart()
+        return probes[key]
 
-    def _measured(self, model: Any, epoch: int, is_regular: bool) -> Snapshot:
-        assert self._probe is not None
+    def _write_scalars(self, scalars: Scalars) -> None:
         try:
-            return self._probe.snapshot(self._step, epoch, is_regular)
-        except Exception:
-            unhealthy = not_finite(model, affordable(model, self._data), self.rank, self.layers, self._step, epoch)
-            if unhealthy is None:
-                raise
-            return replace(unhealthy, is_regular=is_regular)
-
-    def _write_scalars(self) -> None:
-        if self._scalars is None:
-            return
-        try:
-            self._scalars.write(self.snapshots[-1])
+            scalars.write(self.snapshots[-1])
         except OSError as error:  # what is trained must not be lost
             warnings.warn(
                 f"SaturationMonitor: {self._folder} cannot be written ({reason(error)}). Training goes on without its scalars. Make room.",
                 stacklevel=2,
             )
-            with contextlib.suppress(OSError):
-                self._close_scalars()
             self._scalars = None
+            with contextlib.suppress(OSError):
+                scalars.close()
 
     def _act(self, model: Any, critical: list[Finding]) -> None:
+        if not critical or self.on_critical is None:
+            return
         more = f" And {len(critical) - 1} more in `monitor.findings`." if len(critical) > 1 else ""
+        text = f"{critical[0]}{more}"
+        if self.on_critical == "raise":
+            raise RuntimeError(text)
         if self.on_critical == "warn":
-            warnings.warn(f"{critical[0]}{more}", stacklevel=2)
-        elif self.on_critical == "stop":
-            model.stop_training = True
-            # With `on_finding`, as in a watched search, a warning would say it twice.
-            if self.on_finding is None:
-                warnings.warn(f"training stops: {critical[0]}{more}", stacklevel=2)
-        elif self.on_critical == "raise":
-            raise RuntimeError(f"{critical[0]}{more}")
+            warnings.warn(text, stacklevel=2)
+            return
+        model.stop_training = True
+        # With `on_finding`, as in a watched search, a warning would say it twice.
+        if self.on_finding is None:
+            warnings.warn(f"training stops: {text}", stacklevel=2)
+
+
+class Rhythm:
+    """Says after which steps a snapshot is due, or at the first moment after these: `every` is `"epoch"`, or a number of steps."""
+
+    def __init__(self, every: str | int, begin: int = 0) -> None:
+        is_epoch = isinstance(every, str) and every == "epoch"
+        if not is_epoch and not (is_integer(every) and int(every) >= 1):
+            raise bad_argument("every", '"epoch" or a whole number of steps of at least 1', every)
+        self._every = None if is_epoch else int(every)
+        self._last = begin
+
+    def is_due(self, step: int) -> bool:
+        """Return whether a snapshot is due now, and take it for taken."""
+        if self._every is None:
+            due = any(self._last < early <= step for early in EARLY)
+        else:
+            due = step // self._every > self._last // self._every
+        if due:
+            self._last = step
+        return due
+
+    def next_due(self, step: int) -> int | None:
+        """Return the next step after `step` with a snapshot in mid-epoch; None where there is none."""
+        if self._every is not None:
+            return (step // self._every + 1) * self._every
+        return min((early for early in EARLY if early > max(step, self._last)), default=None)
+
+    def end_early_snapshots(self) -> None:
+        """Ask for none of the first epoch's snapshots any more."""
+        if self._every is None:
+            self._last = EARLY[-1]
+
+    @property
+    def is_regular(self) -> bool:
+        """True where snapshots in mid-epoch are the rhythm itself; those of the first epoch come beside it."""
+        return self._every is not None

@@ -1,9 +1,10 @@
-"""A snapshot of a model: records of plain numbers."""
+"""A snapshot of a model: records of plain numbers, and what they say layer by layer."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
+from keras_ext.callbacks.monitor.probe.statistics import CHOOSING, RECTIFYING, SATURATING
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,9 @@ class Weight:
     """One weight and its gradient on the probe; `statistics.weight_statistics` says what the numbers are.
 
     `scale` is the root mean square times the root of the inputs that one output sums up, as the layer means its shape: about 1 where the
-    layer keeps its signal's variance. `least_scale` and `most_scale` are the smallest and the largest that the usual initializers would
-    give. NaN for what is no kernel of a known layer. `update` is the length of the way that the weight went since the snapshot before, NaN
-    at the first snapshot.
-    `deviation` is 0 where all its numbers are the same. What its layer puts out is `normalized` where batch, layer, group, RMS or unit
-    normalization follows at once: its scale then does not show in the signal, only in how far a step goes.
+    layer keeps its signal's variance. `least_scale` and `most_scale` are the ends of what the usual initializers would give. NaN for what
+    is no kernel of a known layer. `update` is how far the weight went since the snapshot before, NaN at the first. What its layer puts out
+    is `normalized` where batch, layer, group, RMS or unit normalization follows at once: its scale shows in how far a step goes alone.
     """
 
     layer: str
@@ -62,21 +61,17 @@ class Weight:
     @property
     def gradient_ratio(self) -> float:
         """Gradient norm over weight norm; infinite for weights of 0 with a gradient."""
-        return _over(self.gradient_norm, self.weight_norm)
+        return _ratio(self.gradient_norm, self.weight_norm)
 
     @property
     def update_ratio(self) -> float:
         """Update since the last snapshot over weight norm; NaN at the first snapshot."""
-        return _over(self.update, self.weight_norm)
+        return _ratio(self.update, self.weight_norm)
 
 
 @dataclass(frozen=True)
 class Output:
-    """The predictions of one output on the probe.
-
-    `low` and `high` are the smallest and the largest, `sum_off` is how far the sums over `units`, its last axis, are from 1 at most, and
-    `spread` is 0 where the predictions do not depend on the sample.
-    """
+    """The predictions of one output on the probe; `statistics.output_statistics` says what the numbers are, `units` is the last axis."""
 
     units: int
     low: float
@@ -121,7 +116,7 @@ class Snapshot:
     @property
     def finite(self) -> bool:
         """False where the loss, an activation, a weight or a gradient is NaN or infinite."""
-        return bool(np.isfinite(self.loss)) and all(p.finite for p in (*self.activations, *self.weights))
+        return math.isfinite(self.loss) and all(p.finite for p in (*self.activations, *self.weights))
 
     @property
     def gradient_ratio(self) -> float:
@@ -131,7 +126,70 @@ class Snapshot:
         return norms[0] / largest if largest > 0 else 1.0
 
 
-def _over(a: float, b: float) -> float:
+@dataclass(frozen=True)
+class LayerState:
+    """One layer in one snapshot: the worst of its activations, and its kernels taken together. A number that it does not have is NaN.
+
+    `counts` is False for an output or a softmax, whose saturation is no symptom. `values_finite` speaks of the activations,
+    `weights_finite` of the weights and their gradients.
+    """
+
+    layer: str
+    saturated: float
+    dead: float
+    counts: bool
+    gradient_norm: float
+    gradient_ratio: float
+    update_ratio: float
+    has_kernel: bool
+    values_finite: bool
+    weights_finite: bool
+
+
+def layer_states(snapshot: Snapshot) -> list[LayerState]:
+    """Return the layers of `snapshot` that have an activation, a kernel or a weight that is not finite, in the network's order."""
+    shown = {w.layer: None for w in snapshot.weights if w.is_kernel or not w.finite} | {a.layer: None for a in snapshot.activations}
+    return [
+        _state(layer, [a for a in snapshot.activations if a.layer == layer], [w for w in snapshot.weights if w.layer == layer])
+        for layer in dict.fromkeys((*snapshot.layers, *shown))
+        if layer in shown
+    ]
+
+
+def layers_of(snapshots: Sequence[Snapshot]) -> list[str]:
+    """Return the names of all layers in `snapshots`, in the network order of the last snapshot that has them."""
+    orders = {tuple(state.layer for state in layer_states(snapshot)): None for snapshot in reversed(snapshots)}
+    return list(dict.fromkeys(name for order in orders for name in order))
+
+
+def _state(layer: str, activations: Sequence[Activation], weights: Sequence[Weight]) -> LayerState:
+    hidden = [a for a in activations if a.counts]
+    kernels = [w for w in weights if w.is_kernel]
+
+    def together(field: str) -> float:
+        return math.hypot(*(getattr(w, field) for w in kernels)) if kernels else math.nan
+
+    def worst(field: str, kinds: Sequence[str]) -> float:
+        """Return the largest share, NaN if no activation is of a kind that can saturate or die."""
+        values = [getattr(a, field) for a in hidden or activations if a.kind in kinds or getattr(a, field) > 0]
+        return max((v for v in values if not math.isnan(v)), default=math.nan)
+
+    norm, size = together("gradient_norm"), together("weight_norm")
+    return LayerState(
+        layer,
+        saturated=worst("saturated", (*SATURATING, *CHOOSING)),
+        dead=worst("dead", RECTIFYING),
+        counts=bool(hidden) or not activations,
+        gradient_norm=norm,
+        gradient_ratio=_ratio(norm, size),
+        update_ratio=_ratio(together("update"), size),
+        has_kernel=bool(kernels),
+        values_finite=all(a.finite for a in activations),
+        weights_finite=all(w.finite for w in weights),
+    )
+
+
+def _ratio(a: float, b: float) -> float:
     if math.isnan(a):
         return math.nan
     return a / b if b else (math.inf if a else 0.0)

@@ -12,11 +12,7 @@ SEVERITIES = ("critical", "warning")
 
 
 def share(value: float) -> str:
-    """Return a share as a person says it; a little is never called nothing, nor almost all called all.
-
-    >>> share(0.5), share(0.001), share(0.9999), share(0.0), share(float("nan"))
-    ('50%', '<1%', '>99%', '0%', '-')
-    """
+    """Return a share as a person says it; a little is never called nothing, nor almost all called all."""
     if not math.isfinite(value):
         return number(value)
     if 0 < value < 0.01:
@@ -25,11 +21,7 @@ def share(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number with three digits, and with a power of ten only where it is far from 1.
-
-    >>> number(0.012345), number(1234.5), number(1.2e-7), number(1e5), number(0.0), number(float("nan")), number(float("inf"))
-    ('0.0123', '1234', '1.2e-7', '1e5', '0', '-', 'inf')
-    """
+    """Return a number with three digits, and with a power of ten only where it is far from 1."""
     if math.isnan(value):
         return "-"
     if value == 0 or math.isinf(value):
@@ -41,13 +33,10 @@ def number(value: float) -> str:
 
 
 def verdict(findings: Sequence[Finding]) -> str:
-    """Return in one line how the network is.
-
-    >>> verdict([]), verdict([Finding("saturated", "critical", "h1", 9, 1, 0.9, 0.5, "")])
-    ('nothing found', '1 critical finding')
-    """
+    """Return in one line how the network is: `"nothing found"`, `"1 critical finding and 2 warnings"`."""
     last = latest(findings)
-    critical, others = (sum((f.severity == "critical") == is_critical for f in last) for is_critical in (True, False))
+    critical = sum(f.severity == "critical" for f in last)
+    others = len(last) - critical
     warnings = f"{others} warning{'s' if others > 1 else ''}"
     if critical:
         return f"{critical} critical finding{'s' if critical > 1 else ''}" + (f" and {warnings}" if others else "")
@@ -62,7 +51,7 @@ def latest(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def worst_of(findings: Sequence[Finding], layer: str | None) -> Finding | None:
-    """Return the most severe finding of a layer, the newest of several; None of the network as a whole is a layer too."""
+    """Return the most severe finding of a layer, the newest of several; None, the network itself, is a layer too."""
     return min((f for f in findings if f.layer == layer), key=lambda f: (_rank(f), -f.step), default=None)
 
 
@@ -75,14 +64,7 @@ def grouped(findings: Sequence[Finding]) -> list[list[Finding]]:
 
 
 def advice_of(group: Sequence[Finding]) -> str:
-    """Return the advice of findings that are alike but for numbers: where these differ, that of the worst, with its layer's name.
-
-    >>> findings = [Finding("dead_relu", "critical", name, 9, 1, v, 0.5, f"{v:.0%} are dead.") for name, v in (("h1", 0.6), ("h2", 0.9))]
-    >>> advice_of(findings[:1]), advice_of(findings)
-    ('60% are dead.', 'The worst is "h2": 90% are dead.')
-    >>> advice_of([Finding("unchanged_weights", "warning", name, 9, 1, v, 0.5, f"{v:.0%} left.") for name, v in (("h1", 0.1), ("h2", 0.2))])
-    'The worst is "h1": 10% left.'
-    """
+    """Return the advice of findings that are alike but for numbers: where these differ, that of the worst, with its layer's name."""
     worst = max(group, key=lambda f: f.value if f.value >= f.limit else -f.value)
     if len({f.advice for f in group}) == 1 or worst.layer is None:
         return worst.advice
@@ -95,22 +77,14 @@ def symptom(finding: Finding) -> str:
 
 
 def moment(step: int, epoch: int) -> str:
-    """Return when a snapshot was taken.
-
-    >>> moment(0, 0), moment(10, 0), moment(90, 2)
-    ('before the first step', 'step 10', 'epoch 2, step 90')
-    """
+    """Return when a snapshot was taken: `"before the first step"`, `"step 10"`, `"epoch 2, step 90"`."""
     if not step:
         return "before the first step"
     return f"epoch {epoch}, step {step}" if epoch else f"step {step}"
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """Return the names, long ones without their middle as long as they still differ.
-
-    >>> short_names(["a" * 40 + "_1", "a" * 40 + "_2"])
-    ['aaaaaaaaaaaaa…aaaaaaaaaaaa_1', 'aaaaaaaaaaaaa…aaaaaaaaaaaa_2']
-    """
+    """Return the names, long ones without their middle as long as they still differ."""
     shown = list(names)
     for most in (28, 36, 44, 52):
         half = most // 2

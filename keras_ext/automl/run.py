@@ -1,7 +1,9 @@
 """One search from data to best model: run, resume, results."""
 
 import contextlib
+import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,7 +18,6 @@ from rich.console import Console
 from keras_ext import _backend
 from keras_ext._atomic import write_json
 from keras_ext._checks import BadInput
-from keras_ext._standard_error import redirect
 from keras_ext.automl.banner import print_banner
 from keras_ext.automl.best_model import AGAIN, keep_best
 from keras_ext.automl.precision import precision
@@ -69,6 +70,7 @@ def run(
     resume: bool = False,
     console: Console | None = None,
     source: dict[str, Any] | None = None,
+    as_command: bool = False,
 ) -> SearchResult:
     """Search `table` for the best multilayer perceptron and write everything into the folder `output`.
 
@@ -84,6 +86,7 @@ def run(
         resume: go on with the search that `output` holds. Finished trials stay, the one that was running starts again.
         console: where to show progress; None shows nothing.
         source: where the data came from, kept in `search.json` so that the command line finds it again.
+        as_command: whether this process is the command line: standard error goes to `search.log`, and Ctrl-C waits for the batch's end.
 
     Raises:
         BadInput: `output` holds a search and `resume` is False, or holds another one than `settings` and `table` say, or more trials than
@@ -104,8 +107,6 @@ def run(
         reported = ", ".join(map(str, settings.batch_sizes))
         raise BadInput(f"`batch_sizes` {reported}: none fits twice into the {len(split.y)} samples of training. Give smaller ones.")
     claim(output, settings, table, resume, source or {})
-    if redirect is not None:
-        redirect.into(output / LOG)
     began = time.monotonic()
     prepared = Preparation.of(split.x, split.y, table.classes)
     x, y = prepared.inputs(split.x), prepared.targets(split.y)
@@ -113,7 +114,7 @@ def run(
     total = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else settings.trials
     console = console or Console(quiet=True)
     print_banner(console, table, output, settings)
-    with precision(settings.mixed_precision):
+    with precision(settings.mixed_precision), _standard_error_in(output / LOG) if as_command else contextlib.nullcontext():
         make = partial(
             make_tuner,
             kind=settings.tuner,
@@ -125,7 +126,11 @@ def run(
         )
         held_out = (prepared.inputs(split.x_validation), prepared.targets(split.y_validation))
         reported = reported_where_not_writable(output, AGAIN)
-        with reported, View(console, space.objective.name, total) as view, _ctrl_c_between_batches(view):
+        with (
+            reported,
+            View(console, space.objective.name, total) as view,
+            _ctrl_c_between_batches(view) if as_command else contextlib.nullcontext(),
+        ):
             tuner = search_at(
                 placement or Placement(),
                 make,
@@ -191,11 +196,23 @@ def _about(summary: dict[str, Any], trained_again: int, ended: datetime) -> dict
 
 
 @contextlib.contextmanager
+def _standard_error_in(path: Path) -> Iterator[None]:
+    """Append what is written to standard error to a file: TensorFlow and XLA write from C++ into the middle of a live picture."""
+    sys.stderr.flush()
+    users = os.dup(2)
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(users, 2)
+        os.close(users)
+
+
+@contextlib.contextmanager
 def _ctrl_c_between_batches(view: View) -> Iterator[None]:
     """Let Ctrl-C end the search between two batches: inside XLA's compiler an exception can end the whole process (seen with JAX)."""
-    if redirect is None:
-        yield  # as a library, signals are the caller's
-        return
     kept = signal.signal(signal.SIGINT, view.interrupt)
     try:
         yield

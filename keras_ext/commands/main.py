@@ -6,7 +6,6 @@ import click
 
 import keras_ext
 from keras_ext._checks import BadInput
-from keras_ext._standard_error import redirect, report
 from keras_ext.commands.diagnose import diagnose
 from keras_ext.commands.grow import grow
 from keras_ext.commands.predict import predict
@@ -38,10 +37,8 @@ def main() -> None:
             text = f"no such option {error.option_name}."  # click's wording differs between versions
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "keras-ext"
         hint = f" See {command} --help." if isinstance(error, click.UsageError) else ""
-        report(f"keras-ext: {' '.join(text.split())}{hint}")
+        print(f"keras-ext: {' '.join(text.split())}{hint}", file=sys.stderr)
         code = 2
     except (click.Abort, KeyboardInterrupt):
         code = 130
-    if redirect is not None:
-        redirect.forget()
     sys.exit(code)

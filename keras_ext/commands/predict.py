@@ -12,7 +12,6 @@ import pandas as pd
 from keras_ext import _backend
 from keras_ext._atomic import write_text
 from keras_ext._checks import BadInput
-from keras_ext._standard_error import report
 from keras_ext.callbacks.monitor.probe.setting import BINARY, CHOICES, aims
 from keras_ext.commands import model_file
 from keras_ext.tables import TableFeatures
@@ -106,9 +105,10 @@ def _tell_unknown(path: Path, features: TableFeatures, columns: pd.DataFrame, en
         unknown = np.flatnonzero(codes < 0)
         if isinstance(column, Category) and len(unknown):
             first = columns[column.name].iloc[unknown[0]]
-            report(
+            click.echo(
                 f'{path}: column "{column.name}": {len(unknown)} of {len(codes)} values were not in training, first "{first}" in '
-                f"{columns.index.name} {columns.index[unknown[0]]}; the model takes them for unknown."
+                f"{columns.index.name} {columns.index[unknown[0]]}; the model takes them for unknown.",
+                err=True,
             )
 
 
@@ -119,9 +119,10 @@ def _tell_gaps(path: Path, features: TableFeatures, columns: pd.DataFrame) -> No
             continue
         gaps = np.flatnonzero(np.isnan(columns[column.name]))
         if len(gaps):
-            report(
+            click.echo(
                 f'{path}: column "{column.name}": {len(gaps)} of {len(columns[column.name])} numbers are missing, first in '
-                f"{columns.index.name} {columns.index[gaps[0]]}, and none were in training; the model takes the mean of training for them."
+                f"{columns.index.name} {columns.index[gaps[0]]}, and none were in training; the model takes the mean of training for them.",
+                err=True,
             )
 
 

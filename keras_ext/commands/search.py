@@ -119,7 +119,9 @@ def search(output: str | None, resume: bool, batch_sizes: str | None, **options:
     _backend.prepare_devices()
     try:
         with mistakes_named_as_options((*asdict(_DEFAULTS), "output", "resume")):
-            result = run(table, folder, settings, placement=placement, resume=resume, console=console, source=asdict(source))
+            result = run(
+                table, folder, settings, placement=placement, resume=resume, console=console, source=asdict(source), as_command=True
+            )
     except KeyboardInterrupt:
         words = ["--output", str(folder), "--resume", *_given_again(options)]
         console.print(f"\nstopped; go on with: keras-ext search {shlex.join(words)}", soft_wrap=True, markup=False)

@@ -7,10 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext._checks import bad_argument, in_float32, in_range, one_of
-from keras_ext.schedules.schedule import Schedule, between, checked_steps, rate_dtype, whole_steps
-
-MODES = ("triangular", "triangular2", "exp_range")
+from keras_ext._checks import MOST_STEPS, bad_argument, in_float32, in_range, integer, one_of
+from keras_ext.schedules.schedule import Schedule, between, exact_steps, rate_dtype
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
@@ -41,18 +39,13 @@ class CyclicalLearningRate(Schedule):
     """
 
     def __init__(
-        self,
-        min_learning_rate: float,
-        max_learning_rate: float,
-        step_size: int,
-        mode: str = "triangular",
-        gamma: float | None = None,
+        self, min_learning_rate: float, max_learning_rate: float, step_size: int, mode: str = "triangular", gamma: float | None = None
     ) -> None:
         self.min_learning_rate = float(in_range("min_learning_rate", min_learning_rate, 0.0))
         highest = in_range("max_learning_rate", max_learning_rate, self.min_learning_rate, closed="neither")
         self.max_learning_rate = float(in_float32("max_learning_rate", highest))
-        self.step_size = checked_steps("step_size", step_size)
-        self.mode = one_of("mode", mode, MODES)
+        self.step_size = integer("step_size", step_size, 1, MOST_STEPS)
+        self.mode = one_of("mode", mode, ("triangular", "triangular2", "exp_range"))
         if mode == "exp_range":
             gamma = float(in_range("gamma", gamma, 0.0, 1.0, closed="right", fix="The paper takes about 0.99994."))
         elif gamma is not None:
@@ -61,29 +54,17 @@ class CyclicalLearningRate(Schedule):
 
     def __call__(self, step: Any) -> Any:
         """Return the rate of `step`, a whole number of at least 0."""
-        step, dtype = whole_steps(step), rate_dtype()
-        away = ops.abs(step % (2 * self.step_size) - self.step_size)
-        share = ops.cast(self.step_size - away, dtype) / self.step_size * self._scale(step, dtype)
-        return between(self.min_learning_rate, self.max_learning_rate, share, 1 - share)
-
-    def _scale(self, step: Any, dtype: str) -> Any:
+        step, dtype = exact_steps(step), rate_dtype()
+        height = ops.cast(self.step_size - ops.abs(step % (2 * self.step_size) - self.step_size), dtype) / self.step_size
+        scale = 1.0
         if self.mode == "triangular2":
-            return ops.power(ops.cast(0.5, dtype), ops.cast(step // (2 * self.step_size), dtype))
-        if self.gamma is not None:
+            scale = ops.power(ops.cast(0.5, dtype), ops.cast(step // (2 * self.step_size), dtype))
+        elif self.gamma is not None:
             # Not gamma to the power of step: in float32 a gamma near 1 is a few millionths of its distance to 1 off.
-            return ops.exp(ops.cast(step, dtype) * math.log(self.gamma))
-        return 1.0
+            scale = ops.exp(ops.cast(step, dtype) * math.log(self.gamma))
+        share = height * scale
+        return between(self.min_learning_rate, self.max_learning_rate, share, 1 - share)
 
     def turns(self, steps: int) -> Iterator[int]:
         """Yield the cycles' lowest and highest steps."""
         yield from range(0, steps, self.step_size)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {
-            "min_learning_rate": self.min_learning_rate,
-            "max_learning_rate": self.max_learning_rate,
-            "step_size": self.step_size,
-            "mode": self.mode,
-            "gamma": self.gamma,
-        }

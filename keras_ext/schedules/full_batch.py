@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_ext._checks import bad_argument, integer
-from keras_ext.schedules._arrays import check_reductions, checked_arrays, cut
+from keras_ext.schedules._batches import check_reductions, checked_arrays, cut
 
 
 class FullBatch(keras.utils.PyDataset):
@@ -20,18 +20,16 @@ class FullBatch(keras.utils.PyDataset):
         model.compile(SGD(0.1, gradient_accumulation_steps=data.accumulation_steps), "mse")
         model.fit(data, epochs=100, callbacks=[data.callback()])
 
-    Where the parts do not divide the samples evenly, the last is filled up with samples whose weight is 0, and all other weights are
-    multiplied by `steps * size / samples`: Keras divides each weighted loss by the size of its part and the sum of the gradients by the
-    number of parts, so the mean is that over all samples, as from `fit` with a batch as large as the data. So is the epoch's loss.
-    The callback checks before the training that the optimizer collects so many parts; it is not needed for more. Under mixed_float16, where
-    Keras leaves out a part whose gradient is not finite, the steps no longer begin with the epochs after that, of which it warns.
+    Where the parts do not divide the samples evenly, the last is filled up with samples of weight 0, and all other weights are multiplied
+    by `steps * size / samples`: Keras divides each weighted loss by the size of its part and the sum of the gradients by the number of
+    parts, so gradient and loss are means over all samples, as from `fit` with a batch as large as the data. All parts then carry sample
+    weights, beside which Keras takes no `class_weight`, and metrics that are not weighted count the added samples. The callback checks
+    before the training that the optimizer collects so many parts. Under mixed_float16 Keras leaves out a part whose gradient is not finite;
+    from there on the steps no longer begin with the epochs, of which the callback warns.
 
-    The step is that of the whole batch only if a sample's loss does not depend on the others of its part: not with BatchNormalization in
-    training, nor under a mask (Masking, `mask_zero`) that leaves parts of unequal length. Metrics that are not weighted count the added
-    samples. Where the parts are uneven, all carry sample weights, beside which Keras takes no `class_weight`.
-
-    The kinds of gradient descent differ in the samples of a step: all, as here; one (stochastic descent), with `batch_size=1` in `fit`; or
-    some (mini-batches), with `batch_size=32`, or with `GrowingBatches`, which can begin with the one and end near the other.
+    The step is that of all samples only if a sample's loss does not depend on the others of its part: not with BatchNormalization in
+    training, nor under a mask (Masking, `mask_zero`) that leaves parts of unequal length. For one sample a step (stochastic descent) pass
+    `batch_size=1` to `fit`, for some (mini-batches) `batch_size=32`; `GrowingBatches` can begin with the one and end near all.
 
     Args:
         x: an array with one row a sample (NumPy, pandas, a tensor), or a list, tuple or dict of such. Lists come out as tuples, floats as
@@ -65,10 +63,9 @@ class FullBatch(keras.utils.PyDataset):
         self.size = math.ceil(self._samples / self._steps)
         self._padding = self._steps * self.size - self._samples
         if self._padding and y is None:
-            raise bad_argument(
-                "micro_batch", f"a number that divides {self._samples} samples evenly, without `y`", micro_batch,
-                "What is added to the last part has the weight 0 in the loss that targets make.",
-            )  # fmt: skip
+            rule = f"a number that divides {self._samples} samples evenly, without `y`"
+            fix = "What is added to the last part has the weight 0 in the loss that targets make."
+            raise bad_argument("micro_batch", rule, micro_batch, fix)
 
     @property
     def accumulation_steps(self) -> int | None:
@@ -80,7 +77,6 @@ class FullBatch(keras.utils.PyDataset):
         return _CheckFullBatch(self._steps)
 
     def __len__(self) -> int:
-        """Return the number of parts."""
         return self._steps
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
@@ -88,13 +84,10 @@ class FullBatch(keras.utils.PyDataset):
         if not 0 <= index < self._steps:
             raise IndexError(f"There are {self._steps} parts, there is none of index {index}.")
         begin = index * self.size
-        rows = slice(begin, begin + self.size)
-        if not self._padding:
-            return cut(self._data, rows)
-        if index < self._steps - 1:
-            return cut(self._data, rows, 0, 1 + self._padding / self._samples)
-        rows = [*range(begin, self._samples), *[begin] * self._padding]
-        return cut(self._data, rows, self._padding, 1 + self._padding / self._samples)
+        scale = 1 + self._padding / self._samples if self._padding else None
+        if not self._padding or index < self._steps - 1:
+            return cut(self._data, slice(begin, begin + self.size), 0, scale)
+        return cut(self._data, [*range(begin, self._samples), *[begin] * self._padding], self._padding, scale)
 
 
 class _CheckFullBatch(keras.callbacks.Callback):
@@ -106,19 +99,16 @@ class _CheckFullBatch(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         steps = (self.params or {}).get("steps")
         if steps != self.steps:
-            raise bad_argument(
-                "steps_per_epoch", f"None, and `x` the FullBatch of {self.steps} parts that the callback is from", f"{steps} steps an epoch"
-            )
-        given = _innermost(self.model).gradient_accumulation_steps
+            rule = f"None, and `x` the FullBatch of {self.steps} parts that the callback is from"
+            raise bad_argument("steps_per_epoch", rule, f"{steps} steps an epoch")
+        given = self._optimizer.gradient_accumulation_steps
         if (given or 1) != self.steps:
-            wanted = self.steps if self.steps > 1 else None
-            raise bad_argument(
-                "gradient_accumulation_steps", f"{wanted}, so that an epoch is one step", given,
-                "Pass `gradient_accumulation_steps=data.accumulation_steps` to the optimizer.",
-            )  # fmt: skip
+            rule = f"{self.steps if self.steps > 1 else None}, so that an epoch is one step"
+            fix = "Pass `gradient_accumulation_steps=data.accumulation_steps` to the optimizer."
+            raise bad_argument("gradient_accumulation_steps", rule, given, fix)
         check_reductions(self.model, ("sum_over_batch_size", "mean"), "as the mean of all samples is put together from those of the parts")
         self._has_warned = False
-        parts = self._collected()
+        parts = self._collected_parts()
         if parts:
             raise ValueError(
                 f"The optimizer holds the gradients of {parts} of {self.steps} parts, from a training that was interrupted. "
@@ -126,7 +116,7 @@ class _CheckFullBatch(keras.callbacks.Callback):
             )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if not self._has_warned and self._collected():
+        if not self._has_warned and self._collected_parts():
             self._has_warned = True
             warnings.warn(
                 "The optimizer left out parts whose gradients were not finite, so its steps no longer begin with the epochs. "
@@ -134,11 +124,10 @@ class _CheckFullBatch(keras.callbacks.Callback):
                 stacklevel=2,
             )
 
-    def _collected(self) -> int:
-        """Return the number of parts that the optimizer holds of a step."""
-        return sum(int(ops.convert_to_numpy(v)) for v in _innermost(self.model).variables if v.name == "iteration") % self.steps
+    @property
+    def _optimizer(self) -> Any:
+        """The optimizer that collects: of a LossScaleOptimizer, the one that it wraps."""
+        return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
 
-
-def _innermost(model: Any) -> Any:
-    """Return the optimizer of `model`; of a LossScaleOptimizer, the one that it wraps."""
-    return getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    def _collected_parts(self) -> int:
+        return sum(int(ops.convert_to_numpy(v)) for v in self._optimizer.variables if v.name == "iteration") % self.steps

@@ -8,37 +8,34 @@ import keras
 import numpy as np
 
 from keras_ext._checks import bad_argument, flag, in_range, integer, one_of
-from keras_ext.schedules._arrays import check_reductions, checked_arrays, cut
-from keras_ext.schedules._epoch_callback import EpochCallback, Presence
-from keras_ext.schedules._epoch_steps import EpochSteps
+from keras_ext.schedules._batches import check_reductions, checked_arrays, cut
 
 
 class GrowingBatches(keras.utils.PyDataset):
     """Cut arrays into batches of a size that depends on the epoch.
 
-    To let the batch grow does what to let the learning rate fall does, with fewer steps. The noise of a step has the scale
+    A batch that grows does what a learning rate that falls does, with fewer steps. The noise of a step has the scale
     `g = eps * (N / B - 1)`, about `eps * N / B` for batches much smaller than the data, with the learning rate `eps`, `N` samples and
-    the batch size `B`: a batch k times as large stands for a rate divided by k. With momentum m the rate counts as `eps / (1 - m)`. Once
-    the batch is as large as the machine or N / 10 allows, the rate falls as ever. Sizes that grow by the factor by which the rate fell,
-    at the epochs at which it fell, follow the schedule that they replace.
+    the batch size `B`: a batch k times as large stands for a rate divided by k. With momentum m the rate counts as `eps / (1 - m)`. Sizes
+    that grow by the factor by which the rate fell, at the same epochs, replace its schedule, until the batch is as large as the machine or
+    N / 10 allows; from there on the rate falls as ever.
 
     Keras passes a dataset neither the number of the epoch nor the start of a training, so `fit` needs `callback()` too:
 
         data = GrowingBatches(x, y, batch_sizes={0: 32, 30: 160, 60: 800})
         model.fit(data, epochs=90, shuffle=False, callbacks=[data.callback()])
 
-    The samples of an epoch come in an order that `seed` and the number of the epoch alone determine: a training that goes on with
-    `initial_epoch=40`, or from a backup, sees what an uninterrupted one would have seen. With Keras's own default, `shuffle=True`, the
-    batches of an epoch are the same, but Python's `random` draws which comes first; that warns. In a search,
-    `tuner.search(data, shuffle=False, callbacks=[data.callback()])` begins every trial with epoch 0. Evaluate and predict with the arrays
-    themselves. Schedules of the learning rate count steps, of which later epochs have fewer: `steps(epochs)` says how many.
+    `seed` and the number of the epoch alone determine the order of the samples: a training that goes on with `initial_epoch=40`, or from a
+    backup, sees what an uninterrupted one would have seen. With Keras's default, `shuffle=True`, Python's `random` draws which batch comes
+    first; that warns. A search, `tuner.search(data, shuffle=False, callbacks=[data.callback()])`, begins every trial with epoch 0. Evaluate
+    and predict with the arrays themselves. Schedules of the learning rate count steps, of which later epochs have fewer: `steps(epochs)`
+    says how many.
 
     With `remainder="pad"` the batch that is short is filled up with samples of the epoch's beginning, whose weight is 0. The weights of
-    the others are multiplied by `size / samples`, as Keras divides a weighted loss by the size: loss and gradient of the batch, and its
-    weighted metrics, are those of the short batch. What else observes all samples of a batch sees the added ones: metrics that are not
-    weighted, BatchNormalization, losses that layers add, and losses under a mask (Masking, `mask_zero`), which want `"drop"`. In the
-    mean over an epoch Keras counts each batch by its size, so the short one counts as a full one. All batches then carry sample weights,
-    beside which Keras takes no `class_weight`.
+    the others are multiplied by `size / samples`, as Keras divides a weighted loss by the size: loss, gradient and weighted metrics are
+    those of the short batch. What else observes all samples sees the added ones, and wants `"drop"`: metrics that are not weighted,
+    BatchNormalization, losses that layers add, and losses under a mask (Masking, `mask_zero`). In the mean over an epoch the short batch
+    counts as a full one. All batches then carry sample weights, beside which Keras takes no `class_weight`.
 
     A new size costs JAX, and TensorFlow with XLA, one more compilation; TensorFlow traces the step once for all sizes.
 
@@ -52,13 +49,12 @@ class GrowingBatches(keras.utils.PyDataset):
         remainder: what becomes of the samples that fill no batch: `"drop"` leaves them out of this epoch, `"pad"` fills up the batch.
         shuffle: whether to draw a new order for each epoch.
         seed: of the orders, at least 0.
-        **kwargs: `workers`, `use_multiprocessing` and `max_queue_size` of `keras.utils.PyDataset`. More workers than one cannot be had
-            where Keras builds a model from a batch (JAX, PyTorch, distributed TensorFlow): the first epoch would begin with what the
-            workers had read ahead for it. Batches are cut in memory, so that workers gain little.
+        **kwargs: `workers`, `use_multiprocessing` and `max_queue_size` of `keras.utils.PyDataset`. Batches are cut in memory, so workers
+            gain little; where Keras builds a model from a batch (JAX, PyTorch, distributed TensorFlow) there can be only one.
 
     Raises:
-        ValueError: an argument breaks its rule; in `fit`: `callback()` is missing, `steps_per_epoch` is given, there are several workers
-            where there cannot be, or batches are padded for a loss that is no mean.
+        ValueError: an argument breaks its rule; in `fit`: `callback()` is missing, `steps_per_epoch` is given, there are too many workers,
+            or batches are padded for a loss that is no mean.
 
     Warns:
         UserWarning: `fit` was not given `shuffle=False`.
@@ -73,22 +69,13 @@ class GrowingBatches(keras.utils.PyDataset):
         2 (50, 3)
 
     References:
-        Smith, Kindermans, Ying and Le (2018), "Don't Decay the Learning Rate, Increase the Batch Size", arXiv:1711.00489, sections 2 (the
-        scale of the noise) to 4 (momentum).
+        Smith, Kindermans, Ying and Le (2018), "Don't Decay the Learning Rate, Increase the Batch Size", arXiv:1711.00489, sections 2 to 4.
     """
 
     def __init__(
-        self,
-        x: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        *,
-        batch_sizes: Mapping[int, int],
-        remainder: str = "drop",
-        shuffle: bool = True,
-        seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
+        self, x: Any, y: Any = None, sample_weight: Any = None, *, batch_sizes: Mapping[int, int],
+        remainder: str = "drop", shuffle: bool = True, seed: int = 0, **kwargs: Any,
+    ) -> None:  # fmt: skip
         for name in ("workers", "max_queue_size"):
             integer(name, kwargs.get(name, 1), 0)
         flag("use_multiprocessing", kwargs.get("use_multiprocessing", False))
@@ -97,40 +84,24 @@ class GrowingBatches(keras.utils.PyDataset):
         self.batch_sizes = _checked_sizes(batch_sizes, self._samples)
         self.remainder = one_of("remainder", remainder, ("drop", "pad"))
         if remainder == "pad" and y is None:
-            raise bad_argument(
-                "remainder", '"drop" without `y`', remainder, "What is added has the weight 0 in the loss that targets make."
-            )
+            fix = "What is added has the weight 0 in the loss that targets make."
+            raise bad_argument("remainder", '"drop" without `y`', remainder, fix)
         self.shuffle = flag("shuffle", shuffle)
-        self.seed = int(integer("seed", seed, 0))
-        self._epoch = 0
-        self._order: tuple[int, Any] = (-1, None)
-        self._presence = Presence()
-        self._awaits_first_batch = False
+        self.seed = integer("seed", seed, 0)
+        self._steps = np.array(0).view(_Steps)
+        self.begin_epoch(0)
+        self._was_read_ahead = self._awaits_first_batch = False
+        self._forget_hooks()
 
     @classmethod
     def geometric(
-        cls,
-        x: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        *,
-        initial: int,
-        factor: float,
-        every: int,
-        largest: int | None = None,
+        cls, x: Any, y: Any = None, sample_weight: Any = None, *, initial: int, factor: float, every: int, largest: int | None = None,
         **kwargs: Any,
-    ) -> "GrowingBatches":
+    ) -> "GrowingBatches":  # fmt: skip
         """Return batches of `initial * factor**k` samples, rounded down, from epoch `k * every` on.
 
-        Args:
-            x: as for the class, like `y` and `sample_weight`.
-            y: targets.
-            sample_weight: weights.
-            initial: size in epoch 0.
-            factor: by which the size grows, above 1; the paper divides rates by 5.
-            every: epochs between two sizes.
-            largest: size at which growth ends; by default the number of samples.
-            **kwargs: the other arguments of the class.
+        The size grows by `factor` above 1 (the paper divides rates by 5) up to `largest`, by default the number of samples. All other
+        arguments are those of the class.
 
         Examples:
             >>> x = np.zeros((1000, 3))
@@ -140,10 +111,8 @@ class GrowingBatches(keras.utils.PyDataset):
         integer("initial", initial)
         in_range("factor", factor, 1.0, closed="neither")
         integer("every", every)
-        samples = checked_arrays(x, None, None)[1]
-        if largest is not None:
-            integer("largest", largest, initial)
-        end = samples if largest is None else largest
+        samples = checked_arrays(x)[1]
+        end = samples if largest is None else integer("largest", largest, initial)
         sizes, k = {0: initial}, 0
         while sizes[max(sizes)] < end:
             k += 1
@@ -154,11 +123,14 @@ class GrowingBatches(keras.utils.PyDataset):
 
     def callback(self) -> keras.callbacks.Callback:
         """Return the callback that reports the data of a `fit` which epoch begins; copies of it do too."""
-        return EpochCallback()
+        return _EpochCallback()
 
     def begin_epoch(self, epoch: int) -> None:
         """Cut batches for `epoch`, counted from 0, from now on: what the callback does, for training loops of one's own."""
-        self._epoch = int(integer("epoch", epoch, 0))
+        self._epoch = integer("epoch", epoch, 0)
+        self._steps[...] = self._batches(epoch)
+        rows = np.arange(self._samples)
+        self._order = np.random.default_rng([self.seed, self._epoch]).permutation(rows) if self.shuffle else rows
 
     def batch_size(self, epoch: int) -> int:
         """Return the batch size of an epoch."""
@@ -174,46 +146,18 @@ class GrowingBatches(keras.utils.PyDataset):
         return self._samples // size if self.remainder == "drop" else -(-self._samples // size)
 
     def __len__(self) -> int:
-        """Return the number of batches of the epoch."""
-        return self._batches(self._epoch)
+        return int(self._steps)
 
     @property
     def num_batches(self) -> Any:
-        """The number of batches of the epoch, as a number that follows the epochs: Keras asks for it once for all of them."""
-        return EpochSteps(self)
+        """The batches of the epoch, as an array of no axes: Keras asks once, and reads what it was given at the beginning of each epoch."""
+        self._steps.data_set = self
+        return self._steps
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         """Return a batch of the epoch: `(x,)`, `(x, y)` or `(x, y, sample_weight)`."""
-        epoch = self._epoch
-        size = self.batch_size(epoch)
-        if not 0 <= index < self._batches(epoch):
-            raise IndexError(f"Epoch {epoch} has {self._batches(epoch)} batches, there is none of index {index}.")
-        self._warn_of_shuffled_batches(index)
-        order = self._order_of(epoch)
-        chosen = order[index * size : (index + 1) * size]
-        if self.remainder == "drop":
-            return cut(self._data, chosen)
-        padding = size - len(chosen)
-        return cut(self._data, np.concatenate([chosen, order[:padding]]), padding, size / len(chosen))
-
-    def _order_of(self, epoch: int) -> Any:
-        known, order = self._order
-        if known != epoch:
-            order = np.arange(self._samples)
-            if self.shuffle:
-                order = np.random.default_rng([self.seed, epoch]).permutation(order)
-            self._order = (epoch, order)
-        return order
-
-    def on_epoch_begin(self) -> None:
-        """Check that the epoch was reported by the callback."""
-        self._awaits_first_batch = self._presence.begin()
-
-    def on_epoch_end(self) -> None:
-        """Note the end of an epoch; Keras also calls it before the first."""
-        self._presence.end()
-
-    def _warn_of_shuffled_batches(self, index: int) -> None:
+        if not 0 <= index < len(self):
+            raise IndexError(f"Epoch {self._epoch} has {len(self)} batches, there is none of index {index}.")
         if self._awaits_first_batch and not self._has_workers:
             self._awaits_first_batch = False
             if index:
@@ -222,29 +166,87 @@ class GrowingBatches(keras.utils.PyDataset):
                     "Pass `shuffle=False` to `fit`: the samples are shuffled by `seed` and epoch.",
                     stacklevel=2,
                 )
+        order, size = self._order, self.batch_size(self._epoch)
+        chosen = order[index * size : (index + 1) * size]
+        if self.remainder == "drop":
+            return cut(self._data, chosen)
+        padding = size - len(chosen)
+        return cut(self._data, np.concatenate([chosen, order[:padding]]), padding, size / len(chosen))
+
+    def on_epoch_begin(self) -> None:
+        """Check that the callback has reported the epoch.
+
+        Before the first Keras may begin one to build the model from a batch, and always ends one: what begins after that is an epoch.
+        """
+        announced, self._is_announced = self._is_announced, False
+        if not announced and self._must_be_announced:
+            self._must_be_announced = False
+            raise ValueError(
+                "GrowingBatches cannot know which epoch begins without its callback: "
+                "`model.fit(data, shuffle=False, callbacks=[data.callback()])`. To evaluate, give the arrays themselves."
+            )
+        self._was_read_ahead = not announced
+        self._in_epoch = self._awaits_first_batch = announced
+
+    def on_epoch_end(self) -> None:
+        """Note the end of an epoch; Keras also calls it before the first."""
+        self._must_be_announced = not self._in_epoch
+        self._in_epoch = False
+
+    def _forget_hooks(self) -> None:
+        """Forget where a training stands; one that failed may have left off anywhere."""
+        self._is_announced = self._in_epoch = self._must_be_announced = False
 
     @property
     def _has_workers(self) -> bool:
         return self.workers > 1 or self.use_multiprocessing
 
     def _begin_training(self, model: Any) -> None:
-        """Check that this training can be had."""
-        read_ahead, self._presence.was_read_ahead = self._presence.was_read_ahead, False
+        read_ahead, self._was_read_ahead = self._was_read_ahead, False
         if self._has_workers and read_ahead:
-            raise bad_argument(
-                "workers", "1, without multiprocessing, where Keras builds the model from a batch", self.workers,
-                "It would train on what the workers have read ahead for that.",
-            )  # fmt: skip
+            rule = "1, without multiprocessing, where Keras builds the model from a batch"
+            raise bad_argument("workers", rule, self.workers, "It would train on what the workers have read ahead for that.")
         if self.remainder == "pad":
             check_reductions(model, ("sum_over_batch_size", "mean", "mean_with_sample_weight"), 'or pass remainder="drop"')
 
-    def _announce(self, epoch: int) -> None:
-        self.begin_epoch(epoch)
-        self._presence.is_announced = True
 
-    def _end_training(self) -> None:
-        self.begin_epoch(0)
-        self._presence = Presence()
+class _Steps(np.ndarray):
+    """The number of batches of the epoch that a `GrowingBatches` is in; copies of it do not change with the epoch."""
+
+    data_set: GrowingBatches | None = None
+
+
+class _EpochCallback(keras.callbacks.Callback):
+    """Tells the `GrowingBatches` that a `fit` trains on which epoch begins.
+
+    It finds it by the number of steps and holds it in a training alone: a search copies its callbacks and not its data, and what is pickled
+    twice is two.
+    """
+
+    _data_set: GrowingBatches | None = None
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        super().set_params(params)
+        self._data_set = getattr(params.get("steps"), "data_set", None)
+        if self._data_set is not None:
+            self._data_set._forget_hooks()
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        if self._data_set is None:
+            rule, steps = "None, and `x` a GrowingBatches, where its callback is given", (self.params or {}).get("steps")
+            raise bad_argument("steps_per_epoch", rule, steps, "How many steps an epoch has follows from its batch size.")
+        self._data_set._begin_training(self.model)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._data_set is not None:
+            self._data_set.begin_epoch(epoch)
+            self._data_set._is_announced = True
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self._data_set is not None:
+            self._data_set.begin_epoch(0)
+            self._data_set._forget_hooks()
+            self._data_set = None
 
 
 def _checked_sizes(sizes: Any, samples: int) -> dict[int, int]:

@@ -7,41 +7,23 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext._checks import in_float32, in_range, one_of
-from keras_ext.schedules.schedule import Schedule, between, checked_steps, rate_dtype, whole_steps
-
-ANNEALS = ("cosine", "linear")
+from keras_ext._checks import MOST_STEPS, in_float32, in_range, integer, one_of
+from keras_ext.schedules.schedule import Schedule, between, exact_steps, rate_dtype
 
 
 def peak_step(total_steps: int, warmup_share: float) -> int:
-    """Return the step of the peak: the last of the first `warmup_share` of the steps, and neither the first nor the last of all.
-
-    >>> peak_step(100, 0.3), peak_step(10, 0.05), peak_step(3, 0.9)
-    (29, 1, 1)
-    """
+    """Return the step of the peak: the last of the first `warmup_share` of the steps, and neither the first nor the last of all."""
     return min(max(round(warmup_share * total_steps) - 1, 1), total_steps - 2)
 
 
 def one_cycle(step: Any, total_steps: int, warmup_share: float, start: float, peak: float, end: float, anneal: str = "cosine") -> Any:
     """Return a value that goes from `start` at step 0 to `peak` at the peak's step and to `end` at step `total_steps - 1`, and stays.
 
-    It is exact at these three steps. A momentum runs against a rate with its highest value as `start` and `end` and its lowest as `peak`.
-
-    Args:
-        step: whole number of at least 0, or an array or tensor of them.
-        total_steps: steps of the cycle, at least 3.
-        warmup_share: share of them up to the peak, see `peak_step`.
-        start: first value.
-        peak: value in between, below or above the others.
-        end: last value.
-        anneal: `"cosine"`, half a wave each way, or `"linear"`.
-
-    Examples:
-        >>> [round(float(one_cycle(step, 9, 0.5, 0.25, 1.0, 0.0, "linear")), 6) for step in (0, 1, 3, 5, 8, 99)]
-        [0.25, 0.5, 1.0, 0.6, 0.0, 0.0]
+    It is exact at these three steps. `step` may be an array, `peak` below or above the others: a momentum runs against a rate with its
+    lowest value there. `anneal` is `"cosine"`, half a wave each way, or `"linear"`.
     """
     top, dtype = peak_step(total_steps, warmup_share), rate_dtype()
-    at = ops.clip(whole_steps(step), 0, total_steps - 1)
+    at = ops.clip(exact_steps(step), 0, total_steps - 1)
     rises = at < top
     length = ops.cast(ops.where(rises, top, total_steps - 1 - top), at.dtype)
     passed = ops.where(rises, at, at - top)
@@ -55,7 +37,7 @@ def one_cycle(step: Any, total_steps: int, warmup_share: float, start: float, pe
 
 @keras.saving.register_keras_serializable(package="keras_ext")
 class OneCycle(Schedule):
-    """Let the rate climb to the highest once and then fall to almost nothing, over the whole training.
+    """Let the rate climb to the highest once and then fall to almost nothing, over a training.
 
     The rate is `max_learning_rate / start_divisor` at step 0, exactly `max_learning_rate` at step `peak_step`, and the first rate divided
     by `end_divisor` at step `total_steps - 1`, where it stays. `step` may be an array.
@@ -69,9 +51,8 @@ class OneCycle(Schedule):
         end_divisor: at least 1.
         anneal: `"cosine"` or `"linear"`.
 
-    The defaults, and that a cosine takes the place of the paper's straight lines, are those of PyTorch's `OneCycleLR`
-    (`pct_start`, `div_factor`, `final_div_factor`, `anneal_strategy`). The paper climbs and falls over equal numbers of steps and spends
-    the last ones on the way far below the first rate.
+    The defaults, and the cosine in place of the paper's straight lines, are those of PyTorch's `OneCycleLR` (`pct_start`, `div_factor`,
+    `final_div_factor`, `anneal_strategy`). The paper climbs and falls over equal numbers of steps and spends the last ones far below.
 
     Raises:
         ValueError: a number is outside its range, or `anneal` is unknown.
@@ -96,11 +77,11 @@ class OneCycle(Schedule):
     ) -> None:
         highest = in_range("max_learning_rate", max_learning_rate, 0.0, closed="neither")
         self.max_learning_rate = float(in_float32("max_learning_rate", highest))
-        self.total_steps = checked_steps("total_steps", total_steps, 3)
+        self.total_steps = integer("total_steps", total_steps, 3, MOST_STEPS)
         self.warmup_share = float(in_range("warmup_share", warmup_share, 0.0, 1.0, closed="neither"))
         self.start_divisor = float(in_range("start_divisor", start_divisor, 1.0))
         self.end_divisor = float(in_range("end_divisor", end_divisor, 1.0))
-        self.anneal = one_of("anneal", anneal, ANNEALS)
+        self.anneal = one_of("anneal", anneal, ("cosine", "linear"))
 
     @property
     def peak_step(self) -> int:
@@ -116,14 +97,3 @@ class OneCycle(Schedule):
     def turns(self, steps: int) -> Iterator[int]:
         """Yield the steps of the peak and of the end."""
         yield from (step for step in (self.peak_step, self.total_steps - 1) if step < steps)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {
-            "max_learning_rate": self.max_learning_rate,
-            "total_steps": self.total_steps,
-            "warmup_share": self.warmup_share,
-            "start_divisor": self.start_divisor,
-            "end_divisor": self.end_divisor,
-            "anneal": self.anneal,
-        }

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ext._checks import bad_argument, in_float32, in_range, is_number
-from keras_ext.schedules.schedule import Schedule, between, checked_steps, rate_dtype, whole_steps
+from keras_ext._checks import MOST_STEPS, bad_argument, in_float32, in_range, integer, is_number
+from keras_ext.schedules.schedule import Schedule, between, exact_steps, rate_dtype
 
 
 @keras.saving.register_keras_serializable(package="keras_ext")
@@ -20,8 +20,8 @@ class Warmup(Schedule):
     Args:
         learning_rate: the `LearningRateSchedule`, Keras's or any other, or the rate that is kept after the warm-up, above 0.
         steps: length of the warm-up; the paper takes 5 epochs.
-        start: rate of step 0, at least 0 and at most a `learning_rate` that is a number. At 0 the first step leaves the weights as they
-            are; the paper starts with the rate that one of its workers would use alone.
+        start: rate of step 0, at least 0 and at most a `learning_rate` that is a number. At 0 the first step changes no weight; the paper
+            starts with the rate that one of its workers would use alone.
 
     Raises:
         TypeError: `learning_rate` is neither.
@@ -43,14 +43,14 @@ class Warmup(Schedule):
         elif not isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
             fix = f"Give {learning_rate.__name__}(...)." if isinstance(learning_rate, type) else ""
             raise bad_argument("learning_rate", "a LearningRateSchedule or a number above 0", learning_rate, fix, TypeError)
-        self.steps = checked_steps("steps", steps)
+        self.steps = integer("steps", steps, 1, MOST_STEPS)
         self.start = float(in_float32("start", in_range("start", start, 0.0)))
         if isinstance(self.learning_rate, float) and self.start > self.learning_rate:
             raise bad_argument("start", f"at most the learning_rate, {self.learning_rate:g}", start)
 
     def __call__(self, step: Any) -> Any:
         """Return the rate of `step`, a whole number of at least 0."""
-        step, dtype = whole_steps(step), rate_dtype()
+        step, dtype = exact_steps(step), rate_dtype()
         passed = ops.cast(ops.minimum(step, self.steps), dtype) / self.steps
         if isinstance(self.learning_rate, float):
             return between(self.start, self.learning_rate, passed, 1 - passed)
@@ -65,19 +65,8 @@ class Warmup(Schedule):
             if isinstance(self.learning_rate, Schedule):
                 yield from (self.steps + step for step in self.learning_rate.turns(steps - self.steps) if step)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        is_constant = isinstance(self.learning_rate, float)
-        return {
-            "learning_rate": self.learning_rate if is_constant else keras.saving.serialize_keras_object(self.learning_rate),
-            "steps": self.steps,
-            "start": self.start,
-        }
-
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Warmup":
         """Build it from what `get_config` returned."""
-        config = dict(config)
-        if isinstance(config["learning_rate"], dict):
-            config["learning_rate"] = keras.saving.deserialize_keras_object(config["learning_rate"])
-        return cls(**config)
+        rate = config["learning_rate"]
+        return cls(**{**config, "learning_rate": keras.saving.deserialize_keras_object(rate) if isinstance(rate, dict) else rate})

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_ext.callbacks.monitor.report.json_report import from_json
-from keras_ext.callbacks.monitor.report.run_folder import RUN_FILE, run_path
+from keras_ext.callbacks.monitor.report.json_report import RUN_FILE, from_json, run_path
 from keras_ext.search.trial_run import TrialReport
 
 NOTHING_FOUND = "nothing found"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_ext.callbacks import ClippingLog, SaturationMonitor
-from keras_ext.callbacks.clipping_shares import ClippingShares, clipping_of
+from keras_ext.callbacks.clipping_log import ClippingShares, clipping_of
 from keras_ext.optimizers import GradientClipping
 
 

@@ -138,3 +138,10 @@ def test_the_baseline_is_not_reported_where_it_is_not_known():
     assert baseline(aims(model, np.eye(2))) == pytest.approx(0.25)
     assert math.isnan(baseline(aims(model, np.eye(2), sample_weight=np.ones(2))))
     assert math.isnan(baseline(aims(model, [np.eye(2), np.eye(2)])))
+
+
+def test_an_aim_is_read_from_loss_and_targets():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
+    (aim,) = aims(model, np.array([[0.0], [1.0]]))
+    assert (aim.loss, aim.from_logits, aim.high, round(aim.baseline, 3)) == ("binary_crossentropy", True, 1.0, 0.693)

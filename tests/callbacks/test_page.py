@@ -9,8 +9,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from keras_ext._atomic import write_text
 from keras_ext.callbacks.monitor.finding import Finding
-from keras_ext.callbacks.monitor.report.page import page, write_page
+from keras_ext.callbacks.monitor.report.html import document, table
+from keras_ext.callbacks.monitor.report.page import page
 
 pytestmark = pytest.mark.backend_free
 
@@ -172,16 +174,21 @@ def contrast(a, b):
 
 def test_it_is_written_whole(made_snapshots, tmp_path):
     path = tmp_path / "reports" / "report.html"
-    write_page(path, *made_snapshots(), title="Ärger")
+    write_text(path, page(*made_snapshots(), title="Ärger"))
     assert path.read_text(encoding="utf-8") == page(*made_snapshots(), "Ärger")
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
     with pytest.raises(OSError):
-        write_page(path / "below_a_file.html", *made_snapshots())
+        write_text(path / "below_a_file.html", page(*made_snapshots()))
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
 def test_a_browser_shows_it(made_snapshots, tmp_path):
-    write_page(tmp_path / "report.html", *made_snapshots())
+    write_text(tmp_path / "report.html", page(*made_snapshots()))
     command = [BROWSER, "--headless", "--disable-gpu", "--no-sandbox", "--dump-dom", (tmp_path / "report.html").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert "2 critical findings" in done.stdout
+
+
+def test_what_stands_in_a_page_is_escaped():
+    assert document("a < b", ["<p>text</p>"]).splitlines()[3] == "<title>a &lt; b</title>"
+    assert table(["a"], [[("critical", "<1>")]], set())[3] == '<tr><td class="critical">&lt;1&gt;</td></tr>'

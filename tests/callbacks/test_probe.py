@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_ext
-from keras_ext.callbacks.monitor.probe.probe import Probe
+from keras_ext.callbacks.monitor.probe.probe import Probe, _groups_of
 
 
 def data(seed=0, n=32):
@@ -197,3 +197,9 @@ def test_the_update_of_a_lone_weight_is_seen_though_it_changes_in_place():
     (weight,) = probe.snapshot(1, 0).weights
     assert weight.update == pytest.approx(np.linalg.norm(model.get_weights()[0] - before), rel=1e-5)
     assert weight.update > 0
+
+
+def test_what_is_measured_together_is_of_one_kind_and_not_large():
+    assert _groups_of([4096, 64, 4096, 64, 640, 10, 2**20, 64]) == [[6], [0, 2, 4, 1, 3, 7, 5]]
+    assert _groups_of([4, 4, 4, 2**20, 4], "abaab") == [[3], [0, 2], [1, 4]]
+    assert _groups_of([2**18] * 3) == [[0, 1], [2]]

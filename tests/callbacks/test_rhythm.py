@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.callbacks.monitor.rhythm import Rhythm
+from keras_ext.callbacks.monitor.saturation_monitor import Rhythm
 
 
 def snapshots_of(*, samples=64, epochs=2, steps_per_execution=1, initial_epoch=0, **arguments):
@@ -42,8 +42,7 @@ def test_a_fit_that_goes_on_goes_on_counting_without_early_snapshots():
 
 
 def due(every, steps, begin=0):
-    rhythm = Rhythm(every)
-    rhythm.begin(begin)
+    rhythm = Rhythm(every, begin)
     return [step for step in steps if rhythm.is_due(step)]
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.callbacks.monitor.probe.sample_cost import affordable
+from keras_ext.callbacks.monitor.probe.probe import affordable
 
 L = keras.layers
 

@@ -1,5 +1,6 @@
 """The TensorBoard scalars, read back by TensorBoard."""
 
+import contextlib
 import math
 import sys
 from dataclasses import replace
@@ -26,7 +27,7 @@ def read(folder):
 
 def test_each_snapshot_is_there_at_its_step(made_snapshots, tmp_path):
     snapshots, _ = made_snapshots()
-    with Scalars(tmp_path / "logs" / "run") as scalars:
+    with contextlib.closing(Scalars(tmp_path / "logs" / "run")) as scalars:
         for snapshot in snapshots:
             scalars.write(snapshot)
     found = read(tmp_path / "logs" / "run")
@@ -44,7 +45,7 @@ def test_each_snapshot_is_there_at_its_step(made_snapshots, tmp_path):
 
 def test_each_layer_has_its_own(made_snapshots, tmp_path):
     snapshots, _ = made_snapshots()
-    with Scalars(tmp_path) as scalars:
+    with contextlib.closing(Scalars(tmp_path)) as scalars:
         for snapshot in snapshots:
             scalars.write(snapshot)
     found = read(tmp_path)
@@ -61,7 +62,7 @@ def test_each_layer_has_its_own(made_snapshots, tmp_path):
 
 def test_what_is_not_finite_is_nan(made_snapshots, tmp_path):
     snapshots, _ = made_snapshots(unhealthy=True)
-    with Scalars(tmp_path) as scalars:
+    with contextlib.closing(Scalars(tmp_path)) as scalars:
         scalars.write(snapshots[-1])
     found = read(tmp_path)
     assert found["loss"] == [(90, math.inf)]
@@ -71,7 +72,7 @@ def test_what_is_not_finite_is_nan(made_snapshots, tmp_path):
 
 
 def test_a_number_beyond_float32_does_not_end_the_training(made_snapshots, tmp_path):
-    with Scalars(tmp_path) as scalars:
+    with contextlib.closing(Scalars(tmp_path)) as scalars:
         scalars.write(replace(made_snapshots()[0][0], loss=1e300))
     assert read(tmp_path)["loss"] == [(0, math.inf)]
 
@@ -89,7 +90,7 @@ def test_a_snapshot_can_be_read_before_the_end_and_closing_twice_is_allowed(made
 def test_two_runs_into_one_folder_do_not_overwrite_each_other(made_snapshots, tmp_path):
     snapshots, _ = made_snapshots()
     for snapshot in snapshots[:2]:
-        with Scalars(tmp_path) as scalars:
+        with contextlib.closing(Scalars(tmp_path)) as scalars:
             scalars.write(snapshot)
     assert len(list(tmp_path.iterdir())) == 2
     assert [step for step, _ in read(tmp_path)["loss"]] == [0, 45]
@@ -113,12 +114,12 @@ def test_it_imports_no_tensorflow(in_new_process, tmp_path):
     if keras.backend.backend() == "tensorflow":
         pytest.skip("Keras has imported it")
     code = """
-import sys
+import contextlib, sys
 import keras, keras_ext
 before = "tensorflow" in sys.modules
 from keras_ext.callbacks.monitor.report.scalars import Scalars
 from keras_ext.callbacks.monitor.snapshot import Snapshot
-with Scalars(sys.argv[1]) as scalars:
+with contextlib.closing(Scalars(sys.argv[1])) as scalars:
     scalars.write(Snapshot(0, 0, 1.0, 1.0, (), ()))
 print(before, "tensorflow" in sys.modules)
 """

@@ -8,10 +8,9 @@ import pytest
 from rich.console import Console
 
 from keras_ext.callbacks.monitor.finding import Finding
-from keras_ext.callbacks.monitor.layer_states import layer_states, layers_of
 from keras_ext.callbacks.monitor.report.table import table
-from keras_ext.callbacks.monitor.snapshot import Activation, Snapshot, Weight
-from keras_ext.callbacks.monitor.wording import NO_SNAPSHOT, grouped, latest, number, share, verdict, worst_of
+from keras_ext.callbacks.monitor.snapshot import Activation, Snapshot, Weight, layer_states, layers_of
+from keras_ext.callbacks.monitor.wording import NO_SNAPSHOT, advice_of, grouped, latest, number, share, short_names, verdict, worst_of
 
 pytestmark = pytest.mark.backend_free
 
@@ -173,3 +172,22 @@ def test_a_table_of_a_unhealthy_network_fits_a_terminal_of_80_columns(made_snaps
     assert "initialization" in text
     assert {"not", "finite", "worst", "finding", "critical:", "vanishing", "dead"} <= set(text.split())
     assert "…" not in text
+
+
+def test_small_shares_and_numbers_far_from_one_are_no_other_than_they_are():
+    assert [share(v) for v in (0.5, 0.001, 0.9999, 0.0, math.nan)] == ["50%", "<1%", ">99%", "0%", "-"]
+    numbers = {0.012345: "0.0123", 1234.5: "1234", 1.2e-7: "1.2e-7", 1e5: "1e5", 0.0: "0", math.nan: "-", math.inf: "inf"}
+    assert [number(v) for v in numbers] == list(numbers.values())
+
+
+def test_advice_for_several_layers_is_that_of_the_worst():
+    def findings(symptom, said, *values):
+        return [Finding(symptom, "warning", f"h{i}", 9, 1, v, 0.5, f"{v:.0%} {said}.") for i, v in enumerate(values, 1)]
+
+    assert advice_of(findings("dead_relu", "are dead", 0.6)) == "60% are dead."
+    assert advice_of(findings("dead_relu", "are dead", 0.6, 0.9)) == 'The worst is "h2": 90% are dead.'
+    assert advice_of(findings("unchanged_weights", "left", 0.1, 0.2)) == 'The worst is "h1": 10% left.'
+
+
+def test_long_names_lose_their_middle_where_they_still_differ():
+    assert short_names(["a" * 40 + "_1", "a" * 40 + "_2"]) == ["aaaaaaaaaaaaa…aaaaaaaaaaaa_1", "aaaaaaaaaaaaa…aaaaaaaaaaaa_2"]

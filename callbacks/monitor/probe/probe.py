@@ -1,7 +1,10 @@
 """A snapshot of a model: one batch forward and backward, compiled, of which only numbers come back."""
 
+import contextlib
+import copy
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -10,16 +13,19 @@ from keras import ops, tree
 
 from keras_ext import _backend
 from keras_ext._backend import keras_private
-from keras_ext._checks import bad_argument
 from keras_ext.callbacks.monitor.probe import statistics
-from keras_ext.callbacks.monitor.probe.recording import WHOLE, Recording, watched_layers
+from keras_ext.callbacks.monitor.probe.recording import OPAQUE, Recording, watched_layers
 from keras_ext.callbacks.monitor.snapshot import Activation, Output, Snapshot, Weight
-from keras_ext.initializers.scales import Scales, scales_of
+from keras_ext.initializers.scales import scales_of
 
 # So many numbers are measured together at most: fewer are not worth a program of their own, and more not the memory.
 _GROUP = 2**19
 # float16 gradients are zero under 6e-8 and infinite over 65504; `fit` searches for a scale between, and so does a snapshot.
 _SCALES = {"float16": (2.0**10, 1.0, 2.0**-10)}
+# Numbers that the watched layers put out for a sample up to which a snapshot takes all samples; a snapshot with more would cost many steps.
+_MOST_NUMBERS = 2**15
+# Fewer samples say too little. Layers that put out so much have many places beside the samples.
+_LEAST_SAMPLES = 32
 
 
 class UnknownLayer(ValueError):
@@ -27,51 +33,48 @@ class UnknownLayer(ValueError):
 
 
 class Probe:
-    """Snapshots at one compiled model on one batch; the model, its random state and its metrics stay as they are.
+    """Snapshots at one model on one batch; the model, its random state and its metrics stay as they are.
 
     The forward pass is that of training, but for what is random: layers of dropout and noise let their input through, and recurrent layers
     drop nothing. Batch normalization takes the batch's own statistics (a frozen one its moving statistics). Everything that the pass would
     write is caught by a stateless scope and forgotten.
 
-    Args:
-        model: a built and compiled Keras model.
-        data: `(x, y, sample_weight)`, structures of arrays as `fit` takes them; the last two may be None.
-        rank: whether to measure effective ranks.
-        layers: names of the layers to tell about; None for all.
-
-    Raises:
-        UnknownLayer: the model has no layer of that name.
+    `data` is `(x, y, sample_weight)`. `rank` is whether to measure effective ranks, `layers` are the names of the layers to tell about.
+    Without `has_loss` the loss is 0, the gradients are NaN, and the model need not be compiled.
     """
 
-    def __init__(self, model: Any, data: tuple[Any, Any, Any], rank: bool = False, layers: Sequence[str] | None = None) -> None:
-        self._model = model
-        self._layers = layers if layers is None else _known(layers, model)
-        self._data = tree.map_structure(_as_fit_does, data)
-        self._rank = rank
+    def __init__(
+        self, model: Any, data: tuple[Any, Any, Any], rank: bool = False, layers: Sequence[str] | None = None, has_loss: bool = True
+    ) -> None:
+        inner = list(keras_private.flatten_layers(model))
+        known = [layer.name for layer in inner if not isinstance(layer, keras.layers.InputLayer)]
+        for name in layers or ():
+            if name not in known:
+                raise UnknownLayer(f"`layers` must name layers of the model, got {name!r}. It has {', '.join(known)}.")
+        self._model, self._layers, self._rank, self._has_loss = model, layers, rank, has_loss
+        self._data = tree.map_structure(_as_fit_does, data if has_loss else (data[0], None, None))
         self._watched = list(watched_layers(model))
         # On PyTorch a wrapped module computes with its own parameters, of which a stateless scope does not know.
-        foreign = {
-            id(v)
-            for layer in keras_private.flatten_layers(model)
-            if isinstance(layer, keras.layers.TorchModuleWrapper)
-            for v in layer.variables
-        }
+        foreign = {id(v) for layer in inner if isinstance(layer, keras.layers.TorchModuleWrapper) for v in layer.variables}
         self._trainable = [v for v in model.trainable_variables if id(v) not in foreign]
         self._other = [v for v in model.non_trainable_variables if id(v) not in foreign]
         # A block comes before its parts, so that the part, the owner of the weight, is named last; but cells and heads are no layers that
         # a user named.
-        self._owner = {id(v): layer.name for layer in keras_private.flatten_layers(model) for v in layer.trainable_variables}
-        wholes = [layer for layer in keras_private.flatten_layers(model) if isinstance(layer, WHOLE)]
-        self._owner |= {id(v): layer.name for layer in wholes for v in layer.trainable_variables}
-        self._order = tuple(dict.fromkeys(layer.name for layer in keras_private.flatten_layers(model)))
+        owners = [*inner, *(layer for layer in inner if isinstance(layer, OPAQUE))]
+        self._owner = {id(v): layer.name for layer in owners for v in layer.trainable_variables}
+        self._order = tuple(dict.fromkeys(layer.name for layer in inner))
         self._scales_of = scales_of(model)
-        half = any(layer.compute_dtype == "float16" for layer in keras_private.flatten_layers(model))
-        self._scales = _SCALES["float16"] if half else (1.0,)
+        self._loss_scales = _SCALES["float16"] if any(layer.compute_dtype == "float16" for layer in inner) else (1.0,)
+        self._groups = _groups_of([math.prod(v.shape) for v in self._trainable])
+        # What tracing finds: each activation's layer, kind, part and whether it is an output, their groups, the outputs' units, and kernels
+        # behind which the layer's output is normalized.
         self._seen: list[tuple[str, str, str, bool]] = []
-        self._normalized: set[int] = set()
-        self._units: list[int] = []
         self._seen_groups: list[list[int]] = []
-        self._groups = _together([math.prod(v.shape) for v in self._trainable])
+        self._units: list[int] = []
+        self._normalized: set[int] = set()
+        self._forget()
+
+    def _forget(self) -> None:
         self._kept: Any = None
         self._run = _backend.compile_probe(self._forward, self._reduce)
 
@@ -81,7 +84,23 @@ class Probe:
 
     def snapshot(self, step: int, epoch: int, is_regular: bool = True) -> Snapshot:
         """Return the model's state now."""
-        for scale in self._scales:
+        try:
+            return self._first_finite(step, epoch, is_regular)
+        except Exception:
+            if not self._has_loss:
+                raise
+            # PyTorch's cross entropies raise for a prediction of NaN.
+            with contextlib.suppress(Exception):
+                without_loss = copy.copy(self)
+                without_loss._has_loss = False
+                without_loss._forget()
+                unhealthy = without_loss._first_finite(step, epoch, is_regular)
+                if not unhealthy.finite:
+                    return replace(unhealthy, loss=math.nan)
+            raise
+
+    def _first_finite(self, step: int, epoch: int, is_regular: bool) -> Snapshot:
+        for scale in self._loss_scales:
             snapshot, kept = self._snapshot(step, epoch, scale, is_regular)
             if snapshot.finite:
                 break
@@ -89,41 +108,40 @@ class Probe:
         return snapshot
 
     def _snapshot(self, step: int, epoch: int, scale: float, is_regular: bool) -> tuple[Snapshot, Any]:
-        is_first = self._kept is None
-        before = self._zeros() if is_first else self._kept
+        before = self._kept
+        if before is None:
+            kept_of = [statistics.kept_of(math.prod(v.shape)) for v in self._trainable]
+            before = [ops.zeros((len(group), max(kept_of[i] for i in group)), "float32") for group in self._groups]
         data = (*self._data, ops.convert_to_tensor(scale, "float32"), before)
         vector, kept = self._run(self._trainable, self._other, data)
         loss, input_rms, rest = float(vector[0]), float(vector[1]), vector[2:].astype("float64")
         numbers, rest = _rows(rest, statistics.OUTPUT_FIELDS, [range(len(self._units))])
         outputs = tuple(Output(units, **values) for units, values in zip(self._units, numbers, strict=True))
         numbers, rest = _rows(rest, statistics.ACTIVATION_FIELDS, self._seen_groups)
-        activations = [_activation(*seen, values, self._rank) for seen, values in zip(self._seen, numbers, strict=True)]
+        if not self._rank:
+            numbers = [{**values, "rank": math.nan} for values in numbers]
+        activations = [
+            Activation(*seen, **values, finite=math.isfinite(values["rms"])) for seen, values in zip(self._seen, numbers, strict=True)
+        ]
         numbers, _ = _rows(rest, statistics.WEIGHT_FIELDS, self._groups)
-        weights = []
-        for variable, values in zip(self._trainable, numbers, strict=True):
-            if is_first:
-                values["update"] = math.nan
-            owner = self._owner.get(id(variable), self._model.name)
-            if self._layers is None or owner in self._layers:
-                scales = self._scales_of.get(id(variable))
-                weights.append(_weight(variable, owner, values, scales, id(variable) in self._normalized))
+        weights = [self._weight(variable, values) for variable, values in zip(self._trainable, numbers, strict=True)]
+        weights = [w for w in weights if self._layers is None or w.layer in self._layers]
         named = {part.layer for part in (*activations, *weights)}
-        return Snapshot(
-            step,
-            epoch,
-            loss,
-            spread=max(output.spread for output in outputs),
-            activations=tuple(activations),
-            weights=tuple(weights),
-            is_regular=is_regular,
-            outputs=outputs,
-            input_rms=input_rms,
-            layers=tuple(name for name in self._order if name in named),
-        ), kept
+        spread, layers = max(output.spread for output in outputs), tuple(name for name in self._order if name in named)
+        parts = {"activations": tuple(activations), "weights": tuple(weights), "outputs": outputs, "layers": layers}
+        return Snapshot(step, epoch, loss, spread, is_regular=is_regular, input_rms=input_rms, **parts), kept
 
-    def _zeros(self) -> list[Any]:
-        kept = [statistics.kept_of(math.prod(v.shape)) for v in self._trainable]
-        return [ops.zeros((len(group), max(kept[i] for i in group)), "float32") for group in self._groups]
+    def _weight(self, variable: Any, values: dict[str, float]) -> Weight:
+        finite = math.isfinite(values["gradient_norm"]) and math.isfinite(values["weight_norm"])
+        unknown = [*(["update"] if self._kept is None else []), *([] if self._has_loss else ["gradient_norm", "zero_gradients"])]
+        values = {**values, **dict.fromkeys(unknown, math.nan)}
+        scales = self._scales_of.get(id(variable))
+        if scales is not None:
+            rms = values["weight_norm"] / math.sqrt(math.prod(variable.shape))
+            values |= {"scale": rms * math.sqrt(scales.fan_in), "least_scale": scales.least, "most_scale": scales.most}
+        owner = self._owner.get(id(variable), self._model.name)
+        is_kernel, normalized = len(variable.shape) >= 2, id(variable) in self._normalized
+        return Weight(owner, variable.path, is_kernel, **values, finite=finite, normalized=normalized)
 
     def _forward(self, trainable: list[Any], other: list[Any], data: Any) -> tuple[Any, Any]:
         x, y, sample_weight, scale, before = data
@@ -131,12 +149,15 @@ class Probe:
         mapping = [*zip(self._trainable, trainable, strict=True), *zip(self._other, other, strict=True)]
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True), recording:
             predictions = self._model(x, training=True)
-            loss = self._model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=sample_weight, training=True)
+            loss = ops.zeros(())
+            if self._has_loss:
+                loss = self._model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=sample_weight, training=True)
             seen = recording.values(predictions)
         self._normalized = {id(v) for layer in recording.normalized for v in layer.trainable_variables}
         seen = [s for s in seen if self._layers is None or s.layer in self._layers]
         self._seen = [(s.layer, s.kind, s.part, s.is_output) for s in seen]
-        self._seen_groups = _alike([(s.kind, s.axis, *s.values.shape) for s in seen], [s.values.shape for s in seen])
+        sizes = [_GROUP if None in s.values.shape else math.prod(s.values.shape) for s in seen]
+        self._seen_groups = _groups_of(sizes, [(s.kind, s.axis, *s.values.shape) for s in seen])
         numbers = []
         for group in self._seen_groups:
             first, values = seen[group[0]], [ops.stop_gradient(seen[i].values) for i in group]
@@ -160,47 +181,20 @@ class Probe:
         return ops.concatenate([ops.stack([loss / scale, input_rms]), *(ops.reshape(rows, (-1,)) for rows in numbers)]), kept
 
 
-def layer_names(layers: Any) -> tuple[str, ...]:
-    """Return names of layers that a user gave. Anything but a list or tuple of at least one text raises TypeError."""
-    names = tuple(layers) if isinstance(layers, list | tuple) else ()
-    if not names or not all(isinstance(name, str) for name in names):
-        raise bad_argument("layers", "None or names of layers", layers, 'Write layers=["dense_1", "dense_2"].', TypeError)
-    return names
+def _groups_of(sizes: Sequence[int], kinds: Sequence[Any] | None = None) -> list[list[int]]:
+    """Return the places of what is measured together: of one kind, the largest first, with room for that size in each place.
 
-
-def _alike(kinds: Sequence[Any], shapes: Sequence[Any]) -> list[list[int]]:
-    """Return the places of what is of one kind, as groups that are not large, as groups are copied; what is large stands alone.
-
-    >>> _alike("abaab", [(4,), (4,), (4,), (2**20,), (4,)])
-    [[0, 2], [1, 4], [3]]
-    >>> _alike("aaa", [(2**18,)] * 3)
-    [[0, 1], [2]]
+    Groups are copied, so they are not large, and what is large stands alone.
     """
     groups: list[list[int]] = []
-    open_groups: dict[Any, list[int]] = {}
-    for i, (kind, shape) in enumerate(zip(kinds, shapes, strict=True)):
-        size = _GROUP if None in shape else math.prod(shape)
-        group = open_groups.get(kind)
-        if group is None or (len(group) + 1) * size > _GROUP:
-            group = open_groups[kind] = []
+    last_of: dict[Any, list[int]] = {}
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        kind = kinds[i] if kinds else None
+        group = last_of.get(kind)
+        if group is None or (len(group) + 1) * sizes[group[0]] > _GROUP:
+            group = last_of[kind] = []
             groups.append(group)
         group.append(i)
-    return groups
-
-
-def _together(sizes: Sequence[int]) -> list[list[int]]:
-    """Return the places of weights that are measured together, filled up to the size of the largest, as groups with that one first.
-
-    >>> _together([4096, 64, 4096, 64, 640, 10, 2**20, 64])
-    [[6], [0, 2, 4, 1, 3, 7, 5]]
-    """
-    groups: list[list[int]] = []
-    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        group = groups[-1] if groups else []
-        if group and (len(group) + 1) * sizes[group[0]] <= _GROUP:
-            group.append(i)
-        else:
-            groups.append([i])
     return groups
 
 
@@ -208,32 +202,8 @@ def _rows(numbers: Any, fields: Sequence[str], groups: Sequence[Sequence[int]]) 
     """Return the fields of each of the groups' members, in the members' order, and the numbers behind them."""
     order = [i for group in groups for i in group]
     rows = numbers[: len(order) * len(fields)].reshape(len(order), len(fields))
-    found = {i: dict(zip(fields, map(float, row), strict=True)) for i, row in zip(order, rows, strict=True)}
-    return [found[i] for i in sorted(found)], numbers[rows.size :]
-
-
-def _known(layers: Sequence[str], model: Any) -> tuple[str, ...]:
-    names = [layer.name for layer in keras_private.flatten_layers(model) if not isinstance(layer, keras.layers.InputLayer)]
-    for name in layers:
-        if name not in names:
-            raise UnknownLayer(f"`layers` must name layers of the model, got {name!r}. It has {', '.join(names)}.")
-    return tuple(layers)
-
-
-def _activation(layer: str, kind: str, part: str, is_output: bool, values: dict[str, float], rank: bool) -> Activation:
-    if not rank:
-        values["rank"] = math.nan
-    return Activation(layer, kind, part, is_output, **values, finite=math.isfinite(values["rms"]))
-
-
-def _weight(variable: Any, layer: str, values: dict[str, float], scales: Scales | None, normalized: bool) -> Weight:
-    is_kernel = len(variable.shape) >= 2
-    finite = math.isfinite(values["gradient_norm"]) and math.isfinite(values["weight_norm"])
-    known = {}
-    if scales is not None:
-        rms = values["weight_norm"] / math.sqrt(math.prod(variable.shape))
-        known = {"scale": rms * math.sqrt(scales.fan_in), "least_scale": scales.least, "most_scale": scales.most}
-    return Weight(layer, variable.path, is_kernel, **values, finite=finite, normalized=normalized, **known)
+    found = dict(zip(order, rows.tolist(), strict=True))
+    return [dict(zip(fields, found[i], strict=True)) for i in sorted(found)], numbers[rows.size :]
 
 
 def _as_fit_does(array: Any) -> Any:
@@ -244,3 +214,21 @@ def _as_fit_does(array: Any) -> Any:
     if np.issubdtype(array.dtype, np.floating):
         array = array.astype(keras.config.floatx())
     return ops.convert_to_tensor(array)
+
+
+def affordable(model: Any, data: Any) -> Any:
+    """Return `data` for a snapshot of `model`: as it is, or, for a model of large feature maps, the first of its samples.
+
+    A ResNet50 of pictures of 224 x 224 puts out ten million numbers a sample: a snapshot of 256 of them would take as long as four steps
+    of 64. Of a model whose layers do not know their shapes nothing is left out.
+    """
+    numbers = 0
+    for layer, kind in watched_layers(model):
+        if kind != "shape":
+            with contextlib.suppress(AttributeError, ValueError):  # of a subclassed model, or called several times
+                numbers += sum(math.prod(size or 1 for size in output.shape[1:]) for output in tree.flatten(layer.output))
+
+    def taken(a: Any) -> Any:
+        return None if a is None else a[: max(min(len(a), _LEAST_SAMPLES), len(a) * _MOST_NUMBERS // max(numbers, _MOST_NUMBERS))]
+
+    return tree.map_structure(taken, data)

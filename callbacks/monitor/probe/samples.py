@@ -1,4 +1,4 @@
-"""The samples that the monitor observes, from whatever `fit` is given."""
+"""The samples that the monitor observes, from whatever `fit` is given, and whether a model can take them."""
 
 import contextlib
 import copy
@@ -13,10 +13,11 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_ext._arrays import as_array
+from keras_ext._arrays import NAMES, as_array, checked_samples, has_samples
+from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument, integer
+from keras_ext._wording import one_line
 
-_NAMES = ("x", "y", "sample_weight")
 # Where shapes differ, few batches fit the first: an endless stream must not be read forever, nor a long one to its end.
 _READ_AT_MOST = 4
 
@@ -24,25 +25,15 @@ _READ_AT_MOST = 4
 def probe_batch(x: Any, y: Any = None, sample_weight: Any = None, *, size: int, seed: int) -> tuple[Any, Any, Any]:
     """Return at most `size` samples as NumPy arrays of their own, from arrays or from a dataset of batches.
 
-    From arrays it draws with `seed`, without repetition, in the order of the data. From a dataset it takes the first samples, so that one
-    sorted by class gives one class. Of batches that differ in shape (sequences of several lengths) it takes those shaped as the first,
-    and reads about four times `size` samples for them at most.
+    From arrays it draws with `seed`, without repetition, in the order of the data. From a dataset it takes the first samples; of batches
+    that differ in shape (sequences of several lengths) those shaped as the first, and reads about four times `size` samples for them.
 
     Reading a dataset leaves the global generators of Python, NumPy and PyTorch and those of a DataLoader as they were. What else a
     dataset keeps for itself moves on: a tf.data.Dataset that reshuffles gives `fit` its second order first. A DataLoader is read in this
     process, without its workers and their `worker_init_fn`.
 
-    Args:
-        x: an array (NumPy, pandas, a tensor of any framework) or a list, tuple or dict of arrays; or a dataset that can be read again: a
-            tf.data.Dataset, a keras.utils.PyDataset, a PyTorch DataLoader or any other iterable of batches, each of them x, (x, y) or
-            (x, y, sample_weight). Strings must be NumPy arrays of strings, not of objects.
-        y: targets, as arrays; None where `x` is a dataset.
-        sample_weight: weights likewise.
-        size: most samples to return, at least 1.
-        seed: of the draw, at least 0.
-
-    Returns:
-        `(x, y, sample_weight)` in the structure they came in; what was not given is None.
+    `x` is an array (NumPy, pandas, a tensor of any framework) or a list, tuple or dict of arrays, or a dataset that can be read again: a
+    tf.data.Dataset, a keras.utils.PyDataset, a PyTorch DataLoader or any other iterable of batches x, (x, y) or (x, y, sample_weight).
 
     Raises:
         TypeError: `x` is a generator, or something is no dense array with one row a sample.
@@ -50,25 +41,20 @@ def probe_batch(x: Any, y: Any = None, sample_weight: Any = None, *, size: int, 
 
     Warns:
         UserWarning: all targets are of one class, as integers or one-hot. Targets that are floats and not one-hot are not judged.
-
-    Examples:
-        >>> x, y, sample_weight = probe_batch(np.arange(1000.0)[:, None], np.arange(1000) % 2, size=64, seed=0)
-        >>> x.shape, y.shape, sample_weight
-        ((64, 1), (64,), None)
     """
     integer("size", size)
     integer("seed", seed, 0)
-    if _is_stream(x):
+    if _is_dataset(x):
         for name, value, what in (("y", y, "targets"), ("sample_weight", sample_weight, "sample weights")):
             if value is not None:
-                kind = type(x).__name__
-                raise bad_argument(
-                    name, f"None where `x` is a dataset ({kind})", type(value).__name__,
-                    f"As for `fit`, the {what} must be part of its batches: (x, y) or (x, y, sample_weight).",
-                )  # fmt: skip
+                fix = f"As for `fit`, the {what} must be part of its batches: (x, y) or (x, y, sample_weight)."
+                raise bad_argument(name, f"None where `x` is a dataset ({type(x).__name__})", type(value).__name__, fix)
         data = _first(x, size)
     else:
-        data = _drawn((x, y, sample_weight), size, seed)
+        fix = "Give a few hundred samples as arrays, whatever `fit` is given."
+        arrays, count = checked_samples((x, y, sample_weight), "an array, or a list or dict of arrays", fix, TypeError)
+        chosen = np.sort(np.random.default_rng(seed).permutation(count)[:size])
+        data = tree.map_structure(lambda a: None if a is None else a[chosen], arrays)
     if any(_is_one_class(a) for a in tree.flatten(data[1]) if a is not None):
         warnings.warn(
             f"The {_rows(data)} samples that were taken are all of one class, so they say little about how the model learns. "
@@ -78,80 +64,60 @@ def probe_batch(x: Any, y: Any = None, sample_weight: Any = None, *, size: int, 
     return data
 
 
-def _drawn(data: tuple[Any, Any, Any], size: int, seed: int) -> tuple[Any, Any, Any]:
-    arrays = tree.map_structure(as_array, data)
-    for name, given, values in zip(_NAMES, data, arrays, strict=True):
-        leaves = [a for a in tree.flatten(values) if a is not None]
-        if (name == "x" and not leaves) or not all(_has_samples(a) for a in leaves):
-            raise bad_argument(
-                name, "an array, or a list or dict of arrays", type(given).__name__,
-                "Give a few hundred samples as arrays, whatever `fit` is given.", TypeError,
-            )  # fmt: skip
-    lengths = {len(a) for a in tree.flatten(arrays) if a is not None}
-    if len(lengths) > 1 or lengths == {0}:
-        raise ValueError(f"`x`, `y` and `sample_weight` must have the same number of samples, at least 1, got {sorted(lengths)}.")
-    chosen = np.sort(np.random.default_rng(seed).permutation(lengths.pop())[:size])
-    return tree.map_structure(lambda a: None if a is None else a[chosen], arrays)
-
-
-def _first(x: Any, size: int) -> tuple[Any, Any, Any]:
+def _first(dataset: Any, size: int) -> tuple[Any, Any, Any]:
     parts: list[Any] = []
     shapes: Any = None
     missing, read = size, 0
-    with random_state_kept(x):
-        for batch in _batches(x):
-            batch = _checked(batch)
+    with random_state_kept(dataset):
+        for batch in map(_checked, _batches(dataset)):
             rows = _rows(batch)
             read += max(rows, 1)
-            shapes = shapes or _shapes(batch)
-            if rows and _shapes(batch) == shapes:
+            own_shapes = [(path, None if a is None else a.shape[1:]) for path, a in tree.flatten_with_path(batch)]
+            shapes = shapes or own_shapes
+            if rows and own_shapes == shapes:
                 # Copied at once: a dataset may fill the same array again for its next batch.
                 parts.append(tree.map_structure(lambda a, n=missing: None if a is None else np.array(a[:n]), batch))
                 missing -= min(rows, missing)
             if not missing or read >= _READ_AT_MOST * size:
                 break
     if not parts:
-        raise bad_argument("x", "a dataset of at least one sample", type(x).__name__, "It gave none. A file name or a filter may be wrong.")
+        fix = "It gave none. A file name or a filter may be wrong."
+        raise bad_argument("x", "a dataset of at least one sample", type(dataset).__name__, fix)
     return tree.map_structure(lambda *a: None if a[0] is None else np.concatenate(a), *parts)
 
 
-def _is_stream(x: Any) -> bool:
-    if isinstance(x, keras.utils.PyDataset):
-        return True
+def _is_dataset(x: Any) -> bool:
     # Sparse and ragged arrays are no NumPy arrays, but have both a shape and a type.
     is_array = hasattr(x, "__array__") or (hasattr(x, "shape") and hasattr(x, "dtype"))
-    return isinstance(x, Iterable) and not is_array and not isinstance(x, list | tuple | dict | str | bytes)
+    is_iterable = isinstance(x, Iterable) and not is_array and not isinstance(x, list | tuple | dict | str | bytes)
+    return isinstance(x, keras.utils.PyDataset) or is_iterable
 
 
 def _is_data_loader(x: Any) -> bool:
     return any(c.__name__ == "DataLoader" and c.__module__.startswith("torch.utils.data") for c in type(x).__mro__)
 
 
-def _batches(x: Any) -> Iterator[Any]:
-    if isinstance(x, keras.utils.PyDataset):
+def _batches(dataset: Any) -> Iterator[Any]:
+    if isinstance(dataset, keras.utils.PyDataset):
         # Not by its own `__iter__`: that of Keras's image iterators never ends and hands out the dataset itself.
-        count = x.num_batches
-        return (x[i] for i in (itertools.count() if count is None else range(count)))
-    if _is_data_loader(x):
+        count = dataset.num_batches
+        return (dataset[i] for i in (itertools.count() if count is None else range(count)))
+    if _is_data_loader(dataset):
         # Workers would outlive a stream that is not read to its end.
-        x = copy.copy(x)
-        x.num_workers = x.timeout = 0
-    batches = iter(x)
-    if batches is x:
-        raise bad_argument(
-            "x", "arrays, or a dataset that can be read again", type(x).__name__,
-            "A generator gives its samples once, and `fit` needs them. "
-            "Give a few hundred samples as arrays, such as `x[:512], y[:512]`.", TypeError,
-        )  # fmt: skip
+        dataset = copy.copy(dataset)
+        dataset.num_workers = dataset.timeout = 0
+    batches = iter(dataset)
+    if batches is dataset:
+        fix = "A generator gives its samples once, and `fit` needs them. Give a few hundred samples as arrays, such as `x[:512], y[:512]`."
+        raise bad_argument("x", "arrays, or a dataset that can be read again", type(dataset).__name__, fix, TypeError)
     return batches
 
 
 def _checked(batch: Any) -> tuple[Any, Any, Any]:
-    """Return a batch as `(x, y, sample_weight)` of NumPy arrays with one number of rows."""
     arrays = tree.map_structure(as_array, batch)
     leaves = [a for a in tree.flatten(arrays) if a is not None]
     fits = not isinstance(batch, list | tuple) or 1 <= len(batch) <= 3
-    fits = fits and all(_has_samples(a) for a in leaves) and len({len(a) for a in leaves}) == 1
+    fits = fits and all(map(has_samples, leaves)) and len({len(a) for a in leaves}) == 1
     data = keras.utils.unpack_x_y_sample_weight(arrays) if fits else (None, None, None)
     if all(a is None for a in tree.flatten(data[0])):
         raise bad_argument(
@@ -163,16 +129,8 @@ def _checked(batch: Any) -> tuple[Any, Any, Any]:
     return data
 
 
-def _has_samples(a: Any) -> bool:
-    return isinstance(a, np.ndarray) and a.ndim > 0 and a.dtype != object
-
-
 def _rows(data: Any) -> int:
     return next(len(a) for a in tree.flatten(data) if a is not None)
-
-
-def _shapes(data: Any) -> list[Any]:
-    return [(path, None if a is None else a.shape[1:]) for path, a in tree.flatten_with_path(data)]
 
 
 def _is_one_class(y: np.ndarray) -> bool:
@@ -203,3 +161,38 @@ def random_state_kept(x: Any) -> Iterator[None]:
         np.random.set_state(numpy)
         for generator, state in kept:
             generator.set_state(state)
+
+
+def build(model: keras.Model, data: tuple[Any, Any, Any]) -> None:
+    """Make the weights of a model that has none yet, by a symbolic call, which computes and changes nothing."""
+    if keras_private.is_built(model):
+        return
+    dtypes = {"f": keras.config.floatx(), "U": "string", "S": "string"}
+    try:
+        model(tree.map_structure(lambda a: keras.Input(a.shape[1:], dtype=dtypes.get(a.dtype.kind, a.dtype.name)), data[0]))
+    except Exception as error:
+        raise cannot("built", model, data, error) from error
+
+
+def check_targets(model: keras.Model, data: tuple[Any, Any, Any]) -> None:
+    """Refuse data without targets for a model that is compiled with a loss."""
+    if _lacks_targets(model, data):
+        raise bad_argument("y", "targets, as the model is compiled with a loss", None, "Give them as `fit` takes them.")
+
+
+def _lacks_targets(model: keras.Model, data: tuple[Any, Any, Any]) -> bool:
+    return getattr(model, "loss", None) is not None and all(a is None for a in tree.flatten(data[1]))
+
+
+def cannot(what: str, model: keras.Model, data: tuple[Any, Any, Any], error: Exception) -> ValueError:
+    """Return an error that reports what `model` was given, after `error`."""
+    if _lacks_targets(model, data):
+        return ValueError(f"`model` cannot be {what} without `y`: it is compiled with a loss. Give the targets as `fit` takes them.")
+    shapes = [
+        f"`{name}` {', '.join(f'{a.dtype} {a.shape}' for a in tree.flatten(given) if a is not None)}"
+        for name, given in zip(NAMES, data, strict=True)
+        if any(a is not None for a in tree.flatten(given))
+    ]
+    inputs = getattr(model, "inputs", None)
+    takes = f"; it takes {', '.join(str(tuple(i.shape)) for i in tree.flatten(inputs))}" if inputs else ""
+    return ValueError(f"`model` cannot be {what} on this data: {', '.join(shapes)}{takes}. {one_line(error)}")

@@ -32,20 +32,7 @@ class Aim:
 
 
 def aims(model: Any, y: Any, sample_weight: Any = None) -> tuple[Aim | None, ...]:
-    """Return the aim of each output in the order of `keras.tree.flatten`, None for one that is not known.
-
-    Args:
-        model: a compiled model.
-        y: targets, as arrays.
-        sample_weight: if there are weights, no baseline is known.
-
-    Examples:
-        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-        >>> model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
-        >>> (aim,) = aims(model, np.array([[0.0], [1.0]]))
-        >>> aim.loss, aim.from_logits, aim.high, round(aim.baseline, 3)
-        ('binary_crossentropy', True, 1.0, 0.693)
-    """
+    """Return the aim of each output in the order of `keras.tree.flatten`, None for one that is not known. Weights hide the baseline."""
     targets = [np.asarray(a) for a in tree.flatten(y) if a is not None]
     given = getattr(model, "loss", None)
     losses = tree.flatten(given) if isinstance(given, list | tuple | dict) else [given] * len(targets)
@@ -62,15 +49,14 @@ def _aim(loss: Any, target: np.ndarray) -> Aim | None:
         loss = keras.losses.get(loss)
     if loss is None or target.dtype.kind not in "biuf" or not target.size:
         return None
+    name, config = getattr(loss, "__name__", ""), {}
     if isinstance(loss, keras.losses.Loss):
-        name, from_logits = _snake_case(type(loss).__name__), bool(loss.get_config().get("from_logits", False))
-    else:
-        name, from_logits = getattr(loss, "__name__", ""), False
+        name, config = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(loss).__name__).lower(), loss.get_config()
     values = target.astype("float64")
-    config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
     is_plain = not config.get("label_smoothing") and config.get("ignore_class") is None and config.get("reduction") != "sum"
-    baseline = _baseline(name, values) if is_plain else math.nan
-    return Aim(name, from_logits, float(values.min()), float(values.max()), float(np.sqrt(np.mean(values**2))), baseline)
+    constant = _of_a_constant(name, values) if is_plain else math.nan
+    rms = float(np.sqrt(np.mean(values**2)))
+    return Aim(name, bool(config.get("from_logits", False)), float(values.min()), float(values.max()), rms, constant)
 
 
 def baseline(aims: Sequence[Aim | None]) -> float:
@@ -78,16 +64,15 @@ def baseline(aims: Sequence[Aim | None]) -> float:
     return aims[0].baseline if len(aims) == 1 and aims[0] is not None else math.nan
 
 
-def _baseline(loss: str, target: np.ndarray) -> float:
+def _of_a_constant(loss: str, target: np.ndarray) -> float:
     if loss == "sparse_categorical_crossentropy":
         return _entropy(np.unique(target, return_counts=True)[1] / target.size)
     flat = target.reshape(-1, target.shape[-1] if target.ndim > 1 else 1)
     mean = flat.mean(axis=0)
-    if loss == "categorical_crossentropy":
-        return _entropy(mean / mean.sum()) if mean.min() >= 0 and mean.sum() > 0 else math.nan
-    if loss == "binary_crossentropy":
-        inside = flat.min() >= 0 and flat.max() <= 1
-        return float(np.mean([_entropy(np.array([p, 1 - p])) for p in mean])) if inside else math.nan
+    if loss == "categorical_crossentropy" and mean.min() >= 0 and mean.sum() > 0:
+        return _entropy(mean / mean.sum())
+    if loss == "binary_crossentropy" and flat.min() >= 0 and flat.max() <= 1:
+        return float(np.mean([_entropy(np.array([p, 1 - p])) for p in mean]))
     if loss == "mean_squared_error":
         return float(flat.var(axis=0).mean())
     if loss == "mean_absolute_error":
@@ -98,7 +83,3 @@ def _baseline(loss: str, target: np.ndarray) -> float:
 def _entropy(shares: np.ndarray) -> float:
     shares = shares[shares > 0]
     return float(-(shares * np.log(shares)).sum())
-
-
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

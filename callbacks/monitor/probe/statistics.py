@@ -12,23 +12,16 @@ SLOPE_SHARE = 0.05
 
 
 def slope_share(y: Any, kind: str) -> Any:
-    """Return the slope of a saturating activation at the points where its value is `y`, over its steepest slope.
-
-    sigmoid' = y (1 - y), at most 1/4; tanh' = 1 - y^2, at most 1; softsign' = (1 - |y|)^2, at most 1; the hard forms have a slope of 1
-    inside and 0 at their ends.
-
-    >>> [round(float(slope_share(ops.convert_to_tensor(v), "sigmoid")), 4) for v in (0.5, 0.99)]
-    [1.0, 0.0396]
-    """
-    if kind in ("sigmoid", "softmax"):
+    """Return the slope of a saturating activation at the points where its value is `y`, over its steepest slope."""
+    if kind in ("sigmoid", "softmax"):  # sigmoid' = y (1 - y), at most 1/4
         return 4.0 * y * (1.0 - y)
-    if kind == "tanh":
+    if kind == "tanh":  # tanh' = 1 - y^2, at most 1
         return 1.0 - ops.square(y)
-    if kind == "softsign":
+    if kind == "softsign":  # softsign' = (1 - |y|)^2, at most 1
         return ops.square(1.0 - ops.abs(y))
-    if kind in ("hard_sigmoid", "sparse_sigmoid"):
-        return ops.cast(ops.logical_and(y > 0.0, y < 1.0), y.dtype)
-    return ops.cast(ops.abs(y) < 1.0, y.dtype)  # hard_tanh
+    # The hard forms have a slope of 1 inside and 0 at their ends.
+    low = -1.0 if kind == "hard_tanh" else 0.0
+    return ops.cast(ops.logical_and(y > low, y < 1.0), y.dtype)
 
 
 SATURATING = ("sigmoid", "tanh", "softsign", "hard_sigmoid", "sparse_sigmoid", "hard_tanh")
@@ -46,11 +39,8 @@ KEPT = 4096
 def activation_statistics(values: Sequence[Any], kind: str, channel_axis: int = -1, rank: bool = False) -> Any:
     """Return `ACTIVATION_FIELDS` of activations of one kind and shape, as a matrix of one row each.
 
-    Args:
-        values: tensors of shape (samples, ..., units).
-        kind: the activation's name; only `SATURATING` ones and softmax can be saturated, only `RECTIFYING` ones dead.
-        channel_axis: the axis of the units.
-        rank: whether to compute the effective rank.
+    `values` have the shape (samples, ..., units), or the units on `channel_axis`. `kind` is the activation's name: only `SATURATING` ones
+    and softmax can be saturated, only `RECTIFYING` ones dead.
 
     Returns:
         saturated: share of (sample, unit) pairs under `SLOPE_SHARE`; of a softmax, share of choices whose largest value is.
@@ -81,16 +71,12 @@ def effective_rank(y: Any, channel_axis: int = -1) -> Any:
     """Return the exponential of the entropy of the normalised singular values of samples by units (Roy and Vetterli 2007, section 3).
 
     Axes between are averaged. 1 where all samples give multiples of one vector, at most the smaller of samples and units.
-
-    >>> round(float(effective_rank(ops.eye(5))), 4)
-    5.0
     """
     y = ops.cast(y, "float32")
     channel_axis %= len(y.shape)
     between = [i for i in range(1, len(y.shape)) if i != channel_axis]
     flat = ops.mean(y, axis=between) if between else y
-    largest = ops.maximum(ops.max(ops.abs(flat)), 1e-30)
-    flat = flat / largest
+    flat = flat / ops.maximum(ops.max(ops.abs(flat)), 1e-30)
     # The smaller of both products has the same eigenvalues but for zeros.
     turned = ops.transpose(flat)
     gram = ops.matmul(flat, turned) if flat.shape[0] <= flat.shape[1] else ops.matmul(turned, flat)
@@ -104,10 +90,7 @@ def effective_rank(y: Any, channel_axis: int = -1) -> Any:
 def weight_statistics(weights: Sequence[Any], gradients: Sequence[Any], before: Any) -> tuple[Any, Any]:
     """Return `WEIGHT_FIELDS` of weights, as a matrix of one row each, and the numbers that the next snapshot compares with.
 
-    Args:
-        weights: tensors, the largest first and those of one size side by side.
-        gradients: tensors of the same shapes.
-        before: the second result of the snapshot before, shape (weights, most `kept_of` of them).
+    The largest weight comes first, those of one size are side by side, and `before` is the second result of the snapshot before.
 
     Returns:
         gradient_norm and weight_norm: L2 norms, not finite if a number is not. largest: largest absolute weight. zero_gradients: share of
@@ -121,24 +104,22 @@ def weight_statistics(weights: Sequence[Any], gradients: Sequence[Any], before: 
         w, g = (ops.reshape(ops.cast(each[0], "float32"), (1, width)) for each in (weights, gradients))
         blocks, kept = (w, g), w[:, :: _stride(width)]
     else:
-        parts = _flat(weights, gradients)
+        parts = []  # of each size, weights and gradients in a tensor of shape (2, weights, size)
+        for size, pairs in itertools.groupby(zip(weights, gradients, strict=True), lambda pair: math.prod(pair[0].shape)):
+            flat = [ops.reshape(t, (size,)) for each in zip(*pairs, strict=True) for t in each]
+            parts.append(ops.reshape(ops.cast(ops.stack(flat), "float32"), (2, len(flat) // 2, size)))
         rows = ops.reshape(_side_by_side(parts, width), (2 * n, width))
         blocks, w, g = (rows,), rows[:n], rows[n:]
         every = [part[:1, :, :: _stride(part.shape[2])] for part in parts]
         kept = _side_by_side(every, max(map(kept_of, sizes)))[0] if width > KEPT else w
-    counts, kept_counts = (
-        ops.cast(ops.convert_to_tensor([max(count, 1) for count in each]), "float32") for each in (sizes, map(kept_of, sizes))
-    )
-    largest, norms = (ops.concatenate(each) for each in zip(*(_norms(block) for block in blocks), strict=True))
+    counts, kept_counts = (ops.convert_to_tensor([float(max(c, 1)) for c in each], "float32") for each in (sizes, map(kept_of, sizes)))
+    scaled = [_scaled(block) for block in blocks]
+    largest = ops.concatenate([most for most, _ in scaled])
+    norms = ops.concatenate([ops.sqrt(ops.sum(ops.square(unit), axis=1)) * most for most, unit in scaled])
     update = ops.sqrt(ops.sum(ops.square(kept - before), axis=1) * (counts / kept_counts))
     zeros = ops.sum(ops.cast(ops.equal(g, 0.0), "float32"), axis=1) - (width - counts)
     deviation = _deviation(w / largest[:n, None], counts, min(sizes) < width)
     return ops.stack([norms[n:], norms[:n], largest[:n], zeros / counts, update, deviation], axis=1), kept
-
-
-def _norms(rows: Any) -> tuple[Any, Any]:
-    largest, unit = _scaled(rows)
-    return largest, ops.sqrt(ops.sum(ops.square(unit), axis=1)) * largest
 
 
 def _deviation(rows: Any, counts: Any, is_filled: bool) -> Any:
@@ -149,15 +130,6 @@ def _deviation(rows: Any, counts: Any, is_filled: bool) -> Any:
     return ops.sqrt(ops.sum(ops.square(apart), axis=1) / (ops.sum(ops.square(rows), axis=1) + 1e-30))
 
 
-def _flat(weights: Sequence[Any], gradients: Sequence[Any]) -> list[Any]:
-    """Return a tensor of shape (2, weights, size) for each size: weights and gradients."""
-    parts = []
-    for size, pairs in itertools.groupby(zip(weights, gradients, strict=True), lambda pair: math.prod(pair[0].shape)):
-        w, g = zip(*pairs, strict=True)
-        parts.append(ops.reshape(ops.cast(ops.stack([ops.reshape(t, (size,)) for t in (*w, *g)]), "float32"), (2, len(w), size)))
-    return parts
-
-
 def _side_by_side(parts: Sequence[Any], width: int) -> Any:
     """Return the parts as one, each row filled up with zeros to `width`."""
     full = [ops.pad(p, ((0, 0), (0, 0), (0, width - p.shape[2]))) if p.shape[2] < width else p for p in parts]
@@ -165,11 +137,7 @@ def _side_by_side(parts: Sequence[Any], width: int) -> Any:
 
 
 def kept_of(size: int) -> int:
-    """Return how many numbers of a weight of that size are kept for the next snapshot.
-
-    >>> kept_of(6), kept_of(10_000)
-    (6, 3334)
-    """
+    """Return how many numbers of a weight of that size are kept for the next snapshot."""
     return len(range(0, size, _stride(size)))
 
 

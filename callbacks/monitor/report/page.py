@@ -1,122 +1,84 @@
 """Snapshots and findings as one HTML page."""
 
 import math
-import os
 from collections.abc import Sequence
 from html import escape
 
-from keras_ext._atomic import write_text
+from keras_ext.callbacks.monitor import wording
 from keras_ext.callbacks.monitor.finding import Finding
-from keras_ext.callbacks.monitor.layer_states import layer_states
 from keras_ext.callbacks.monitor.report.html import document, image, table
-from keras_ext.callbacks.monitor.report.picture import picture
+from keras_ext.callbacks.monitor.report.picture import NETWORK, picture
 from keras_ext.callbacks.monitor.report.table import COLUMNS, cells
-from keras_ext.callbacks.monitor.snapshot import Snapshot
-from keras_ext.callbacks.monitor.wording import (
-    NO_SNAPSHOT,
-    NOT_FINITE,
-    SEVERITIES,
-    advice_of,
-    grouped,
-    moment,
-    number,
-    share,
-    symptom,
-    verdict,
-    worst_of,
-)
+from keras_ext.callbacks.monitor.snapshot import Snapshot, layer_states
 
 TITLE = "Saturation monitor"
+# Of the style sheet, by the styles of the terminal's table.
+_CLASSES = {"bold red": "critical", "dim": "quiet"}
 # A list longer than this is folded.
 _MOST = 8
 
 
 def page(snapshots: Sequence[Snapshot], findings: Sequence[Finding], title: str = TITLE) -> str:
-    """Return a page with the verdict, the findings and their advice, the picture, and the numbers by layer and by snapshot.
-
-    >>> page([], [], "digits").splitlines()[3]
-    '<title>digits: no snapshot</title>'
-    """
-    reported = verdict(findings) if snapshots else "no snapshot"
-    severity = next((s for s in SEVERITIES if any(f.severity == s for f in findings)), "good" if snapshots else "quiet")
+    """Return a page with the verdict, the findings and their advice, the picture, and the numbers by layer and by snapshot."""
+    reported = wording.verdict(findings) if snapshots else "no snapshot"
+    severity = next((s for s in wording.SEVERITIES if any(f.severity == s for f in findings)), "good" if snapshots else "quiet")
     parts = [f"<h1>{escape(title)}</h1>", f'<p class="verdict {severity}">{escape(reported[:1].upper() + reported[1:])}</p>']
     if snapshots:
         last = snapshots[-1]
         count = f"{len(snapshots)} snapshot{'s' if len(snapshots) > 1 else ''}"
-        seen = f"{count}, the last {moment(last.step, last.epoch)}, loss {number(last.loss)}"
-        parts += [f'<p class="quiet">{escape(seen)}</p>', *_findings(findings), *_picture(snapshots, findings), *_layers(last, findings)]
-        parts += _losses(snapshots)
+        seen = f"{count}, the last {wording.moment(last.step, last.epoch)}, loss {wording.number(last.loss)}"
+        shown = "Heat maps of saturated outputs, dead units and gradient norms, layers by snapshots, as far as the model has them"
+        parts += [f'<p class="quiet">{escape(seen)}</p>', *_findings(findings), "<h2>Layer by layer, snapshot by snapshot</h2>"]
+        parts += [image(picture(snapshots, findings), f"{shown}: {reported}."), *_layers(last, findings), *_losses(snapshots)]
     else:
-        parts.append(f"<p>{escape(NO_SNAPSHOT)}</p>")
+        parts.append(f"<p>{escape(wording.NO_SNAPSHOT)}</p>")
     return document(f"{title}: {reported}", parts)
-
-
-def write_page(path: str | os.PathLike[str], snapshots: Sequence[Snapshot], findings: Sequence[Finding], title: str = TITLE) -> None:
-    """Write `page` to a file that is there whole or not at all; missing folders are made.
-
-    Raises:
-        OSError: the path cannot be written.
-    """
-    write_text(path, page(snapshots, findings, title))
 
 
 def _findings(findings: Sequence[Finding]) -> list[str]:
     parts = ["<h2>What was found</h2>"]
     if not findings:
         parts.append("<p>No layer is outside the limits.</p>")
-    for group in grouped(findings):
+    for group in wording.grouped(findings):
         first = group[0]
-        kind = first.severity if first.severity in SEVERITIES else "quiet"
+        kind = first.severity if first.severity in wording.SEVERITIES else "quiet"
         items = [
-            f"<li>{_where(f)}, {escape(moment(f.step, f.epoch))}: {escape(number(f.value))} "
-            f'<span class="quiet">(limit {escape(number(f.limit))})</span></li>'
+            f"<li>{_where(f)}, {escape(wording.moment(f.step, f.epoch))}: {escape(wording.number(f.value))} "
+            f'<span class="quiet">(limit {escape(wording.number(f.limit))})</span></li>'
             for f in group
         ]
         places = ["<ul>", *items, "</ul>"]
         if len(items) > _MOST:
             places = ["<details>", f"<summary>{len(items)} layers, the first {_where(first)}</summary>", *places, "</details>"]
         parts += [
-            f'<section class="finding {kind}">', f"<h3>{escape(first.severity)}: {escape(symptom(first))}</h3>",
-            f"<p>{escape(advice_of(group))}</p>", *places, "</section>",
+            f'<section class="finding {kind}">', f"<h3>{escape(first.severity)}: {escape(wording.symptom(first))}</h3>",
+            f"<p>{escape(wording.advice_of(group))}</p>", *places, "</section>",
         ]  # fmt: skip
     return parts
 
 
 def _where(finding: Finding) -> str:
-    return f"<b>{escape(finding.layer)}</b>" if finding.layer else "the whole network"
-
-
-def _picture(snapshots: Sequence[Snapshot], findings: Sequence[Finding]) -> list[str]:
-    said = "Heat maps of saturated outputs, dead units and gradient norms, layers by snapshots, as far as the model has them: "
-    return ["<h2>Layer by layer, snapshot by snapshot</h2>", image(picture(snapshots, findings), f"{said}{verdict(findings)}.")]
+    return f"<b>{escape(finding.layer)}</b>" if finding.layer else NETWORK
 
 
 def _layers(last: Snapshot, findings: Sequence[Finding]) -> list[str]:
     rows = []
     for state in layer_states(last):
-        worst = worst_of(findings, state.layer)
-        found = ("", "") if worst is None else (worst.severity, f"{worst.severity}: {symptom(worst)}")
+        worst = wording.worst_of(findings, state.layer)
+        found = ("", "") if worst is None else (worst.severity, f"{worst.severity}: {wording.symptom(worst)}")
         if worst is None and not (state.values_finite and state.weights_finite):
-            found = ("critical", NOT_FINITE)
+            found = ("critical", wording.NOT_FINITE)
         texts = [cells(state, last)[column] for column in COLUMNS[1:-1]]
-        numbers = ((_class_of(text.plain, state.counts or i > 1), text.plain) for i, text in enumerate(texts))
+        numbers = ((_CLASSES.get(str(text.style), ""), text.plain) for text in texts)
         rows.append([("words name", state.layer), *numbers, (f"words {found[0]}".strip(), found[1])])
-    return [f"<h2>Layers, {escape(moment(last.step, last.epoch))}</h2>", *table(COLUMNS, rows, {0, len(COLUMNS) - 1})]
-
-
-def _class_of(text: str, counts: bool) -> str:
-    return "critical" if text == NOT_FINITE else "" if counts else "quiet"
+    return [f"<h2>Layers, {escape(wording.moment(last.step, last.epoch))}</h2>", *table(COLUMNS, rows, {0, len(COLUMNS) - 1})]
 
 
 def _losses(snapshots: Sequence[Snapshot]) -> list[str]:
-    columns = {
-        "epoch": [str(snapshot.epoch) for snapshot in snapshots],
-        "step": [str(snapshot.step) for snapshot in snapshots],
-        "loss": [number(snapshot.loss) for snapshot in snapshots],
-        "spread of the predictions": [number(snapshot.spread) for snapshot in snapshots],
-    }
-    for heading, shares in (("clipped steps", [k.clipped for k in snapshots]), ("skipped steps", [k.skipped for k in snapshots])):
-        if not all(math.isnan(v) for v in shares):
-            columns[heading] = [share(v) for v in shares]
-    rows = ([("", cell) for cell in row] for row in zip(*columns.values(), strict=True))
+    columns = {"epoch": ("epoch", str), "step": ("step", str), "loss": ("loss", wording.number)}
+    columns |= {"spread of the predictions": ("spread", wording.number)}
+    for field in ("clipped", "skipped"):
+        if not all(math.isnan(getattr(snapshot, field)) for snapshot in snapshots):
+            columns[f"{field} steps"] = (field, wording.share)
+    rows = ([("", written(getattr(snapshot, field))) for field, written in columns.values()] for snapshot in snapshots)
     return ["<h2>Loss by snapshot</h2>", *table(list(columns), rows, set())]

@@ -1,7 +1,7 @@
 """Snapshots and findings as heat maps: layers from the input down, snapshots from left to right."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from keras_ext.callbacks.monitor.finding import Finding
-from keras_ext.callbacks.monitor.layer_states import LayerState, layer_states, layers_of
-from keras_ext.callbacks.monitor.snapshot import Snapshot
+from keras_ext.callbacks.monitor.snapshot import LayerState, Snapshot, layer_states, layers_of
 from keras_ext.callbacks.monitor.wording import NO_SNAPSHOT, NOT_FINITE, SEVERITIES, latest, number, share, short_names, verdict
 
 NETWORK = "the whole network"
@@ -28,40 +27,40 @@ _DECADES = 12
 @dataclass(frozen=True)
 class _Panel:
     title: str
-    symptom: str
-    has: Callable[[LayerState], bool]
-    value: Callable[[LayerState], float]
-    is_finite: Callable[[LayerState], bool]
-    is_share: bool
+    field: str
+    symptom: str = ""
+
+    @property
+    def is_share(self) -> bool:
+        return self.field != "gradient_norm"
+
+    def value(self, state: LayerState) -> float:
+        """Return the number of a layer: NaN if it has none, infinity if it is not finite."""
+        number = getattr(state, self.field)
+        if self.is_share:
+            has, is_finite = state.counts and not math.isnan(number), state.values_finite
+        else:
+            has, is_finite = state.has_kernel or not state.weights_finite, state.weights_finite and math.isfinite(number)
+        if not has:
+            return math.nan
+        return number if is_finite else math.inf
 
 
 _PANELS = (
-    _Panel(
-        "saturated outputs\nshare of a hidden layer's outputs", "saturated", lambda s: s.counts and not math.isnan(s.saturated),
-        lambda s: s.saturated, lambda s: s.values_finite, True,
-    ),
-    _Panel(
-        "dead units\nshare that is zero on every sample", "dead_relu", lambda s: s.counts and not math.isnan(s.dead),
-        lambda s: s.dead, lambda s: s.values_finite, True,
-    ),
-    _Panel(
-        "gradient norm\nof the layer's kernels", "", lambda s: s.has_kernel or not s.weights_finite,
-        lambda s: s.gradient_norm, lambda s: s.weights_finite and math.isfinite(s.gradient_norm), False,
-    ),
-)  # fmt: skip
+    _Panel("saturated outputs\nshare of a hidden layer's outputs", "saturated", "saturated"),
+    _Panel("dead units\nshare that is zero on every sample", "dead", "dead_relu"),
+    _Panel("gradient norm\nof the layer's kernels", "gradient_norm"),
+)
 
 
 def picture(snapshots: Sequence[Snapshot], findings: Sequence[Finding]) -> Figure:
     """Return heat maps of saturated outputs, dead units and gradient norms, with the findings marked.
 
     A panel without data is left out. The figure is not pyplot's: `figure.savefig("report.png")` draws it.
-
-    >>> picture([], []).texts[0].get_text()
-    'The monitor has not observed the model yet.'
     """
     layers = layers_of(snapshots)
     states = [{state.layer: state for state in layer_states(snapshot)} for snapshot in snapshots]
-    panels = [p for p in _PANELS if any(p.has(s) for seen in states for s in seen.values())]
+    panels = [p for p in _PANELS if not all(math.isnan(p.value(s)) for seen in states for s in seen.values())]
     if not panels:
         figure = Figure(figsize=(6, 1.2))
         figure.text(0.5, 0.5, NO_SNAPSHOT if not snapshots else "The model has no layers to show.", ha="center", va="center")
@@ -76,10 +75,15 @@ def picture(snapshots: Sequence[Snapshot], findings: Sequence[Finding]) -> Figur
     axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
     used: dict[str, Any] = {}
     for axis, panel in zip(axes, panels, strict=True):
-        values, unhealthy = _values(panel, layers, states)
-        _draw(figure, axis, panel, values, unhealthy, layers, used)
-        _mark(axis, [f for f in findings if _panel_of(f, panels) is panel], snapshots, layers, used)
-        _label(axis, snapshots)
+        values = np.array([[panel.value(seen[layer]) if layer in seen else math.nan for seen in states] for layer in layers])
+        _draw(figure, axis, panel, values, layers, used)
+        # Each finding in the panel that shows why, or in the last one.
+        here = [f for f in findings if panel is next((p for p in panels if p.symptom == f.symptom), panels[-1])]
+        _mark(axis, here, snapshots, layers, used)
+        steps = math.ceil(len(snapshots) / 8)
+        ticks = [f"{snapshot.epoch}\n{snapshot.step}" for snapshot in snapshots[::steps]]
+        axis.set_xticks(range(0, len(snapshots), steps), ticks, fontsize=8)
+        axis.set_xlabel("epoch, and step below it", fontsize=9)
     every = math.ceil(len(layers) * 0.115 / (height - 1.8))
     axes[0].set_yticks(range(0, len(layers), every), names[::every], fontsize=8, parse_math=False)
     if used:
@@ -90,23 +94,16 @@ def picture(snapshots: Sequence[Snapshot], findings: Sequence[Finding]) -> Figur
     return figure
 
 
-def _values(panel: _Panel, layers: Sequence[str], states: Sequence[dict[str, LayerState]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the numbers and what is not finite, layers by snapshots; a number that was not measured is NaN."""
-    values, unhealthy = np.full((len(layers), len(states)), np.nan), np.zeros((len(layers), len(states)), bool)
-    for j, seen in enumerate(states):
-        for i, layer in enumerate(layers):
-            if layer in seen and panel.has(seen[layer]):
-                unhealthy[i, j] = not panel.is_finite(seen[layer])
-                values[i, j] = math.nan if unhealthy[i, j] else panel.value(seen[layer])
-    return values, unhealthy
-
-
-def _draw(
-    figure: Figure, axis: Any, panel: _Panel, values: np.ndarray, unhealthy: np.ndarray, layers: Sequence[str], used: dict[str, Any]
-) -> None:
+def _draw(figure: Figure, axis: Any, panel: _Panel, values: np.ndarray, layers: Sequence[str], used: dict[str, Any]) -> None:
+    unhealthy = np.isinf(values)
     zero = np.zeros_like(unhealthy) if panel.is_share else values == 0
-    shown = np.where(zero, np.nan, values)
-    norm = Normalize(0.0, 1.0) if panel.is_share else _log_scale(shown)
+    shown = np.where(zero | unhealthy, np.nan, values)
+    norm = Normalize(0.0, 1.0)
+    if not panel.is_share:  # over powers of ten; what is under the lowest has its colour
+        known = shown[~np.isnan(shown)]
+        low, high = (known.min(), known.max()) if known.size else (1.0, 1.0)
+        top = math.ceil(math.log10(high))
+        norm = LogNorm(10.0 ** min(max(math.floor(math.log10(low)), top - _DECADES), top - 1), 10.0**top, clip=True)
     scale = ScalarMappable(norm, "Blues" if panel.is_share else "viridis")
     colours = scale.to_rgba(np.ma.masked_invalid(shown))
     blank = np.isnan(shown) & ~zero & ~unhealthy
@@ -128,20 +125,6 @@ def _draw(
         bar.ax.yaxis.set_minor_locator(NullLocator())
 
 
-def _log_scale(values: np.ndarray) -> LogNorm:
-    """Return a scale over whole powers of ten that holds the numbers; what is under it has its lowest colour."""
-    known = values[~np.isnan(values)]
-    low, high = (known.min(), known.max()) if known.size else (1.0, 1.0)
-    top = math.ceil(math.log10(high))
-    bottom = max(math.floor(math.log10(low)), top - _DECADES)
-    return LogNorm(10.0 ** min(bottom, top - 1), 10.0**top, clip=True)
-
-
-def _panel_of(finding: Finding, panels: Sequence[_Panel]) -> _Panel:
-    """Return the panel that shows why; the last one where that panel is missing or the finding is about no single number."""
-    return next((p for p in panels if finding.symptom == p.symptom), panels[-1])
-
-
 def _mark(axis: Any, findings: Sequence[Finding], snapshots: Sequence[Snapshot], layers: Sequence[str], used: dict[str, Any]) -> None:
     places = {(snapshot.step, snapshot.epoch): j for j, snapshot in reversed([*enumerate(snapshots)])}
     # Marks of two neighbouring cells must not hide each other.
@@ -154,9 +137,3 @@ def _mark(axis: Any, findings: Sequence[Finding], snapshots: Sequence[Snapshot],
         shape, face, edge = _MARKS.get(finding.severity, _MARKS["warning"])
         axis.plot([j], [i], shape, markersize=size, markerfacecolor=face, markeredgecolor=edge, markeredgewidth=0.8, clip_on=False)
         used[finding.severity] = Line2D([], [], marker=shape, linestyle="", markersize=9, markerfacecolor=face, markeredgecolor="#333333")
-
-
-def _label(axis: Any, snapshots: Sequence[Snapshot]) -> None:
-    every = math.ceil(len(snapshots) / 8)
-    axis.set_xticks(range(0, len(snapshots), every), [f"{snapshot.epoch}\n{snapshot.step}" for snapshot in snapshots[::every]], fontsize=8)
-    axis.set_xlabel("epoch, and step below it", fontsize=9)

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_ext.callbacks.monitor.layer_states import layer_states
-from keras_ext.callbacks.monitor.snapshot import Snapshot
+from keras_ext.callbacks.monitor.snapshot import Snapshot, layer_states
 
 _counter = itertools.count()
 
@@ -22,31 +21,22 @@ class Scalars:
     where a `GradientClipping` reports them. Tags of a layer: `saturation/<layer>`, `dead/<layer>`, `gradient_norm/<layer>`,
     `gradient_over_weight/<layer>` and `update_over_weight/<layer>`. What was not measured is left out; what is not finite is NaN.
 
-    TensorBoard's own `EventFileWriter` imports TensorFlow where it is installed, which costs seconds on the other backends; its record
-    writer does not.
-
-    Args:
-        log_dir: a local folder, made if it is missing. Each object writes a file of its own.
+    Each object writes a file of its own into the local folder `log_dir`, which is made if it is missing.
 
     Raises:
         ImportError: the package tensorboard is missing.
         OSError: the folder cannot be written.
-
-    Examples:
-        >>> import tempfile
-        >>> with Scalars(tempfile.mkdtemp()) as scalars:
-        ...     scalars.write(Snapshot(0, 0, 2.3, 1.0, (), ()))
     """
 
     def __init__(self, log_dir: str | os.PathLike[str]) -> None:
         try:
+            # Its `EventFileWriter` imports TensorFlow where it is installed, which costs seconds on the other backends.
             from tensorboard.compat.proto.event_pb2 import Event
             from tensorboard.compat.proto.summary_pb2 import Summary
             from tensorboard.summary.writer.record_writer import RecordWriter
         except ImportError as error:
-            raise ImportError(
-                "SaturationMonitor(log_dir=...) needs the package tensorboard. Install it: pip install tensorboard."
-            ) from error
+            needed = "SaturationMonitor(log_dir=...) needs the package tensorboard. Install it: pip install tensorboard."
+            raise ImportError(needed) from error
         self._event: Any = Event
         self._summary: Any = Summary
         folder = Path(log_dir)
@@ -66,29 +56,18 @@ class Scalars:
         if not self._records.closed:
             self._records.close()
 
-    def __enter__(self) -> "Scalars":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def _write(self, event: Any) -> None:
         self._records.write(event.SerializeToString())
         self._records.flush()
 
 
 def scalars_of(snapshot: Snapshot) -> Iterator[tuple[str, float]]:
-    """Yield the tags and values of one snapshot.
-
-    >>> list(scalars_of(Snapshot(0, 0, 2.5, 1.0, (), ())))
-    [('loss', 2.5), ('spread', 1.0)]
-    """
+    """Yield the tags and values of one snapshot."""
     yield "loss", snapshot.loss
     yield "spread", snapshot.spread
     states = layer_states(snapshot)
-    hidden = [s for s in states if s.counts]
-    for tag, values in (("saturation", [s.saturated for s in hidden]), ("dead", [s.dead for s in hidden])):
-        measured = [v for v in values if not math.isnan(v)]
+    for tag, field in (("saturation", "saturated"), ("dead", "dead")):
+        measured = [getattr(s, field) for s in states if s.counts and not math.isnan(getattr(s, field))]
         if measured:
             yield tag, max(measured) if snapshot.finite else math.nan
     if snapshot.kernels:

@@ -8,22 +8,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from keras_ext.callbacks.monitor import wording
 from keras_ext.callbacks.monitor.finding import Finding
-from keras_ext.callbacks.monitor.layer_states import LayerState, layer_states
-from keras_ext.callbacks.monitor.snapshot import Snapshot
-from keras_ext.callbacks.monitor.wording import (
-    NO_SNAPSHOT,
-    NOT_FINITE,
-    advice_of,
-    grouped,
-    moment,
-    number,
-    share,
-    short_names,
-    symptom,
-    verdict,
-    worst_of,
-)
+from keras_ext.callbacks.monitor.snapshot import LayerState, Snapshot, layer_states
 
 COLUMNS = ("layer", "saturated", "dead", "gradient norm", "gradient / weight", "update / weight", "worst finding")
 _COLOURS = {"critical": "bold red", "warning": "yellow"}
@@ -32,26 +19,19 @@ _MOST_NAMES = 3
 
 
 def table(snapshots: Sequence[Snapshot], findings: Sequence[Finding]) -> Group:
-    """Return a row for each layer of the last snapshot, and below it what was found and what fixes it.
-
-    >>> from rich.console import Console
-    >>> Console().print(table([], []))
-    The monitor has not observed the model yet.
-    """
+    """Return a row for each layer of the last snapshot, and below it what was found and what fixes it."""
     if not snapshots:
-        return Group(Text(NO_SNAPSHOT))
+        return Group(Text(wording.NO_SNAPSHOT))
     last = snapshots[-1]
-    rows = layer_table(f"{moment(last.step, last.epoch)}, loss {number(last.loss)}", last, findings)
-    found = [reported(group) for group in grouped(findings)]
+    rows = layer_table(f"{wording.moment(last.step, last.epoch)}, loss {wording.number(last.loss)}", last, findings)
+    found = [reported(group) for group in wording.grouped(findings)]
     return Group(rows, *([Text(), *found] if found else []))
 
 
 def layer_table(heading: str, snapshot: Snapshot, findings: Sequence[Finding], columns: Sequence[str] = COLUMNS) -> Table:
-    """Return a row for each layer of `snapshot` under the heading and the verdict.
-
-    `columns` are names of `COLUMNS` and `"weight scale"`.
-    """
-    title = Text.assemble((f"{heading}: ", "bold"), (verdict(findings), _worst(findings)))
+    """Return a row for each layer of `snapshot` under the heading and the verdict; columns are of `COLUMNS` and `"weight scale"`."""
+    colour = next((_COLOURS[s] for s in _COLOURS if any(f.severity == s for f in findings)), "green")
+    title = Text.assemble((f"{heading}: ", "bold"), (wording.verdict(findings), colour))
     rows = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for i, column in enumerate(columns):
         if i in (0, len(columns) - 1):
@@ -61,9 +41,13 @@ def layer_table(heading: str, snapshot: Snapshot, findings: Sequence[Finding], c
             # Wide enough for a number; "not finite" may take two lines.
             rows.add_column(column.replace(" ", "\n", 1), justify="right", min_width=max(7, *map(len, column.split())))
     states = layer_states(snapshot)
-    for state, name in zip(states, short_names([s.layer for s in states]), strict=True):
+    for state, name in zip(states, wording.short_names([s.layer for s in states]), strict=True):
         numbers = cells(state, snapshot)
-        rows.add_row(Text(name), *(numbers[column] for column in columns[1:-1]), _found(state, findings))
+        found = Text("" if state.values_finite and state.weights_finite else wording.NOT_FINITE, "bold red")
+        worst = wording.worst_of(findings, state.layer)
+        if worst is not None:
+            found = Text(f"{worst.severity}: {wording.symptom(worst)}", _COLOURS.get(worst.severity, ""))
+        rows.add_row(Text(name), *(numbers[column] for column in columns[1:-1]), found)
     return rows
 
 
@@ -73,35 +57,29 @@ def reported(group: Sequence[Finding], dated: bool = True) -> Text:
     names = [f'"{f.layer}"' for f in group[:_MOST_NAMES] if f.layer]
     where = f"{'layers' if len(group) > 1 else 'layer'} {', '.join(names)}" if names else "the network"
     more = f" and {len(group) - _MOST_NAMES} more" if len(group) > _MOST_NAMES else ""
-    when = f", {moment(first.step, first.epoch)}" if dated else ""
-    heading = f"{first.severity}: {symptom(first)} in {where}{more}{when}. "
-    return Text.assemble((heading, _COLOURS.get(first.severity, "")), advice_of(group))
+    when = f", {wording.moment(first.step, first.epoch)}" if dated else ""
+    heading = f"{first.severity}: {wording.symptom(first)} in {where}{more}{when}. "
+    return Text.assemble((heading, _COLOURS.get(first.severity, "")), wording.advice_of(group))
 
 
 def cells(state: LayerState, snapshot: Snapshot) -> dict[str, Text]:
     """Return the numbers of a layer in `snapshot` by column."""
-    gradient = number(state.gradient_norm) if state.weights_finite else NOT_FINITE
+    gradient = wording.number(state.gradient_norm) if state.weights_finite else wording.NOT_FINITE
     scales = [w.scale for w in snapshot.kernels if w.layer == state.layer and math.isfinite(w.scale)]
     texts = {
-        "saturated": share(state.saturated) if state.values_finite or math.isnan(state.saturated) else NOT_FINITE,
-        "dead": share(state.dead) if state.values_finite or math.isnan(state.dead) else NOT_FINITE,
+        "saturated": wording.share(state.saturated) if state.values_finite or math.isnan(state.saturated) else wording.NOT_FINITE,
+        "dead": wording.share(state.dead) if state.values_finite or math.isnan(state.dead) else wording.NOT_FINITE,
         "gradient norm": gradient,
-        "gradient / weight": number(state.gradient_ratio),
-        "update / weight": number(state.update_ratio),
-        "weight scale": number(max(scales, default=math.nan)),
+        "gradient / weight": wording.number(state.gradient_ratio),
+        "update / weight": wording.number(state.update_ratio),
+        "weight scale": wording.number(max(scales, default=math.nan)),
     }
     # In brackets what is no symptom: an output's saturation.
     dim = () if state.counts else ("saturated", "dead")
-    texts |= {column: f"({texts[column]})" for column in dim if texts[column] not in (NOT_FINITE, "-", "0%")}
-    return {column: Text(text, "bold red" if text == NOT_FINITE else "dim" if column in dim else "") for column, text in texts.items()}
-
-
-def _found(state: LayerState, findings: Sequence[Finding]) -> Text:
-    worst = worst_of(findings, state.layer)
-    if worst is None:
-        return Text("" if state.values_finite and state.weights_finite else NOT_FINITE, "bold red")
-    return Text(f"{worst.severity}: {symptom(worst)}", _COLOURS.get(worst.severity, ""))
-
-
-def _worst(findings: Sequence[Finding]) -> str:
-    return next((_COLOURS[s] for s in _COLOURS if any(f.severity == s for f in findings)), "green")
+    styles = {column: "dim" if column in dim else "" for column in texts}
+    for column, text in texts.items():
+        if text == wording.NOT_FINITE:
+            styles[column] = "bold red"
+        elif column in dim and text not in ("-", "0%"):
+            texts[column] = f"({text})"
+    return {column: Text(text, styles[column]) for column, text in texts.items()}

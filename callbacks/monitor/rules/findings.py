@@ -1,16 +1,15 @@
 """From snapshots to findings: which symptom lasts, and what goes into the logs. Pure: numbers and limits in, frozen records out."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from keras_ext.callbacks.monitor.finding import Finding, State
-from keras_ext.callbacks.monitor.layer_states import layer_states
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.setting import Aim, baseline
-from keras_ext.callbacks.monitor.rules.loss_course import course_states, has_begun, has_learned, learning
+from keras_ext.callbacks.monitor.rules.loss_course import course_states, has_learned, is_below, learning
 from keras_ext.callbacks.monitor.rules.symptoms import states
-from keras_ext.callbacks.monitor.snapshot import Snapshot
+from keras_ext.callbacks.monitor.snapshot import Snapshot, layer_states
 
 # What follows from a symptom elsewhere: where a layer's own symptom, or an output that its loss cannot use, is named, these stay warnings.
 _CONSEQUENCES = ("vanishing_gradient", "zero_gradient", "constant_output", "unchanged_weights", "oscillating_loss")
@@ -33,18 +32,20 @@ def examine(
 
     A state that a rule sees is a warning. It is critical once it has lasted for `patience` regular snapshots in which the network did not
     learn, or for `limits.slow` times as many since the first snapshot in which it learned too little; an output that its loss cannot use
-    even while that falls. Of several such states those are critical that the others may follow from: those of layers with poor first
-    weights, else what was there before the first step, else a layer's own state and such an output. Values that are not finite are
-    critical at once, with the poor first weights that they may come from.
+    even while that falls. Of several those are critical that the others may follow from: those of layers with poor first weights, else
+    what was there before the first step, else a layer's own state and such an output. Values that are not finite are critical at once,
+    with the poor first weights that they may come from.
     """
-    last, cost = snapshots[-1], baseline(aims)
-    now = _states(snapshots, limits, aims, cost)
+    last = snapshots[-1]
+    states_of = partial(_states, limits=limits, aims=aims)
+    now = states_of(snapshots)
     critical = [state for state in now if state.fatal]
     if critical:
-        critical += _poor(_states(snapshots[:1], limits, aims, cost))
+        critical += _poor(states_of(snapshots[:1]))
     elif last.is_regular:
-        critical += _roots(*_lasting(snapshots, now, limits, patience, aims))
+        critical += _roots(*_lasting(snapshots, now, states_of, limits, patience, baseline(aims)))
     reported = {(f.symptom, f.layer, f.severity) for f in known}
+    target = next((s for s in now if s.symptom == "unscaled_target"), None)
     new = []
     for state in [*(s for s in critical if s not in now), *now]:
         severity = "critical" if state in critical else "warning"
@@ -52,14 +53,19 @@ def examine(
             continue
         reported.add((state.symptom, state.layer, severity))
         advice = state.advice
-        if severity == "critical":
-            advice = _from_the_targets(state, now) + advice + _since(known, state)
+        before = next((f for f in known if (f.symptom, f.layer) == (state.symptom, state.layer)), None)
+        if severity == "critical" and target is not None and state.symptom in _OF_LARGE_ERRORS:
+            # What targets of a large scale drive out of range: that is fixed first.
+            scale = f"The root mean square of the targets is {target.value:.3g}, and so are the first errors"
+            advice = f"{scale}: scale them to unit variance first. {advice}"
+        if severity == "critical" and before is not None:
+            advice += f" First seen {f'after step {before.step}' if before.step else 'before the first step'}."
         new.append(Finding(state.symptom, severity, state.layer, last.step, last.epoch, state.value, state.limit, advice))
     return new
 
 
-def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | None], cost: float) -> list[State]:
-    """Return what is outside the limits in the last of `snapshots`."""
+def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | None]) -> list[State]:
+    cost = baseline(aims)
     found = list(states(snapshots[-1], limits, aims, snapshots[0]))
     if snapshots[-1].is_regular:
         found += course_states([snapshot for snapshot in snapshots if snapshot.is_regular], limits, cost)
@@ -68,57 +74,39 @@ def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | 
         found = [s for s in found if s.symptom != "stalled_loss"]
     if has_learned(snapshots, limits, cost):
         passing = set(_OF_LEARNING)
-    else:
+    elif len(snapshots) > 1:
         # A step from a sure and wrong softmax has no gradient either.
-        passing = set(_OF_LEARNING) - {s.symptom for s in states(snapshots[-2], limits)} if len(snapshots) > 1 else set()
+        passing = set(_OF_LEARNING) - {s.symptom for s in states(snapshots[-2], limits)}
+    else:
+        passing = set()
     return [s for s in found if s.symptom not in passing]
 
 
-def _from_the_targets(state: State, now: Sequence[State]) -> str:
-    """Return a sentence on targets of a large scale where what they drive out of range is critical: that is fixed first."""
-    target = next((s for s in now if s.symptom == "unscaled_target"), None)
-    if target is None or state.symptom not in _OF_LARGE_ERRORS:
-        return ""
-    return f"The root mean square of the targets is {target.value:.3g}, and so are the first errors: scale them to unit variance first. "
-
-
-def _since(known: Sequence[Finding], state: State) -> str:
-    """Return a sentence that says when the state was seen first, if that was before."""
-    first = next((f for f in known if (f.symptom, f.layer) == (state.symptom, state.layer)), None)
-    return f" First seen {f'after step {first.step}' if first.step else 'before the first step'}." if first else ""
-
-
 def _lasting(
-    snapshots: Sequence[Snapshot], now: Sequence[State], limits: Limits, patience: int, aims: Sequence[Aim | None]
+    snapshots: Sequence[Snapshot], now: Sequence[State], states_of: Callable[..., list[State]], limits: Limits, patience: int, cost: float
 ) -> tuple[list[State], list[State]]:
     """Return those of the states that have lasted while the network did not learn, and all that were there at the first snapshot."""
-    cost = baseline(aims)
     regular = [snapshot for snapshot in snapshots if snapshot.is_regular]
     if len(regular) <= patience or has_learned(regular, limits, cost):
         return [], []
-    falls = learning(regular, limits, patience, cost)
-    first = _states(regular[:1], limits, aims, cost)
-    lasting = _in_each(now, _seen(regular, patience, limits, aims))
-    if falls:
+    first = states_of(regular[:1])
+
+    def in_each_of(span: int, *more: list[State]) -> list[State]:
+        """Return the states of now that were there in each of the last `span` snapshots, and in `more`."""
+        seen = [*more, *(states_of(regular[:-back]) for back in range(1, span))]
+        names = [{(s.symptom, s.layer) for s in each} for each in seen]
+        return [s for s in now if s.can_be_critical and all((s.symptom, s.layer) in each for each in names)]
+
+    lasting = in_each_of(patience)
+    if learning(regular, limits, patience, cost):
         # A loss that cannot use the output falls, and means nothing.
         lasting = [s for s in lasting if s.symptom in _OF_THE_OUTPUT]
         if len(regular) > limits.slow * patience:
-            long = _in_each(now, [first, *_seen(regular, limits.slow * patience, limits, aims)])
-            lasting += [s for s in long if s not in lasting]
-    if has_begun(regular, limits, cost):
+            lasting += [s for s in in_each_of(limits.slow * patience, first) if s not in lasting]
+    if is_below(limits.begun, regular, limits, cost):
         lasting = [s for s in lasting if s.symptom not in _PARTIAL or s.value >= limits.severe]
     # Poor first weights alone may only take time; where something else lasts, it follows from them.
     return [*(_poor(first) if lasting else []), *lasting], first
-
-
-def _seen(regular: Sequence[Snapshot], span: int, limits: Limits, aims: Sequence[Aim | None]) -> list[list[State]]:
-    """Return the states of the snapshots before the last, of `span` snapshots in all."""
-    return [_states(regular[: len(regular) - back], limits, aims, baseline(aims)) for back in range(1, span)]
-
-
-def _in_each(now: Sequence[State], seen: Sequence[Sequence[State]]) -> list[State]:
-    names = [{(s.symptom, s.layer) for s in states} for states in seen]
-    return [s for s in now if s.can_be_critical and all((s.symptom, s.layer) in each for each in names)]
 
 
 def _poor(states: Sequence[State]) -> list[State]:
@@ -133,25 +121,23 @@ def _roots(lasting: Sequence[State], first: Sequence[State]) -> list[State]:
     return [s for s in own if s.layer in poor] or [s for s in own if (s.symptom, s.layer) in born] or own or list(lasting)
 
 
-def worst(snapshots: Sequence[Snapshot]) -> dict[str, Any]:
+def worst(snapshots: Sequence[Snapshot]) -> dict[str, float]:
     """Return the numbers of the last snapshot and the worst of all snapshots, under the keys that go into `logs`.
 
     A snapshot that is not finite counts as the worst there is, so that no objective takes it for a good one.
     """
+    seen = [_log_numbers(snapshot) for snapshot in snapshots]
+    logs = {}
+    for key, worst_of in (("saturation", max), ("dead", max), ("gradient_ratio", min)):
+        logs[key], logs[f"{key}_worst"] = seen[-1][key], worst_of(numbers[key] for numbers in seen)
+    return logs
 
-    def peak(snapshot: Snapshot, field: str) -> float:
-        return max((getattr(a, field) for a in snapshot.hidden), default=0.0) if snapshot.finite else 1.0
 
-    def ratio(snapshot: Snapshot) -> float:
-        return snapshot.gradient_ratio if snapshot.finite else 0.0
-
-    numbers: dict[str, Any] = {}
-    for key, field in (("saturation", "saturated"), ("dead", "dead")):
-        numbers[key] = peak(snapshots[-1], field)
-        numbers[f"{key}_worst"] = max(peak(snapshot, field) for snapshot in snapshots)
-    numbers["gradient_ratio"] = ratio(snapshots[-1])
-    numbers["gradient_ratio_worst"] = min(ratio(snapshot) for snapshot in snapshots)
-    return numbers
+def _log_numbers(snapshot: Snapshot) -> dict[str, float]:
+    if not snapshot.finite:
+        return {"saturation": 1.0, "dead": 1.0, "gradient_ratio": 0.0}
+    saturation, dead = (max((getattr(a, field) for a in snapshot.hidden), default=0.0) for field in ("saturated", "dead"))
+    return {"saturation": saturation, "dead": dead, "gradient_ratio": snapshot.gradient_ratio}
 
 
 def by_layer(snapshot: Snapshot) -> dict[str, float]:

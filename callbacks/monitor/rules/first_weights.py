@@ -28,25 +28,30 @@ def poor_initializations(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
     last = snapshot.kernels[-1].layer
     reported = set()
     for weight in snapshot.weights:
+        poor = None
         if snapshot.step == 0:
-            poor = (_drowning if weight.path.endswith(_BIASES) else _poor)(weight, weight.layer == last, limits)
+            poor = _poor(weight, weight.layer == last, limits)
         elif weight.normalized and snapshot.step >= _SETTLED and snapshot.epoch <= 1:
             poor = _far_off(weight, limits)
-        else:
-            continue
         if poor is not None and weight.layer not in reported:
             reported.add(weight.layer)
             yield State("poor_initialization", weight.layer, *poor)
 
 
-def _poor(kernel: Weight, is_last: bool, limits: Limits) -> tuple[float, float, str] | None:
-    if math.isnan(kernel.scale):  # no kernel, or one of a layer that is not known
+def _poor(weight: Weight, is_last: bool, limits: Limits) -> tuple[float, float, str] | None:
+    """Return the value, the limit and the advice of a weight that cannot start a training."""
+    if weight.path.endswith(_BIASES):
+        if is_last or weight.largest <= limits.initial_bias:
+            return None
+        advice = f"Its bias starts at up to {weight.largest:.3g}, which leaves relu dead and sigmoid saturated. Start it at zero."
+        return weight.largest, limits.initial_bias, advice
+    if math.isnan(weight.scale):  # no kernel, or one of a layer that is not known
         return None
-    if kernel.scale == 0.0:
+    if weight.scale == 0.0:
         return None if is_last else (0.0, 0.0, f"Its kernel starts at zero. Draw it at random: {_MEND}")
-    if kernel.deviation < limits.alike:
-        return kernel.deviation, limits.alike, f"All numbers of its kernel start alike, so that its units stay alike. Draw them: {_MEND}"
-    return None if kernel.normalized else _far_off(kernel, limits)
+    if weight.deviation < limits.alike:
+        return weight.deviation, limits.alike, f"All numbers of its kernel start alike, so that its units stay alike. Draw them: {_MEND}"
+    return None if weight.normalized else _far_off(weight, limits)
 
 
 def _far_off(kernel: Weight, limits: Limits) -> tuple[float, float, str] | None:
@@ -56,10 +61,3 @@ def _far_off(kernel: Weight, limits: Limits) -> tuple[float, float, str] | None:
     if under > limits.initial_scale:
         return under, limits.initial_scale, f"Its kernel is {under:.3g} times smaller than its fans ask for. {_MEND}"
     return None
-
-
-def _drowning(weight: Weight, is_last: bool, limits: Limits) -> tuple[float, float, str] | None:
-    if is_last or weight.largest <= limits.initial_bias:
-        return None
-    advice = f"Its bias starts at up to {weight.largest:.3g}, which leaves relu dead and sigmoid saturated. Start it at zero."
-    return weight.largest, limits.initial_bias, advice

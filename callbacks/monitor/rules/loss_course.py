@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.rules.advice import clipping
+from keras_ext.callbacks.monitor.rules.symptoms import clipping
 from keras_ext.callbacks.monitor.snapshot import Snapshot
 
 
@@ -28,20 +28,13 @@ def learning(snapshots: Sequence[Snapshot], limits: Limits, patience: int = 2, b
 def has_learned(snapshots: Sequence[Snapshot], limits: Limits, baseline: float = math.nan) -> bool:
     """Return True where the loss is well below that of the best constant prediction, and the output depends on the input.
 
-    Args:
-        snapshots: those so far.
-        limits: `learned` is the share.
-        baseline: what the best constant prediction costs; NaN if that is not known: the first loss takes its place.
+    `baseline` is what the best constant prediction costs; NaN if that is not known: the first loss takes its place.
     """
-    return _is_below(limits.learned, snapshots, limits, baseline)
+    return is_below(limits.learned, snapshots, limits, baseline)
 
 
-def has_begun(snapshots: Sequence[Snapshot], limits: Limits, baseline: float = math.nan) -> bool:
-    """Return True where the network predicts better than any constant, by the share `limits.begun`; arguments as of `has_learned`."""
-    return _is_below(limits.begun, snapshots, limits, baseline)
-
-
-def _is_below(share: float, snapshots: Sequence[Snapshot], limits: Limits, baseline: float) -> bool:
+def is_below(share: float, snapshots: Sequence[Snapshot], limits: Limits, baseline: float) -> bool:
+    """Return True where the loss is at most that share of it; further arguments as of `has_learned`."""
     # Of one sample the spread is NaN, and no reason to doubt.
     return not snapshots[-1].spread <= limits.constant and snapshots[-1].loss <= share * _reference(snapshots, baseline)
 
@@ -49,10 +42,7 @@ def _is_below(share: float, snapshots: Sequence[Snapshot], limits: Limits, basel
 def course_states(snapshots: Sequence[Snapshot], limits: Limits, baseline: float = math.nan) -> Iterator[State]:
     """Yield what the last `limits.window` snapshots show of the loss: that it swings, or stands at what a constant prediction costs.
 
-    Args:
-        snapshots: those of the rhythm, the last of them now.
-        limits: `window`, `oscillating` and `stalled` are the numbers.
-        baseline: what the best constant prediction costs, or NaN; then the first loss takes its place.
+    `snapshots` are those of the rhythm; `baseline` as of `has_learned`.
     """
     losses, reference = _losses(snapshots)[-limits.window :], _reference(snapshots, baseline)
     if len(snapshots) <= limits.window or any(map(math.isinf, losses)) or has_learned(snapshots, limits, baseline) or reference <= 0:
@@ -61,19 +51,13 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, baseline: float
     turns = sum(a * b < 0 for a, b in pairwise(steps))
     swing = sum(map(abs, steps)) / len(steps) / reference
     if swing > limits.oscillating and turns > (len(steps) - 1) / 2:
-        yield State(
-            "oscillating_loss", None, swing, limits.oscillating,
-            f"From snapshot to snapshot its loss swings by {swing:.0%} of what the best constant prediction costs. Lower the learning "
-            f"rate, use larger batches, or {clipping(snapshots[-1])}.",
-            can_be_critical=min(losses) >= reference,
-        )  # fmt: skip
+        seen = f"From snapshot to snapshot its loss swings by {swing:.0%} of what the best constant prediction costs"
+        advice = f"{seen}. Lower the learning rate, use larger batches, or {clipping(snapshots[-1])}."
+        yield State("oscillating_loss", None, swing, limits.oscillating, advice, can_be_critical=min(losses) >= reference)
     elif max(losses) - min(losses) <= limits.stalled * reference and min(losses) >= (1 - limits.stalled) * reference:
-        yield State(
-            "stalled_loss", None, min(losses) / reference, 1 - limits.stalled,
-            f"For {limits.window} snapshots its loss has stood where a constant prediction stands. Raise the learning rate, check that "
-            "inputs and targets belong together, and check the gradients of the first layers.",
-            can_be_critical=False,
-        )  # fmt: skip
+        seen = f"For {limits.window} snapshots its loss has stood where a constant prediction stands"
+        fix = "Raise the learning rate, check that inputs and targets belong together, and check the gradients of the first layers."
+        yield State("stalled_loss", None, min(losses) / reference, 1 - limits.stalled, f"{seen}. {fix}", can_be_critical=False)
 
 
 def _reference(snapshots: Sequence[Snapshot], baseline: float) -> float:

@@ -10,11 +10,8 @@ from keras_ext.callbacks.monitor.snapshot import Output, Snapshot
 
 # What an activation can put out.
 _RANGES = {
-    "sigmoid": (0.0, 1.0),
-    "hard_sigmoid": (0.0, 1.0),
-    "softmax": (0.0, 1.0),
-    "tanh": (-1.0, 1.0),
-    "softsign": (-1.0, 1.0),
+    **dict.fromkeys(("sigmoid", "hard_sigmoid", "softmax"), (0.0, 1.0)),
+    **dict.fromkeys(("tanh", "softsign"), (-1.0, 1.0)),
     "relu": (0.0, math.inf),
 }
 # Rounding of probabilities in half precision.
@@ -24,12 +21,9 @@ _ROUNDING = 0.02
 def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -> Iterator[State]:
     """Yield what does not fit: inputs and targets of another scale than networks are made for, and outputs that their loss cannot use."""
     if snapshot.input_rms > limits.unscaled_input:
-        yield State(
-            "unscaled_input", None, snapshot.input_rms, limits.unscaled_input,
-            f"The root mean square of what its first layer is given is {snapshot.input_rms:.3g}. Scale the inputs to unit variance "
-            "(keras.layers.Normalization).",
-            can_be_critical=False,
-        )  # fmt: skip
+        scale = f"The root mean square of what its first layer is given is {snapshot.input_rms:.3g}"
+        advice = f"{scale}. Scale the inputs to unit variance (keras.layers.Normalization)."
+        yield State("unscaled_input", None, snapshot.input_rms, limits.unscaled_input, advice, can_be_critical=False)
     if len(aims) != len(snapshot.outputs):
         return
     ends = [a for a in snapshot.activations if a.is_output]
@@ -42,64 +36,40 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
         if reported is not None:
             yield State("output_mismatch", end.layer if end else None, *reported)
         if aim.loss in DISTANCES and aim.rms > limits.unscaled_target:
-            yield State(
-                "unscaled_target", None, aim.rms, limits.unscaled_target,
-                f"The root mean square of the targets of {which} is {aim.rms:.3g}. Scale them to unit variance, and the predictions back.",
-                can_be_critical=False,
-            )  # fmt: skip
+            scale = f"The root mean square of the targets of {which} is {aim.rms:.3g}"
+            advice = f"{scale}. Scale them to unit variance, and the predictions back."
+            yield State("unscaled_target", None, aim.rms, limits.unscaled_target, advice, can_be_critical=False)
 
 
 def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, float, str] | None:
-    """Return the value, the limit and the advice of what the loss cannot use."""
-    if aim.loss in CHOICES:
-        return _choices(output, aim, which)
-    if aim.loss in BINARY:
-        return _binary(output, aim, kind, which)
+    """Return the value, the limit and the advice of what the loss cannot use; `kind` is the activation that ends the output."""
+    is_outside = output.low < -_ROUNDING or output.high > 1 + _ROUNDING
+    adds_up = output.low >= -_ROUNDING and output.sum_off <= _ROUNDING
+    if aim.loss in CHOICES and output.units == 1:
+        advice = f"{aim.loss} chooses among units, and {which} has one. Take sigmoid and binary_crossentropy, or a unit a class."
+        return 1.0, 2.0, advice
+    if aim.loss in CHOICES and not aim.from_logits and not adds_up:
+        value, limit = (output.low, 0.0) if output.low < 0 else (output.sum_off, _ROUNDING)
+        advice = f"{aim.loss} takes probabilities that add up to 1, which {which} does not give"
+        return value, limit, f"{advice}. End it with softmax, or set from_logits=True."
+    if aim.loss in CHOICES and aim.from_logits and adds_up:
+        advice = f"{aim.loss} with from_logits=True takes what comes before a softmax, and {which} ends with one. Leave it out."
+        return output.sum_off, _ROUNDING, advice
+    if aim.loss in BINARY and (aim.low < 0 or aim.high > 1):
+        advice = f"{aim.loss} takes targets from 0 to 1, got {aim.low:.3g} to {aim.high:.3g}. Scale them, or take another loss."
+        return *_worse(aim, 0.0, 1.0), advice
+    if aim.loss in BINARY and not aim.from_logits and is_outside:
+        advice = f"{aim.loss} takes probabilities, and {which} gives {output.low:.3g} to {output.high:.3g}. End it with sigmoid"
+        return *_worse(output, 0.0, 1.0), f"{advice}, or compile with BinaryCrossentropy(from_logits=True)."
+    if aim.loss in BINARY and aim.from_logits and kind == "sigmoid":
+        advice = f"{aim.loss} with from_logits=True takes what comes before a sigmoid, and {which} ends with one. Leave it out."
+        return output.high, 1.0, advice
     if aim.loss in DISTANCES and kind in _RANGES:
         low, high = _RANGES[kind]
         slack = _ROUNDING * (aim.high - aim.low)
         if aim.low < low - slack or aim.high > high + slack:
-            return (
-                *_worse(aim, low, high),
-                f"The {kind} of {which} cannot reach targets from {aim.low:.3g} to {aim.high:.3g}. End it without activation, or scale "
-                "the targets.",
-            )
-    return None
-
-
-def _binary(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, float, str] | None:
-    if aim.low < 0 or aim.high > 1:
-        return (
-            *_worse(aim, 0.0, 1.0),
-            f"{aim.loss} takes targets from 0 to 1, got {aim.low:.3g} to {aim.high:.3g}. Scale them, or take another loss.",
-        )
-    if not aim.from_logits and (output.low < -_ROUNDING or output.high > 1 + _ROUNDING):
-        return (
-            *_worse(output, 0.0, 1.0),
-            f"{aim.loss} takes probabilities, and {which} gives {output.low:.3g} to {output.high:.3g}. End it with sigmoid, or compile "
-            "with BinaryCrossentropy(from_logits=True).",
-        )
-    if aim.from_logits and kind == "sigmoid":
-        return (
-            output.high, 1.0,
-            f"{aim.loss} with from_logits=True takes what comes before a sigmoid, and {which} ends with one. Leave it out.",
-        )  # fmt: skip
-    return None
-
-
-def _choices(output: Output, aim: Aim, which: str) -> tuple[float, float, str] | None:
-    if output.units == 1:
-        advice = f"{aim.loss} chooses among units, and {which} has one. Take sigmoid and binary_crossentropy, or a unit a class."
-        return 1.0, 2.0, advice
-    probabilities = output.low >= -_ROUNDING and output.sum_off <= _ROUNDING
-    if not aim.from_logits and not probabilities:
-        advice = (
-            f"{aim.loss} takes probabilities that add up to 1, which {which} does not give. End it with softmax, or set from_logits=True."
-        )
-        return (output.low, 0.0, advice) if output.low < 0 else (output.sum_off, _ROUNDING, advice)
-    if aim.from_logits and probabilities:
-        advice = f"{aim.loss} with from_logits=True takes what comes before a softmax, and {which} ends with one. Leave it out."
-        return output.sum_off, _ROUNDING, advice
+            reach = f"The {kind} of {which} cannot reach targets from {aim.low:.3g} to {aim.high:.3g}"
+            return *_worse(aim, low, high), f"{reach}. End it without activation, or scale the targets."
     return None
 
 

@@ -7,16 +7,23 @@ from keras_ext._wording import sentence
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.setting import Aim
-from keras_ext.callbacks.monitor.rules.advice import advice_for, clipping
 from keras_ext.callbacks.monitor.rules.first_weights import poor_initializations
 from keras_ext.callbacks.monitor.rules.mismatch import mismatches
 from keras_ext.callbacks.monitor.snapshot import Snapshot
 
+# A kernel of so many times the largest usual scale drives its layer out of range by itself.
+_LARGE = 3.0
+# A kernel that goes this share of its own length from snapshot to snapshot forgets what it had learned.
+_FAR = 0.5
 # Share of zeros in a gradient from which on it belongs to a few rows only.
 _FEW = 0.5
 _OF_SATURATION = "Use relu with initializers.HeNormal, or layers.BatchNormalization before the activation."
 _OF_GATES = (
     "Start its kernels with initializers.GlorotUniform and Orthogonal, put keras.layers.LayerNormalization before it, or clip gradients."
+)
+_OF_STANDING = (
+    "It has a gradient, and its kernel has not changed since the last snapshot. Raise the learning rate, and see that the optimizer does "
+    "not leave it out; in half precision small steps are lost without master_weights=True."
 )
 _OF_DEATH = "Lower the learning rate, use initializers.HeNormal, or use leaky_relu."
 
@@ -27,83 +34,88 @@ def states(snapshot: Snapshot, limits: Limits, aims: Sequence[Aim | None] = (), 
     `first` is the first snapshot of the fit.
     """
     if not snapshot.finite:
-        yield _non_finite(snapshot)
+        unhealthy = next((p.layer for p in (*snapshot.activations, *snapshot.weights) if not p.finite), None)
+        advice = f"A value is NaN or infinite. Check the data for NaN, lower the learning rate, and {clipping(snapshot)}."
+        yield State("non_finite", unhealthy, math.nan, math.inf, advice, fatal=True)
         return
     yield from mismatches(snapshot, aims, limits)
     yield from poor_initializations(snapshot, limits)
     yield from _activation_states(snapshot, limits, first)
-    yield from _gradient_states(snapshot, limits)
+    if snapshot.kernels:
+        yield from _gradient_states(snapshot, limits)
     if snapshot.spread < limits.constant and snapshot.step > 0:
-        yield State(
-            "constant_output", None, snapshot.spread, limits.constant,
+        advice = (
             "The predictions do not depend on the input. Scale the inputs to unit variance (keras.layers.Normalization), lower the "
-            "learning rate, and start from initializers.HeNormal with relu or initializers.GlorotUniform with tanh.",
-        )  # fmt: skip
-
-
-def _non_finite(snapshot: Snapshot) -> State:
-    unhealthy = next((p.layer for p in (*snapshot.activations, *snapshot.weights) if not p.finite), None)
-    return State(
-        "non_finite", unhealthy, math.nan, math.inf,
-        f"A value is NaN or infinite. Check the data for NaN, lower the learning rate, and {clipping(snapshot)}.",
-        fatal=True,
-    )  # fmt: skip
+            "learning rate, and start from initializers.HeNormal with relu or initializers.GlorotUniform with tanh."
+        )
+        yield State("constant_output", None, snapshot.spread, limits.constant, advice)
 
 
 def _activation_states(snapshot: Snapshot, limits: Limits, first: Snapshot | None) -> Iterator[State]:
     for a in snapshot.hidden:
         if a.saturated > limits.saturated:
-            yield State(
-                "saturated", a.layer, a.saturated, limits.saturated,
-                f"{a.saturated:.0%} of its {a.kind}{f' ({a.part})' if a.part else ''} outputs are saturated. "
-                + advice_for(snapshot, a.layer, _OF_GATES if a.part else _OF_SATURATION, limits, first),
-            )  # fmt: skip
+            part = f" ({a.part})" if a.part else ""
+            fix = _advice_for(snapshot, a.layer, _OF_GATES if a.part else _OF_SATURATION, limits, first)
+            advice = f"{a.saturated:.0%} of its {a.kind}{part} outputs are saturated. {fix}"
+            yield State("saturated", a.layer, a.saturated, limits.saturated, advice)
         if a.dead >= limits.dead:
-            yield State(
-                "dead_relu", a.layer, a.dead, limits.dead,
-                f"{a.dead:.0%} of its {a.kind} units are zero on every sample. " + advice_for(snapshot, a.layer, _OF_DEATH, limits, first),
-            )  # fmt: skip
+            fix = _advice_for(snapshot, a.layer, _OF_DEATH, limits, first)
+            yield State("dead_relu", a.layer, a.dead, limits.dead, f"{a.dead:.0%} of its {a.kind} units are zero on every sample. {fix}")
         if a.rms > limits.exploding_activation:
-            yield State(
-                "exploding_activation", a.layer, a.rms, limits.exploding_activation,
-                f"The root mean square of its output is {a.rms:.1e}. Scale the inputs to unit variance, and start from "
-                "initializers.HeNormal.",
-            )  # fmt: skip
+            scale = f"The root mean square of its output is {a.rms:.1e}"
+            advice = f"{scale}. Scale the inputs to unit variance, and start from initializers.HeNormal."
+            yield State("exploding_activation", a.layer, a.rms, limits.exploding_activation, advice)
 
 
 def _gradient_states(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
     kernels = snapshot.kernels
-    if not kernels:
-        return
     first, ratio = kernels[0], snapshot.gradient_ratio
     if max(w.gradient_norm for w in kernels) == 0.0:
-        yield State(
-            "zero_gradient", None, 0.0, 0.0,
-            "Every gradient is exactly zero: nothing can learn. Check for a layer of dead or saturated units, or a loss that ignores the "
-            "output.",
-        )  # fmt: skip
+        cause = "a layer of dead or saturated units, or a loss that ignores the output"
+        yield State("zero_gradient", None, 0.0, 0.0, f"Every gradient is exactly zero: nothing can learn. Check for {cause}.")
     elif first.gradient_norm < limits.vanishing_norm and ratio < limits.vanishing_ratio:
-        yield State(
-            "vanishing_gradient", first.layer, ratio, limits.vanishing_ratio,
-            f"The gradient of the first layer is {ratio:.0e} of the largest. Use relu with initializers.HeNormal, BatchNormalization "
-            "between the layers, or fewer layers.",
-        )  # fmt: skip
+        fix = "Use relu with initializers.HeNormal, BatchNormalization between the layers, or fewer layers."
+        advice = f"The gradient of the first layer is {ratio:.0e} of the largest. {fix}"
+        yield State("vanishing_gradient", first.layer, ratio, limits.vanishing_ratio, advice)
     for w in kernels:
         # Of an embedding few rows change; and in mid-epoch the rate may still be warming up from zero.
         if w.update == 0.0 and w.gradient_norm > 0.0 and w.zero_gradients < _FEW and snapshot.is_regular:
-            yield State(
-                "unchanged_weights", w.layer, 0.0, 0.0,
-                "It has a gradient, and its kernel has not changed since the last snapshot. Raise the learning rate, and see that the "
-                "optimizer does not leave it out; in half precision small steps are lost without master_weights=True.",
-            )  # fmt: skip
+            yield State("unchanged_weights", w.layer, 0.0, 0.0, _OF_STANDING)
         if w.gradient_norm > limits.exploding_gradient:
-            yield State(
-                "exploding_gradient", w.layer, w.gradient_norm, limits.exploding_gradient,
-                f"Its gradient norm is {w.gradient_norm:.1e}. {sentence(clipping(snapshot))}, scale inputs and targets to unit variance, "
-                "or lower the learning rate.",
-            )  # fmt: skip
+            fix = f"{sentence(clipping(snapshot))}, scale inputs and targets to unit variance, or lower the learning rate."
+            advice = f"Its gradient norm is {w.gradient_norm:.1e}. {fix}"
+            yield State("exploding_gradient", w.layer, w.gradient_norm, limits.exploding_gradient, advice)
         if w.largest > limits.exploding_weight:
-            yield State(
-                "exploding_weight", w.layer, w.largest, limits.exploding_weight,
-                f"Its largest weight is {w.largest:.1e}. Lower the learning rate, or add weight_decay to the optimizer.",
-            )  # fmt: skip
+            advice = f"Its largest weight is {w.largest:.1e}. Lower the learning rate, or add weight_decay to the optimizer."
+            yield State("exploding_weight", w.layer, w.largest, limits.exploding_weight, advice)
+
+
+def clipping(snapshot: Snapshot) -> str:
+    """Return what gradients that are too long ask for: a `GradientClipping`, or a lower threshold of the one that is there."""
+    if math.isnan(snapshot.clipped):
+        return "put GradientClipping around the optimizer"
+    return f"lower the threshold of its GradientClipping, which changed {snapshot.clipped:.0%} of the last steps"
+
+
+def _advice_for(snapshot: Snapshot, layer: str, usual: str, limits: Limits, first: Snapshot | None) -> str:
+    """Return what fixes an activation of `layer` that is out of range: what its inputs, its kernel or its steps ask for, else the `usual`.
+
+    `first` is the first snapshot, by which a kernel that was drawn too large is told from one that has grown.
+    """
+    kernels = snapshot.kernels
+    own = next((w for w in kernels if w.layer == layer), None)
+    if own is None:
+        return usual
+    if own is kernels[0] and snapshot.input_rms > limits.unscaled_input:
+        scale = f"The root mean square of its inputs is {snapshot.input_rms:.3g}"
+        return f"{scale}: scale them to unit variance (keras.layers.Normalization). {usual}"
+    if own.update_ratio > _FAR:
+        gone = f"Its kernel has gone {own.update_ratio:.0%} of its own length since the last snapshot"
+        return f"{gone}: lower the learning rate, or {clipping(snapshot)}. {usual}"
+    if own.scale > _LARGE * own.most_scale:
+        times = f"Its kernel is {own.scale / own.most_scale:.3g} times as large as its fans ask for"
+        drawn = next((w.scale for w in first.kernels if w.layer == layer), math.nan) if first is not None else math.nan
+        if drawn <= _LARGE * own.most_scale:
+            return f"{times}, and has grown to that in training: lower the learning rate, or {clipping(snapshot)}. {usual}"
+        return f"{times}: start it smaller. {usual}"
+    return usual
