@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from keras_ext._backend.steps_ahead import Batches, StepsAhead
+from keras_ext._backend import keras_private
+from keras_ext._backend.epoch_steps import Batches, EpochSteps
 
 
 def draw_as_building(samples: int, batch_size: int, shuffle: Any) -> None:
@@ -27,14 +28,14 @@ def on_device(arrays: Any) -> Any:
     return jax.tree.map(jnp.asarray, arrays)
 
 
-def counting_data(steps: int) -> dict[str, Any]:
-    """Return arguments of `fit` for data of so many steps that is never read."""
-    return {"x": np.zeros((steps, 0), "float32"), "batch_size": 1, "shuffle": False}
+def data_of_one_step() -> dict[str, Any]:
+    """Return arguments of `fit` for data of one step that is never read."""
+    return {"x": np.zeros((1, 0), "float32"), "shuffle": False}
 
 
-def counting_validation_data(steps: int) -> dict[str, Any]:
-    """Return arguments of `fit` for validation data of so many steps that is never read."""
-    return {"validation_data": (np.zeros((steps, 0), "float32"), None), "validation_batch_size": 1}
+def validation_data_of_one_step() -> Any:
+    """Return validation data of one step that is never read."""
+    return np.zeros((1, 0), "float32"), None
 
 
 class StepProgram:
@@ -44,27 +45,27 @@ class StepProgram:
     """
 
     def __init__(self, model: Any) -> None:
-        self._train, self._test = _Steps(model.train_step), _Steps(model.test_step)
+        self._train, self._test = _Steps(model, model.train_step), _Steps(model, model.test_step)
 
-    def functions(self, training: StepsAhead, validation: StepsAhead) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def functions(self, training: EpochSteps, validation: EpochSteps) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Return functions for `model.train_function` and `model.test_function`."""
         return self._train.function(training), self._test.function(validation)
 
 
 class _Steps:
-    def __init__(self, step: Callable[[Any, Any], tuple[Any, Any]]) -> None:
-        self._step = step
+    def __init__(self, model: Any, step: Callable[[Any, Any], tuple[Any, Any]]) -> None:
+        self._model, self._step = model, step
         self._one = jax.jit(step, donate_argnums=0)
         self._several: Any = jax.jit(self._loop, donate_argnums=0)
 
-    def function(self, ahead: StepsAhead) -> Callable[..., Any]:
-        logs: Any = {}
-
+    def function(self, epoch: EpochSteps) -> Callable[..., Any]:
         def run(state: Any, iterator: Iterator[Any]) -> tuple[Any, Any]:
-            nonlocal logs
-            for batches in ahead.take(iterator):
-                logs, state = self._run(state, batches)
-            return logs, state
+            held: list[Any] = [None, state]
+            for batches in epoch.parts(iterator, lambda: keras_private.state_shown(self._model, held[1])):
+                held[:] = self._run(held[1], batches)
+            if held[0] is None:
+                raise StopIteration
+            return held[0], held[1]
 
         return run
 

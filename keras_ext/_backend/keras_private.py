@@ -89,6 +89,18 @@ def build_metrics(model: Any, batch: Any) -> None:
     model._symbolic_build(data_batch=batch)
 
 
+@contextlib.contextmanager
+def state_shown(model: Any, state: Any) -> Iterator[None]:
+    """Let callbacks find this state of a training step in the variables of `model` while the block runs; on JAX alone.
+
+    In mid-training `fit` keeps the state beside the model, and a callback that asks for the model brings it there.
+    """
+    names = ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables")
+    model._jax_state, model._jax_state_synced = dict(zip(names, state, strict=False)), False
+    yield
+    model._jax_state_synced = False
+
+
 def arrays_of_fit(x: Any, y: Any, sample_weight: Any, class_weight: Any) -> Any:
     """Return `(x, y, sample_weight)`, or fewer, as NumPy arrays, cast and weighted as `fit` does it; None where they are no arrays.
 

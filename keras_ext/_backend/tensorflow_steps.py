@@ -1,5 +1,6 @@
 """Several training or test steps of a Keras model in one XLA program."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,11 +9,15 @@ import tensorflow as tf
 from keras import tree
 
 from keras_ext._backend import keras_private
-from keras_ext._backend.steps_ahead import Batches, StepsAhead
+from keras_ext._backend.epoch_steps import Batches, EpochSteps
 
 
 def draw_as_building(samples: int, batch_size: int, shuffle: Any) -> None:
     """Draw nothing: here `fit` builds the metrics of a model as it traces the first step."""
+
+
+# XLA's program of one step saves some milliseconds, and takes a second or two to compile.
+_SMALLER_BATCHES = 200
 
 
 def epoch_orders(samples: int) -> Callable[[], np.ndarray]:
@@ -32,14 +37,14 @@ def on_device(arrays: Any) -> Any:
     return tree.map_structure(lambda array: None if array is None else tf.convert_to_tensor(array), arrays)
 
 
-def counting_data(steps: int) -> dict[str, Any]:
-    """Return arguments of `fit` for data of so many steps that is never read."""
-    return {"x": tf.data.Dataset.range(steps), "shuffle": False}
+def data_of_one_step() -> dict[str, Any]:
+    """Return arguments of `fit` for data of one step that is never read."""
+    return {"x": tf.data.Dataset.range(1), "shuffle": False}
 
 
-def counting_validation_data(steps: int) -> dict[str, Any]:
-    """Return arguments of `fit` for validation data of so many steps that is never read."""
-    return {"validation_data": tf.data.Dataset.range(steps)}
+def validation_data_of_one_step() -> Any:
+    """Return validation data of one step that is never read."""
+    return tf.data.Dataset.range(1)
 
 
 class StepProgram:
@@ -54,7 +59,7 @@ class StepProgram:
         self._train = _Steps(model, model.train_step, model.train_function)
         self._test = _Steps(model, model.test_step, model.test_function)
 
-    def functions(self, training: StepsAhead, validation: StepsAhead) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def functions(self, training: EpochSteps, validation: EpochSteps) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Return functions for `model.train_function` and `model.test_function`."""
         return self._train.function(training), self._test.function(validation)
 
@@ -63,6 +68,8 @@ class _Steps:
     def __init__(self, model: Any, step: Callable[[Any], Any], keras_function: Callable[[Any], Any]) -> None:
         self._keras_function = keras_function
         self._compiles: bool | None = None
+        # Smaller last batches so far: a second program is worth its compilation after some.
+        self._smaller = 0
 
         @tf.function(jit_compile=True, autograph=False)
         def several(count: Any, batches: Any, arrays: Any) -> Any:
@@ -75,19 +82,20 @@ class _Steps:
 
         self._several = several
 
-    def function(self, ahead: StepsAhead) -> Callable[..., Any]:
-        logs: Any = {}
-
+    def function(self, epoch: EpochSteps) -> Callable[..., Any]:
         def run(iterator: Iterator[Any]) -> Any:
-            nonlocal logs
-            for batches in ahead.take(iterator):
+            logs: Any = None
+            for batches in epoch.parts(iterator, contextlib.nullcontext):
                 logs = self._run(batches)
+            if logs is None:
+                raise StopIteration
             return logs
 
         return run
 
     def _run(self, batches: Batches) -> Any:
-        if self._compiles is not False and batches.room > 1:
+        self._smaller += batches.room == 1
+        if self._compiles is not False and (batches.room > 1 or self._smaller > _SMALLER_BATCHES):
             try:
                 logs = self._several(tf.constant(len(batches.batches)), _stacked(batches), batches.arrays)
                 self._compiles = True

@@ -80,6 +80,10 @@ _PLACE = Placement()
     help="Train each trial on all devices that it sees, with part of every batch on each (TensorFlow, JAX). Example: --strategy mirrored",
 )  # fmt: skip
 @click.option(
+    "--share-programs/--no-share-programs", default=None,
+    help="Let trials of one structure share their compiled steps. Example: --no-share-programs  [default: yes]",
+)  # fmt: skip
+@click.option(
     "--output", metavar="FOLDER",
     help="Where results go; a new folder under results/ if left out. Example: --output runs/houses",
 )  # fmt: skip
@@ -137,7 +141,9 @@ def _settings(stored: dict[str, Any], given: dict[str, Any]) -> Settings:
 def _given_again(options: dict[str, Any]) -> list[str]:
     """Return the options about where trials run as they were given: a search's folder does not keep them."""
     given = {field.name: options[field.name] for field in fields(Placement) if options[field.name] is not None}
-    return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value).removesuffix(".0"))]
+    share = given.pop("share_programs", True)
+    words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value).removesuffix(".0"))]
+    return words if share else [*words, "--no-share-programs"]
 
 
 def _placement(given: dict[str, Any]) -> Placement:

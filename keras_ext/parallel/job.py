@@ -41,6 +41,7 @@ class Shared:
         kwargs: of `search` likewise.
         strategy: how a trial uses several devices.
         memory_limit: bytes of main memory that a trial may take.
+        share_programs: let trials of one structure and process share their compiled steps.
     """
 
     make_tuner: Callable[[str], Any]
@@ -51,6 +52,7 @@ class Shared:
     kwargs: dict[str, Any] = field(default_factory=dict)
     strategy: str | None = None
     memory_limit: int | None = None
+    share_programs: bool = True
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,8 @@ def _prepared(shared: Shared, job: Job, folder: str) -> tuple[Any, Any, Runner]:
     for state in job.states:
         trial = keras_tuner.engine.trial.Trial.from_state(state)
         tuner.oracle.trials[trial.trial_id] = trial
-    return trial, tuner, Runner(tuner, shared.monitor, shared.seed, keras.dtype_policies.deserialize(shared.policy))
+    policy = keras.dtype_policies.deserialize(shared.policy)
+    return trial, tuner, Runner(tuner, shared.monitor, shared.seed, policy, shared.share_programs)
 
 
 def _made(value: Any) -> Any:

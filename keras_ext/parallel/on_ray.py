@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import keras_tuner
 
-from keras_ext._checks import bad_argument, in_range, integer
+from keras_ext._checks import bad_argument, flag, in_range, integer
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.parallel.job import Shared
 from keras_ext.parallel.loop import ParallelSearch, RetryPolicy
@@ -37,6 +37,7 @@ def run_on_ray(
     trial_timeout: float | None = None,
     memory_limit: float | None = None,
     strategy: str | None = None,
+    share_programs: bool = True,
     view: View | None = None,
     **fit: Any,
 ) -> Any:
@@ -68,6 +69,7 @@ def run_on_ray(
         trial_timeout: seconds after which a trial fails.
         memory_limit: bytes of main memory over which a trial fails; Ray's own `memory` sets nothing of the kind.
         strategy: `"mirrored"`: a trial trains on all devices that it sees.
+        share_programs: let trials of one structure share their compiled steps, where `trials_per_process` is above 1.
         view: shows the trials.
         **fit: further arguments of `tuner.search`: `validation_data`, `epochs`, `callbacks`, ... Callbacks travel to each process.
 
@@ -115,6 +117,7 @@ def run_on_ray(
         fit,
         strategy,
         None if memory_limit is None else math.ceil(memory_limit),
+        flag("share_programs", share_programs),
     )
     from keras_ext.parallel.cluster import connected, room_for
     from keras_ext.parallel.ray_workers import RayWorkers

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from keras_ext._checks import bad_argument, in_range, integer, keep
+from keras_ext._checks import bad_argument, flag, in_range, integer, keep
 from keras_ext.search import strategy as strategies
 
 # A process of this many trials has not grown by much.
@@ -24,6 +24,7 @@ class Placement:
         trial_timeout: seconds after which a trial fails; None: never.
         memory_limit: MiB of main memory over which a trial fails; None: never.
         strategy: `"mirrored"`: a trial trains on all devices that it sees. None: on one.
+        share_programs: let trials of one structure and process share their compiled steps.
     """
 
     workers: int = 1
@@ -34,6 +35,7 @@ class Placement:
     trial_timeout: float | None = None
     memory_limit: float | None = None
     strategy: str | None = None
+    share_programs: bool = True
 
     def __post_init__(self) -> None:
         keep(self, workers=integer("workers", self.workers), isolate=integer("isolate", self.isolate, 0))
@@ -45,6 +47,7 @@ class Placement:
             if value is not None:
                 keep(self, **{name: in_range(name, value, 0, closed="neither")})
         strategies.check(self.strategy)
+        keep(self, share_programs=flag("share_programs", self.share_programs))
 
     @property
     def on_ray(self) -> bool:

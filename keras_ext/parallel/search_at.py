@@ -35,16 +35,18 @@ def search_at(
             trial_timeout=placement.trial_timeout,
             memory_limit=placement.bytes_of_a_trial,
             strategy=placement.strategy,
+            share_programs=placement.share_programs,
             view=view,
             **fit,
         )
     tuner = make_tuner(str(folder))
     if not placement.trials_of_a_process:
-        watch(tuner, monitor, seed=seed, view=view).search(**fit)
+        watch(tuner, monitor, seed=seed, view=view, share_programs=placement.share_programs).search(**fit)
         return tuner
     recover(tuner)
     policy = keras.dtype_policies.serialize(keras.config.dtype_policy())
-    shared = Shared(make_tuner, monitor, seed, policy, (), fit, placement.strategy, placement.bytes_of_a_trial)
+    limits = placement.strategy, placement.bytes_of_a_trial, placement.share_programs
+    shared = Shared(make_tuner, monitor, seed, policy, (), fit, *limits)
     retry_policy = RetryPolicy(placement.max_retries, placement.trial_timeout)
     ParallelSearch(tuner, Children(shared, placement.trials_of_a_process), 1, retry_policy, None, view, fit.get("verbose")).search()
     return tuner

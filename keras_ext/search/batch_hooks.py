@@ -45,5 +45,44 @@ def _acts(callback: Any, tuner: Any) -> bool:
     return any(hook in vars(callback) or getattr(type(callback), hook) is not getattr(plain, hook) for hook in (*_TRAIN, *_TEST))
 
 
+class EpochCallbacks(keras.callbacks.CallbackList):
+    """The callbacks of a fit whose epochs run as one step: it calls those alone that have something to do within an epoch.
+
+    On JAX a callback that asks for its model between two steps, as KerasTuner's does, costs as much as the step.
+    """
+
+    def __init__(self, callbacks: Sequence[Any], **params: Any) -> None:
+        super().__init__(list(callbacks), add_history=True, add_progbar=params["verbose"] != 0, **params)
+        kinds = (SaturationMonitor, LateBatchHooks, keras.callbacks.TensorBoard)
+        self._within_epochs = [each for each in self.callbacks if isinstance(each, kinds)]
+        self._bars = [each for each in self.callbacks if isinstance(each, keras.callbacks.ProgbarLogger)]
+
+    def between(self, done: int) -> None:
+        """Call the callbacks that act within an epoch after so many steps."""
+        self.on_train_batch_begin(done)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Call the callbacks that act within an epoch."""
+        for callback in self._within_epochs:
+            callback.on_train_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Call the callbacks that act within an epoch, and the progress bar."""
+        for callback in (*self._within_epochs, *self._bars):
+            callback.on_train_batch_end(batch, _numbers(logs) if self._bars else logs)
+
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Do nothing."""
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Move the progress bar."""
+        for callback in self._bars:
+            callback.on_test_batch_end(batch, _numbers(logs))
+
+
+def _numbers(logs: Any) -> dict[str, float]:
+    return {name: float(keras.ops.convert_to_numpy(value)) for name, value in (logs or {}).items()}
+
+
 class LateBatchHooks(keras.callbacks.Callback):
     """A callback whose batch hooks may come after the steps that they are called for."""

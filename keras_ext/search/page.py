@@ -61,7 +61,9 @@ def _counts(results: "Results") -> str:
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     seconds = sum(r.seconds for r in results.records)
     unit, length = time_unit(seconds)
-    return f"{len(states)} trials in {seconds / length:.3g} {unit} of training: {counts}"
+    shared = sum(r.program == "shared" for r in results.records)
+    programs = f"; {shared} shared compiled steps" if shared else ""
+    return f"{len(states)} trials in {seconds / length:.3g} {unit} of training: {counts}{programs}"
 
 
 def _trials(results: "Results") -> list[str]:

@@ -1,12 +1,11 @@
 """The results of a search: every trial with its score and why it ended, as a table, records, CSV and a page."""
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
+import pandas as pd
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -68,15 +67,10 @@ class Results(Sequence[Record]):
             OSError: the path cannot be written.
         """
         names = sorted({name for r in self.records for name in r.hyperparameters})
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        head = ["rank", "number", "trial", "status", "score", "seconds", "epochs", "planned_epochs", "ended", "diagnosis"]
-        writer.writerow([*head, *names])
-        for rank, r in enumerate(self.records, start=1):
-            score = "" if r.score is None else r.score
-            cells = [rank, r.number, r.trial, r.status, score, round(r.seconds, 3), r.epochs, r.planned_epochs, r.ended, r.diagnosis]
-            writer.writerow([*cells, *(r.hyperparameters.get(name, "") for name in names)])
-        write_text(path, text.getvalue())
+        fields = ("number", "trial", "status", "score", "seconds", "epochs", "planned_epochs", "ended", "diagnosis", "program")
+        rows = [[i, *(getattr(r, f) for f in fields), *map(r.hyperparameters.get, names)] for i, r in enumerate(self.records, start=1)]
+        frame = pd.DataFrame(rows, columns=["rank", *fields, *names], dtype=object)  # whole numbers beside gaps stay whole
+        write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
     def report(self, path: str | Path) -> None:
         """Write a page with the trials, their scores against time and hyperparameters, and which values make unhealthy: HTML on its own.

@@ -15,10 +15,10 @@ from keras import ops, tree
 
 from keras_ext import _backend
 from keras_ext._backend import keras_private
-from keras_ext._backend.steps_ahead import Arrays, StepsAhead
+from keras_ext._backend.epoch_steps import Arrays, EpochSteps
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.layers import Dropout
-from keras_ext.search.batch_hooks import free_steps, needs_every_step
+from keras_ext.search.batch_hooks import EpochCallbacks, free_steps, needs_every_step
 from keras_ext.search.structure import NotComparable, Structure, structure_of
 
 # Structures whose programs are kept: each holds a model and some 20 MiB of programs.
@@ -145,7 +145,7 @@ class SharedModels:
                 monitor.share_probes(shared.probes)
         steps = _steps(given)
         shared.steps += (steps or 1) * (given.get("epochs", 1) - given.get("initial_epoch", 0))
-        if not self._runs_ahead(shared, callbacks):
+        if steps is None or not self._runs_at_once(shared, callbacks):
             return type(lent).fit(lent, **given)
         if shared.program is None:
             shared.program = _backend.step_programs().StepProgram(lent)
@@ -153,18 +153,20 @@ class SharedModels:
         if data is not None and not keras_private.has_built_metrics(lent):
             _draw_as_building(given)
             keras_private.build_metrics(lent, _taken(data.training.arrays, slice(data.training.batch_size)))
-        training = StepsAhead(steps, free_steps(callbacks), data and data.training)
-        validation = StepsAhead(None, data=data and data.validation)
-        counter = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: training.begin_epoch())
-        functions = lent.train_function, lent.test_function
+        told = {"verbose": given.get("verbose", "auto"), "epochs": given.get("epochs", 1), "steps": steps, "model": lent}
+        listed = EpochCallbacks(callbacks, **told)
+        training = EpochSteps(steps, data and data.training, free_steps(callbacks), listed.between, lambda: lent.stop_training)
+        validation = EpochSteps(steps if data is None or data.validation is None else data.validation.steps, data and data.validation)
+        kept = lent.train_function, lent.test_function, lent.steps_per_execution
         lent.train_function, lent.test_function = shared.program.functions(training, validation)
+        lent.steps_per_execution = steps
         try:
-            return type(lent).fit(lent, **{**(given if data is None else data.fit), "callbacks": [counter, *callbacks]})
+            return type(lent).fit(lent, **{**(given if data is None else data.fit), "callbacks": listed})
         finally:
-            lent.train_function, lent.test_function = functions
+            lent.train_function, lent.test_function, lent.steps_per_execution = kept
 
-    def _runs_ahead(self, shared: _Shared, callbacks: list[Any]) -> bool:
-        """Return whether several steps run as one program: where none of the callbacks acts between them, and it is faster."""
+    def _runs_at_once(self, shared: _Shared, callbacks: list[Any]) -> bool:
+        """Return whether the steps of an epoch run as one program: where none of the callbacks acts between them, and it is faster."""
         lent = shared.model
         if lent.steps_per_execution != 1 or needs_every_step(callbacks, self._tuner):
             return False
@@ -194,12 +196,12 @@ class SharedModels:
         programs, samples, size = _backend.step_programs(), _count(arrays), given.get("batch_size") or 32
         order = programs.epoch_orders(samples) if shuffle else lambda: np.arange(samples)
         fit = {name: value for name, value in given.items() if name not in _DATA_ARGUMENTS}
-        fit |= programs.counting_data(-(-samples // size))
+        fit |= programs.data_of_one_step()
         validation = None
         if held is not None:
             held_samples, held_size = _count(held), given.get("validation_batch_size") or size
             validation = Arrays(held, held_samples, held_size, lambda: np.arange(held_samples))
-            fit |= programs.counting_validation_data(-(-held_samples // held_size))
+            fit |= {"validation_data": programs.validation_data_of_one_step()}
         return _Data(fit, Arrays(arrays, samples, size, order), validation)
 
     def _on_device(self, x: Any, y: Any, weights: Any, class_weight: Any) -> Any:

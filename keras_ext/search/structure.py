@@ -31,7 +31,7 @@ class NotComparable(Exception):
 
 @dataclass(frozen=True)
 class Structure:
-    """What two models must have in common to train in one program.
+    """The properties that two models must have in common to train in one program.
 
     Args:
         key: the same for models of one structure.

@@ -1,5 +1,6 @@
 """Any KerasTuner search, watched: each trial is seeded, monitored, scored whatever comes, and recorded with its reason."""
 
+import gc
 import math
 from collections.abc import Callable
 from dataclasses import asdict
@@ -139,8 +140,13 @@ class Watch:
     def search(self, *args: Any, **kwargs: Any) -> None:
         """Search, with every state file written whole."""
         self.show_what_is_known()
-        with atomic_state_files():
-            self._search(*args, **kwargs)
+        # KerasTuner collects garbage twice a trial, among all objects of all libraries: a fifth of a second each time.
+        gc.freeze()
+        try:
+            with atomic_state_files():
+                self._search(*args, **kwargs)
+        finally:
+            gc.unfreeze()
 
     def show_what_is_known(self) -> None:
         """Let the view count the trials that earlier processes ended."""
