@@ -15,7 +15,7 @@ from keras_ext.callbacks import SaturationMonitor
 from keras_ext.initializers import HeNormal
 from keras_ext.search import watch
 
-ALONE, OWN, SHARED = "KerasTuner alone", "watched, own programs", "watched, shared programs"
+ALONE, SHARED = "KerasTuner alone", "watched, shared programs"
 
 
 def build(hp: Any) -> keras.Model:
@@ -42,14 +42,14 @@ def measure(rounds: int, trials: int, epochs: int) -> dict[str, Any]:
         objective = keras_tuner.Objective("val_accuracy", "max")
         with searching.quiet_tuner(keras_tuner.RandomSearch, build, objective=objective, max_trials=trials, seed=1) as tuner:
             if way != ALONE:
-                watch(tuner, SaturationMonitor(split.x, split.y, on_critical=None), seed=0, share_programs=way == SHARED)
+                watch(tuner, SaturationMonitor(split.x, split.y, on_critical=None), seed=0, share_programs=True)
             began = time.perf_counter()
             tuner.search(split.x, split.y, validation_data=held_out, epochs=epochs, verbose=0)
             took = time.perf_counter() - began
             best[way] = max(float(trial.score) for trial in tuner.oracle.trials.values())
         return took
 
-    samples = {way: lambda way=way: searched(way) for way in (SHARED, OWN, ALONE)}
+    samples = {way: lambda way=way: searched(way) for way in (SHARED, ALONE)}
     return {"trials": trials, "epochs": epochs, "seconds": interleave(samples, rounds, rounds, 0.0), "best": best}
 
 
