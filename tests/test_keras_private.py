@@ -226,3 +226,69 @@ def test_keras_tuner_records_what_a_trial_returns_or_raises(tmp_path):
     assert found == {n: ("FAILED", None) if n % 2 or n == 4 else ("COMPLETED", float(n)) for n in range(6)}
     with pytest.raises(keras_tuner.errors.FatalTypeError):
         keras_private.keras_tuner_records(tuner, tuner.oracle.trials["0"], lambda: None)
+
+
+def test_the_arguments_of_compile_are_those_that_were_given():
+    model, metric = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]), keras.metrics.MeanAbsoluteError()
+
+    def loss(y, p):
+        return ops.mean(ops.square(y - p))
+
+    model.compile("sgd", loss, metrics=[metric])
+    given = keras_private.compile_arguments(model)
+    assert given["loss"] is loss
+    assert given["metrics"] == [metric]
+
+
+def test_metrics_are_built_from_a_batch():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=["mae"])
+    assert not keras_private.has_built_metrics(model)
+    keras_private.build_metrics(model, (np.zeros((3, 2), "float32"), np.zeros((3, 1), "float32")))
+    assert keras_private.has_built_metrics(model)
+    assert model.get_metrics_result().keys() == {"loss", "mae"}
+
+
+def test_arrays_are_cast_and_weighted_as_fit_does_it():
+    x, y, weights = keras_private.arrays_of_fit({"a": np.zeros((4, 2))}, np.array([0, 1, 1, 0]), None, {0: 1.0, 1: 3.0})
+    assert (x["a"].dtype.name, weights.tolist()) == ("float32", [1.0, 3.0, 3.0, 1.0])
+    assert y.tolist() == [0, 1, 1, 0]
+    assert keras_private.arrays_of_fit((n for n in range(3)), None, None, None) is None
+
+
+@pytest.mark.needs_tensorflow
+def test_places_are_shuffled_as_fit_shuffles_samples():
+    seen = []
+
+    class Remembers(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def call(self, x):
+            return self.dense(x)
+
+        def train_step(self, data):
+            seen.extend(data[1].numpy().tolist())
+            return super().train_step(data)
+
+    keras.utils.set_random_seed(7)
+    model = Remembers()
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.fit(np.zeros((10, 1)), np.arange(10.0), batch_size=4, epochs=1, verbose=0)
+    keras.utils.set_random_seed(7)
+    places = next(iter(keras_private.shuffled_places(10))).numpy().tolist()
+    assert places == seen != sorted(seen)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX keeps the state of a training beside the model")
+def test_a_state_of_a_training_is_shown_to_callbacks():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(keras.optimizers.SGD(), "mse")
+    model.optimizer.build(model.trainable_variables)
+    callback = keras.callbacks.Callback()
+    callback.set_model(model)
+    state = ([ops.convert_to_tensor([[5.0]])], [], [v.value for v in model.optimizer.variables], [v.value for v in model.metrics_variables])
+    with keras_private.state_shown(model, state):
+        assert float(callback.model.weights[0].numpy()[0, 0]) == 5.0
+    assert not model._jax_state_synced

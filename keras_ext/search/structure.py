@@ -1,5 +1,6 @@
 """The structure of a compiled model: all that its training program depends on, so that two models of one structure can share it."""
 
+import functools
 import hashlib
 import json
 import types
@@ -12,10 +13,13 @@ import keras
 import numpy as np
 
 from keras_ext._backend import keras_private
+from keras_ext._wording import one_line
 from keras_ext.layers import Dropout
 from keras_ext.layers._dropout_mask import needs_two_bytes
 
 _OURS = ("keras.", "keras_ext.")
+_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
+_SIMPLE = (int, float, str, bool, type(None), np.generic)
 # First values of variables, which each model has for itself.
 _FIRST_VALUES = ("seed", "learning_rate", "quantization_config", "build_config")
 # Layers of ours whose rate is a variable.
@@ -56,17 +60,21 @@ def structure_of(model: Any) -> Structure:
     opaque = next((layer for layer in layers if type(layer).__name__ in _OPAQUE), None)
     if opaque is not None:
         raise NotComparable(f"{type(opaque).__name__} has state that is in no variable")
-    compiled = keras_private.compile_arguments(model)
-    kept = [*_own_code([*layers, *_objects(compiled)])]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of lambdas, which nothing loads here
-        described = [{**model.get_config(), "name": ""}, model.get_compile_config()]
+    kept = [*_own_parts([*layers, *_leaves(keras_private.compile_arguments(model))])]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of lambdas, which nothing loads here
+            described = [{**model.get_config(), "name": ""}, model.get_compile_config()]
+            variables = [_variable(v) for v in model.variables]
+    except Exception as error:  # of a config of the user's own
+        raise NotComparable(f"it has no config ({one_line(error)})") from None
+    config = keras.config
     parts = [
         _plain(described),
         [_layer_state(layer) for layer in layers],
-        [(v.path.partition("/")[2], tuple(v.shape), str(v.dtype), v.trainable) for v in model.variables],
+        variables,
         [id(each) for each in kept],
-        keras.config.floatx(),
+        [config.floatx(), config.epsilon(), config.image_data_format()],
     ]
     try:
         text = json.dumps(parts, sort_keys=True, default=_by_content)
@@ -92,34 +100,59 @@ def _is_schedule(value: Any) -> bool:
     return isinstance(value, dict) and "schedules" in str(value.get("module"))
 
 
+def _variable(variable: Any) -> Any:
+    rules = [keras.saving.serialize_keras_object(rule) for rule in (variable.regularizer, variable.constraint)]
+    return [variable.path.partition("/")[2], tuple(variable.shape), str(variable.dtype), variable.trainable, rules]
+
+
 def _layer_state(layer: Any) -> Any:
-    """Return what a layer computes with beside its config and its variables."""
+    """Return the values that a layer computes with beside its config and its variables."""
     arrays = {name: value for name, value in vars(layer).items() if _is_array(value)}
+    rules = {n: keras.saving.serialize_keras_object(v) for n, v in vars(layer).items() if isinstance(v, keras.Regularizer)}
     dropped = (layer.rate > 0, needs_two_bytes(layer.rate)) if isinstance(layer, Dropout) else ()
     # A class of the user's own may keep what its config leaves out.
-    own = {} if _is_ours(type(layer)) else {k: v for k, v in vars(layer).items() if isinstance(v, int | float | str | bool | tuple)}
-    return [layer.trainable, dropped, arrays, {name: repr(value) for name, value in own.items() if not name.startswith("_")}]
+    own = {} if _is_ours(type(layer)) else {n: _own_value(layer, n, v) for n, v in vars(layer).items() if n not in _attributes_of_all()}
+    return [layer.trainable, dropped, arrays, rules, own]
 
 
-def _own_code(objects: Any) -> Iterator[Any]:
-    """Yield the classes and functions of the user's own that `objects` are made of."""
+@functools.cache
+def _attributes_of_all() -> frozenset[str]:
+    """Return the names of the attributes that every layer of Keras has."""
+    layer = keras.layers.Identity()
+    layer(keras.Input((1,)))
+    return frozenset(vars(layer))
+
+
+def _own_value(layer: Any, name: str, value: Any) -> list[str]:
+    """Return the numbers and texts in an attribute of a layer of the user's own; the layers, variables and arrays in it stand elsewhere."""
+    leaves = keras.tree.flatten(sorted(map(repr, value)) if isinstance(value, set | frozenset) else value)
+    known = (*_SIMPLE, keras.layers.Layer, keras.Variable)
+    strange = [v for v in leaves if not (isinstance(v, known) or _is_array(v) or _is_ours(type(v)) or (v is value and callable(v)))]
+    if strange:
+        raise NotComparable(f"{type(layer).__name__}.{name} is {type(strange[0]).__name__}")
+    return [repr(leaf) for leaf in leaves if isinstance(leaf, _SIMPLE)]
+
+
+def _own_parts(objects: Any) -> Iterator[Any]:
+    """Yield the classes of the user's own among layers, and other objects and functions of the user's own, whose configs may not tell all.
+
+    Such parts are alike where they are the same.
+    """
     for each in objects:
-        if isinstance(each, types.FunctionType | types.MethodType | types.BuiltinFunctionType):
-            if not _is_ours(each):
-                yield each
-            continue
-        if not _is_ours(type(each)):
-            yield type(each)
-        for value in vars(each).values() if hasattr(each, "__dict__") else ():
-            if callable(value) and not isinstance(value, keras.layers.Layer | type):
-                yield from _own_code([value]) if isinstance(value, types.FunctionType | types.MethodType) else ()
+        is_layer = isinstance(each, keras.layers.Layer)
+        if not _is_ours(each if isinstance(each, _FUNCTIONS) else type(each)):
+            yield type(each) if is_layer else each
+        for name, value in vars(each).items() if hasattr(each, "__dict__") else ():
+            is_part = callable(value) and not isinstance(value, keras.layers.Layer | type) and not name.endswith("initializer")
+            if is_part and not _is_ours(value if isinstance(value, _FUNCTIONS) else type(value)):
+                yield value
 
 
 def _is_ours(code: Any) -> bool:
     return (getattr(code, "__module__", None) or "").startswith(_OURS)
 
 
-def _objects(arguments: Any) -> Iterator[Any]:
+def _leaves(arguments: Any) -> Iterator[Any]:
     for leaf in keras.tree.flatten(arguments):
         if leaf is not None and not isinstance(leaf, str | int | float | bool):
             yield leaf
