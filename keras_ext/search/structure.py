@@ -21,7 +21,7 @@ _OURS = ("keras.", "keras_ext.")
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 _SIMPLE = (int, float, str, bool, type(None), np.generic)
 # First values of variables, which each model has for itself.
-_FIRST_VALUES = ("seed", "learning_rate", "quantization_config", "build_config")
+_FIRST_VALUES = ("seed", "learning_rate")
 # Layers of ours whose rate is a variable.
 _DROPOUTS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
 # Layers whose state is in no variable, and layers that call other frameworks.
