@@ -127,16 +127,20 @@ class SharedModels:
         try:
             with _saved_once(lent, variables, self._folder):
                 history = self._train(shared, given)
-            history.set_model(model)
-            model.history, model.stop_training = history, lent.stop_training
-            return history
-        finally:
-            if lent is not model:
-                _assign(others, _values(variables))
-                _take_rates(model, lent)
-                _assign(variables, own)
-            if structure_of(lent).key != shared.structure.key:  # a callback has changed the model
-                self._shared.pop(shared.structure.key, None)
+        except BaseException:
+            # It may have ended in mid-step, with a state that is gone: no other trial trains in this model.
+            self._shared.pop(shared.structure.key, None)
+            _assign(variables, own)
+            raise
+        if lent is not model:
+            _assign(others, _values(variables))
+            _take_rates(model, lent)
+            _assign(variables, own)
+        if structure_of(lent).key != shared.structure.key:  # a callback has changed the model
+            self._shared.pop(shared.structure.key, None)
+        history.set_model(model)
+        model.history, model.stop_training = history, lent.stop_training
+        return history
 
     def _train(self, shared: _Shared, given: dict[str, Any]) -> Any:
         lent, callbacks = shared.model, list(given.get("callbacks") or [])
@@ -307,9 +311,9 @@ def _saved_once(model: Any, variables: list[Any], folder: Path | None) -> Iterat
         yield
     finally:
         del model.save_weights
-        last = _values(variables) if waiting else []
-        for path, values in waiting.items():
-            _assign(variables, values)
-            model.save_weights(path)
-        if waiting:
-            _assign(variables, last)
+    last = _values(variables) if waiting else []
+    for path, values in waiting.items():
+        _assign(variables, values)
+        model.save_weights(path)
+    if waiting:
+        _assign(variables, last)

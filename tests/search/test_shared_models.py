@@ -500,3 +500,26 @@ def test_the_best_models_of_a_search_that_shares(tmp_path):
         loss = model.evaluate(X[110:], Y[110:], verbose=0, return_dict=True)["loss"]
         assert loss == pytest.approx(record.score, rel=1e-4)
     assert models[0] is not models[1]
+
+
+@needs_programs
+def test_an_interruption_within_an_epoch_is_an_interruption(models, monkeypatch):
+    """Ctrl-C can come while the state of a training is nowhere but in the program."""
+
+    class Interrupted(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                function = self.model.train_function
+
+                def interrupted(*args):
+                    function(*args)
+                    raise KeyboardInterrupt
+
+                self.model.train_function = interrupted
+
+    trained(mlp, 1, models)
+    with pytest.raises(KeyboardInterrupt):
+        trained(mlp, 2, models, callbacks=[Interrupted()])
+    alone, _ = trained(mlp, 3)
+    shared, _ = trained(mlp, 3, models)
+    assert_same(alone, shared)
