@@ -81,7 +81,7 @@ _PLACE = Placement()
 )  # fmt: skip
 @click.option(
     "--share-programs/--no-share-programs", default=None,
-    help="Let trials of one structure share their compiled steps. Example: --no-share-programs  [default: yes]",
+    help="Let trials of one structure share their compiled steps, or not. Example: --share-programs  [default: yes]",
 )  # fmt: skip
 @click.option(
     "--output", metavar="FOLDER",

@@ -312,7 +312,7 @@ def test_trials_in_processes_of_their_own_are_the_same(digits, words):
         pytest.importorskip("ray")
     done = keras_ext("search", "--trials", 2, "--epochs", 2, "--output", f"out{words[1]}{words[0]}", *words, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert done.stderr == "" or keras.backend.backend() == "tensorflow"  # which writes from C++ at its import
     trials, test = outcome(folder / f"out{words[1]}{words[0]}/results.json")
     assert (trials, test) == outcome(folder / "two.json")
 
