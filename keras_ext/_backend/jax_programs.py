@@ -27,7 +27,8 @@ def kept_on_disk() -> Iterator[None]:
     A cache that is set already (`jax_compilation_cache_dir`), or is set meanwhile, stays, and so do caches that are off. Where several
     processes compile one program (`jax.distributed`), or no folder can be made, nothing is kept.
     """
-    has_own = jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache
+    settings: Any = jax.config
+    has_own = settings.jax_compilation_cache_dir or not settings.jax_enable_compilation_cache
     folder = None if has_own or jax.process_count() > 1 else _folder()
     if folder is None:
         yield

@@ -190,7 +190,8 @@ class SharedModels:
         if held_out is not None and not (isinstance(held_out, tuple | list) and len(held_out) in (2, 3)):
             return None
         arrays = self._on_device(*(given.get(name) for name in ("x", "y", "sample_weight", "class_weight")))
-        held = None if held_out is None else self._on_device(*(*held_out, None)[:3], None)
+        x, y, weights = (*(held_out or (None, None)), None)[:3]
+        held = None if held_out is None else self._on_device(x, y, weights, None)
         if arrays is None or (held is None and held_out is not None):
             return None
         if held is None and given.get("validation_split"):
@@ -243,8 +244,8 @@ def _build(model: Any, x: Any) -> None:
 
 def _samples(given: dict[str, Any]) -> int | None:
     """Return the samples of an epoch; None where the data is no array."""
-    x = given.get("x")
-    first = tree.flatten(x)[0] if isinstance(x, dict | list | tuple) else x
+    x: Any = given.get("x")
+    first: Any = tree.flatten(x)[0] if isinstance(x, dict | list | tuple) else x
     if not (hasattr(first, "shape") and len(first.shape)):
         return None
     share = (given.get("validation_split") or 0.0) if given.get("validation_data") is None else 0.0
