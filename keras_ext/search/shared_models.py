@@ -17,7 +17,6 @@ from keras_ext import _backend
 from keras_ext._backend import keras_private
 from keras_ext._backend.epoch_steps import Arrays, EpochSteps
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.layers import Dropout
 from keras_ext.search.batch_hooks import EpochCallbacks, free_steps, needs_every_step
 from keras_ext.search.structure import NotComparable, Structure, structure_of
 
@@ -121,7 +120,6 @@ class SharedModels:
         if lent is not model:
             self.program = "shared"
             _assign(variables, _values(others))
-            _take_rates(lent, model)
             if not keras_private.has_built_metrics(model):
                 _draw_as_building(given)
         try:
@@ -134,7 +132,6 @@ class SharedModels:
             raise
         if lent is not model:
             _assign(others, _values(variables))
-            _take_rates(model, lent)
             _assign(variables, own)
         if structure_of(lent).key != shared.structure.key:  # a callback has changed the model
             self._shared.pop(shared.structure.key, None)
@@ -283,13 +280,6 @@ def _values(variables: list[Any]) -> list[Any]:
 def _assign(variables: list[Any], values: list[Any]) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
-
-
-def _take_rates(model: Any, other: Any) -> None:
-    """Give the layers of dropout of ours the rates that those of the `other` model have."""
-    for layer, like in zip(keras_private.flatten_layers(model), keras_private.flatten_layers(other), strict=True):
-        if isinstance(layer, Dropout):
-            layer.rate = like.rate
 
 
 @contextmanager
