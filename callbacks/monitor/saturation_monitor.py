@@ -115,6 +115,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         self.on_finding = on_finding
         self._rhythm = Rhythm(every)
         self._probes: dict[Any, Probe] | None = None
+        self._taken: int | None = None
         self._data = probe_batch(x, y, sample_weight, size=probe_size, seed=seed)
         self._step = self._epoch_began = self._epoch = self._run = 0
         self._folder: Path | None = None
@@ -201,6 +202,10 @@ class SaturationMonitor(keras.callbacks.Callback):
         due = self._rhythm.next_due(self._epoch_began + done)
         return None if due is None else due - self._epoch_began - done
 
+    def take_steps(self, done: int) -> None:
+        """Count so many steps for the epoch that ends, whose steps ran without a call between them."""
+        self._taken = done
+
     def share_probes(self, probes: dict[Any, Probe]) -> None:
         """Take the compiled snapshot of the model from `probes`, and leave it there for the next monitor of the same model."""
         self._probes = probes
@@ -221,6 +226,9 @@ class SaturationMonitor(keras.callbacks.Callback):
 
     def _steps_taken(self) -> int:
         """Return the steps of the epoch that ends; `stop_training` and data that has run out end one early."""
+        if self._taken is not None:
+            taken, self._taken = self._taken, None
+            return taken
         begun, model, steps = self._step - self._epoch_began, self.model, (self.params or {}).get("steps")
         if steps is None and not model.stop_training and keras_private.begins_without_data():
             return begun

@@ -44,7 +44,7 @@ class Arrays:
 
 
 class EpochSteps:
-    """The steps of an epoch that follow each other without a callback between them.
+    """The steps of an epoch that follow each other without a callback between them; `done` counts those of the last epoch.
 
     Args:
         steps: of an epoch.
@@ -65,17 +65,18 @@ class EpochSteps:
         self._steps, self._data = steps, data
         self._free, self._between, self._stops = free, between, stops
         self._usual: Any = None
+        self.done = 0
 
     def parts(self, iterator: Iterator[Any], show: Callable[[], Any]) -> Iterator[Batches]:
         """Yield the batches of an epoch; `show` is called before a callback needs the model, which it gives the state so far."""
         batches = itertools.islice(iterator, self._steps) if self._data is None else self._data.batches()
-        done, free = 0, self._free(0)
+        self.done, free = 0, self._free(0)
         for first in batches:
-            if free is not None and done and free <= 0:
+            if free is not None and self.done and free <= 0:
                 with show():
-                    self._between(done)
-                free = self._free(done)
-            stops = done > 0 and self._stops()
+                    self._between(self.done)
+                free = self._free(self.done)
+            stops = self.done > 0 and self._stops()
             self._usual = self._usual or _shapes(first)
             room = max(1, min(_MOST_NUMBERS // max(1, _numbers(first)), self._steps))
             taken = [first, *itertools.islice(batches, (1 if stops else room if free is None else min(room, free)) - 1)]
@@ -84,7 +85,7 @@ class EpochSteps:
                 # The last batch of an epoch may be smaller, and has a program without room for others.
                 is_usual = _shapes(same[0]) == self._usual
                 yield Batches(same, room if is_usual else len(same), None if self._data is None else self._data.arrays)
-            done += len(taken)
+            self.done += len(taken)
             free = None if free is None else free - len(taken)
             if stops:
                 return

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import keras_tuner
 
+from keras_ext._backend.epoch_steps import EpochSteps
 from keras_ext.callbacks import OneCycleMomentum, SaturationMonitor, StopAt
 
 _TRAIN = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
@@ -55,7 +56,15 @@ class EpochCallbacks(keras.callbacks.CallbackList):
         super().__init__(list(callbacks), add_history=True, add_progbar=params["verbose"] != 0, **params)
         kinds = (SaturationMonitor, LateBatchHooks, keras.callbacks.TensorBoard)
         self._within_epochs = [each for each in self.callbacks if isinstance(each, kinds)]
+        self.steps: EpochSteps | None = None
         self._bars = [each for each in self.callbacks if isinstance(each, keras.callbacks.ProgbarLogger)]
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Tell the monitors how many steps the epoch had, and call all callbacks."""
+        for callback in self._within_epochs:
+            if isinstance(callback, SaturationMonitor) and self.steps is not None:
+                callback.take_steps(self.steps.done)
+        super().on_epoch_end(epoch, logs)
 
     def between(self, done: int) -> None:
         """Call the callbacks that act within an epoch after so many steps."""

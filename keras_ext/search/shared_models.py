@@ -157,6 +157,7 @@ class SharedModels:
         told = {"verbose": given.get("verbose", "auto"), "epochs": given.get("epochs", 1), "steps": steps, "model": lent}
         listed = EpochCallbacks(callbacks, **told)
         training = EpochSteps(steps, data and data.training, free_steps(callbacks), listed.between, lambda: lent.stop_training)
+        listed.steps = training
         validation = EpochSteps(steps if data is None or data.validation is None else data.validation.steps, data and data.validation)
         kept = lent.train_function, lent.test_function, lent.steps_per_execution
         lent.train_function, lent.test_function = shared.program.functions(training, validation)
