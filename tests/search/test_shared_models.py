@@ -527,11 +527,13 @@ def test_an_interruption_within_an_epoch_is_an_interruption(models, monkeypatch)
 
 @needs_programs
 def test_a_monitor_stops_a_training_after_the_same_step(models):
+    x = X.copy()
+    x[0] = np.nan  # in the first batch
     for seed in (1, 2):
         monitors = [SaturationMonitor(X, Y, on_critical="stop", on_finding=lambda finding: None) for _ in range(2)]
-        fit = {"batch_size": 5, "validation_data": None, "shuffle": False}
-        alone, model = trained(lambda: mlp(1e30), seed, callbacks=[monitors[0]], **fit)
-        shared, other = trained(lambda: mlp(1e30), seed, models, callbacks=[monitors[1]], **fit)
+        fit = {"x": x, "batch_size": 5, "validation_data": None, "shuffle": False}
+        alone, model = trained(mlp, seed, callbacks=[monitors[0]], **fit)
+        shared, other = trained(mlp, seed, models, callbacks=[monitors[1]], **fit)
         assert len(alone.epoch) == len(shared.epoch) == 1
         steps = [int(keras.ops.convert_to_numpy(each.optimizer.iterations)) for each in (model, other)]
         assert steps[0] == steps[1] < 30
