@@ -10,6 +10,7 @@ import gc
 import importlib
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -125,6 +126,13 @@ def _run_code(code):
 
 # What nearly every test imports. Nothing is computed: threads that ran would be missing in a fork.
 IMPORTED = ("matplotlib.pyplot", "sklearn.datasets", "keras_tuner", "keras_ext.callbacks", "keras_ext.commands.main", "keras_ext.search")
+
+
+def own_lines(stderr):
+    """Return the lines of standard error that the command wrote; TensorFlow writes others from C++ at its import."""
+    is_other = re.compile(r"(WARNING: All log messages before absl|[IWE]0000 00:00:|To enable the following instructions)")
+    return "".join(line for line in stderr.splitlines(keepends=True) if not is_other.match(line))
+
 
 if __name__ == "__main__":
     for name in IMPORTED:

@@ -68,7 +68,7 @@ def trees(tmp_path_factory):
 
 def test_the_model_of_a_search_is_diagnosed_by_its_path_alone(trees):
     done = in_new_process("out/best_model.keras", "--report", "new/page.html", "--json", "out.json", cwd=trees)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, processes.own_lines(done.stderr)) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("out/best_model.keras on trees.csv, keras 3.")
     assert lines[1].startswith("mlp, 90 samples, loss ")
@@ -84,7 +84,7 @@ def test_a_critical_finding_is_exit_code_1(tmp_path):
     save(tmp_path / "net.keras", hidden(), keras.layers.Dense(3, "softmax"), loss="sparse_categorical_crossentropy", unhealthy=np.nan)
     write_csv(tmp_path / "trees.csv", ["a", "b", "c", "d", "kind"], *X.T, KINDS)
     done = in_new_process("net.keras", "--data", "trees.csv", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, processes.own_lines(done.stderr)) == (1, "")
     assert 'critical: non finite in layer "hidden"' in done.stdout
 
 
