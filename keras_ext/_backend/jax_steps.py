@@ -28,14 +28,9 @@ def on_device(arrays: Any) -> Any:
     return jax.tree.map(jnp.asarray, arrays)
 
 
-def data_of_one_step() -> dict[str, Any]:
-    """Return arguments of `fit` for data of one step that is never read."""
-    return {"x": np.zeros((1, 0), "float32"), "shuffle": False}
-
-
-def validation_data_of_one_step() -> Any:
-    """Return validation data of one step that is never read."""
-    return np.zeros((1, 0), "float32"), None
+def data_of_one_step() -> Any:
+    """Return data for `fit` of one step that is never read."""
+    return np.zeros((1, 0), "float32")
 
 
 class StepProgram:
@@ -70,8 +65,8 @@ class _Steps:
         return run
 
     def _run(self, state: Any, batches: Batches) -> tuple[Any, Any]:
-        stacked = _stacked(batches)
-        if stacked is not None and (batches.room > 1 or batches.arrays is not None):
+        stacked = _stacked(batches) if batches.room > 1 or batches.arrays is not None else None
+        if stacked is not None:
             return self._several(state, len(batches.batches), stacked, batches.arrays)
         logs: Any = {}
         for batch in batches.batches:

@@ -11,13 +11,12 @@ from keras import tree
 from keras_ext._backend import keras_private
 from keras_ext._backend.epoch_steps import Batches, EpochSteps
 
+# XLA's program of one step saves some milliseconds, and takes a second or two to compile.
+_SMALLER_BATCHES = 200
+
 
 def draw_as_building(samples: int, batch_size: int, shuffle: Any) -> None:
     """Draw nothing: here `fit` builds the metrics of a model as it traces the first step."""
-
-
-# XLA's program of one step saves some milliseconds, and takes a second or two to compile.
-_SMALLER_BATCHES = 200
 
 
 def epoch_orders(samples: int) -> Callable[[], np.ndarray]:
@@ -37,13 +36,8 @@ def on_device(arrays: Any) -> Any:
     return tree.map_structure(lambda array: None if array is None else tf.convert_to_tensor(array), arrays)
 
 
-def data_of_one_step() -> dict[str, Any]:
-    """Return arguments of `fit` for data of one step that is never read."""
-    return {"x": tf.data.Dataset.range(1), "shuffle": False}
-
-
-def validation_data_of_one_step() -> Any:
-    """Return validation data of one step that is never read."""
+def data_of_one_step() -> Any:
+    """Return data for `fit` of one step that is never read."""
     return tf.data.Dataset.range(1)
 
 

@@ -44,9 +44,16 @@ def search_at(
         watch(tuner, monitor, seed=seed, view=view, share_programs=placement.share_programs).search(**fit)
         return tuner
     recover(tuner)
-    policy = keras.dtype_policies.serialize(keras.config.dtype_policy())
-    limits = placement.strategy, placement.bytes_of_a_trial, placement.share_programs
-    shared = Shared(make_tuner, monitor, seed, policy, (), fit, *limits)
+    shared = Shared(
+        make_tuner,
+        monitor,
+        seed,
+        keras.dtype_policies.serialize(keras.config.dtype_policy()),
+        kwargs=fit,
+        strategy=placement.strategy,
+        memory_limit=placement.bytes_of_a_trial,
+        share_programs=placement.share_programs,
+    )
     retry_policy = RetryPolicy(placement.max_retries, placement.trial_timeout)
     ParallelSearch(tuner, Children(shared, placement.trials_of_a_process), 1, retry_policy, None, view, fit.get("verbose")).search()
     return tuner

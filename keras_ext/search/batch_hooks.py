@@ -13,9 +13,9 @@ _TRAIN = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_ba
 _TEST = ("on_test_batch_begin", "on_test_batch_end")
 
 
-def needs_every_step(callbacks: Sequence[Any], tuner: Any) -> str | None:
-    """Return the name of a callback that acts within an epoch in a way that is not known; None where there is none."""
-    return next((type(each).__name__ for each in callbacks if _acts(each, tuner)), None)
+def needs_every_step(callbacks: Sequence[Any], tuner: Any) -> bool:
+    """Return whether a callback acts within an epoch in a way that is not known."""
+    return any(_acts(each, tuner) for each in callbacks)
 
 
 def free_steps(callbacks: Sequence[Any]) -> Callable[[int], int | None]:
@@ -65,10 +65,6 @@ class EpochCallbacks(keras.callbacks.CallbackList):
             if isinstance(callback, SaturationMonitor) and self.steps is not None:
                 callback.take_steps(self.steps.done)
         super().on_epoch_end(epoch, logs)
-
-    def between(self, done: int) -> None:
-        """Call the callbacks that act within an epoch after so many steps."""
-        self.on_train_batch_begin(done)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Call the callbacks that act within an epoch."""

@@ -156,7 +156,7 @@ class SharedModels:
             keras_private.build_metrics(lent, _taken(data.training.arrays, slice(data.training.batch_size)))
         told = {"verbose": given.get("verbose", "auto"), "epochs": given.get("epochs", 1), "steps": steps, "model": lent}
         listed = EpochCallbacks(callbacks, **told)
-        training = EpochSteps(steps, data and data.training, free_steps(callbacks), listed.between, lambda: lent.stop_training)
+        training = EpochSteps(steps, data and data.training, free_steps(callbacks), listed.on_train_batch_begin, lambda: lent.stop_training)
         listed.steps = training
         validation = EpochSteps(steps if data is None or data.validation is None else data.validation.steps, data and data.validation)
         kept = lent.train_function, lent.test_function, lent.steps_per_execution
@@ -199,12 +199,12 @@ class SharedModels:
         programs, samples, size = _backend.step_programs(), _count(arrays), given.get("batch_size") or 32
         order = programs.epoch_orders(samples) if shuffle else lambda: np.arange(samples)
         fit = {name: value for name, value in given.items() if name not in _DATA_ARGUMENTS}
-        fit |= programs.data_of_one_step()
+        fit |= {"x": programs.data_of_one_step(), "shuffle": False}
         validation = None
         if held is not None:
             held_samples, held_size = _count(held), given.get("validation_batch_size") or size
             validation = Arrays(held, held_samples, held_size, lambda: np.arange(held_samples))
-            fit |= {"validation_data": programs.validation_data_of_one_step()}
+            fit |= {"validation_data": programs.data_of_one_step()}
         return _Data(fit, Arrays(arrays, samples, size, order), validation)
 
     def _on_device(self, x: Any, y: Any, weights: Any, class_weight: Any) -> Any:

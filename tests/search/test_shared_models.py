@@ -72,6 +72,12 @@ def assert_same(one, other):
         np.testing.assert_allclose(values, other.history[name], rtol=TOLERANCE, atol=TOLERANCE, err_msg=name)
 
 
+def assert_trains_as_alone(models, make, seed, **fit):
+    alone, _ = trained(make, seed, **fit)
+    shared, _ = trained(make, seed, models, **fit)
+    assert_same(alone, shared)
+
+
 def assert_same_weights(one, other):
     for a, b in zip(one.weights, other.weights, strict=True):
         np.testing.assert_allclose(keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b), rtol=1e-3, atol=1e-5, err_msg=a.path)
@@ -118,9 +124,7 @@ def test_a_dataset_is_read_as_fit_reads_it(models):
             return X[i * 40 : (i + 1) * 40], Y[i * 40 : (i + 1) * 40]
 
     for seed in (1, 2):
-        alone, _ = trained(mlp, seed, x=Batches(), y=None, batch_size=None, shuffle=False)
-        shared, _ = trained(mlp, seed, models, x=Batches(), y=None, batch_size=None, shuffle=False)
-        assert_same(alone, shared)
+        assert_trains_as_alone(models, mlp, seed, x=Batches(), y=None, batch_size=None, shuffle=False)
     assert models.program == "shared"
 
 
@@ -165,24 +169,20 @@ def test_several_inputs_and_outputs(models):
     # Whole batches: on TensorFlow `fit` counts a smaller last one as a whole one in the loss of each output.
     fit = {"x": {"a": X, "b": X[::-1]}, "y": {"kind": Y, "size": X[:, :1]}, "validation_data": None, "batch_size": 50}
     for seed in (1, 2):
-        alone, _ = trained(make, seed, **fit)
-        shared, _ = trained(make, seed, models, **fit)
-        assert_same(alone, shared)
+        assert_trains_as_alone(models, make, seed, **fit)
     assert models.program == "shared"
 
 
 @needs_programs
 def test_a_model_without_an_input_is_built_from_the_data(models):
     for seed in (1, 2):
-        alone, _ = trained(lambda: mlp(build=False), seed)
-        shared, _ = trained(lambda: mlp(build=False), seed, models)
-        assert_same(alone, shared)
+        assert_trains_as_alone(models, lambda: mlp(build=False), seed)
     assert models.program == "shared"
 
 
 @needs_programs
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_half_precision(models, policy, monkeypatch):
+def test_half_precision(models, policy):
     before = keras.config.dtype_policy()
 
     def make():
@@ -286,10 +286,8 @@ def test_a_training_with_nan_leaves_the_next_one_alone(models):
     trained(mlp, 1, models)
     spoiled, _ = trained(lambda: mlp(1e30), 2, models)
     assert not np.isfinite(spoiled.history["loss"][-1])
-    alone, _ = trained(mlp, 3)
-    shared, _ = trained(mlp, 3, models)
+    assert_trains_as_alone(models, mlp, 3)
     assert models.program == "shared"
-    assert_same(alone, shared)
 
 
 @needs_programs
@@ -301,9 +299,7 @@ def test_an_error_in_mid_training_leaves_the_next_one_alone(models):
     trained(mlp, 1, models)
     with pytest.raises(RuntimeError, match="in mid-training"):
         trained(mlp, 2, models, callbacks=[Fails()])
-    alone, _ = trained(mlp, 3)
-    shared, _ = trained(mlp, 3, models)
-    assert_same(alone, shared)
+    assert_trains_as_alone(models, mlp, 3)
 
 
 @needs_programs
@@ -314,10 +310,8 @@ def test_a_callback_that_changes_the_model_ends_its_sharing(models):
 
     trained(mlp, 1, models)
     trained(mlp, 2, models, callbacks=[Freezes()])
-    alone, _ = trained(mlp, 3)
-    shared, _ = trained(mlp, 3, models)
+    assert_trains_as_alone(models, mlp, 3)
     assert models.program == "own"
-    assert_same(alone, shared)
 
 
 def key(make, kept=[]):  # noqa: B006
@@ -520,9 +514,7 @@ def test_an_interruption_within_an_epoch_is_an_interruption(models, monkeypatch)
     trained(mlp, 1, models)
     with pytest.raises(KeyboardInterrupt):
         trained(mlp, 2, models, callbacks=[Interrupted()])
-    alone, _ = trained(mlp, 3)
-    shared, _ = trained(mlp, 3, models)
-    assert_same(alone, shared)
+    assert_trains_as_alone(models, mlp, 3)
 
 
 @needs_programs
