@@ -22,6 +22,11 @@ class Batches:
     arrays: Any = None
 
 
+# Takes the steps of some batches, and returns the state after them: `(trains, state, batches, step)`. One step of the model by itself is
+# `step(state, places, arrays)`.
+Take = Callable[[bool, Any, Batches, Callable[[Any, Any, Any], Any]], Any]
+
+
 @dataclass(frozen=True)
 class Arrays:
     """Data that is all in memory, `(x, y, sample_weight)` or fewer, and the order in which each epoch takes its samples."""

@@ -49,6 +49,14 @@ def step_programs() -> Any:
     return jax_steps
 
 
+def random_state() -> None:
+    """Return None: JAX has no random state of its own."""
+
+
+def set_random_state(state: None) -> None:
+    """Do nothing: see `random_state`."""
+
+
 def wait(tree: Any) -> None:
     """Return once every array in `tree` has been computed."""
     jax.block_until_ready(tree)

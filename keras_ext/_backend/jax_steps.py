@@ -11,6 +11,10 @@ from jax import lax
 from keras_ext._backend import keras_private
 from keras_ext._backend.epoch_steps import Batches, EpochSteps
 
+# The models that train side by side where nothing else is asked for: on a CPU one after another is as fast.
+SIDE_BY_SIDE = 1
+StackedSteps: Any = None
+
 
 def draw_as_building(samples: int, batch_size: int, shuffle: Any) -> None:
     """Draw what `fit` draws where it builds the metrics of a model: it takes a first batch of so many samples, and begins again."""

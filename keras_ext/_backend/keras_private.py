@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import keras_tuner
+import numpy as np
 
 
 def flatten_layers(layer: Any) -> Iterator[Any]:
@@ -123,6 +125,53 @@ def shuffled_places(samples: int) -> Any:
     return dataset.map(lambda places: keras.ops.reshape(places, (-1,)))
 
 
+def torch_loader(samples: int, batch_size: int, shuffle: Any) -> Any:
+    """Return the DataLoader that `fit` takes so many samples from: it draws from PyTorch's generator as `fit` does."""
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+    return ArrayDataAdapter(np.zeros((samples, 0)), batch_size=batch_size, shuffle=shuffle).get_torch_dataloader()
+
+
+def call_of_step(model: Any, x: Any, training: bool) -> Any:
+    """Return what `model` predicts in a step: a layer that has no argument `training` is not given it."""
+    return model(x, training=training) if model._call_has_training_arg else model(x)
+
+
+def loss_tracker(model: Any) -> Any:
+    """Return the mean of the losses that a step updates; among the public `metrics` it has no place of its own."""
+    return model._loss_tracker
+
+
+@contextlib.contextmanager
+def torch_cond(cond: Callable[..., Any]) -> Iterator[None]:
+    """Let Keras's PyTorch backend branch with `cond(condition, true_fn, false_fn)` while the block runs.
+
+    Its own asks a tensor for a bool, which a traced tensor has not. Optimizers that scale a loss or collect gradients branch.
+    """
+    from keras.src.backend.torch import core
+
+    kept = core.cond
+    core.cond = cond
+    try:
+        yield
+    finally:
+        core.cond = kept
+
+
+def session() -> Any:
+    """Return Keras's session, which `clear_session` replaces for all threads; it holds the names given, the dtype policy and more."""
+    from keras.src.backend.common import global_state
+
+    return global_state.GLOBAL_STATE_TRACKER, global_state.GLOBAL_SETTINGS_TRACKER
+
+
+def set_session(kept: Any) -> None:
+    """Bring a session back."""
+    from keras.src.backend.common import global_state
+
+    global_state.GLOBAL_STATE_TRACKER, global_state.GLOBAL_SETTINGS_TRACKER = kept
+
+
 def trusts_lambdas() -> Any:
     """Return a context in which Keras rebuilds lambdas from configs: those of a model of this process, which is no file from elsewhere.
 
@@ -198,6 +247,15 @@ def keras_tuner_saves_json_with(save: Callable[[str, Any], str]) -> Iterator[Non
 def begins_without_data() -> bool:
     """Return True where `fit` begins a step before it asks for its data: of data of unknown length the last step is none."""
     return keras.backend.backend() != "torch"
+
+
+def has_keras_tuners_loop(tuner: Any) -> bool:
+    """Return whether KerasTuner's own loop runs the trials of `tuner`; a private method of it runs each."""
+    from keras_tuner.src.engine.base_tuner import BaseTuner
+
+    names = ("search", "_try_run_and_update_trial", "_run_and_update_trial")
+    is_chief = not isinstance(tuner.oracle, keras_tuner.Oracle)
+    return not is_chief and all(getattr(type(tuner), name) is getattr(BaseTuner, name) for name in names)
 
 
 def keras_tuner_records(tuner: Any, trial: Any, run: Callable[[], Any]) -> None:

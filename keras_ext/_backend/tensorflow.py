@@ -47,6 +47,14 @@ def step_programs() -> Any:
     return tensorflow_steps
 
 
+def random_state() -> Any:
+    """Return the state of TensorFlow's random generators, which each thread has for itself."""
+
+
+def set_random_state(state: Any) -> None:
+    """Do nothing: see `random_state`."""
+
+
 def wait(tree: Any) -> None:
     """Return once every tensor in `tree` has been computed."""
     for tensor in tf.nest.flatten(tree):

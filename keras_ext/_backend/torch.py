@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from keras import ops
 
-from keras_ext._backend import torch_updates
+from keras_ext._backend import torch_random, torch_steps, torch_updates
 
 
 def prepare_devices() -> None:
@@ -39,8 +39,21 @@ def programs_on_disk() -> contextlib.AbstractContextManager[None]:
 
 
 def step_programs() -> Any:
-    """Return the module of programs of several training steps: None, as PyTorch compiles none."""
-    return None
+    """Return the module of programs of several training steps."""
+    return torch_steps
+
+
+def random_state() -> Any:
+    """Return the states of PyTorch's random generators."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+
+def set_random_state(state: Any) -> None:
+    """Bring the states of the random generators back."""
+    of_cpu, of_devices = state
+    torch.set_rng_state(of_cpu)
+    if of_devices:
+        torch.cuda.set_rng_state_all(of_devices)
 
 
 def wait(tree: Any) -> None:
@@ -52,18 +65,9 @@ def wait(tree: Any) -> None:
 @torch.compiler.disable
 def random_bytes(count: Any, seed: Any) -> Any:
     """Return `count` random bytes for the two integers of `seed`, from a generator of the device that Keras uses."""
-    device = seed.device
-    if device.type == "meta":
-        return torch.empty(count, dtype=torch.uint8, device=device)
-    first, second = seed.tolist()
-    generator = torch.Generator(device=device)
-    # The CPU's generator takes 32 bits: the pair is mixed (Steele, Lea and Flood 2014). Keras adds the two, so that close seeds meet.
-    mixed = (first * 0x9E3779B97F4A7C15 + second * 0xD1B54A32D192ED03) % 2**64
-    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 % 2**64
-    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % 2**64
-    generator.manual_seed((mixed ^ mixed >> 31) >> 1)
-    words = torch.empty((count + 7) // 8, dtype=torch.int64, device=device)
-    return words.random_(-(2**63), None, generator=generator).view(torch.uint8)[:count]
+    if seed.device.type == "meta":
+        return torch.empty(count, dtype=torch.uint8, device=seed.device)
+    return torch_random.traced_random_bytes(seed[None], count)[0] if torch_steps.is_stacking() else torch_random.draw_bytes(count, seed)
 
 
 def drop(x: Any, keep: Any, scale: Any) -> Any:
@@ -105,6 +109,9 @@ def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -
         view = x.reshape(1, x.shape[0], -1)
     elif x.ndim > 2 and axis == x.ndim - 1 and x.shape[axis] < _FEW_CHANNELS:
         view = view.contiguous()
+    if torch_steps.is_stacking():
+        y, mean, variance = _by_autograd(view, gamma, beta, epsilon)
+        return (y.reshape(x.shape) if axis == 0 else y.movedim(1, axis)), mean, variance
     y, mean, variance = _native(view, gamma, beta, epsilon, count)
     eager = x.device.type == "cpu" and not torch.compiler.is_compiling()
     if eager and bool((mean.square() > 100.0 * (variance + epsilon)).any()):
@@ -129,9 +136,20 @@ def _native(view: Any, gamma: Any, beta: Any, epsilon: float, count: int) -> tup
     return y, mean, unbiased * ((count - 1) / count) if count > 1 else torch.zeros_like(mean)
 
 
+def _by_autograd(view: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:
+    """Return what `_native` does, in operations that `vmap` knows."""
+    wide, axes = view.to(gamma.dtype), [0, *range(2, view.ndim)]
+    shape = [-1 if i == 1 else 1 for i in range(view.ndim)]
+    mean = wide.mean(axes)
+    centred = wide - mean.view(shape)
+    variance = centred.square().mean(axes)
+    y = centred * ((variance + epsilon).rsqrt() * gamma).view(shape) + beta.view(shape)
+    return y.to(view.dtype), mean.detach(), variance.detach()
+
+
 def updates_of_lists(together: bool = False) -> Any:
-    """Return the optimizers' steps for lists of weights: nothing compiles them here, and one kernel goes over a list."""
-    return torch_updates
+    """Return the optimizers' steps for lists of weights, of which a kernel takes all at once; None where `vmap` needs one by one."""
+    return None if torch_steps.is_stacking() else torch_updates
 
 
 def sum_repeated_rows(gradient: Any) -> Any:
@@ -176,11 +194,12 @@ def norms(gradients: Sequence[Any]) -> list[Any]:
 def joint_norm(gradients: Sequence[Any]) -> Any:
     """Return the L2 norm of all gradients taken as one vector, in float32 at least; NaN if one of their numbers is not finite."""
     norm = torch.linalg.vector_norm(torch.stack(norms(gradients)))
-    if bool(torch.isfinite(norm)):
+    if not torch_steps.is_stacking() and bool(torch.isfinite(norm)):
         return norm
     # Squares overflow at 1.8e19: once more, scaled down.
     scaled = torch.linalg.vector_norm(torch.stack(norms(torch._foreach_mul(_wide(gradients), 2.0**-64))))
-    return torch.where(torch.isfinite(scaled), scaled * 2.0**64, torch.nan)
+    again = torch.where(torch.isfinite(scaled), scaled * 2.0**64, torch.nan)
+    return torch.where(torch.isfinite(norm), norm, again)
 
 
 def _wide(tensors: Sequence[Any]) -> list[Any]:
@@ -222,7 +241,10 @@ def sum_over_replicas(tree: Any) -> Any:
 
 
 def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> Any:
-    """Call one of two functions."""
+    """Call one of two functions; traced for several models, both, each of which acts where it is the one."""
+    if torch_steps.is_stacking():
+        torch_steps.cond_of_both(condition, lambda: if_true(*arguments), lambda: if_false(*arguments), variables)
+        return None
     (if_true if bool(condition) else if_false)(*arguments)
     return bool(condition)
 

@@ -80,8 +80,9 @@ _PLACE = Placement()
     help="Train each trial on all devices that it sees, with part of every batch on each (TensorFlow, JAX). Example: --strategy mirrored",
 )  # fmt: skip
 @click.option(
-    "--share-programs/--no-share-programs", default=None,
-    help="Let trials of one structure share their compiled steps, or not. Example: --share-programs  [default: yes]",
+    "--together", default=None, metavar="N|auto|off", callback=lambda _, __, value: int(value) if value and value.isdecimal() else value,
+    help="Trials of one structure that train at once in one program; 1: one after another, off: each in its own. "
+    "Example: --together 8  [default: auto]",
 )  # fmt: skip
 @click.option(
     "--output", metavar="FOLDER",
@@ -141,9 +142,7 @@ def _settings(stored: dict[str, Any], given: dict[str, Any]) -> Settings:
 def _given_again(options: dict[str, Any]) -> list[str]:
     """Return the options about where trials run as they were given: a search's folder does not keep them."""
     given = {field.name: options[field.name] for field in fields(Placement) if options[field.name] is not None}
-    share = given.pop("share_programs", True)
-    words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value).removesuffix(".0"))]
-    return words if share else [*words, "--no-share-programs"]
+    return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value).removesuffix(".0"))]
 
 
 def _placement(given: dict[str, Any]) -> Placement:

@@ -156,7 +156,7 @@ def _prepared(shared: Shared, job: Job, folder: str) -> tuple[Any, Any, Runner]:
         trial = keras_tuner.engine.trial.Trial.from_state(state)
         tuner.oracle.trials[trial.trial_id] = trial
     policy = keras.dtype_policies.deserialize(shared.policy)
-    return trial, tuner, Runner(tuner, shared.monitor, shared.seed, policy, shared.share_programs)
+    return trial, tuner, Runner(tuner, shared.monitor, shared.seed, policy, int(shared.share_programs))
 
 
 def _made(value: Any) -> Any:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from keras_ext._checks import bad_argument, flag, in_range, integer, keep
+from keras_ext._checks import bad_argument, in_range, integer, keep
 from keras_ext.search import strategy as strategies
+from keras_ext.search.side_by_side import models_at_once
 
 # A process of this many trials has not grown by much.
 TRIALS_OF_A_PROCESS = 20
@@ -24,7 +25,8 @@ class Placement:
         trial_timeout: seconds after which a trial fails; None: never.
         memory_limit: MiB of main memory over which a trial fails; None: never.
         strategy: `"mirrored"`: a trial trains on all devices that it sees. None: on one.
-        share_programs: let trials of one structure and process share their compiled steps.
+        together: most trials that train at once in one program, `"auto"` or `"off"`; see `watch`. In other processes trials share programs
+            one after another, or with `"off"` none.
     """
 
     workers: int = 1
@@ -35,7 +37,7 @@ class Placement:
     trial_timeout: float | None = None
     memory_limit: float | None = None
     strategy: str | None = None
-    share_programs: bool = True
+    together: int | str = "auto"
 
     def __post_init__(self) -> None:
         keep(self, workers=integer("workers", self.workers), isolate=integer("isolate", self.isolate, 0))
@@ -47,7 +49,7 @@ class Placement:
             if value is not None:
                 keep(self, **{name: in_range(name, value, 0, closed="neither")})
         strategies.check(self.strategy)
-        keep(self, share_programs=flag("share_programs", self.share_programs))
+        models_at_once(self.together)
 
     @property
     def on_ray(self) -> bool:

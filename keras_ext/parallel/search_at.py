@@ -35,13 +35,13 @@ def search_at(
             trial_timeout=placement.trial_timeout,
             memory_limit=placement.bytes_of_a_trial,
             strategy=placement.strategy,
-            share_programs=placement.share_programs,
+            share_programs=placement.together != "off",
             view=view,
             **fit,
         )
     tuner = make_tuner(str(folder))
     if not placement.trials_of_a_process:
-        watch(tuner, monitor, seed=seed, view=view, share_programs=placement.share_programs).search(**fit)
+        watch(tuner, monitor, seed=seed, view=view, together=placement.together).search(**fit)
         return tuner
     recover(tuner)
     shared = Shared(
@@ -52,7 +52,7 @@ def search_at(
         kwargs=fit,
         strategy=placement.strategy,
         memory_limit=placement.bytes_of_a_trial,
-        share_programs=placement.share_programs,
+        share_programs=placement.together != "off",
     )
     retry_policy = RetryPolicy(placement.max_retries, placement.trial_timeout)
     ParallelSearch(tuner, Children(shared, placement.trials_of_a_process), 1, retry_policy, None, view, fit.get("verbose")).search()

@@ -18,6 +18,12 @@ def needs_every_step(callbacks: Sequence[Any], tuner: Any) -> bool:
     return any(_acts(each, tuner) for each in callbacks)
 
 
+def may_change_the_model(callbacks: Sequence[Any]) -> bool:
+    """Return whether a callback has code of the user's own, which may change what a step computes between two epochs."""
+    known = ("keras.", "keras_tuner.", "keras_ext.")
+    return any(not type(each).__module__.startswith(known) or isinstance(each, keras.callbacks.LambdaCallback) for each in callbacks)
+
+
 def free_steps(callbacks: Sequence[Any]) -> Callable[[int], int | None]:
     """Return a function of the steps done in this epoch that says how many may follow before a monitor takes a snapshot."""
     monitors = [each for each in callbacks if isinstance(each, SaturationMonitor)]

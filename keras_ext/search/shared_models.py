@@ -1,10 +1,12 @@
-"""Trials whose models compute the same train in the model of the first of them, whose programs are compiled."""
+"""Trials whose models compute the same share compiled programs: one after another in one model, or side by side in one program."""
 
 import inspect
 import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from keras_ext import _backend
 from keras_ext._backend import keras_private
 from keras_ext._backend.epoch_steps import Arrays, EpochSteps
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.search.batch_hooks import EpochCallbacks, free_steps, needs_every_step
+from keras_ext.search.batch_hooks import EpochCallbacks, free_steps, may_change_the_model, needs_every_step
+from keras_ext.search.stacked_program import Request, StackedProgram
 from keras_ext.search.structure import NotComparable, Structure, structure_of
+from keras_ext.search.trial_thread import TrialThread
 
 # Structures whose programs are kept: each holds a model and some 20 MiB of programs.
 _MOST = 4
@@ -50,48 +54,70 @@ class _Data:
     validation: Arrays | None
 
 
-class SharedModels:
-    """Trains each model that a tuner builds in an earlier one of the same structure, so that nothing is traced or compiled again.
+@dataclass
+class SharingTrial:
+    """A trial whose model may share.
 
-    The earlier model takes over the later one's weights, random state, optimizer and rates. After the training it gives all of them back,
-    and has its own again.
+    Args:
+        folder: of the trial.
+        program: that took its steps: its "own", "shared", "shared by" so many, or why it could not be shared.
     """
 
-    def __init__(self, tuner: Any) -> None:
-        self._tuner = tuner
+    folder: Path
+    program: str = "own"
+
+
+_trial: ContextVar[SharingTrial | None] = ContextVar("trial", default=None)
+
+
+class SharedModels:
+    """Lets each model that a tuner builds train in programs that were compiled for an earlier one of the same structure.
+
+    One after another, a model trains in the earlier one, which takes over its weights, random state, optimizer and rates. After the
+    training it gives all of them back, and has its own again. Side by side, each model keeps its state, and a program takes the steps of
+    several at once.
+
+    Args:
+        tuner: that builds the models.
+        together: most models that train at once.
+    """
+
+    def __init__(self, tuner: Any, together: int = 1) -> None:
+        self._tuner, self._together = tuner, together
         self._shared: OrderedDict[str, _Shared] = OrderedDict()
         self._arrays: dict[tuple[int, ...], tuple[Any, Any]] = {}
-        self._folder: Path | None = None
-        self._is_trial = False
-        # The last trial's program: "own", "shared", or why it could not be shared.
-        self.program = "own"
 
     @contextmanager
-    def sharing(self, folder: str | Path) -> Iterator[None]:
+    def sharing(self, folder: str | Path) -> Iterator[SharingTrial]:
         """Let models that are built while the block runs share; weights saved in `folder`, the trial's, are written after the training."""
-        self._folder, self._is_trial, self.program = Path(folder), True, "own"
+        trial = SharingTrial(Path(folder))
+        token = _trial.set(trial)
         try:
-            yield
+            yield trial
         finally:
-            self._is_trial = False
+            _trial.reset(token)
 
     def attach(self, model: Any) -> None:
         """Let `model.fit` share, if a trial runs."""
-        if self._is_trial and isinstance(model, keras.Model):
-            model.fit = lambda *args, **kwargs: self._fit(model, *args, **kwargs)
+        trial = _trial.get()
+        if trial is not None and isinstance(model, keras.Model):
+            model.fit = lambda *args, **kwargs: self._fit(trial, model, *args, **kwargs)
 
-    def _fit(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+    def _fit(self, trial: SharingTrial, model: Any, *args: Any, **kwargs: Any) -> Any:
         del model.fit
-        shared, given, self.program = None, {}, "own"
+        shared, given, trial.program = None, {}, "own"
+        stacks = keras.backend.backend() == "torch" or self._together > 1
         try:
             given = inspect.signature(model.fit).bind(*args, **kwargs).arguments
             shared = self._shared_with(model, given)
+            if stacks:
+                return self._fit_beside(trial, shared, model, given)
         except NotComparable as error:
-            self.program = f"own: {error}"
+            shared, trial.program = None, f"own: {error}"
         except TypeError:  # of arguments that fit refuses itself
-            pass
+            shared = None
         try:
-            return model.fit(*args, **kwargs) if shared is None else self._fit_in(shared, model, given)
+            return model.fit(*args, **kwargs) if shared is None else self._fit_in(trial, shared, model, given)
         finally:
             self.attach(model)
 
@@ -100,8 +126,6 @@ class SharedModels:
             raise NotComparable("it runs eagerly")
         if keras.distribution.distribution() is not None or _backend.replica_count() > 1:
             raise NotComparable("it is distributed over several devices")
-        if _backend.step_programs() is None:
-            raise NotComparable("PyTorch compiles no programs")
         _build(model, given.get("x"))
         structure = structure_of(model)
         shared = self._shared.get(structure.key)
@@ -109,21 +133,66 @@ class SharedModels:
             shared = _Shared(model, structure)
         self._shared[structure.key] = shared
         self._shared.move_to_end(structure.key)
-        while len(self._shared) > _MOST:
+        while len(self._shared) > max(_MOST, self._together):
             self._shared.popitem(last=False)
         return shared
 
-    def _fit_in(self, shared: _Shared, model: Any, given: dict[str, Any]) -> Any:
+    def _fit_beside(self, trial: SharingTrial, shared: _Shared, model: Any, given: dict[str, Any]) -> Any:
+        """Train `model` with the steps that a program takes of all models of its structure."""
+        callbacks, steps, data = list(given.get("callbacks") or []), _steps(given), self._data(given)
+        if steps is None or data is None:
+            raise NotComparable("its data is no arrays")
+        if model.steps_per_execution != 1 or needs_every_step(callbacks, self._tuner):
+            raise NotComparable("a callback acts within its epochs")
+        if keras.backend.backend() == "torch" and model.jit_compile:
+            raise NotComparable("torch.compile compiles its steps")
+        if shared.program is None:
+            shared.program = StackedProgram(model, self._together)
+        program: StackedProgram = shared.program
+        program.steps += steps * (given.get("epochs", 1) - given.get("initial_epoch", 0))
+
+        # PyTorch's steps see such a change at once; compiled ones do not.
+        is_checked = keras.backend.backend() == "torch" and may_change_the_model(callbacks)
+
+        def take(trains: bool, state: Any, batches: Any, step: Callable[[Any, Any, Any], Any]) -> Any:
+            places = batches.batches
+            is_same = not is_checked or structure_of(model).key == shared.structure.key
+            while places:
+                request = Request(program, trains, model, state, places, batches.arrays)
+                if program.refused is None and is_same:
+                    _serve(request)
+                if request.done:
+                    if request.together > 1 or model is not program.model:
+                        trial.program = "shared" if request.together == 1 else f"shared by {request.together}"
+                    state = request.state
+                else:
+                    began = time.perf_counter()
+                    state, request.done = step(state, places[0], batches.arrays), 1
+                    if trains:
+                        program.note_own_step(time.perf_counter() - began)
+                places = places[request.done :]
+            return state
+
+        variables = _variables(model)
+        with _saved_once(model, variables, trial.folder):
+            history = self._epochs_at_once(
+                model, given, callbacks, steps, data, lambda *epochs: _backend.step_programs().functions(model, *epochs, take)
+            )
+        if program.refused is not None:
+            trial.program = f"own: {program.refused}"
+        return history
+
+    def _fit_in(self, trial: SharingTrial, shared: _Shared, model: Any, given: dict[str, Any]) -> Any:
         lent = shared.model
         variables, others = _variables(lent), _variables(model)
         own = _values(variables)
         if lent is not model:
-            self.program = "shared"
+            trial.program = "shared"
             _assign(variables, _values(others))
             if not keras_private.has_built_metrics(model):
                 _draw_as_building(given)
         try:
-            with _saved_once(lent, variables, self._folder):
+            with _saved_once(lent, variables, trial.folder):
                 history = self._train(shared, given)
         except BaseException:
             # It may have ended in mid-step, with a state that is gone: no other trial trains in this model.
@@ -150,22 +219,30 @@ class SharedModels:
             return type(lent).fit(lent, **given)
         if shared.program is None:
             shared.program = _backend.step_programs().StepProgram(lent)
-        data = self._data(given)
-        if data is not None and not keras_private.has_built_metrics(lent):
+        return self._epochs_at_once(lent, given, callbacks, steps, self._data(given), shared.program.functions)
+
+    def _epochs_at_once(
+        self, model: Any, given: dict[str, Any], callbacks: list[Any], steps: int, data: _Data | None, functions: Callable[..., Any]
+    ) -> Any:
+        """Fit with each epoch as one step; `functions` returns the functions that take the steps of training and validation."""
+        if data is not None and not keras_private.has_built_metrics(model):
             _draw_as_building(given)
-            keras_private.build_metrics(lent, _taken(data.training.arrays, slice(data.training.batch_size)))
-        told = {"verbose": given.get("verbose", "auto"), "epochs": given.get("epochs", 1), "steps": steps, "model": lent}
+            keras_private.build_metrics(model, _taken(data.training.arrays, slice(data.training.batch_size)))
+        told = {"verbose": given.get("verbose", "auto"), "epochs": given.get("epochs", 1), "steps": steps, "model": model}
         listed = EpochCallbacks(callbacks, **told)
-        training = EpochSteps(steps, data and data.training, free_steps(callbacks), listed.on_train_batch_begin, lambda: lent.stop_training)
+        training = EpochSteps(
+            steps, data and data.training, free_steps(callbacks), listed.on_train_batch_begin, lambda: model.stop_training
+        )
         listed.steps = training
         validation = EpochSteps(steps if data is None or data.validation is None else data.validation.steps, data and data.validation)
-        kept = lent.train_function, lent.test_function, lent.steps_per_execution
-        lent.train_function, lent.test_function = shared.program.functions(training, validation)
-        lent.steps_per_execution = steps
+        kept = model.train_function, model.test_function, model.steps_per_execution
+        model.train_function, model.test_function = functions(training, validation)
+        if keras.backend.backend() != "torch":
+            model.steps_per_execution = steps
         try:
-            return type(lent).fit(lent, **{**(given if data is None else data.fit), "callbacks": listed})
+            return type(model).fit(model, **{**(given if data is None else data.fit), "callbacks": listed})
         finally:
-            lent.train_function, lent.test_function, lent.steps_per_execution = kept
+            model.train_function, model.test_function, model.steps_per_execution = kept
 
     def _runs_at_once(self, shared: _Shared, callbacks: list[Any]) -> bool:
         """Return whether the steps of an epoch run as one program: where none of the callbacks acts between them, and it is faster."""
@@ -221,6 +298,16 @@ class SharedModels:
             # With the data, so that its identity stays its own.
             self._arrays[key] = (None if arrays is None else _backend.step_programs().on_device(arrays), (x, y, weights, class_weight))
         return self._arrays[key][0]
+
+
+def _serve(request: Request) -> None:
+    """Let the program take the steps of a request, with those of other trials where these are under way."""
+    thread = TrialThread.current()
+    if thread is None:
+        request.program.run([request])
+    else:
+        thread.pause(request)
+        thread.waited -= request.seconds
 
 
 def _count(arrays: Any) -> int:

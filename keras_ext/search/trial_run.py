@@ -19,6 +19,7 @@ from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.search.batch_hooks import LateBatchHooks
 from keras_ext.search.shared_models import SharedModels
+from keras_ext.search.trial_thread import TrialThread
 
 
 @dataclass
@@ -68,12 +69,12 @@ class Runner:
         monitor: is copied for each trial; None observes none.
         seed: of the trials' weights.
         policy: dtype policy that models are built under.
-        share: let trials of one structure share their compiled steps.
+        together: most trials of one structure that train at once; 1: they share programs one after another, 0: they share none.
     """
 
-    def __init__(self, tuner: Any, monitor: SaturationMonitor | None, seed: int, policy: Any, share: bool = True) -> None:
+    def __init__(self, tuner: Any, monitor: SaturationMonitor | None, seed: int, policy: Any, together: int = 1) -> None:
         self._tuner, self._monitor, self._seed, self._run = tuner, monitor, seed, tuner.run_trial
-        self._models = SharedModels(tuner) if share else None
+        self._models = SharedModels(tuner, together) if together else None
         # How many trials compiled programs of their own, and whether as many of these as are remembered.
         self._compiled, self._is_full = 0, False
         build_under(tuner, policy, self._models)
@@ -89,18 +90,23 @@ class Runner:
         reported.planned_epochs = last - first
         listener.begins(last - first)
         callbacks = [*self._callbacks(reported, listener, first), *(kwargs.pop("callbacks", None) or [])]
-        began = time.monotonic()
+        began, sharing, thread = time.monotonic(), None, TrialThread.current()
+        waited = thread.waited if thread else 0.0
         try:
-            with contextlib.nullcontext() if self._models is None else self._models.sharing(self._tuner.get_trial_dir(trial.trial_id)):
+            with (
+                contextlib.nullcontext()
+                if self._models is None
+                else self._models.sharing(self._tuner.get_trial_dir(trial.trial_id)) as sharing
+            ):
                 return self._run(trial, *args, callbacks=callbacks, **kwargs)
         except Exception as error:
             reported.error = one_line(error)
             raise
         finally:
-            reported.seconds = round(time.monotonic() - began, 3)
-            if self._models is not None:
-                reported.program = self._models.program
-            if reported.program != "shared":
+            reported.seconds = round(time.monotonic() - began - (thread.waited - waited if thread else 0.0), 3)
+            if sharing is not None:
+                reported.program = sharing.program
+            if not reported.program.startswith("shared"):
                 self._compiled += 1
                 self._is_full = self._compiled % _backend.trials_remembered() == 0
 
@@ -116,7 +122,14 @@ class Runner:
             reported.epochs = epoch + 1 - first
             listener.epoch_ends(reported.epochs, (logs or {}).get(name))
 
-        reporter = _Reporter(epoch_ended, lambda: listener.batch_begins())
+        thread = TrialThread.current()
+
+        def batch_begins() -> None:
+            listener.batch_begins()
+            if thread is not None:
+                thread.check()
+
+        reporter = _Reporter(epoch_ended, batch_begins)
         if self._monitor is None:
             return [reporter]
         monitor = copy.copy(self._monitor)

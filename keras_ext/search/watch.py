@@ -12,7 +12,8 @@ import keras_tuner
 
 from keras_ext import _backend
 from keras_ext._atomic import write_json
-from keras_ext._checks import bad_argument, flag, integer
+from keras_ext._backend import keras_private
+from keras_ext._checks import bad_argument, integer
 from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.search.project_folder import atomic_state_files, recover
@@ -29,6 +30,7 @@ from keras_ext.search.records import (
     reported_of,
     worst_score,
 )
+from keras_ext.search.side_by_side import SideBySide, models_at_once
 from keras_ext.search.trial_run import Listener, Runner, TrialReport
 from keras_ext.search.view import View
 
@@ -38,7 +40,7 @@ PLACEHOLDER = 1e9
 _TAKEN = ("search", "run_trial", "on_trial_end")
 
 
-def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, view: View | None = None, share_programs: bool = True) -> Any:
+def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, view: View | None = None, together: Any = "auto") -> Any:
     """Let `monitor` observe every trial of a KerasTuner `tuner`, and keep why each ended; returns the tuner.
 
     With `SaturationMonitor(x, y, on_critical="stop")` unpromising trials end early. Their score is their best finite one. A trial without
@@ -58,8 +60,9 @@ def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, vi
         monitor: is copied for each trial; the findings of all are also reported to its `on_finding`.
         seed: of the trials' weights; that of the tuner's oracle if None.
         view: shows the trials while they run.
-        share_programs: let trials whose models have one structure share their compiled training steps. They differ in first weights, seeds,
-            learning rate and the rate of our Dropout. Each trains as it would alone. Not on PyTorch, which compiles no steps.
+        together: most trials that train at once, as one program whose steps are those of all models of one structure. `"auto"`: as many as
+            pay on this backend and device. 1: one after another in programs that they share. `"off"`: each compiles its own. Each trial
+            trains as it would alone; see the page on shared programs for the settings in which trials of one structure may differ.
 
     Raises:
         TypeError: `monitor` is no SaturationMonitor, or `tuner` no tuner.
@@ -87,8 +90,9 @@ def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, vi
         raise ValueError("`tuner` is watched already. Watch it once.")
     recover(tuner)
     seed_of_weights = tuner.oracle.seed if seed is None else integer("seed", seed, 0)
-    runner = _Here(tuner, monitor, seed_of_weights, keras.config.dtype_policy(), flag("share_programs", share_programs))
-    Watch(tuner, runner, monitor.on_finding, view)
+    count = models_at_once(together)
+    runner = _Here(tuner, monitor, seed_of_weights, keras.config.dtype_policy(), count)
+    Watch(tuner, runner, monitor.on_finding, view, count)
     return tuner
 
 
@@ -114,9 +118,11 @@ class Watch:
         runner: runs its trials; None for trials that run elsewhere, whose outcomes go to `conclude`.
         on_finding: function that is called with each finding.
         view: shows the trials.
+        together: most trials under way in this process.
     """
 
-    def __init__(self, tuner: Any, runner: Any, on_finding: Callable[[Finding], None] | None, view: View | None) -> None:
+    def __init__(self, tuner: Any, runner: Any, on_finding: Callable[[Finding], None] | None, view: View | None, together: int = 1) -> None:
+        self._together = together
         self._tuner, self._runner, self._on_finding, self._view = tuner, runner, on_finding, view
         self._search, self._end = tuner.search, tuner.on_trial_end
         self._patience = tuner.oracle.max_consecutive_failed_trials
@@ -144,7 +150,10 @@ class Watch:
         gc.freeze()
         try:
             with atomic_state_files():
-                self._search(*args, **kwargs)
+                if self._together > 1 and keras_private.has_keras_tuners_loop(self._tuner):
+                    SideBySide(self._tuner, self._together, self._view.check if self._view else lambda: None).search(*args, **kwargs)
+                else:
+                    self._search(*args, **kwargs)
         finally:
             gc.unfreeze()
 

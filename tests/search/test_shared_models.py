@@ -9,7 +9,7 @@ import pytest
 
 from keras_ext import layers, optimizers
 from keras_ext.callbacks import SaturationMonitor, StopAt
-from keras_ext.search import results, shared_models, watch
+from keras_ext.search import results, shared_models, stacked_program, watch
 from keras_ext.search.shared_models import SharedModels
 from keras_ext.search.structure import NotComparable, structure_of
 from keras_ext.search.trial_run import set_seed
@@ -19,7 +19,9 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(150, 6)).astype("float32")
 Y = (X[:, 0] * X[:, 1] > 0).astype("int32")
 WEIGHTS = RNG.uniform(0.5, 2.0, 150).astype("float32")
-needs_programs = pytest.mark.skipif(BACKEND == "torch", reason="PyTorch compiles no programs")
+STACKS = BACKEND == "torch"
+# On PyTorch the rate of dropout is a number in the program.
+DROPOUTS = (0.2, 0.2) if STACKS else (0.2, 0.4)
 # TensorFlow rounds otherwise in XLA; the loss after a few epochs of small steps differs in the last digits only.
 TOLERANCE = 2e-5
 
@@ -31,9 +33,17 @@ class Nobody:
 @pytest.fixture
 def models(monkeypatch, tmp_path):
     monkeypatch.setattr(shared_models, "_STEPS_WORTH_COMPILING", 0)
+    monkeypatch.setattr(stacked_program, "_STEPS_WORTH_TRACING", 0)
+    monkeypatch.setattr(stacked_program.StackedProgram, "_compare", lambda *_: None)
     shared = SharedModels(Nobody())
-    with shared.sharing(tmp_path):
+    with shared.sharing(tmp_path) as trial:
+        shared.trial = trial
         yield shared
+
+
+def expected(reason):
+    """Return what a trial's report says of its program where side-by-side training has a `reason` against it."""
+    return f"own: {reason}" if STACKS else "shared"
 
 
 def mlp(rate=0.01, dropout=0.2, units=8, *, momentum=0.9, initializer="he_normal", build=True, extra=()):
@@ -99,10 +109,9 @@ FITS = {
 }
 
 
-@needs_programs
 @pytest.mark.parametrize("name", FITS)
 def test_a_shared_training_is_the_training_alone(models, name):
-    for seed, rate, dropout in ((1, 0.01, 0.2), (2, 0.003, 0.4)):
+    for seed, rate, dropout in zip((1, 2), (0.01, 0.003), DROPOUTS, strict=True):
 
         def make(rate=rate, dropout=dropout):
             return mlp(rate, dropout)
@@ -111,10 +120,10 @@ def test_a_shared_training_is_the_training_alone(models, name):
         shared, other = trained(make, seed, models, **FITS[name])
         assert_same(alone, shared)
         assert_same_weights(model, other)
-    assert models.program == "shared"
+    is_array = name not in ("steps of an epoch", "shuffled batches")
+    assert models.trial.program == ("shared" if is_array else expected("its data is no arrays"))
 
 
-@needs_programs
 def test_a_dataset_is_read_as_fit_reads_it(models):
     class Batches(keras.utils.PyDataset):
         def __len__(self):
@@ -125,10 +134,9 @@ def test_a_dataset_is_read_as_fit_reads_it(models):
 
     for seed in (1, 2):
         assert_trains_as_alone(models, mlp, seed, x=Batches(), y=None, batch_size=None, shuffle=False)
-    assert models.program == "shared"
+    assert models.trial.program == expected("its data is no arrays")
 
 
-@needs_programs
 @pytest.mark.parametrize("rule", ["sgd", "adam", "rmsprop", "adagrad", "clipped", "keras", "keras_clipped", "schedule", "half"])
 def test_every_optimizer_shares(models, rule):
     makes = {
@@ -154,10 +162,9 @@ def test_every_optimizer_shares(models, rule):
         assert_same(alone, shared)
         for a, b in zip(model.optimizer.variables, other.optimizer.variables, strict=True):
             np.testing.assert_allclose(keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b), rtol=1e-3, atol=1e-5, err_msg=a.path)
-    assert models.program == "shared"
+    assert models.trial.program == "shared"
 
 
-@needs_programs
 def test_several_inputs_and_outputs(models):
     def make():
         a, b = keras.Input((6,), name="a"), keras.Input((6,), name="b")
@@ -170,17 +177,15 @@ def test_several_inputs_and_outputs(models):
     fit = {"x": {"a": X, "b": X[::-1]}, "y": {"kind": Y, "size": X[:, :1]}, "validation_data": None, "batch_size": 50}
     for seed in (1, 2):
         assert_trains_as_alone(models, make, seed, **fit)
-    assert models.program == "shared"
+    assert models.trial.program == "shared"
 
 
-@needs_programs
 def test_a_model_without_an_input_is_built_from_the_data(models):
     for seed in (1, 2):
         assert_trains_as_alone(models, lambda: mlp(build=False), seed)
-    assert models.program == "shared"
+    assert models.trial.program == "shared"
 
 
-@needs_programs
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision(models, policy):
     before = keras.config.dtype_policy()
@@ -198,10 +203,9 @@ def test_half_precision(models, policy):
                 np.testing.assert_allclose(alone.history[name], shared.history[name], rtol=0.02, err_msg=name)
     finally:
         keras.config.set_dtype_policy(before)
-    assert models.program == "shared"
+    assert models.trial.program == "shared"
 
 
-@needs_programs
 def test_callbacks_see_the_weights_and_the_rate_of_their_trial(models):
     seen = []
 
@@ -222,10 +226,9 @@ def test_callbacks_see_the_weights_and_the_rate_of_their_trial(models):
         np.testing.assert_allclose(seen, alone, rtol=1e-3)
         assert len(history.epoch) == 2  # stopped
         seen = []
-    assert models.program == "shared"
+    assert models.trial.program == "shared"
 
 
-@needs_programs
 def test_a_callback_that_acts_within_an_epoch_is_called_after_each_step(models):
     norms = []
 
@@ -240,10 +243,9 @@ def test_a_callback_that_acts_within_an_epoch_is_called_after_each_step(models):
         assert len(set(alone)) == len(alone) == 15
         np.testing.assert_allclose(norms, alone, rtol=1e-4)
         norms = []
-    assert models.program == "shared"
+    assert models.trial.program == expected("a callback acts within its epochs")
 
 
-@needs_programs
 @pytest.mark.parametrize("every", ["epoch", 2])
 def test_the_monitor_takes_the_same_snapshots(models, every):
     for seed in (1, 2):
@@ -256,10 +258,9 @@ def test_the_monitor_takes_the_same_snapshots(models, every):
         updates = [[w.update for s in snapshots for w in s.weights] for snapshots in (shared, alone)]
         assert updates[0] == pytest.approx(updates[1], rel=0.01, nan_ok=True)
         assert [str(f) for f in monitors[1].findings] == [str(f) for f in monitors[0].findings]
-    assert models.program == "shared"
+    assert models.trial.program == "shared"
 
 
-@needs_programs
 def test_stopping_in_mid_training(models):
     for seed in (1, 2):
         alone, _ = trained(mlp, seed, callbacks=[StopAt("loss", below=10.0)])
@@ -269,7 +270,6 @@ def test_stopping_in_mid_training(models):
         assert model.stop_training
 
 
-@needs_programs
 def test_each_model_has_its_own_weights_afterwards(models):
     _, first = trained(mlp, 1, models)
     before = [keras.ops.convert_to_numpy(w).copy() for w in first.weights]
@@ -281,16 +281,14 @@ def test_each_model_has_its_own_weights_afterwards(models):
     assert scores["loss"] == pytest.approx(history.history["val_loss"][-1], rel=1e-4)
 
 
-@needs_programs
 def test_a_training_with_nan_leaves_the_next_one_alone(models):
     trained(mlp, 1, models)
-    spoiled, _ = trained(lambda: mlp(1e30), 2, models)
+    spoiled, _ = trained(mlp, 2, models, x=np.full_like(X, np.nan))
     assert not np.isfinite(spoiled.history["loss"][-1])
     assert_trains_as_alone(models, mlp, 3)
-    assert models.program == "shared"
+    assert models.trial.program == "shared"
 
 
-@needs_programs
 def test_an_error_in_mid_training_leaves_the_next_one_alone(models):
     class Fails(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -302,7 +300,6 @@ def test_an_error_in_mid_training_leaves_the_next_one_alone(models):
     assert_trains_as_alone(models, mlp, 3)
 
 
-@needs_programs
 def test_a_callback_that_changes_the_model_ends_its_sharing(models):
     class Freezes(keras.callbacks.Callback):
         def on_train_end(self, logs=None):
@@ -311,7 +308,8 @@ def test_a_callback_that_changes_the_model_ends_its_sharing(models):
     trained(mlp, 1, models)
     trained(mlp, 2, models, callbacks=[Freezes()])
     assert_trains_as_alone(models, mlp, 3)
-    assert models.program == "own"
+    # Side by side each trial changes its own model.
+    assert models.trial.program == ("shared" if STACKS else "own")
 
 
 def key(make, kept=[]):  # noqa: B006
@@ -329,7 +327,7 @@ def key(make, kept=[]):  # noqa: B006
     "make",
     [
         lambda: mlp(rate=0.5),
-        lambda: mlp(dropout=0.45),
+        lambda: mlp(dropout=DROPOUTS[1]),
         lambda: mlp(initializer="zeros"),
         lambda: mlp(initializer=keras.initializers.HeNormal(seed=7)),
     ],
@@ -461,7 +459,7 @@ def search(folder, share, kind=keras_tuner.RandomSearch, monitor=None, **argumen
         return mlp(hp.Float("rate", 1e-3, 1e-1, sampling="log"), hp.Float("dropout", 0.1, 0.5))
 
     tuner = kind(build, "val_loss", seed=1, directory=folder, project_name="p", **arguments)
-    watch(tuner, monitor or SaturationMonitor(X, Y), seed=0, share_programs=share)
+    watch(tuner, monitor or SaturationMonitor(X, Y), seed=0, together=1 if share else "off")
     epochs = {} if kind is keras_tuner.Hyperband else {"epochs": 2}
     tuner.search(X[:110], Y[:110], validation_data=(X[110:], Y[110:]), verbose=0, **epochs)
     return tuner
@@ -480,9 +478,7 @@ def test_a_search_that_shares_is_the_search_that_does_not(tmp_path, kind, argume
         assert shared[trial].score == pytest.approx(record.score, rel=1e-4)
         assert (shared[trial].epochs, shared[trial].diagnosis) == (record.epochs, record.diagnosis)
     programs = [r.program for r in sorted(shared.values(), key=lambda r: r.number)]
-    if BACKEND == "torch":
-        assert programs == ["own: PyTorch compiles no programs"] * len(programs)
-    else:
+    if not STACKS:
         assert programs == ["own", *["shared"] * (len(programs) - 1)]
     assert {r.program for r in alone.values()} == {"own"}
 
@@ -496,7 +492,6 @@ def test_the_best_models_of_a_search_that_shares(tmp_path):
     assert models[0] is not models[1]
 
 
-@needs_programs
 def test_an_interruption_within_an_epoch_is_an_interruption(models, monkeypatch):
     """Ctrl-C can come while the state of a training is nowhere but in the program."""
 
@@ -517,7 +512,6 @@ def test_an_interruption_within_an_epoch_is_an_interruption(models, monkeypatch)
     assert_trains_as_alone(models, mlp, 3)
 
 
-@needs_programs
 def test_a_monitor_stops_a_training_after_the_same_step(models):
     x = X.copy()
     x[0] = np.nan  # in the first batch
@@ -530,4 +524,4 @@ def test_a_monitor_stops_a_training_after_the_same_step(models):
         steps = [int(keras.ops.convert_to_numpy(each.optimizer.iterations)) for each in (model, other)]
         assert steps[0] == steps[1] < 30
         assert [s.step for s in monitors[0].snapshots] == [s.step for s in monitors[1].snapshots]
-    assert models.program == "shared"
+    assert models.trial.program == "shared"

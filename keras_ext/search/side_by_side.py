@@ -1,0 +1,120 @@
+"""A search in which several trials are under way: those of one structure take their steps in one program."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from keras_ext import _backend
+from keras_ext._backend import keras_private
+from keras_ext._checks import bad_argument, integer
+from keras_ext.search.stacked_program import Request
+from keras_ext.search.trial_thread import TrialThread
+
+
+def models_at_once(together: Any) -> int:
+    """Return the number that `together` stands for on this backend; 0 for none.
+
+    Raises:
+        ValueError: `together` is no number, `"auto"` or `"off"`, or above 1 on TensorFlow.
+    """
+    programs = _backend.step_programs()
+    if together == "off":
+        return 0
+    if together == "auto":
+        return programs.SIDE_BY_SIDE
+    if isinstance(together, str):
+        raise bad_argument("together", 'a number of trials, "auto" or "off"', together)
+    count = integer("together", together, 1)
+    if count > 1 and programs.StackedSteps is None:
+        raise bad_argument("together", '1, "auto" or "off" on TensorFlow', together, "There trials of one structure run one after another.")
+    return count
+
+
+@dataclass
+class _Open:
+    """A trial under way, and how many trials had begun before it."""
+
+    trial: Any
+    thread: TrialThread
+    place: int
+
+
+class SideBySide:
+    """Runs the search of one KerasTuner `tuner`.
+
+    Each trial runs in a thread of its own, one of them at a time. It pauses where its model is to train, and its steps are taken with those
+    of the other trials that wait for the same program. A trial that has waited while `most` others began goes first.
+
+    Args:
+        tuner: whose `run_trial` runs one trial.
+        most: trials under way.
+        check: is called between programs, and may raise to end the search.
+    """
+
+    def __init__(self, tuner: Any, most: int, check: Callable[[], None]) -> None:
+        self._tuner, self._most, self._check = tuner, most, check
+        self._open: list[_Open] = []
+        self._begun = 0
+
+    def search(self, *args: Any, **kwargs: Any) -> None:
+        """Search to the end. An interruption ends the trials under way, which start again when the search goes on."""
+        if kwargs.get("verbose") is not None:
+            self._tuner.oracle.verbose = kwargs["verbose"]
+        self._tuner.on_search_begin()
+        try:
+            while self._begin_trials(args, kwargs):
+                group = self._next_group()
+                requests: list[Request] = [each.thread.request for each in group]
+                try:
+                    requests[0].program.run(requests)
+                except Exception as error:
+                    self._resume(group, error)
+                else:
+                    self._resume(group)
+                self._check()
+        finally:
+            for each in self._open:
+                each.thread.close()
+        self._tuner.on_search_end()
+
+    def _begin_trials(self, args: Any, kwargs: Any) -> bool:
+        """Begin trials until enough wait for a program, and return whether any does."""
+        oracle = self._tuner.oracle
+        while len(self._open) < self._most:
+            self._tuner.pre_create_trial()
+            trial = oracle.create_trial(_free_name(oracle))
+            if trial.status != "RUNNING":
+                break  # none is left, or the oracle waits for one that is under way
+            self._tuner.on_trial_begin(trial)
+            thread = TrialThread(lambda trial=trial: self._run(trial, args, dict(kwargs)))
+            self._open.append(_Open(trial, thread, self._begun))
+            self._begun += 1
+            self._resume(self._open[-1:])
+            self._check()
+        return bool(self._open)
+
+    def _run(self, trial: Any, args: Any, kwargs: Any) -> None:
+        keras_private.keras_tuner_records(self._tuner, trial, lambda: self._tuner.run_trial(trial, *args, **kwargs))
+        self._tuner.on_trial_end(trial)
+
+    def _resume(self, group: Sequence[_Open], error: Exception | None = None) -> None:
+        for each in group:
+            each.thread.resume(error)
+            if each.thread.is_done:
+                self._open.remove(each)
+
+    def _next_group(self) -> list[_Open]:
+        groups = defaultdict(list)
+        for each in self._open:
+            groups[each.thread.request.key].append(each)
+
+        def first(group: list[_Open]) -> Any:
+            return self._begun - group[0].place > 2 * self._most, len(group), -group[0].place
+
+        return max(groups.values(), key=first)
+
+
+def _free_name(oracle: Any) -> str:
+    taken = set(oracle.ongoing_trials)
+    return next(name for i in range(len(taken) + 1) if (name := f"tuner{i}") not in taken)
