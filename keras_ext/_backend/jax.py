@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.custom_batching
 import jax.numpy as jnp
 import keras
 import numpy as np
@@ -64,9 +65,14 @@ def wait(tree: Any) -> None:
 
 def random_bytes(count: Any, seed: Any) -> Any:
     """Return `count` random bytes for the two integers of `seed` (Threefry, Salmon et al. 2011, in XLA's own form)."""
-    state = jnp.concatenate([seed.astype(jnp.uint32), jnp.zeros(2, jnp.uint32)])
-    _, words = lax.rng_bit_generator(state, ((count + 3) // 4,), dtype=jnp.uint32, algorithm=lax.RandomAlgorithm.RNG_THREE_FRY)
-    return lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:count]
+
+    # XLA's generator draws otherwise for several seeds at once.
+    @jax.custom_batching.sequential_vmap
+    def words_of(seed: Any) -> Any:
+        state = jnp.concatenate([seed.astype(jnp.uint32), jnp.zeros(2, jnp.uint32)])
+        return lax.rng_bit_generator(state, ((count + 3) // 4,), dtype=jnp.uint32, algorithm=lax.RandomAlgorithm.RNG_THREE_FRY)[1]
+
+    return lax.bitcast_convert_type(words_of(seed), jnp.uint8).reshape(-1)[:count]
 
 
 def drop(x: Any, keep: Any, scale: Any) -> Any:

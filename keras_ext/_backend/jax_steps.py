@@ -1,19 +1,27 @@
 """Several training or test steps of a Keras model in one XLA program."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 from jax import lax
 
 from keras_ext._backend import keras_private
-from keras_ext._backend.epoch_steps import Batches, EpochSteps
+from keras_ext._backend.epoch_steps import Batches, EpochSteps, Take
 
-# The models that train side by side where nothing else is asked for: on a CPU one after another is as fast.
-SIDE_BY_SIDE = 1
-StackedSteps: Any = None
+
+def side_by_side() -> int:
+    """Return how many models train side by side where nothing else is asked for: on a CPU one after another is as fast."""
+    return 1 if jax.default_backend() == "cpu" else 16
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that no memory is left."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
 
 
 def draw_as_building(samples: int, batch_size: int, shuffle: Any) -> None:
@@ -35,6 +43,78 @@ def on_device(arrays: Any) -> Any:
 def data_of_one_step() -> Any:
     """Return data for `fit` of one step that is never read."""
     return np.zeros((1, 0), "float32")
+
+
+def functions(model: Any, training: EpochSteps, validation: EpochSteps, take: Take) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return functions for `model.train_function` and `model.test_function` that let `take` take the steps of an epoch."""
+    return _epoch(model, training, True, take), _epoch(model, validation, False, take)
+
+
+def _epoch(model: Any, epoch: EpochSteps, trains: bool, take: Take) -> Callable[..., Any]:
+    one = jax.jit(model.train_step if trains else model.test_step)
+
+    def step(state: Any, places: Any, arrays: Any) -> Any:
+        return one(state, _rows(arrays, places))[1]
+
+    def run(state: Any, iterator: Iterator[Any]) -> tuple[Any, Any]:
+        held = [state]
+        for batches in epoch.parts(iterator, lambda: keras_private.state_shown(model, held[0])):
+            held[0] = take(trains, held[0], batches, step)
+        with keras.StatelessScope(state_mapping=zip(model.metrics_variables, held[0][-1], strict=True)):
+            return model.get_metrics_result(), held[0]
+
+    return run
+
+
+def _rows(arrays: Any, places: Any) -> Any:
+    return jax.tree.map(lambda array: array[places], arrays)
+
+
+class StackedSteps:
+    """Steps of several models of one structure at once, each array with a first axis of models (`jax.vmap`).
+
+    Args:
+        model: any of them.
+        trains: whether the steps train, or test.
+    """
+
+    # Keras's own step of one model would be one more program to compile.
+    has_own_steps = False
+
+    def __init__(self, model: Any, trains: bool) -> None:
+        self._step = model.train_step if trains else model.test_step
+        self._program = jax.jit(self._loop)
+
+    def run(
+        self, models: Sequence[Any], states: Sequence[Any], places: Sequence[Sequence[np.ndarray]], arrays: Any, most: int
+    ) -> tuple[Sequence[Any], float]:
+        """Take as many steps with each of `models` as it has batches in `places`, all of one shape.
+
+        Args:
+            models: whose states they are.
+            states: of the training of each model.
+            places: for each model its batches, as the places of their samples in `arrays`.
+            arrays: `(x, y, sample_weight)` or fewer.
+            most: models of the largest group: the program is compiled for so many.
+
+        Returns:
+            The new states, and the seconds of a step.
+        """
+        count, steps = len(models), len(places[0])
+        began = time.perf_counter()
+        # One program to compile, where smaller groups would save little.
+        rows = [*range(count), *[0] * (most - count)]
+        index = np.zeros((len(rows), 1 << (steps - 1).bit_length(), len(places[0][0])), "int32")
+        index[:, :steps] = np.stack([np.stack(places[row]) for row in rows])
+        after = jax.block_until_ready(self._program([states[row] for row in rows], steps, index, arrays))
+        return after[:count], (time.perf_counter() - began) / steps
+
+    def _loop(self, states: Any, steps: Any, index: Any, arrays: Any) -> Any:
+        def of_one(state: Any, places: Any) -> Any:
+            return lax.fori_loop(0, steps, lambda i, state: self._step(state, _rows(arrays, places[i]))[1], state)
+
+        after = jax.vmap(of_one)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), index)
+        return [jax.tree.map(lambda leaf, row=row: leaf[row], after) for row in range(len(states))]
 
 
 class StepProgram:

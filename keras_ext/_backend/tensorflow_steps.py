@@ -14,9 +14,13 @@ from keras_ext._backend.epoch_steps import Batches, EpochSteps
 # XLA's program of one step saves some milliseconds, and takes a second or two to compile.
 _SMALLER_BATCHES = 200
 
-# The models that train side by side where nothing else is asked for: on a CPU one after another is as fast.
-SIDE_BY_SIDE = 1
+# No program takes the steps of several models.
 StackedSteps: Any = None
+
+
+def side_by_side() -> int:
+    """Return how many models train side by side: one."""
+    return 1
 
 
 def draw_as_building(samples: int, batch_size: int, shuffle: Any) -> None:

@@ -14,9 +14,12 @@ from torch.overrides import TorchFunctionMode
 from keras_ext._backend import keras_private
 from keras_ext._backend.epoch_steps import EpochSteps, Take
 
-# The models that train side by side where nothing else is asked for.
-SIDE_BY_SIDE = 16
 _stacking = False
+
+
+def side_by_side() -> int:
+    """Return how many models train side by side where nothing else is asked for."""
+    return 16
 
 
 def is_stacking() -> bool:
@@ -96,7 +99,7 @@ class StackedSteps:
         self._unused: list[int] | None = None
 
     def run(
-        self, models: Sequence[Any], states: Sequence[Any], places: Sequence[Sequence[np.ndarray]], arrays: Any
+        self, models: Sequence[Any], states: Sequence[Any], places: Sequence[Sequence[np.ndarray]], arrays: Any, most: int
     ) -> tuple[Sequence[Any], float]:
         """Take as many steps with each of `models` as it has batches in `places`, all of one shape.
 
@@ -108,9 +111,11 @@ class StackedSteps:
             states: are returned: the models hold all state.
             places: for each model its batches, as the places of their samples in `arrays`.
             arrays: `(x, y, sample_weight)` or fewer.
+            most: models of the largest group.
         """
         count = len(models)
-        size = 1 << (count - 1).bit_length()
+        # Programs for powers of two: each takes half a second to trace.
+        size = min(most, 1 << (count - 1).bit_length())
         rows = [*range(count), *[0] * (size - count)]
         tensors = [_tensors(model, self._trains) for model in models]
         state = [[torch.stack([tensors[row][part][i] for row in rows]) for i in range(len(tensors[0][part]))] for part in range(4)]

@@ -22,7 +22,7 @@ def models_at_once(together: Any) -> int:
     if together == "off":
         return 0
     if together == "auto":
-        return programs.SIDE_BY_SIDE
+        return programs.side_by_side()
     if isinstance(together, str):
         raise bad_argument("together", 'a number of trials, "auto" or "off"', together)
     count = integer("together", together, 1)

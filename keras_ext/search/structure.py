@@ -86,7 +86,11 @@ def structure_of(model: Any) -> Structure:
 def _plain(config: Any) -> Any:
     """Return a config without what decides the first values of variables alone."""
     if isinstance(config, dict):
-        if keras.backend.backend() != "torch" and config.get("class_name") in _DROPOUTS and str(config.get("registered_name")).startswith("keras_ext>"):
+        if (
+            keras.backend.backend() != "torch"
+            and config.get("class_name") in _DROPOUTS
+            and str(config.get("registered_name")).startswith("keras_ext>")
+        ):
             config = {**config, "config": {name: value for name, value in config["config"].items() if name != "rate"}}
         return {name: _plain(value) for name, value in config.items() if not _is_first_value(name, value)}
     return [_plain(value) for value in config] if isinstance(config, list | tuple) else config

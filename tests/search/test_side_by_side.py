@@ -1,0 +1,383 @@
+"""Trials under way at the same time take their steps in one program, and each trains as it would alone."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+
+from keras_ext import _backend, layers
+from keras_ext.callbacks import SaturationMonitor
+from keras_ext.search import results, stacked_program, watch
+from keras_ext.search.side_by_side import models_at_once
+from keras_ext.search.trial_thread import TrialThread
+
+BACKEND = keras.backend.backend()
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(150, 6)).astype("float32")
+Y = (X[:, 0] * X[:, 1] > 0).astype("int32")
+stacks = pytest.mark.skipif(BACKEND == "tensorflow", reason="on TensorFlow trials train one after another")
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """Let programs take the steps from the first on, whatever time they take."""
+    monkeypatch.setattr(stacked_program, "_STEPS_WORTH_TRACING", 0)
+    monkeypatch.setattr(stacked_program.StackedProgram, "_compare", lambda *_: None)
+
+
+def build(hp):
+    keras.utils.set_random_seed(hp.Int("seed", 1, 10**6))
+    model = keras.Sequential([keras.Input((6,))])
+    for _ in range(hp.Choice("layers", [1])):
+        model.add(keras.layers.Dense(8, use_bias=False))
+        model.add(layers.BatchNormalization())
+        model.add(keras.layers.Activation("tanh"))
+        model.add(layers.Dropout(0.2, seed=3))
+    model.add(keras.layers.Dense(2, "softmax"))
+    rate = hp.Float("rate", 1e-3, 1e-1, sampling="log")
+    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def search(folder, together, kind=keras_tuner.RandomSearch, make=build, callbacks=(), view=None, fit=None, **arguments):
+    tuner = kind(make, "val_loss", seed=1, directory=folder, project_name="p", **arguments)
+    watch(tuner, SaturationMonitor(X, Y, on_critical=None), seed=0, together=together, view=view)
+    epochs = {} if kind is keras_tuner.Hyperband else {"epochs": 3}
+    data = {"x": X[:110], "y": Y[:110], "validation_data": (X[110:], Y[110:]), "verbose": 0}
+    tuner.search(**{**data, **epochs, **(fit or {})}, callbacks=list(callbacks))
+    return tuner
+
+
+def records(tuner):
+    return {record.trial: record for record in results(tuner)}
+
+
+def assert_as_alone(tuner, alone):
+    ours, theirs = records(tuner), records(alone)
+    assert ours.keys() == theirs.keys()
+    for trial, record in theirs.items():
+        assert ours[trial].hyperparameters == record.hyperparameters
+        assert ours[trial].epochs == record.epochs
+        assert ours[trial].score == pytest.approx(record.score, rel=1e-4)
+        assert ours[trial].symptoms == record.symptoms
+
+
+@stacks
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (keras_tuner.RandomSearch, {"max_trials": 5}),
+        (keras_tuner.RandomSearch, {"max_trials": 2, "executions_per_trial": 2}),
+    ],
+)
+def test_each_trial_trains_as_alone(tmp_path, kind, arguments):
+    together = search(tmp_path / "together", 3, kind, **arguments)
+    assert any(record.program.startswith("shared by") for record in results(together))
+    assert_as_alone(together, search(tmp_path / "off", "off", kind, **arguments))
+
+
+@stacks
+def test_hyperband_goes_on_with_the_state_of_a_trial(tmp_path):
+    tuner = search(tmp_path, 3, keras_tuner.Hyperband, max_epochs=4, factor=2)
+    promoted = [name for name, trial in tuner.oracle.trials.items() if "tuner/trial_id" in trial.hyperparameters.values]
+    assert promoted
+    assert all(records(tuner)[name].program.startswith("shared") for name in promoted)
+    model = tuner.get_best_models(1)[0]
+    loss = model.evaluate(X[110:], Y[110:], verbose=0, return_dict=True)["loss"]
+    assert loss == pytest.approx(results(tuner)[0].score, rel=1e-4)
+
+
+@stacks
+def test_trials_of_another_structure_train_by_themselves(tmp_path):
+    def make(hp):
+        hp.Choice("layers", [1, 2])
+        return build(hp)
+
+    together = search(tmp_path / "together", 4, make=make, max_trials=5)
+    assert_as_alone(together, search(tmp_path / "off", "off", make=make, max_trials=5))
+    layers_of = {record.trial: record.hyperparameters["layers"] for record in results(together)}
+    for record in results(together):
+        partners = sum(n == record.hyperparameters["layers"] for n in layers_of.values())
+        assert int(record.program.removeprefix("shared by ")) <= partners if "by" in record.program else record.program in ("own", "shared")
+    assert any("by" in record.program for record in results(together))
+
+
+@stacks
+def test_callbacks_belong_to_their_trial(tmp_path):
+    def own(folder):
+        return [
+            keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=0.01, restore_best_weights=True),
+            keras.callbacks.ReduceLROnPlateau("loss", patience=0, min_delta=1.0, factor=0.5),
+            keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.9),
+            Writes(folder),
+        ]
+
+    for name, together in (("together", 3), ("off", "off")):
+        search(tmp_path / name, together, callbacks=own(tmp_path / f"{name} log"), max_trials=4)
+    written = [
+        {p.name: list(csv.reader(p.open())) for p in sorted((tmp_path / f"{name} log").glob("*.csv"))} for name in ("together", "off")
+    ]
+    assert written[0].keys() == written[1].keys()
+    assert len(written[0]) == 4
+    assert len({len(rows) for rows in written[1].values()}) > 1, "some trials stop early"
+    for name, rows in written[0].items():
+        np.testing.assert_allclose(np.array(rows, "float"), np.array(written[1][name], "float"), rtol=1e-3)
+
+
+class Writes(keras.callbacks.Callback):
+    """Writes the norm of the first weights, the rate and the loss of each epoch into a file of the model's own."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def on_train_begin(self, logs=None):
+        self.folder.mkdir(exist_ok=True)
+        first = float(keras.ops.norm(self.model.weights[0]))
+        self.file = self.folder / f"{first:.5f}.csv"
+
+    def on_epoch_end(self, epoch, logs=None):
+        norm, rate = (float(keras.ops.convert_to_numpy(v)) for v in (keras.ops.norm(self.model.weights[0]), self.model.optimizer.learning_rate))
+        with self.file.open("a") as file:
+            csv.writer(file).writerow([epoch, norm, rate, logs["loss"], logs["val_loss"]])
+
+
+@stacks
+def test_a_trial_that_fails_or_turns_nan_leaves_the_others_alone(tmp_path):
+    def make(hp):
+        number = hp.Int("seed", 1, 10**6)
+        if number % 3 == 0:
+            raise ValueError("no such model")
+        model = build(hp)
+        if number % 3 == 1:
+            model.optimizer.learning_rate.assign(float("nan"))
+        return model
+
+    tuners = [search(tmp_path / str(together), together, make=make, max_trials=6) for together in (3, "off")]
+    ours, theirs = (records(tuner) for tuner in tuners)
+    kinds = {record.hyperparameters["seed"] % 3 for record in theirs.values()}
+    assert kinds == {0, 1, 2}
+    for trial, record in theirs.items():
+        assert ours[trial].ended == record.ended
+        assert ours[trial].score == (record.score if record.score is None else pytest.approx(record.score, rel=1e-4))
+
+
+@stacks
+def test_a_stopped_search_goes_on(tmp_path):
+    class Stops:
+        """Of the view, what a search without a terminal needs; it ends the search after some programs."""
+
+        def __init__(self):
+            self.checks = 0
+
+        def __getattr__(self, name):
+            return lambda *_: None
+
+        def check(self):
+            self.checks += 1
+            if self.checks > 8:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "together", 3, view=Stops(), max_trials=5)
+    again = search(tmp_path / "together", 2, max_trials=5)
+    assert_as_alone(again, search(tmp_path / "off", "off", max_trials=5))
+
+
+KILLED = """
+import os, signal
+import keras
+from tests.search.test_side_by_side import search, stacked_program
+stacked_program._STEPS_WORTH_TRACING = 0
+
+class Kills(keras.callbacks.Callback):
+    count = 0
+    def on_epoch_end(self, epoch, logs=None):
+        Kills.count += 1
+        if Kills.count == 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+search({folder!r}, 3, callbacks=[Kills()], max_trials=5)
+"""
+
+
+@stacks
+def test_a_killed_search_goes_on(tmp_path):
+    code = KILLED.format(folder=str(tmp_path / "together"))
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)])}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, cwd=root, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    again = search(tmp_path / "together", 3, max_trials=5)
+    assert_as_alone(again, search(tmp_path / "off", "off", max_trials=5))
+
+
+class Fails:
+    """Steps of a program that cannot take more than `most` models, and says so with `error`."""
+
+    has_own_steps = False
+
+    def __init__(self, most, error):
+        self.most, self.error, self.taken = most, error, []
+
+    def run(self, models, states, places, arrays, most):
+        if len(models) > self.most:
+            raise self.error
+        self.taken.append(len(models))
+        return states, 0.0
+
+
+class Model:
+    """Steps of nothing."""
+
+    train_step = test_step = None
+
+
+@stacks
+def test_without_memory_for_all_fewer_train_at_once(monkeypatch):
+    error = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
+    monkeypatch.setattr(_backend.step_programs(), "is_out_of_memory", lambda e: e is error)
+    program = stacked_program.StackedProgram(Model(), 8)
+    steps = Fails(3, error)
+    program._steps = {True: steps, False: steps}
+    requests = [stacked_program.Request(program, True, i, None, [np.arange(4)] * 2, None) for i in range(8)]
+    program.run(requests)
+    assert [request.done for request in requests] == [2] * 8
+    assert steps.taken == [2, 2, 2, 2]
+    assert program.most == 2
+
+
+@stacks
+def test_a_step_that_cannot_be_traced_is_taken_by_each_model(monkeypatch):
+    program = stacked_program.StackedProgram(Model(), 8)
+    steps = Fails(0, TypeError("no bool"))
+    program._steps = {True: steps, False: steps}
+    requests = [stacked_program.Request(program, True, i, None, [np.arange(4)] * 2, None) for i in range(3)]
+    program.run(requests)
+    assert [request.done for request in requests] == [0] * 3
+    assert program.refused == "its step cannot be traced (TypeError: no bool)"
+
+
+@stacks
+def test_slower_programs_take_fewer_models(monkeypatch):
+    monkeypatch.undo()
+    program = stacked_program.StackedProgram(Model(), 8)
+    for seconds in (9.0, 1.0, 1.2):
+        program.note_own_step(seconds)
+    program._compare(8, 80.0)  # with what the first run compiles
+    program._compare(8, 7.9)
+    assert program.most == 8
+    program._compare(4, 40.0)
+    program._compare(4, 4.1)
+    assert program.most == 2
+    program._compare(1, 1.3)
+    program._compare(1, 1.3)
+    assert program.refused == "its steps are faster one after another"
+
+
+def test_the_number_of_models_at_once():
+    assert models_at_once("off") == 0
+    assert models_at_once(1) == 1
+    assert models_at_once("auto") == (16 if BACKEND == "torch" else 1)
+    for bad in (0, -1, 2.5, "all", None, True):
+        with pytest.raises((ValueError, TypeError), match="together"):
+            models_at_once(bad)
+    if BACKEND == "tensorflow":
+        with pytest.raises(ValueError, match="one after another"):
+            models_at_once(2)
+
+
+def test_a_tuner_with_a_loop_of_its_own_runs_one_trial_after_another(tmp_path):
+    class Own(keras_tuner.RandomSearch):
+        def search(self, *args, **kwargs):
+            self.begun = True
+            return super().search(*args, **kwargs)
+
+    tuner = search(tmp_path, "auto", Own, max_trials=2)
+    assert tuner.begun
+    assert len(records(tuner)) == 2
+
+
+def draws():
+    ours = _backend.random_state()
+    return random.random(), np.random.rand(), None if ours is None else ours[0].tolist()
+
+
+def test_threads_have_their_own_random_states_and_names():
+    seen = {}
+
+    def run(seed):
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(seed)
+        first = draws(), keras.layers.Dense(1).name, float(keras.random.normal(()))
+        TrialThread.current().pause(seed)
+        seen.setdefault(seed, []).append([first, draws(), keras.layers.Dense(1).name, float(keras.random.normal(()))])
+
+    random.seed(5)
+    before = draws()
+    for orders in ([1], [2], [1, 2]):
+        threads = [TrialThread(lambda seed=seed: run(seed)) for seed in orders]
+        random.seed(5)
+        for _ in range(2):
+            for thread in threads:
+                thread.resume()
+        assert all(thread.is_done for thread in threads)
+    assert before[0] == random.Random(5).random()
+    for alone, beside in seen.values():
+        assert alone == beside
+
+
+def test_the_dtype_policy_is_that_of_the_caller():
+    seen = []
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        TrialThread(lambda: seen.append(keras.config.dtype_policy().name)).resume()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert seen == ["mixed_bfloat16"]
+
+
+def test_errors_of_a_thread_reach_its_caller_and_the_other_way():
+    def fails():
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        TrialThread(fails).resume()
+    seen = []
+
+    def waits():
+        try:
+            TrialThread.current().pause("request")
+        except ValueError as error:
+            seen.append(str(error))
+
+    thread = TrialThread(waits)
+    thread.resume()
+    assert thread.request == "request"
+    thread.resume(ValueError("yours"))
+    assert seen == ["yours"]
+    assert thread.is_done
+
+
+def test_a_thread_that_is_closed_ends_where_it_paused():
+    seen = []
+
+    def waits():
+        try:
+            TrialThread.current().pause(None)
+            seen.append("on")
+        finally:
+            seen.append("cleaned")
+
+    thread = TrialThread(waits)
+    thread.resume()
+    thread.close()
+    assert seen == ["cleaned"]
+    assert thread.is_done
