@@ -207,7 +207,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._taken = done
 
     def share_probes(self, probes: dict[Any, Probe]) -> None:
-        """Take the compiled snapshot of the model from `probes`, and leave it there for the next monitor of the same model."""
+        """Take the compiled snapshot from `probes`, and leave it there for the next monitor of a model of the same structure."""
         self._probes = probes
 
     def table(self) -> Any:
@@ -276,11 +276,10 @@ class SaturationMonitor(keras.callbacks.Callback):
 
     def _probe_of(self, model: Any) -> Probe:
         key = (self.rank, self.layers, *(None if a is None else np.asarray(a).tobytes() for a in tree.flatten(self._data)))
-        probes = {} if self._probes is None else self._probes
+        probes, is_shared = ({}, False) if self._probes is None else (self._probes, True)
         if key not in probes:
-            probes[key] = Probe(model, affordable(model, self._data), rank=self.rank, layers=self.layers)
-        probes[key].restart()
-        return probes[key]
+            probes[key] = Probe(model, affordable(model, self._data), rank=self.rank, layers=self.layers, is_shared=is_shared)
+        return probes[key].of(model)
 
     def _write_scalars(self, scalars: Scalars) -> None:
         try:

@@ -228,7 +228,7 @@ def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Seq
     """Do nothing: what is compiled cannot fail."""
 
 
-def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:
+def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any], is_shared: bool = False) -> Callable[..., Any]:
     """Compile `forward` and `reduce`, at the first call for the shapes that there are then."""
 
     @jax.jit

@@ -356,7 +356,7 @@ def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Seq
     tf.debugging.Assert(tf.logical_not(condition), [text])
 
 
-def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:
+def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any], is_shared: bool = False) -> Callable[..., Any]:
     """Compile `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector, tensors`.
 
     Returns a function of the lists of variables and the data; it differentiates the loss by `trainable`, and returns the vector as NumPy

@@ -253,20 +253,25 @@ def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Seq
     """Do nothing: there is no graph."""
 
 
-def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any]) -> Callable[..., Any]:
-    """Join `forward` and `reduce`, eagerly, as Keras runs on PyTorch by default."""
+def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any], is_shared: bool = False) -> Callable[..., Any]:
+    """Join `forward` and `reduce`: eagerly, as Keras runs on PyTorch by default, or traced where many models share them."""
+
+    def both(leaves: list[Any], others: list[Any], data: Any) -> Any:
+        leaves = [leaf.detach().requires_grad_(leaf.is_floating_point()) for leaf in leaves]
+        with torch.enable_grad():
+            loss, outputs = forward(leaves, others, data)
+            gradients = torch.autograd.grad(loss, leaves, allow_unused=True) if loss.requires_grad else [None] * len(leaves)
+        with torch.no_grad():
+            gradients = [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, leaves, strict=True)]
+            return reduce(loss, gradients, leaves, outputs)
+
+    run = torch_steps.traced_later(both) if is_shared else both
 
     # What draws from PyTorch's own generator (recurrent dropout of Keras, a user's layer) must not move it.
     @torch.random.fork_rng(devices=range(torch.cuda.device_count()))
     def probe(trainable: list[Any], other: list[Any], data: Any) -> Any:
-        leaves = [v.value.detach().requires_grad_(v.value.is_floating_point()) for v in trainable]
-        with torch.enable_grad():
-            loss, outputs = forward(leaves, [v.value.detach() for v in other], data)
-            gradients = torch.autograd.grad(loss, leaves, allow_unused=True) if loss.requires_grad else [None] * len(leaves)
-        with torch.no_grad():
-            gradients = [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, leaves, strict=True)]
-            vector, tensors = reduce(loss, gradients, leaves, outputs)
-            # Copied, as a view of a weight would change with it.
-            return vector.detach().cpu().numpy(), [t.detach().clone() for t in tensors]
+        vector, tensors = run([v.value.detach() for v in trainable], [v.value.detach() for v in other], data)
+        # Copied, as a view of a weight would change with it.
+        return vector.detach().cpu().numpy(), [t.detach().clone() for t in tensors]
 
     return probe

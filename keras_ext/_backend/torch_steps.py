@@ -236,6 +236,23 @@ def cond_of_both(condition: Any, if_true: Callable[[], Any], if_false: Callable[
     return result
 
 
+def traced_later(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls `function` once, then traces it, and calls what was traced; or `function` where that fails."""
+    program: Any = None
+    calls = 0
+
+    def run(*arguments: Any) -> Any:
+        nonlocal program, calls
+        calls += 1
+        if calls == 2:
+            program = function
+            with contextlib.suppress(Exception), _stacked():
+                program = make_fx(function)(*arguments)
+        return function(*arguments) if program is None else program(*arguments)
+
+    return run
+
+
 def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda first, *others: first.copy_(function(first, *others))
 

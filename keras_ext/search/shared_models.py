@@ -173,6 +173,8 @@ class SharedModels:
                 places = places[request.done :]
             return state
 
+        if not is_checked:
+            _share_probes(shared, callbacks)
         variables = _variables(model)
         with _saved_once(model, variables, trial.folder):
             history = self._epochs_at_once(
@@ -210,9 +212,7 @@ class SharedModels:
 
     def _train(self, shared: _Shared, given: dict[str, Any]) -> Any:
         lent, callbacks = shared.model, list(given.get("callbacks") or [])
-        for monitor in callbacks:
-            if isinstance(monitor, SaturationMonitor):
-                monitor.share_probes(shared.probes)
+        _share_probes(shared, callbacks)
         steps = _steps(given)
         shared.steps += (steps or 1) * (given.get("epochs", 1) - given.get("initial_epoch", 0))
         if steps is None or not self._runs_at_once(shared, callbacks):
@@ -298,6 +298,12 @@ class SharedModels:
             # With the data, so that its identity stays its own.
             self._arrays[key] = (None if arrays is None else _backend.step_programs().on_device(arrays), (x, y, weights, class_weight))
         return self._arrays[key][0]
+
+
+def _share_probes(shared: _Shared, callbacks: list[Any]) -> None:
+    for monitor in callbacks:
+        if isinstance(monitor, SaturationMonitor):
+            monitor.share_probes(shared.probes)
 
 
 def _serve(request: Request) -> None:

@@ -92,9 +92,8 @@ class StackedProgram:
 
     def _take(self, group: Sequence[Request], count: int) -> None:
         trains, began = group[0].trains, time.monotonic()
-        states, seconds = self._steps[trains].run(
-            [each.model for each in group], [each.state for each in group], [each.places[:count] for each in group], group[0].arrays, self.most
-        )
+        models, before, places = [each.model for each in group], [each.state for each in group], [each.places[:count] for each in group]
+        states, seconds = self._steps[trains].run(models, before, places, group[0].arrays, self.most)
         self._traced.add(trains)
         for request, state in zip(group, states, strict=True):
             request.state, request.done, request.together = state, count, len(group)

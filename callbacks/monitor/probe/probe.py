@@ -4,7 +4,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -28,6 +28,23 @@ _MOST_NUMBERS = 2**15
 _LEAST_SAMPLES = 32
 
 
+@dataclass
+class _Traced:
+    """What tracing the pass finds, for all models of its structure.
+
+    Args:
+        seen: each activation's layer, kind, part and whether it is an output.
+        groups: their places, of what is measured together.
+        units: of the outputs.
+        normalized: places of the kernels behind which the layer's output is normalized.
+    """
+
+    seen: list[tuple[str, str, str, bool]] = field(default_factory=list)
+    groups: list[list[int]] = field(default_factory=list)
+    units: list[int] = field(default_factory=list)
+    normalized: set[int] = field(default_factory=set)
+
+
 class UnknownLayer(ValueError):
     """The model has no layer of a name that it was asked about."""
 
@@ -40,20 +57,36 @@ class Probe:
     write is caught by a stateless scope and forgotten.
 
     `data` is `(x, y, sample_weight)`. `rank` is whether to measure effective ranks, `layers` are the names of the layers to tell about.
-    Without `has_loss` the loss is 0, the gradients are NaN, and the model need not be compiled.
+    Without `has_loss` the loss is 0, the gradients are NaN, and the model need not be compiled. A pass that `is_shared` with other models
+    of the structure (`of`) is worth compiling on PyTorch, too.
     """
 
     def __init__(
-        self, model: Any, data: tuple[Any, Any, Any], rank: bool = False, layers: Sequence[str] | None = None, has_loss: bool = True
+        self,
+        model: Any,
+        data: tuple[Any, Any, Any],
+        rank: bool = False,
+        layers: Sequence[str] | None = None,
+        has_loss: bool = True,
+        is_shared: bool = False,
     ) -> None:
         inner = list(keras_private.flatten_layers(model))
         known = [layer.name for layer in inner if not isinstance(layer, keras.layers.InputLayer)]
         for name in layers or ():
             if name not in known:
                 raise UnknownLayer(f"`layers` must name layers of the model, got {name!r}. It has {', '.join(known)}.")
-        self._model, self._layers, self._rank, self._has_loss = model, layers, rank, has_loss
+        self._layers, self._rank, self._has_loss = layers, rank, has_loss
         self._data = tree.map_structure(_as_fit_does, data if has_loss else (data[0], None, None))
         self._watched = list(watched_layers(model))
+        self._order = tuple(dict.fromkeys(layer.name for layer in inner))
+        self._loss_scales = _SCALES["float16"] if any(layer.compute_dtype == "float16" for layer in inner) else (1.0,)
+        self._is_shared = is_shared
+        self._take_variables(model)
+        self._groups = _groups_of([math.prod(v.shape) for v in self._trainable])
+        self._forget()
+
+    def _take_variables(self, model: Any) -> None:
+        self._model, inner = model, list(keras_private.flatten_layers(model))
         # On PyTorch a wrapped module computes with its own parameters, of which a stateless scope does not know.
         foreign = {id(v) for layer in inner if isinstance(layer, keras.layers.TorchModuleWrapper) for v in layer.variables}
         self._trainable = [v for v in model.trainable_variables if id(v) not in foreign]
@@ -62,25 +95,20 @@ class Probe:
         # a user named.
         owners = [*inner, *(layer for layer in inner if isinstance(layer, OPAQUE))]
         self._owner = {id(v): layer.name for layer in owners for v in layer.trainable_variables}
-        self._order = tuple(dict.fromkeys(layer.name for layer in inner))
         self._scales_of = scales_of(model)
-        self._loss_scales = _SCALES["float16"] if any(layer.compute_dtype == "float16" for layer in inner) else (1.0,)
-        self._groups = _groups_of([math.prod(v.shape) for v in self._trainable])
-        # What tracing finds: each activation's layer, kind, part and whether it is an output, their groups, the outputs' units, and kernels
-        # behind which the layer's output is normalized.
-        self._seen: list[tuple[str, str, str, bool]] = []
-        self._seen_groups: list[list[int]] = []
-        self._units: list[int] = []
-        self._normalized: set[int] = set()
-        self._forget()
 
     def _forget(self) -> None:
         self._kept: Any = None
-        self._run = _backend.compile_probe(self._forward, self._reduce)
+        self._traced = _Traced()
+        self._run = _backend.compile_probe(self._forward, self._reduce, self._is_shared)
 
-    def restart(self) -> None:
-        """Forget the weights of the last snapshot: the next one is the first of another training."""
-        self._kept = None
+    def of(self, model: Any) -> "Probe":
+        """Return a probe of another model of the same structure, or of another training of this model, with the same compiled pass."""
+        probe = copy.copy(self)
+        probe._kept = None
+        if model is not self._model:
+            probe._take_variables(model)
+        return probe
 
     def snapshot(self, step: int, epoch: int, is_regular: bool = True) -> Snapshot:
         """Return the model's state now."""
@@ -115,23 +143,25 @@ class Probe:
         data = (*self._data, ops.convert_to_tensor(scale, "float32"), before)
         vector, kept = self._run(self._trainable, self._other, data)
         loss, input_rms, rest = float(vector[0]), float(vector[1]), vector[2:].astype("float64")
-        numbers, rest = _rows(rest, statistics.OUTPUT_FIELDS, [range(len(self._units))])
-        outputs = tuple(Output(units, **values) for units, values in zip(self._units, numbers, strict=True))
-        numbers, rest = _rows(rest, statistics.ACTIVATION_FIELDS, self._seen_groups)
+        numbers, rest = _rows(rest, statistics.OUTPUT_FIELDS, [range(len(self._traced.units))])
+        outputs = tuple(Output(units, **values) for units, values in zip(self._traced.units, numbers, strict=True))
+        numbers, rest = _rows(rest, statistics.ACTIVATION_FIELDS, self._traced.groups)
         if not self._rank:
             numbers = [{**values, "rank": math.nan} for values in numbers]
         activations = [
-            Activation(*seen, **values, finite=math.isfinite(values["rms"])) for seen, values in zip(self._seen, numbers, strict=True)
+            Activation(*seen, **values, finite=math.isfinite(values["rms"]))
+            for seen, values in zip(self._traced.seen, numbers, strict=True)
         ]
         numbers, _ = _rows(rest, statistics.WEIGHT_FIELDS, self._groups)
-        weights = [self._weight(variable, values) for variable, values in zip(self._trainable, numbers, strict=True)]
+        weights = [self._weight(place, values) for place, values in enumerate(numbers)]
         weights = [w for w in weights if self._layers is None or w.layer in self._layers]
         named = {part.layer for part in (*activations, *weights)}
         spread, layers = max(output.spread for output in outputs), tuple(name for name in self._order if name in named)
         parts = {"activations": tuple(activations), "weights": tuple(weights), "outputs": outputs, "layers": layers}
         return Snapshot(step, epoch, loss, spread, is_regular=is_regular, input_rms=input_rms, **parts), kept
 
-    def _weight(self, variable: Any, values: dict[str, float]) -> Weight:
+    def _weight(self, place: int, values: dict[str, float]) -> Weight:
+        variable = self._trainable[place]
         finite = math.isfinite(values["gradient_norm"]) and math.isfinite(values["weight_norm"])
         unknown = [*(["update"] if self._kept is None else []), *([] if self._has_loss else ["gradient_norm", "zero_gradients"])]
         values = {**values, **dict.fromkeys(unknown, math.nan)}
@@ -140,7 +170,7 @@ class Probe:
             rms = values["weight_norm"] / math.sqrt(math.prod(variable.shape))
             values |= {"scale": rms * math.sqrt(scales.fan_in), "least_scale": scales.least, "most_scale": scales.most}
         owner = self._owner.get(id(variable), self._model.name)
-        is_kernel, normalized = len(variable.shape) >= 2, id(variable) in self._normalized
+        is_kernel, normalized = len(variable.shape) >= 2, place in self._traced.normalized
         return Weight(owner, variable.path, is_kernel, **values, finite=finite, normalized=normalized)
 
     def _forward(self, trainable: list[Any], other: list[Any], data: Any) -> tuple[Any, Any]:
@@ -153,17 +183,18 @@ class Probe:
             if self._has_loss:
                 loss = self._model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=sample_weight, training=True)
             seen = recording.values(predictions)
-        self._normalized = {id(v) for layer in recording.normalized for v in layer.trainable_variables}
+        normalized = {id(v) for layer in recording.normalized for v in layer.trainable_variables}
         seen = [s for s in seen if self._layers is None or s.layer in self._layers]
-        self._seen = [(s.layer, s.kind, s.part, s.is_output) for s in seen]
         sizes = [_GROUP if None in s.values.shape else math.prod(s.values.shape) for s in seen]
-        self._seen_groups = _groups_of(sizes, [(s.kind, s.axis, *s.values.shape) for s in seen])
+        ends, traced = tree.flatten(predictions), self._traced
+        traced.normalized = {place for place, v in enumerate(self._trainable) if id(v) in normalized}
+        traced.seen = [(s.layer, s.kind, s.part, s.is_output) for s in seen]
+        traced.groups = _groups_of(sizes, [(s.kind, s.axis, *s.values.shape) for s in seen])
+        traced.units = [p.shape[-1] if len(p.shape) > 1 else 1 for p in ends]
         numbers = []
-        for group in self._seen_groups:
+        for group in traced.groups:
             first, values = seen[group[0]], [ops.stop_gradient(seen[i].values) for i in group]
             numbers.append(statistics.activation_statistics(values, first.kind, first.axis, self._rank))
-        ends = tree.flatten(predictions)
-        self._units = [p.shape[-1] if len(p.shape) > 1 else 1 for p in ends]
         numbers = [*(statistics.output_statistics(ops.stop_gradient(p)) for p in ends), *numbers]
         first = recording.first_input
         has_scale = first is not None and hasattr(first, "dtype") and keras.backend.is_float_dtype(first.dtype)
