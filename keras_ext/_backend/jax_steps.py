@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import primitives
 
 from keras_ext._backend import keras_private
 from keras_ext._backend.epoch_steps import Batches, EpochSteps
@@ -31,6 +32,13 @@ def on_device(arrays: Any) -> Any:
 def data_of_one_step() -> Any:
     """Return data for `fit` of one step that is never read."""
     return np.zeros((1, 0), "float32")
+
+
+def scalars(values: Any) -> list[Any]:
+    """Return the values of a vector as scalars that widen no dtype, as Python's floats do."""
+    # `astype` makes no weak dtype.
+    weak = primitives.convert_element_type_p.bind(values, new_dtype=values.dtype, weak_type=True, sharding=None)
+    return [weak[i] for i in range(values.shape[0])]
 
 
 class StepProgram:

@@ -18,6 +18,7 @@ from keras_ext._backend import keras_private
 from keras_ext._backend.epoch_steps import Arrays, EpochSteps
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search.batch_hooks import EpochCallbacks, free_steps, needs_every_step
+from keras_ext.search.free_numbers import input_numbers
 from keras_ext.search.structure import NotComparable, Structure, structure_of
 
 # Structures whose programs are kept: each holds a model and some 20 MiB of programs.
@@ -35,7 +36,7 @@ class _Shared:
     """A model, the programs compiled for it, and the number of steps that trials of its structure have asked for."""
 
     def __init__(self, model: Any, structure: Structure) -> None:
-        self.model, self.structure = model, structure
+        self.model, self.structure, self.numbers = model, structure, input_numbers(model)
         self.program: Any = None
         self.probes: dict[Any, Any] = {}
         self.steps = 0
@@ -103,6 +104,7 @@ class SharedModels:
         if _backend.step_programs() is None:
             raise NotComparable("PyTorch compiles no programs")
         _build(model, given.get("x"))
+        input_numbers(model)
         structure = structure_of(model)
         shared = self._shared.get(structure.key)
         if shared is None:
@@ -123,7 +125,7 @@ class SharedModels:
             if not keras_private.has_built_metrics(model):
                 _draw_as_building(given)
         try:
-            with _saved_once(lent, variables, self._folder):
+            with shared.numbers.lent_to(input_numbers(model)), _saved_once(lent, variables, self._folder):
                 history = self._train(shared, given)
         except BaseException:
             # It may have ended in mid-step, with a state that is gone: no other trial trains in this model.
@@ -143,7 +145,7 @@ class SharedModels:
         lent, callbacks = shared.model, list(given.get("callbacks") or [])
         for monitor in callbacks:
             if isinstance(monitor, SaturationMonitor):
-                monitor.share_probes(shared.probes)
+                monitor.share_probes(shared.probes, shared.numbers.traced)
         steps = _steps(given)
         shared.steps += (steps or 1) * (given.get("epochs", 1) - given.get("initial_epoch", 0))
         if steps is None or not self._runs_at_once(shared, callbacks):

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,18 +40,24 @@ class Probe:
     write is caught by a stateless scope and forgotten.
 
     `data` is `(x, y, sample_weight)`. `rank` is whether to measure effective ranks, `layers` are the names of the layers to tell about.
-    Without `has_loss` the loss is 0, the gradients are NaN, and the model need not be compiled.
+    Without `has_loss` the loss is 0, the gradients are NaN, and the model need not be compiled. It is traced within `tracing()`.
     """
 
     def __init__(
-        self, model: Any, data: tuple[Any, Any, Any], rank: bool = False, layers: Sequence[str] | None = None, has_loss: bool = True
+        self,
+        model: Any,
+        data: tuple[Any, Any, Any],
+        rank: bool = False,
+        layers: Sequence[str] | None = None,
+        has_loss: bool = True,
+        tracing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         inner = list(keras_private.flatten_layers(model))
         known = [layer.name for layer in inner if not isinstance(layer, keras.layers.InputLayer)]
         for name in layers or ():
             if name not in known:
                 raise UnknownLayer(f"`layers` must name layers of the model, got {name!r}. It has {', '.join(known)}.")
-        self._model, self._layers, self._rank, self._has_loss = model, layers, rank, has_loss
+        self._model, self._layers, self._rank, self._has_loss, self._tracing = model, layers, rank, has_loss, tracing
         self._data = tree.map_structure(_as_fit_does, data if has_loss else (data[0], None, None))
         self._watched = list(watched_layers(model))
         # On PyTorch a wrapped module computes with its own parameters, of which a stateless scope does not know.
@@ -147,7 +153,7 @@ class Probe:
         x, y, sample_weight, scale, before = data
         recording = Recording(self._model, self._watched)
         mapping = [*zip(self._trainable, trainable, strict=True), *zip(self._other, other, strict=True)]
-        with keras.StatelessScope(state_mapping=mapping, collect_losses=True), recording:
+        with keras.StatelessScope(state_mapping=mapping, collect_losses=True), self._tracing(), recording:
             predictions = self._model(x, training=True)
             loss = ops.zeros(())
             if self._has_loss:
