@@ -41,6 +41,11 @@ def scalars(values: Any) -> list[Any]:
     return [weak[i] for i in range(values.shape[0])]
 
 
+def register_number(cls: Any) -> None:
+    """Let functions that JAX compiles take objects of a class, which have a `tensor`, its `rest` or None, and an `interval`."""
+    jax.tree_util.register_pytree_node(cls, lambda n: ((n.tensor, n.rest), n.interval), lambda interval, parts: cls(*parts, interval))
+
+
 class StepProgram:
     """Programs of several training steps, and of several test steps, of one compiled `model`.
 

@@ -46,6 +46,10 @@ def scalars(values: Any) -> list[Any]:
     return tf.unstack(values)
 
 
+def register_number(cls: Any) -> None:
+    """Do nothing: TensorFlow asks objects for their tensor."""
+
+
 class StepProgram:
     """Programs of several training steps, and of several test steps, of one compiled `model`.
 

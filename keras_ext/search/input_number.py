@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_ext import _backend
+
 _ARITHMETIC = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "truediv": operator.truediv, "pow": operator.pow}
 _COMPARISONS = {"lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "eq": operator.eq, "ne": operator.ne}
 
@@ -92,3 +94,7 @@ for _name, _function in _ARITHMETIC.items():
     setattr(InputNumber, f"__r{_name}__", _arithmetic(_function, True))
 for _name, _function in _COMPARISONS.items():
     setattr(InputNumber, f"__{_name}__", _comparison(_function))
+
+_programs = _backend.step_programs()
+if _programs is not None:
+    _programs.register_number(InputNumber)
