@@ -43,13 +43,14 @@ _OPTIMIZERS: dict[type, dict[str, tuple[float, float]]] = {
 }
 _OPTIMIZERS = {cls: {**names, **_ANY_OPTIMIZER} for cls, names in _OPTIMIZERS.items()}
 _K = keras.optimizers.schedules
+# Steps at which a rate jumps are not free: XLA rounds a division by a constant otherwise, and the jump may come a step later.
 _OTHERS: dict[type, dict[str, tuple[float, float]]] = {
     optimizers.GradientClipping: _of(_POSITIVE, "threshold"),
     _K.ExponentialDecay: _of(_POSITIVE, "initial_learning_rate decay_steps decay_rate"),
     _K.InverseTimeDecay: _of(_POSITIVE, "initial_learning_rate decay_steps decay_rate"),
-    _K.PolynomialDecay: _of(_POSITIVE, "initial_learning_rate decay_steps end_learning_rate power"),
+    _K.PolynomialDecay: _of(_POSITIVE, "initial_learning_rate end_learning_rate power"),
     _K.CosineDecay: _of(_POSITIVE, "initial_learning_rate decay_steps alpha warmup_target warmup_steps"),
-    _K.CosineDecayRestarts: _of(_POSITIVE, "initial_learning_rate first_decay_steps _t_mul _m_mul alpha"),
+    _K.CosineDecayRestarts: _of(_POSITIVE, "initial_learning_rate _m_mul alpha"),
     schedules.OneCycle: _of(_POSITIVE, "max_learning_rate start_divisor end_divisor"),
     schedules.CyclicalLearningRate: _of(_POSITIVE, "min_learning_rate max_learning_rate"),
     schedules.Warmup: _of(_POSITIVE, "learning_rate start"),
@@ -66,7 +67,7 @@ _L = keras.losses
 _SMOOTHED = (_L.BinaryCrossentropy, _L.CategoricalCrossentropy, _L.BinaryFocalCrossentropy, _L.CategoricalFocalCrossentropy)
 _OTHERS |= dict.fromkeys(_SMOOTHED, _of(_SHARE, "label_smoothing")) | {_L.Huber: _of(_POSITIVE, "delta")}
 # Numbers that Keras casts to the rate's dtype whatever they are; of others, whole ones make whole tensors.
-_MAY_BE_WHOLE = ("decay_steps", "first_decay_steps", "warmup_steps")
+_MAY_BE_WHOLE = ("decay_steps", "warmup_steps")
 _NEUTRAL = 0.5
 
 
@@ -130,6 +131,8 @@ def _numbers_of(holder: Any) -> Iterator[FreeNumber]:
             if type(value) is float and value > 0:
                 yield FreeNumber(f"PiecewiseConstantDecay.{i}", [(holder.values, i)], _POSITIVE)
     for name, interval in {**_OTHERS, **_OPTIMIZERS}.get(type(holder), {}).items():
+        if name == "decay_steps" and getattr(holder, "staircase", False):
+            continue
         places = [(each, name) for each in dictionaries if name in each]
         kinds = (float, int) if name in _MAY_BE_WHOLE else (float,)
         value = places[0][0][name] if places else None

@@ -29,8 +29,6 @@ class InputNumber(_Base):
         interval: two bounds between which the number lies. Comparisons with them and with what is outside have one result for every trial.
     """
 
-    # Keras asks for it, and combines a Python float with the other dtype.
-    dtype = float
     __hash__ = object.__hash__
 
     def __new__(cls, *_: Any) -> "InputNumber":
@@ -39,6 +37,8 @@ class InputNumber(_Base):
 
     def __init__(self, tensor: Any, rest: Any = None, interval: tuple[float, float] = (-math.inf, math.inf)) -> None:
         self.tensor, self.rest, self.interval = tensor, rest, interval
+        # Keras asks for it, and combines a Python float with the other dtype. JAX's tensor is weak by itself.
+        self.dtype = float if _Base is float else getattr(tensor, "dtype", None)
 
     def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
         """Return the tensor in the dtype that TensorFlow asks for."""
