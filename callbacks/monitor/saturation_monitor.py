@@ -207,7 +207,9 @@ class SaturationMonitor(keras.callbacks.Callback):
         """Count so many steps for the epoch that ends, whose steps ran without a call between them."""
         self._taken = done
 
-    def share_probes(self, probes: dict[Any, Probe], tracing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext) -> None:
+    def share_probes(
+        self, probes: dict[Any, Probe], tracing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    ) -> None:
         """Take the compiled snapshot of the model from `probes`, and leave it there for the next monitor of the same model.
 
         A snapshot is traced within `tracing()`.

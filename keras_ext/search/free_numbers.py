@@ -135,7 +135,7 @@ def _numbers_of(holder: Any) -> Iterator[FreeNumber]:
             continue
         places = [(each, name) for each in dictionaries if name in each]
         kinds = (float, int) if name in _MAY_BE_WHOLE else (float,)
-        value = places[0][0][name] if places else None
+        value: Any = places[0][0][name] if places else None
         # L1 keeps its strength as a tensor.
         if (type(value) in kinds or (name == "l1" and value is not None)) and interval[0] < float(value) < interval[1]:
             kind = type(holder)

@@ -578,7 +578,9 @@ def noisy(v):
 
 
 def strong(v):
-    inner = [keras.layers.Dense(8, bias_regularizer=keras.regularizers.L1(v / 10), kernel_regularizer=keras.regularizers.L1L2(v / 9, v / 8))]
+    inner = [
+        keras.layers.Dense(8, bias_regularizer=keras.regularizers.L1(v / 10), kernel_regularizer=keras.regularizers.L1L2(v / 9, v / 8))
+    ]
     return numbered(extra=inner, kernel=keras.regularizers.L2(v / 10), activity=keras.regularizers.L1L2(l2=v / 7))
 
 
@@ -729,7 +731,8 @@ def test_a_monitor_and_a_prediction_use_the_numbers_of_their_trial(models):
 @needs_programs
 def test_an_input_has_no_value_that_code_could_branch_on():
     rate = InputNumber(*_backend.step_programs().scalars(keras.ops.convert_to_tensor([0.25, 0.75])), (0.0, 1.0))
-    assert bool(rate) and rate > 0 and not rate < 0 and rate < 1 and rate != 1 and not rate == 0 and 2 > rate and (1 - rate) > 0
+    assert all((rate, rate > 0, rate < 1, rate <= 2, rate != 1, rate != 0, 1 - rate > 0))
+    assert not any((rate < 0, rate >= 1))
     for ask in (lambda: rate > 0.5, lambda: rate == rate, lambda: rate < 1 - rate, lambda: float(rate), lambda: bool(2 * rate)):
         with pytest.raises(TypeError, match="trials"):
             ask()
