@@ -2,6 +2,7 @@
 
 import functools
 import json
+import types
 from pathlib import Path
 
 import keras
@@ -238,6 +239,34 @@ def test_the_arguments_of_compile_are_those_that_were_given():
     given = keras_private.compile_arguments(model)
     assert given["loss"] is loss
     assert given["metrics"] == [metric]
+
+
+def test_an_optimizer_keeps_the_schedule_that_it_was_given():
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 5)
+    assert keras_private.rate_of(keras.optimizers.SGD(schedule)) is schedule
+    assert keras_private.rate_of("sgd") is None
+
+
+def test_a_loss_hands_its_arguments_to_its_function():
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.5)
+    (arguments,) = keras_private.arguments_of_loss(loss)
+    assert arguments["label_smoothing"] == 0.5
+    prediction = ops.convert_to_tensor([[0.25, 0.75]])
+    before = float(loss(ops.ones((1, 2)), prediction))
+    arguments["label_smoothing"] = 0.9
+    assert float(loss(ops.ones((1, 2)), prediction)) != before
+    assert keras_private.arguments_of_loss("mse") == []
+
+
+def test_a_held_state_is_among_the_variables_and_in_no_file(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    weights = list(model.weights)
+    state = keras.Variable([0.0], trainable=False)
+    keras_private.held_states(model).append(types.SimpleNamespace(state=state))
+    assert any(v is state for v in model.non_trainable_variables)
+    assert [id(v) for v in model.weights] == [id(v) for v in weights]
+    model.save(tmp_path / "model.keras")
+    assert len(keras.models.load_model(tmp_path / "model.keras").variables) == 2
 
 
 def test_metrics_are_built_from_a_batch():

@@ -115,6 +115,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         self.on_finding = on_finding
         self._rhythm = Rhythm(every)
         self._probes: dict[Any, Probe] | None = None
+        self._tracing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
         self._taken: int | None = None
         self._data = probe_batch(x, y, sample_weight, size=probe_size, seed=seed)
         self._step = self._epoch_began = self._epoch = self._run = 0
@@ -206,9 +207,14 @@ class SaturationMonitor(keras.callbacks.Callback):
         """Count so many steps for the epoch that ends, whose steps ran without a call between them."""
         self._taken = done
 
-    def share_probes(self, probes: dict[Any, Probe]) -> None:
-        """Take the compiled snapshot from `probes`, and leave it there for the next monitor of a model of the same structure."""
-        self._probes = probes
+    def share_probes(
+        self, probes: dict[Any, Probe], tracing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    ) -> None:
+        """Take the compiled snapshot from `probes`, and leave it there for the next monitor of a model of the same structure.
+
+        A snapshot is traced within `tracing()`.
+        """
+        self._probes, self._tracing = probes, tracing
 
     def table(self) -> Any:
         """Return the last snapshot as a table of layers, and the findings with their advice, for `rich.print`."""
@@ -276,9 +282,9 @@ class SaturationMonitor(keras.callbacks.Callback):
 
     def _probe_of(self, model: Any) -> Probe:
         key = (self.rank, self.layers, *(None if a is None else np.asarray(a).tobytes() for a in tree.flatten(self._data)))
-        probes, is_shared = ({}, False) if self._probes is None else (self._probes, True)
+        probes = {} if self._probes is None else self._probes
         if key not in probes:
-            probes[key] = Probe(model, affordable(model, self._data), rank=self.rank, layers=self.layers, is_shared=is_shared)
+            probes[key] = Probe(model, affordable(model, self._data), rank=self.rank, layers=self.layers, tracing=self._tracing)
         return probes[key].of(model)
 
     def _write_scalars(self, scalars: Scalars) -> None:

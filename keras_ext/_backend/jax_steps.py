@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 from jax import lax
+from jax.extend.core import primitives
 
 from keras_ext._backend import keras_private
 from keras_ext._backend.epoch_steps import Batches, EpochSteps, Take
@@ -45,6 +46,18 @@ def data_of_one_step() -> Any:
     return np.zeros((1, 0), "float32")
 
 
+def scalars(values: Any) -> list[Any]:
+    """Return the values of a vector as scalars that widen no dtype, as Python's floats do."""
+    # `astype` makes no weak dtype.
+    weak = primitives.convert_element_type_p.bind(values, new_dtype=values.dtype, weak_type=True, sharding=None)
+    return [weak[i] for i in range(values.shape[0])]
+
+
+def register_number(cls: Any) -> None:
+    """Let functions that JAX compiles take objects of a class, which have a `tensor`, its `rest` or None, and an `interval`."""
+    jax.tree_util.register_pytree_node(cls, lambda n: ((n.tensor, n.rest), n.interval), lambda interval, parts: cls(*parts, interval))
+
+
 def functions(model: Any, training: EpochSteps, validation: EpochSteps, take: Take) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return functions for `model.train_function` and `model.test_function` that let `take` take the steps of an epoch."""
     return _epoch(model, training, True, take), _epoch(model, validation, False, take)
@@ -76,13 +89,14 @@ class StackedSteps:
     Args:
         model: any of them.
         trains: whether the steps train, or test.
+        reading: lets a step read the numbers in which the models differ.
     """
 
     # Keras's own step of one model would be one more program to compile.
     has_own_steps = False
 
-    def __init__(self, model: Any, trains: bool) -> None:
-        self._step = model.train_step if trains else model.test_step
+    def __init__(self, model: Any, trains: bool, reading: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        self._step = reading(model.train_step if trains else model.test_step)
         self._program = jax.jit(self._loop)
 
     def run(

@@ -47,6 +47,25 @@ def rate_function(optimizer: Any) -> dict[str, Any]:
     return {"learning_rate": rate} if is_function else {}
 
 
+def rate_of(optimizer: Any) -> Any:
+    """Return the variable, schedule or function of an optimizer's rate; `learning_rate` is public, and computes a number of it."""
+    return getattr(optimizer, "_learning_rate", None)
+
+
+def arguments_of_loss(loss: Any) -> list[dict[str, Any]]:
+    """Return the arguments that a loss of Keras hands to its function; an attribute of the same name is for its config alone."""
+    arguments = getattr(loss, "_fn_kwargs", None)
+    return [] if arguments is None else [arguments]
+
+
+def held_states(model: Any) -> list[Any]:
+    """Return the holders, with an attribute `state`, of variables of a model that are none of its weights: its own seed generators.
+
+    What is added there is an input of the model's compiled steps, and in no file. No public name adds a variable to a built model.
+    """
+    return model._seed_generators
+
+
 def excluded_from_weight_decay(optimizer: Any) -> tuple[list[Any], list[str]]:
     """Return the weights that a Keras optimizer excludes from weight decay, or patterns of names; its config does not tell them.
 

@@ -49,6 +49,15 @@ def data_of_one_step() -> Any:
     return tf.data.Dataset.range(1)
 
 
+def scalars(values: Any) -> list[Any]:
+    """Return the values of a vector as scalars."""
+    return tf.unstack(values)
+
+
+def register_number(cls: Any) -> None:
+    """Do nothing: TensorFlow asks objects for their tensor."""
+
+
 class StepProgram:
     """Programs of several training steps, and of several test steps, of one compiled `model`.
 

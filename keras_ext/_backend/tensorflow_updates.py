@@ -5,7 +5,6 @@ one variable or gradient a weight, of one dtype; `slots` are the lists that are 
 has done nothing, where no kernel computes what is asked.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -83,7 +82,7 @@ def adam(optimizer: Any, weights: Tensors, gradients: Tensors, slots: list[Tenso
     """Step as `keras_ext.optimizers.Adam` does."""
     betas = optimizer.current_momentum(), optimizer.beta_2
     is_constant = isinstance(betas[0], (int, float))
-    if optimizer.epsilon_root or not optimizer.bias_correction or not is_constant or min(betas) < _LEAST:
+    if optimizer.epsilon_root or not optimizer.bias_correction or not is_constant or any(beta < _LEAST for beta in betas):
         return False
     t = tf.cast(optimizer.iterations + 1, rate.dtype)
     powers = [tf.pow(tf.cast(beta, rate.dtype), t) for beta in betas]
@@ -102,7 +101,8 @@ def adam(optimizer: Any, weights: Tensors, gradients: Tensors, slots: list[Tenso
 
 def _is_exact(rho: float, dtype: Any) -> bool:
     """Return whether a kernel's moving average is that of `rho`: it rounds rho before it takes it from 1, for .999 off by 1.3e-5."""
-    return _LEAST <= rho < 1 and abs(float(1 - np.asarray(rho, dtype.as_numpy_dtype)) / (1 - rho) - 1) < 1e-6
+    # Nothing says so of a number that is an input of the step.
+    return type(rho) is float and _LEAST <= rho < 1 and abs(float(1 - np.asarray(rho, dtype.as_numpy_dtype)) / (1 - rho) - 1) < 1e-6
 
 
 def _startup(power: Any, beta: float, t: Any) -> Any:
@@ -110,7 +110,7 @@ def _startup(power: Any, beta: float, t: Any) -> Any:
 
     Its weights add up to 1 less the power of the rounded beta. Those of Keras add up to what they should, and it divides by the other.
     """
-    return (1.0 - power) / -tf.math.expm1(t * math.log(beta)) if beta else tf.ones_like(power)
+    return (1.0 - power) / -tf.math.expm1(t * tf.math.log1p(-tf.cast(1 - beta, t.dtype))) if beta else tf.ones_like(power)
 
 
 def _on_scratch(value: Any, name: str, kernel: Callable[..., Any], arguments: dict[str, Any]) -> None:

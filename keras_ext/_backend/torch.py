@@ -265,7 +265,7 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
             gradients = [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, leaves, strict=True)]
             return reduce(loss, gradients, leaves, outputs)
 
-    run = torch_steps.traced_later(both) if is_shared else both
+    run = torch_steps.traced(both) if is_shared else both
 
     # What draws from PyTorch's own generator (recurrent dropout of Keras, a user's layer) must not move it.
     @torch.random.fork_rng(devices=range(torch.cuda.device_count()))

@@ -88,13 +88,15 @@ class StackedSteps:
     Args:
         model: any of them.
         trains: whether the steps train, or test.
+        reading: lets a step read the numbers in which the models differ.
     """
 
     # Keras's own step of one model can take the place of the program.
     has_own_steps = True
 
-    def __init__(self, model: Any, trains: bool) -> None:
+    def __init__(self, model: Any, trains: bool, reading: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         self._model, self._trains = model, trains
+        self._step = reading(self._train_step if trains else self._test_step)
         self._programs: dict[Any, Any] = {}
         self._unused: list[int] | None = None
 
@@ -137,11 +139,10 @@ class StackedSteps:
         if key not in self._programs:
             if self._unused is None:
                 self._unused = _without_gradient(self._model, tree.map_structure(lambda a: None if a is None else a[0], batch))
-            step = self._train_step if self._trains else self._test_step
-            stacked = torch.func.vmap(lambda state, batch: step(state, batch), randomness="different")
+            stacked = torch.func.vmap(lambda state, batch: self._step(state, batch), randomness="different")
             variables = [v for part in _variables(self._model) for v in part]
             both = keras_private.torch_cond(lambda condition, a, b: cond_of_both(condition, a, b, variables))
-            with _stacked(), both, torch.no_grad():
+            with _stacked(), both, torch.no_grad(), _Traceable(self._model):
                 traced = make_fx(lambda state, batch: stacked(state, batch))(_copies(state), batch)
             traced.graph.eliminate_dead_code()
             traced.recompile()
@@ -156,7 +157,7 @@ class StackedSteps:
 
         gradients, (others, metrics) = torch.func.grad(loss, has_aux=True)(trained)
         used = [None if i in (self._unused or ()) else gradient for i, gradient in enumerate(gradients)]
-        with torch.no_grad(), _scope(model, [trained, others, slots, metrics]) as scope, _OneByOne():
+        with torch.no_grad(), _scope(model, [trained, others, slots, metrics]) as scope:
             model.optimizer.apply(used, model.trainable_variables)
             trained = _values(scope, model.trainable_variables)
             slots = _values(scope, model.optimizer.variables)
@@ -236,19 +237,27 @@ def cond_of_both(condition: Any, if_true: Callable[[], Any], if_false: Callable[
     return result
 
 
-def traced_later(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that calls `function` once, then traces it, and calls what was traced; or `function` where that fails."""
+def traced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that traces `function` when it is first called, and calls what was traced; or `function` where that fails."""
     program: Any = None
-    calls = 0
 
     def run(*arguments: Any) -> Any:
-        nonlocal program, calls
-        calls += 1
-        if calls == 2:
-            program = function
-            with contextlib.suppress(Exception), _stacked():
-                program = make_fx(function)(*arguments)
-        return function(*arguments) if program is None else program(*arguments)
+        nonlocal program
+        if program is None:
+            try:
+                with _stacked(), _Traceable():
+                    program = make_fx(function)(*arguments)
+            except Exception:
+                program = _with_numbers(function)
+        return program(*arguments)
+
+    return run
+
+
+def _with_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*arguments: Any) -> Any:
+        with _Traceable():
+            return function(*arguments)
 
     return run
 
@@ -257,11 +266,40 @@ def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda first, *others: first.copy_(function(first, *others))
 
 
-class _OneByOne(TorchFunctionMode):
-    """Calls PyTorch's functions of lists for each of their tensors: `vmap` has no rules for lists."""
+def scalars(values: Any) -> list[Any]:
+    """Return the values of a vector as scalars that widen no dtype, as Python's floats do."""
+    return list(values.unbind())
+
+
+_number: Any = ()
+
+
+def register_number(cls: Any) -> None:
+    """Let PyTorch's functions take objects of a class, which have a `tensor`, while a step is traced."""
+    global _number
+    _number = cls
+
+
+# `x += y` in Keras's code, which calls these methods by name for their results alone.
+_IN_PLACE = {"add_": torch.add, "sub_": torch.sub, "mul_": torch.mul, "div_": torch.div}
+
+
+class _Traceable(TorchFunctionMode):
+    """Calls PyTorch's functions with what `vmap` has rules for: tensors for numbers, and one tensor after another of a list."""
+
+    def __init__(self, model: Any = None) -> None:
+        super().__init__()
+        parts = [] if model is None else [*keras_private.flatten_layers(model), *tree.flatten(keras_private.compile_arguments(model))]
+        modules = [each.__module__ if hasattr(each, "__name__") else type(each).__module__ for each in parts]
+        self._is_kerass = model is not None and all(m.startswith(("keras.", "keras_ext.", "builtins")) for m in modules)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs, name = kwargs or {}, getattr(func, "__name__", "")
+        args, kwargs = tree.map_structure(lambda a: a.tensor if isinstance(a, _number) else a, (args, kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if func in (torch.as_tensor, torch.tensor) and isinstance(args[0], torch.Tensor):
+            return args[0].to(kwargs.get("dtype") or torch.float32)
+        if self._is_kerass and name in _IN_PLACE:  # a tensor of all models cannot become one of each
+            return _IN_PLACE[name](*args)
         if not name.startswith("_foreach_"):
             return func(*args, **kwargs)
         name = name.removeprefix("_foreach_")
@@ -272,5 +310,5 @@ class _OneByOne(TorchFunctionMode):
 
         alpha = kwargs.get("alpha")
         if isinstance(alpha, torch.Tensor):  # PyTorch would ask it for a number
-            args, kwargs = (args[0], [each * alpha for each in args[1]]), {}
+            args, kwargs = (args[0], [of(args[1], i) * alpha for i in range(len(args[0]))]), {}
         return [one(*(of(a, i) for a in args), **{k: of(v, i) for k, v in kwargs.items()}) for i in range(len(args[0]))]

@@ -163,7 +163,10 @@ class Dropout(keras.layers.Layer):
         if variable is None:
             if self._rate in (0, 1):
                 return ops.zeros_like(inputs) if self._rate else inputs
-            return self._dropped(inputs, shape, seed, *_rate_and_scale(self._rate))
+            # A program of several models has a tensor for the rate of each.
+            numbers = (self._rate, 1 / (1 - self._rate))
+            rate, scale = (n if type(n) is float else ops.convert_to_tensor(n, "float32") for n in numbers)
+            return self._dropped(inputs, shape, seed, rate, scale)
         current = ops.convert_to_tensor(variable)
         if self._rate > 0:
             return self._dropped(inputs, shape, seed, current[0], current[1])

@@ -72,5 +72,7 @@ class Replicas(keras.optimizers.Optimizer):
             if threshold is not None:
                 summed = clipping_rules.over_replicas(grads)
                 norm = _backend.joint_norm(summed) if rule == "global_norm" else None
-                return clipping_rules.share_of_replica(clipping_rules.RULES[rule](threshold).clip(summed, [], norm, {}).gradients)
+                made = clipping_rules.RULES[rule](1.0)
+                made.threshold = threshold  # a tensor where the trials of a search share the step
+                return clipping_rules.share_of_replica(made.clip(summed, [], norm, {}).gradients)
         return grads

@@ -20,6 +20,7 @@ from keras_ext._backend import keras_private
 from keras_ext._backend.epoch_steps import Arrays, EpochSteps
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search.batch_hooks import EpochCallbacks, free_steps, may_change_the_model, needs_every_step
+from keras_ext.search.free_numbers import input_numbers
 from keras_ext.search.stacked_program import Request, StackedProgram
 from keras_ext.search.structure import NotComparable, Structure, structure_of
 from keras_ext.search.trial_thread import TrialThread
@@ -39,7 +40,7 @@ class _Shared:
     """A model, the programs compiled for it, and the number of steps that trials of its structure have asked for."""
 
     def __init__(self, model: Any, structure: Structure) -> None:
-        self.model, self.structure = model, structure
+        self.model, self.structure, self.numbers = model, structure, input_numbers(model)
         self.program: Any = None
         self.probes: dict[Any, Any] = {}
         self.steps = 0
@@ -127,6 +128,7 @@ class SharedModels:
         if keras.distribution.distribution() is not None or _backend.replica_count() > 1:
             raise NotComparable("it is distributed over several devices")
         _build(model, given.get("x"))
+        input_numbers(model)
         structure = structure_of(model)
         shared = self._shared.get(structure.key)
         if shared is None:
@@ -147,7 +149,7 @@ class SharedModels:
         if keras.backend.backend() == "torch" and model.jit_compile:
             raise NotComparable("torch.compile compiles its steps")
         if shared.program is None:
-            shared.program = StackedProgram(model, self._together)
+            shared.program = StackedProgram(model, self._together, shared.numbers.reading)
         program: StackedProgram = shared.program
         program.steps += steps * (given.get("epochs", 1) - given.get("initial_epoch", 0))
 
@@ -194,7 +196,7 @@ class SharedModels:
             if not keras_private.has_built_metrics(model):
                 _draw_as_building(given)
         try:
-            with _saved_once(lent, variables, trial.folder):
+            with shared.numbers.lent_to(input_numbers(model)), _saved_once(lent, variables, trial.folder):
                 history = self._train(shared, given)
         except BaseException:
             # It may have ended in mid-step, with a state that is gone: no other trial trains in this model.
@@ -303,7 +305,7 @@ class SharedModels:
 def _share_probes(shared: _Shared, callbacks: list[Any]) -> None:
     for monitor in callbacks:
         if isinstance(monitor, SaturationMonitor):
-            monitor.share_probes(shared.probes)
+            monitor.share_probes(shared.probes, shared.numbers.traced)
 
 
 def _serve(request: Request) -> None:

@@ -1,7 +1,7 @@
 """The steps that models of one structure take side by side in one program, where that is faster than one after another."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,12 +51,14 @@ class StackedProgram:
     Args:
         model: the first of them.
         most: models at once.
+        reading: function of a step that lets it read the numbers in which the models differ.
         steps: that models of the structure have asked for.
         refused: why no steps are taken side by side.
     """
 
     model: Any
     most: int
+    reading: Callable[[Callable[..., Any]], Callable[..., Any]]
     steps: int = 0
     refused: str | None = None
     _own: list[float] = field(default_factory=list)
@@ -64,7 +66,7 @@ class StackedProgram:
 
     def __post_init__(self) -> None:
         stacked = _backend.step_programs().StackedSteps
-        self._steps = {trains: stacked(self.model, trains) for trains in (True, False)}
+        self._steps = {trains: stacked(self.model, trains, self.reading) for trains in (True, False)}
         self._traced: set[bool] = set()
 
     def takes(self) -> bool:

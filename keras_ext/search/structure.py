@@ -16,6 +16,7 @@ from keras_ext._backend import keras_private
 from keras_ext._wording import one_line
 from keras_ext.layers import Dropout
 from keras_ext.layers._dropout_mask import needs_two_bytes
+from keras_ext.search.free_numbers import free_numbers, hidden
 
 _OURS = ("keras.", "keras_ext.")
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
@@ -49,7 +50,7 @@ class Structure:
 def structure_of(model: Any) -> Structure:
     """Return the structure of a built, compiled model.
 
-    First weights, seeds, the learning rate and the rate of our Dropout are variables, and no part of it.
+    First weights, seeds, the learning rate, the rate of our Dropout and the `free_numbers` are variables, and no part of it.
 
     Raises:
         NotComparable: the model may depend on what no config says.
@@ -61,18 +62,22 @@ def structure_of(model: Any) -> Structure:
     if opaque is not None:
         raise NotComparable(f"{type(opaque).__name__} has state that is in no variable")
     kept = [*_own_parts([*layers, *_leaves(keras_private.compile_arguments(model))])]
+    numbers = free_numbers(model, layers)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), hidden(numbers):
             warnings.simplefilter("ignore")  # of lambdas, which nothing loads here
             described = [{**model.get_config(), "name": ""}, model.get_compile_config()]
             variables = [_variable(v) for v in model.variables]
     except Exception as error:  # of a config of the user's own
         raise NotComparable(f"it has no config ({one_line(error)})") from None
+    with hidden(numbers):
+        states = [_layer_state(layer) for layer in layers]
     config = keras.config
     parts = [
         _plain(described),
-        [_layer_state(layer) for layer in layers],
+        states,
         variables,
+        [number.label for number in numbers],
         [id(each) for each in kept],
         [config.floatx(), config.epsilon(), config.image_data_format()],
     ]

@@ -1,5 +1,6 @@
 """Trials of one structure share one model's compiled steps, and train as each would alone."""
 
+import contextlib
 import functools
 
 import keras
@@ -7,9 +8,11 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from keras_ext import layers, optimizers
+from keras_ext import _backend, layers, optimizers, schedules
 from keras_ext.callbacks import SaturationMonitor, StopAt
+from keras_ext.optimizers.clipping_rules import RULES
 from keras_ext.search import results, shared_models, stacked_program, watch
+from keras_ext.search.input_number import InputNumber
 from keras_ext.search.shared_models import SharedModels
 from keras_ext.search.structure import NotComparable, structure_of
 from keras_ext.search.trial_run import set_seed
@@ -20,8 +23,6 @@ X = RNG.normal(size=(150, 6)).astype("float32")
 Y = (X[:, 0] * X[:, 1] > 0).astype("int32")
 WEIGHTS = RNG.uniform(0.5, 2.0, 150).astype("float32")
 STACKS = BACKEND == "torch"
-# On PyTorch the rate of dropout is a number in the program.
-DROPOUTS = (0.2, 0.2) if STACKS else (0.2, 0.4)
 # TensorFlow rounds otherwise in XLA; the loss after a few epochs of small steps differs in the last digits only.
 TOLERANCE = 2e-5
 
@@ -111,7 +112,7 @@ FITS = {
 
 @pytest.mark.parametrize("name", FITS)
 def test_a_shared_training_is_the_training_alone(models, name):
-    for seed, rate, dropout in zip((1, 2), (0.01, 0.003), DROPOUTS, strict=True):
+    for seed, rate, dropout in ((1, 0.01, 0.2), (2, 0.003, 0.4)):
 
         def make(rate=rate, dropout=dropout):
             return mlp(rate, dropout)
@@ -327,9 +328,10 @@ def key(make, kept=[]):  # noqa: B006
     "make",
     [
         lambda: mlp(rate=0.5),
-        lambda: mlp(dropout=DROPOUTS[1]),
+        lambda: mlp(dropout=0.45),
         lambda: mlp(initializer="zeros"),
         lambda: mlp(initializer=keras.initializers.HeNormal(seed=7)),
+        lambda: mlp(momentum=0.8),
     ],
 )
 def test_first_values_are_no_part_of_a_structure(make):
@@ -369,6 +371,18 @@ class Falling(keras.optimizers.schedules.LearningRateSchedule):
         return {}
 
 
+class Smoother(keras.optimizers.Adam):
+    pass
+
+
+def cycling(steps):
+    return compiled(keras.optimizers.SGD(schedules.OneCycle(0.1, steps)), "mse")
+
+
+def falling(steps):
+    return compiled(keras.optimizers.SGD(keras.optimizers.schedules.InverseTimeDecay(0.1, steps, 0.5, staircase=True)), "mse")
+
+
 def penalized(strength):
     return keras.layers.Dense(8, kernel_regularizer=keras.regularizers.L2(strength))
 
@@ -393,17 +407,18 @@ def adapted(data):
     ("make", "other"),
     [
         (mlp, lambda: mlp(units=9)),
-        (mlp, lambda: mlp(momentum=0.8)),
+        (mlp, lambda: mlp(momentum=1.0)),
         (mlp, lambda: mlp(dropout=0.0)),
         (mlp, lambda: mlp(extra=[keras.layers.Dense(2)])),
         (lambda: mlp(extra=[scaled(1.0)]), lambda: mlp(extra=[scaled(2.0)])),
         (lambda: mlp(extra=[Scaled(1.0)]), lambda: mlp(extra=[Scaled(2.0)])),
         (lambda: mlp(extra=[Scaled([1.0])]), lambda: mlp(extra=[Scaled([2.0])])),
-        (lambda: mlp(extra=[penalized(1.0)]), lambda: mlp(extra=[penalized(2.0)])),
+        (lambda: mlp(extra=[penalized(0.0)]), lambda: mlp(extra=[penalized(2.0)])),
+        (lambda: mlp(extra=[Scaled(1.0), penalized(1.0)]), lambda: mlp(extra=[Scaled(1.0), penalized(2.0)])),
         (lambda: mlp(extra=[activated(1.0)]), lambda: mlp(extra=[activated(2.0)])),
         (lambda: compiled("adam", Power(1.0)), lambda: compiled("adam", Power(2.0))),
         (lambda: compiled(keras.optimizers.SGD(Falling(1.0)), "mse"), lambda: compiled(keras.optimizers.SGD(Falling(2.0)), "mse")),
-        (lambda: mlp(extra=[keras.layers.Dropout(0.1)]), lambda: mlp(extra=[keras.layers.Dropout(0.2)])),
+        (lambda: mlp(extra=[keras.layers.Dropout(0.0)]), lambda: mlp(extra=[keras.layers.Dropout(0.2)])),
         (lambda: mlp(extra=[keras.layers.Rescaling(1.0)]), lambda: mlp(extra=[keras.layers.Rescaling(2.0)])),
         (lambda: adapted(np.zeros((4, 8))), lambda: adapted(np.ones((4, 8)))),
         (lambda: compiled("adam", "mse"), lambda: compiled("sgd", "mse")),
@@ -411,11 +426,11 @@ def adapted(data):
         (lambda: compiled("adam", "mse"), lambda: compiled("adam", "mse", metrics=["mae"])),
         (lambda: compiled("adam", "mse"), lambda: compiled("adam", "mse", loss_weights=2.0)),
         (lambda: compiled("adam", lambda y, p: p), lambda: compiled("adam", lambda y, p: 2 * p)),
-        (lambda: compiled(keras.optimizers.Adam(beta_1=0.8), "mse"), lambda: compiled(keras.optimizers.Adam(beta_1=0.9), "mse")),
-        (
-            lambda: compiled(keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 5)), "mse"),
-            lambda: compiled(keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 6)), "mse"),
-        ),
+        (lambda: compiled(keras.optimizers.SGD(momentum=0.0), "mse"), lambda: compiled(keras.optimizers.SGD(momentum=0.9), "mse")),
+        (lambda: compiled(keras.optimizers.Adam(), "mse"), lambda: compiled(keras.optimizers.Adam(weight_decay=0.1), "mse")),
+        (lambda: compiled(Smoother(beta_1=0.8), "mse"), lambda: compiled(Smoother(beta_1=0.9), "mse")),
+        (lambda: cycling(30), lambda: cycling(40)),
+        (lambda: falling(3), lambda: falling(4)),
     ],
 )
 def test_what_a_step_computes_is_part_of_a_structure(make, other):
@@ -525,3 +540,214 @@ def test_a_monitor_stops_a_training_after_the_same_step(models):
         assert steps[0] == steps[1] < 30
         assert [s.step for s in monitors[0].snapshots] == [s.step for s in monitors[1].snapshots]
     assert models.trial.program == "shared"
+
+
+OURS, KERAS, SCHEDULES, LOSSES = optimizers, keras.optimizers, keras.optimizers.schedules, keras.losses
+CODES = np.eye(2, dtype="float32")[Y]
+
+
+def numbered(optimizer="sgd", loss="categorical_crossentropy", extra=(), kernel=None, activity=None, jit_compile="auto"):
+    start = keras.layers.Dense(8, "tanh", kernel_regularizer=kernel, activity_regularizer=activity)
+    model = keras.Sequential([keras.Input((6,)), start, *extra, keras.layers.Dense(2, "softmax")])
+    model.compile(optimizer, loss, jit_compile=jit_compile)
+    return model
+
+
+def moments(v):
+    return {"beta_1": v, "beta_2": 1 - (1 - v) / 100, "epsilon": v * 1e-5}
+
+
+def clipped(rule):
+    return lambda v: numbered(OURS.GradientClipping(KERAS.Adam(0.01, beta_1=v), rule, v / 10))
+
+
+def by(schedule):
+    return lambda v: numbered(KERAS.SGD(schedule(v)))
+
+
+def noisy(v):
+    flat = [keras.layers.Dropout(v / 2, seed=3), keras.layers.GaussianNoise(v / 2, seed=4), keras.layers.Reshape((2, 4))]
+    # In XLA, where an epoch runs at once, Keras's layers draw otherwise on TensorFlow.
+    return numbered(extra=[*flat, keras.layers.SpatialDropout1D(v / 2, seed=5), keras.layers.Flatten()], jit_compile=not STACKS)
+
+
+def strong(v):
+    inner = [
+        keras.layers.Dense(8, bias_regularizer=keras.regularizers.L1(v / 10), kernel_regularizer=keras.regularizers.L1L2(v / 9, v / 8))
+    ]
+    return numbered(extra=inner, kernel=keras.regularizers.L2(v / 10), activity=keras.regularizers.L1L2(l2=v / 7))
+
+
+def smoothed(loss):
+    return lambda v: numbered(loss=loss(label_smoothing=v / 2))
+
+
+# What a number is set to: two trials have .9 and .5.
+NUMBERS = {
+    "sgd": lambda v: numbered(OURS.SGD(0.05, momentum=v, nesterov=True, weight_decay=v / 5, global_clipnorm=v / 5)),
+    "adam": lambda v: numbered(OURS.Adam(0.01, weight_decay=v, clipnorm=v / 10, amsgrad=True, **moments(v))),
+    "rmsprop": lambda v: numbered(OURS.RMSprop(0.01, rho=v, momentum=v / 2, epsilon=v * 1e-5, clipvalue=v / 50)),
+    "adagrad": lambda v: numbered(OURS.Adagrad(0.05, epsilon=v / 100)),
+    "keras_sgd": lambda v: numbered(KERAS.SGD(0.05, momentum=v, weight_decay=v, clipnorm=v / 10)),
+    "keras_adam": lambda v: numbered(KERAS.Adam(0.01, global_clipnorm=v / 10, **moments(v))),
+    "keras_adamw": lambda v: numbered(KERAS.AdamW(0.01, weight_decay=v, clipvalue=v / 50, **moments(v))),
+    "keras_adamax": lambda v: numbered(KERAS.Adamax(0.01, **moments(v))),
+    "keras_nadam": lambda v: numbered(KERAS.Nadam(0.01, **moments(v))),
+    "keras_lamb": lambda v: numbered(KERAS.Lamb(0.01, **moments(v))),
+    "keras_lion": lambda v: numbered(KERAS.Lion(0.01, beta_1=v, beta_2=v / 2)),
+    "keras_rmsprop": lambda v: numbered(KERAS.RMSprop(0.01, rho=v, momentum=v / 2, epsilon=v * 1e-5)),
+    "keras_adagrad": lambda v: numbered(KERAS.Adagrad(0.05, epsilon=v / 100)),
+    "keras_adadelta": lambda v: numbered(KERAS.Adadelta(0.5, rho=v, epsilon=v / 100)),
+    "loss_scale": lambda v: numbered(KERAS.LossScaleOptimizer(KERAS.SGD(0.05, momentum=v))),
+    **{rule: clipped(rule) for rule in RULES},
+    "exponential": by(lambda v: SCHEDULES.ExponentialDecay(v / 10, int(10 * v), v)),
+    "stairs": by(lambda v: SCHEDULES.ExponentialDecay(v / 10, 3, v, staircase=True)),
+    "inverse_time": by(lambda v: SCHEDULES.InverseTimeDecay(v / 10, int(10 * v), v)),
+    "polynomial": by(lambda v: SCHEDULES.PolynomialDecay(v / 10, 9, v / 100, 1 + v, cycle=True)),
+    "cosine": by(lambda v: SCHEDULES.CosineDecay(v / 10, int(10 * v), v / 5, warmup_target=v / 5, warmup_steps=int(5 * v))),
+    "restarts": by(lambda v: SCHEDULES.CosineDecayRestarts(v / 10, 6, 1.5, v, v / 5)),
+    "piecewise": by(lambda v: SCHEDULES.PiecewiseConstantDecay([4, 8], [v / 10, v / 20, v / 5])),
+    "one_cycle": by(lambda v: schedules.OneCycle(v / 10, 15, start_divisor=1 + v, end_divisor=10 * v + 1)),
+    "cyclical": by(lambda v: schedules.CyclicalLearningRate(v / 50, v / 10, 4)),
+    "warmup": by(lambda v: schedules.Warmup(v / 10, 4, v / 50)),
+    "warmup_of_cosine": by(lambda v: schedules.Warmup(SCHEDULES.CosineDecay(v / 10, int(10 * v)), 4, v / 50)),
+    "regularizers": strong,
+    "noise": noisy,
+    "normalization": lambda v: numbered(extra=[layers.BatchNormalization(momentum=v, debias=True)]),
+    "keras_normalization": lambda v: numbered(extra=[keras.layers.BatchNormalization(momentum=v, epsilon=v / 10)]),
+    "categorical": smoothed(LOSSES.CategoricalCrossentropy),
+    "binary": smoothed(LOSSES.BinaryCrossentropy),
+    "categorical_focal": smoothed(LOSSES.CategoricalFocalCrossentropy),
+    "binary_focal": smoothed(LOSSES.BinaryFocalCrossentropy),
+    "huber": lambda v: numbered(loss=LOSSES.Huber(v / 5)),
+}
+
+
+class EachStep(keras.callbacks.Callback):
+    """It needs the model between two steps, so that Keras's own functions run them."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        pass
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_trials_may_differ_in_a_number(models, name):
+    fit = {"y": CODES, "validation_data": (X[:40], CODES[:40]), "epochs": 2}
+    alone, model = trained(lambda: NUMBERS[name](0.5), 2, **fit)
+    # An epoch at once, and step by step; side by side there is one kind.
+    for callbacks in ([], [EachStep()])[: 1 if STACKS else 2]:
+        trained(lambda: NUMBERS[name](0.9), 1, models, callbacks=callbacks, **fit)
+        shared, other = trained(lambda: NUMBERS[name](0.5), 2, models, callbacks=callbacks, **fit)
+        if STACKS and name in ("keras_nadam", "noise"):  # NumPy computes a step of the one, the other draws by a seed that is a number
+            assert models.trial.program.startswith("own: its step cannot be traced")
+        else:
+            assert models.trial.program == "shared"
+        assert_same(alone, shared)
+        assert_same_weights(model, other)
+        for a, b in zip(model.optimizer.variables, other.optimizer.variables, strict=True):
+            np.testing.assert_allclose(keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b), rtol=1e-3, atol=1e-5, err_msg=a.path)
+        assert str(other.get_compile_config()) == str(model.get_compile_config())
+
+
+def many(v, jit_compile="auto"):
+    drop = [layers.Dropout(v / 2, seed=3)] if STACKS else [keras.layers.Dropout(v / 2, seed=3), keras.layers.GaussianNoise(v / 2, seed=3)]
+    extra = [*drop, keras.layers.BatchNormalization(momentum=v)]
+    loss = LOSSES.CategoricalCrossentropy(label_smoothing=v / 2)
+    return numbered(KERAS.SGD(0.05, momentum=v, weight_decay=v, clipnorm=v), loss, extra, keras.regularizers.L2(v / 10), None, jit_compile)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"])
+@pytest.mark.parametrize("callbacks", [[], *([] if STACKS else [[EachStep()]])], ids=["epochs", "steps"][: 1 if STACKS else 2])
+def test_numbers_widen_no_dtype(models, policy, callbacks):
+    before = keras.config.dtype_policy()
+
+    def make(v=0.5):
+        keras.config.set_dtype_policy(policy)
+        return many(v, "auto" if callbacks or STACKS else True)
+
+    # Keras on TensorFlow adds no penalty in bfloat16 to the loss of a validation.
+    fit = {"y": CODES, "validation_data": None}
+    try:
+        alone, model = trained(make, 2, **fit)
+        trained(lambda: make(0.9), 1, models, callbacks=callbacks, **fit)
+        shared, other = trained(make, 2, models, callbacks=callbacks, **fit)
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert models.trial.program == "shared"
+    assert [v.dtype for v in other.weights + other.optimizer.variables] == [v.dtype for v in model.weights + model.optimizer.variables]
+    np.testing.assert_allclose(alone.history["loss"], shared.history["loss"], rtol=0.02)
+
+
+def test_a_model_and_what_its_callbacks_read_have_the_numbers_of_their_own_trial(models, tmp_path):
+    seen = []
+
+    class Reads(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append((self.model.optimizer.momentum, self.model.layers[0].kernel_regularizer.get_config()["l2"]))
+            self.model.save(tmp_path / "within.keras")
+
+    fit = {"y": CODES, "validation_data": None, "epochs": 1, "callbacks": [Reads()]}
+    _, first = trained(lambda: many(0.9), 1, models, **fit)
+    _, second = trained(lambda: many(0.5), 2, models, **fit)
+    assert models.trial.program == "shared"
+    assert seen == [(0.9, 0.9 / 10), (0.5, 0.5 / 10)]
+    second.save(tmp_path / "after.keras")
+    saved = [keras.models.load_model(tmp_path / name) for name in ("within.keras", "after.keras")]
+    for v, model in ((0.9, first), *((0.5, model) for model in (second, *saved))):
+        config = model.optimizer.get_config()
+        assert (config["momentum"], config["weight_decay"], config["clipnorm"]) == (v, v, v)
+        assert model.loss.get_config()["label_smoothing"] == v / 2
+        assert model.layers[1].rate == v / 2
+    for a, b in zip(second.weights, saved[1].weights, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b))
+
+
+def test_a_monitor_and_a_prediction_use_the_numbers_of_their_trial(models):
+    def make(v):
+        return numbered(kernel=keras.regularizers.L2(v), extra=[keras.layers.BatchNormalization(epsilon=v)])
+
+    predicted = []
+
+    class Predicts(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            predicted.append(self.model.predict(X[:5], verbose=0))
+
+    fit = {"y": CODES, "validation_data": None, "epochs": 2}
+    monitors = [SaturationMonitor(X, CODES, on_critical=None) for _ in range(3)]
+    trained(lambda: make(0.9), 1, models, callbacks=[monitors[0], Predicts()], **fit)
+    trained(lambda: make(0.5), 2, models, callbacks=[monitors[1], Predicts()], **fit)
+    trained(lambda: make(0.5), 2, callbacks=[monitors[2], Predicts()], **fit)
+    assert models.trial.program == "shared"
+    np.testing.assert_allclose([s.loss for s in monitors[1].snapshots], [s.loss for s in monitors[2].snapshots], rtol=1e-4)
+    np.testing.assert_allclose(predicted[2:4], predicted[4:], rtol=1e-4)
+
+
+def test_an_input_has_no_value_that_code_could_branch_on():
+    rate = InputNumber(*_backend.step_programs().scalars(keras.ops.convert_to_tensor([0.25, 0.75])), (0.0, 1.0))
+    assert all((rate, rate > 0, rate < 1, rate <= 2, rate != 1, rate != 0, 1 - rate > 0))
+    assert not any((rate < 0, rate >= 1))
+    for ask in (lambda: rate > 0.5, lambda: rate == rate, lambda: rate < 1 - rate, lambda: float(rate), lambda: bool(2 * rate)):
+        with pytest.raises(TypeError, match="trials"):
+            ask()
+    with _backend.step_programs()._Traceable() if STACKS else contextlib.nullcontext():
+        assert_widens_nothing(rate)
+
+
+def assert_widens_nothing(rate):
+    half = keras.ops.ones((2,), "bfloat16")
+    for result in (half * rate, rate * half, rate / half, half - (1 - rate), keras.ops.multiply(half, 3 * rate), half**-rate):
+        assert keras.backend.standardize_dtype(result.dtype) == "bfloat16"
+    assert float(keras.ops.convert_to_tensor(1.0 - rate)) == 0.75
+    assert float(keras.ops.convert_to_tensor(rate**0.5 / 2 - 1)) == -0.75
+
+
+def test_a_search_over_numbers_compiles_one_structure(tmp_path):
+    def build(hp):
+        return many(hp.Float("v", 0.1, 0.9))
+
+    tuner = keras_tuner.RandomSearch(build, "val_loss", seed=1, directory=tmp_path, project_name="p", max_trials=4)
+    watch(tuner, SaturationMonitor(X, CODES), seed=0)
+    tuner.search(X[:110], CODES[:110], validation_data=(X[110:], CODES[110:]), verbose=0, epochs=1)
+    programs = [record.program for record in sorted(results(tuner), key=lambda record: record.number)]
+    if not STACKS:  # there fewer steps are not worth a program
+        assert programs == ["own", "shared", "shared", "shared"]

@@ -145,7 +145,9 @@ class Writes(keras.callbacks.Callback):
         self.file = self.folder / f"{first:.5f}.csv"
 
     def on_epoch_end(self, epoch, logs=None):
-        norm, rate = (float(keras.ops.convert_to_numpy(v)) for v in (keras.ops.norm(self.model.weights[0]), self.model.optimizer.learning_rate))
+        norm, rate = (
+            float(keras.ops.convert_to_numpy(v)) for v in (keras.ops.norm(self.model.weights[0]), self.model.optimizer.learning_rate)
+        )
         with self.file.open("a") as file:
             csv.writer(file).writerow([epoch, norm, rate, logs["loss"], logs["val_loss"]])
 
@@ -244,7 +246,7 @@ class Model:
 def test_without_memory_for_all_fewer_train_at_once(monkeypatch):
     error = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
     monkeypatch.setattr(_backend.step_programs(), "is_out_of_memory", lambda e: e is error)
-    program = stacked_program.StackedProgram(Model(), 8)
+    program = stacked_program.StackedProgram(Model(), 8, lambda step: step)
     steps = Fails(3, error)
     program._steps = {True: steps, False: steps}
     requests = [stacked_program.Request(program, True, i, None, [np.arange(4)] * 2, None) for i in range(8)]
@@ -256,7 +258,7 @@ def test_without_memory_for_all_fewer_train_at_once(monkeypatch):
 
 @stacks
 def test_a_step_that_cannot_be_traced_is_taken_by_each_model(monkeypatch):
-    program = stacked_program.StackedProgram(Model(), 8)
+    program = stacked_program.StackedProgram(Model(), 8, lambda step: step)
     steps = Fails(0, TypeError("no bool"))
     program._steps = {True: steps, False: steps}
     requests = [stacked_program.Request(program, True, i, None, [np.arange(4)] * 2, None) for i in range(3)]
@@ -268,7 +270,7 @@ def test_a_step_that_cannot_be_traced_is_taken_by_each_model(monkeypatch):
 @stacks
 def test_slower_programs_take_fewer_models(monkeypatch):
     monkeypatch.undo()
-    program = stacked_program.StackedProgram(Model(), 8)
+    program = stacked_program.StackedProgram(Model(), 8, lambda step: step)
     for seconds in (9.0, 1.0, 1.2):
         program.note_own_step(seconds)
     program._compare(8, 80.0)  # with what the first run compiles

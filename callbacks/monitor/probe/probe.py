@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -57,8 +57,8 @@ class Probe:
     write is caught by a stateless scope and forgotten.
 
     `data` is `(x, y, sample_weight)`. `rank` is whether to measure effective ranks, `layers` are the names of the layers to tell about.
-    Without `has_loss` the loss is 0, the gradients are NaN, and the model need not be compiled. A pass that `is_shared` with other models
-    of the structure (`of`) is worth compiling on PyTorch, too.
+    Without `has_loss` the loss is 0, the gradients are NaN, and the model need not be compiled. A pass that other models of the structure
+    share (`of`) is traced within `tracing()`, on PyTorch, too.
     """
 
     def __init__(
@@ -68,19 +68,18 @@ class Probe:
         rank: bool = False,
         layers: Sequence[str] | None = None,
         has_loss: bool = True,
-        is_shared: bool = False,
+        tracing: Callable[[], contextlib.AbstractContextManager[None]] | None = None,
     ) -> None:
         inner = list(keras_private.flatten_layers(model))
         known = [layer.name for layer in inner if not isinstance(layer, keras.layers.InputLayer)]
         for name in layers or ():
             if name not in known:
                 raise UnknownLayer(f"`layers` must name layers of the model, got {name!r}. It has {', '.join(known)}.")
-        self._layers, self._rank, self._has_loss = layers, rank, has_loss
+        self._layers, self._rank, self._has_loss, self._tracing = layers, rank, has_loss, tracing
         self._data = tree.map_structure(_as_fit_does, data if has_loss else (data[0], None, None))
         self._watched = list(watched_layers(model))
         self._order = tuple(dict.fromkeys(layer.name for layer in inner))
         self._loss_scales = _SCALES["float16"] if any(layer.compute_dtype == "float16" for layer in inner) else (1.0,)
-        self._is_shared = is_shared
         self._take_variables(model)
         self._groups = _groups_of([math.prod(v.shape) for v in self._trainable])
         self._forget()
@@ -100,7 +99,7 @@ class Probe:
     def _forget(self) -> None:
         self._kept: Any = None
         self._traced = _Traced()
-        self._run = _backend.compile_probe(self._forward, self._reduce, self._is_shared)
+        self._run = _backend.compile_probe(self._forward, self._reduce, self._tracing is not None)
 
     def of(self, model: Any) -> "Probe":
         """Return a probe of another model of the same structure, or of another training of this model, with the same compiled pass."""
@@ -177,7 +176,8 @@ class Probe:
         x, y, sample_weight, scale, before = data
         recording = Recording(self._model, self._watched)
         mapping = [*zip(self._trainable, trainable, strict=True), *zip(self._other, other, strict=True)]
-        with keras.StatelessScope(state_mapping=mapping, collect_losses=True), recording:
+        tracing = contextlib.nullcontext() if self._tracing is None else self._tracing()
+        with keras.StatelessScope(state_mapping=mapping, collect_losses=True), tracing, recording:
             predictions = self._model(x, training=True)
             loss = ops.zeros(())
             if self._has_loss:
