@@ -6,9 +6,10 @@ import keras_tuner
 import numpy as np
 
 from keras_ext._checks import flag, integer
-from keras_ext.search import evolution, samplers
+from keras_ext.search import evolution, pruning, samplers
+from keras_ext.search.watch import is_watched
 
-# Random sets of values that may have been tried before, until the search ends: the space has no others.
+# Sets of values that may have been tried before, until the search ends: the space has no others.
 _TRIES = 100
 
 
@@ -52,12 +53,15 @@ class OptunaOracle(keras_tuner.Oracle):
         if not self.trials:
             return {"status": "RUNNING", "values": study.ask(trial_id, evolution.defaults(self.hyperparameters.space))}
         tried = {_key(trial.hyperparameters.values) for trial in self.trials.values()}
-        values = study.ask(trial_id, None, samplers.made(self._sampler, self.seed, len(self.trials)))
-        if _key(values) not in tried:
-            return {"status": "RUNNING", "values": values}
-        study.drop(trial_id)
+        is_named = isinstance(self._sampler, str)
+        # A named sampler would choose the same again.
+        for _ in range(0 if study.is_exhausted else 1 if is_named else _TRIES):
+            values = study.ask(trial_id, None, samplers.made(self._sampler, self.seed, len(self.trials)))
+            if _key(values) not in tried:
+                return {"status": "RUNNING", "values": values}
+            study.drop(trial_id)
         rng = np.random.default_rng([self.seed, len(self.trials)])
-        for _ in range(_TRIES):
+        for _ in range(_TRIES if is_named else 0):
             values = evolution.at_random(self.hyperparameters.space, rng)
             if _key(values) not in tried:
                 return {"status": "RUNNING", "values": study.ask(trial_id, values)}
@@ -79,7 +83,7 @@ class OptunaTuner(keras_tuner.Tuner):
 
     The first trial has the defaults of the space. Optuna's study lies in the project's folder and follows KerasTuner's record of the
     trials, so that a search that was killed goes on. A named sampler chooses the same values for the same seed and trials, also after a
-    restart. Values that were tried before are replaced by random ones.
+    restart. Values that were tried before are replaced by random ones, or an Optuna sampler of yours is asked again.
 
     A trial that fails is a failed one in the study. A trial without a finite score has the worst score of the search. A pruned trial is
     pruned in the study, with its scores; for `"gp"`, which reads no pruned trials, it is complete with its best score.
@@ -134,7 +138,7 @@ class OptunaTuner(keras_tuner.Tuner):
     ) -> None:
         oracle = OptunaOracle(
             samplers.checked(sampler),
-            pruner,
+            pruning.checked(pruner),
             storage,
             None if seed is None else integer("seed", seed, 0),
             objective=objective,
@@ -147,3 +151,13 @@ class OptunaTuner(keras_tuner.Tuner):
         )
         oracle.belongs_to(self)
         super().__init__(oracle=oracle, hypermodel=hypermodel, **kwargs)
+
+    def search(self, *fit_args: Any, **fit_kwargs: Any) -> None:
+        """Search as every KerasTuner tuner does.
+
+        Raises:
+            ValueError: there is a pruner, and nothing reports the epochs to it.
+        """
+        if self.oracle.pruner is not None and not is_watched(self):
+            raise ValueError("`pruner` needs a search that is watched. Call watch(tuner, monitor) first.")
+        super().search(*fit_args, **fit_kwargs)

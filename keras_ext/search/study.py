@@ -36,10 +36,12 @@ def study_of(records: Sequence[Record], space: Sequence[Any], direction: str) ->
     return study
 
 
-def frozen(record: Record, space: Sequence[Any], score: float | None, state: TrialState | None = None) -> FrozenTrial:
-    """Return a trial as Optuna keeps it."""
+def frozen(
+    record: Record, space: Sequence[Any], score: float | None, is_running: bool = False, is_pruned: bool | None = None
+) -> FrozenTrial:
+    """Return a trial as Optuna keeps it; `is_pruned` says for a trial that a pruner ended whether it counts so."""
     params, distributions = as_optuna(space, record.hyperparameters)
-    state = _state(record, score) if state is None else state
+    state = TrialState.RUNNING if is_running else _state(record, score, is_pruned)
     return optuna.trial.create_trial(
         state=state,
         value=None if state in (TrialState.FAIL, TrialState.RUNNING) else score,
@@ -50,10 +52,10 @@ def frozen(record: Record, space: Sequence[Any], score: float | None, state: Tri
     )
 
 
-def _state(record: Record, score: float | None) -> TrialState:
+def _state(record: Record, score: float | None, is_pruned: bool | None = None) -> TrialState:
     if score is None:
         return TrialState.FAIL
-    return TrialState.PRUNED if record.is_pruned else TrialState.COMPLETE
+    return TrialState.PRUNED if record.is_pruned and is_pruned is not False else TrialState.COMPLETE
 
 
 def _attributes(record: Record) -> dict[str, Any]:
@@ -93,6 +95,7 @@ class TunerStudy:
         # Optuna's ids of KerasTuner's trials, and those that are not told yet.
         self._ids: dict[str, int] = {}
         self._untold: set[str] = set()
+        self.is_exhausted = False
         self._follow()
 
     @property
@@ -138,7 +141,7 @@ class TunerStudy:
         name = trial.trial_id
         if name not in self._ids:
             number = len(self.study.get_trials(deepcopy=False))
-            self.study.add_trial(frozen(record_of(self._tuner, trial), self.space, None, TrialState.RUNNING))
+            self.study.add_trial(frozen(record_of(self._tuner, trial), self.space, None, is_running=True))
             self._ids[name] = self._id(number)
         if not self._storage.get_trial(self._ids[name]).state.is_finished():
             self._untold.add(name)
@@ -181,11 +184,15 @@ class TunerStudy:
                 self._storage.set_trial_intermediate_value(trial_id, epoch, value)
         for name, value in _attributes(record).items():
             self._storage.set_trial_user_attr(trial_id, name, value)
-        state = _state(record, score)
-        if state == TrialState.PRUNED and not self._tell_pruned:
-            state = TrialState.COMPLETE
-        with quiet():
-            self.study.tell(known.number, score if state == TrialState.COMPLETE else None, state)
+        state = _state(record, score, self._tell_pruned)
+        try:
+            with quiet():
+                self.study.tell(known.number, score if state == TrialState.COMPLETE else None, state)
+        except RuntimeError as error:
+            # Optuna's samplers of a grid end the study so, which it allows in its own loop alone; it has kept the trial.
+            if "Study.stop" not in str(error):
+                raise
+            self.is_exhausted = True
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._storage.get_study_id_from_name(self._name), number)

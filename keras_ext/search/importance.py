@@ -1,0 +1,129 @@
+"""Which part helped: the importance of each hyperparameter of a search, and the scores by its values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_ext._checks import integer
+from keras_ext.search.picture import by_value, hyperparameters
+from keras_ext.search.records import Record
+
+# Trials with a score that are too few to compare.
+_FEWEST = 4
+# Of an interval over bootstraps: the share that lies outside.
+_OUTSIDE = 0.1
+_DRAWS = 1000
+# Share of the trials that count as good. Optuna's own .1 finds what led to the few best; of forty trials these are four.
+_GOOD = 0.5
+
+
+@dataclass(frozen=True)
+class ScoresOfValue:
+    """The scores of the trials that had one value of a hyperparameter.
+
+    Args:
+        value: in words; numbers of many values stand in four ranges.
+        trials: with a score that had it.
+        median: of their scores.
+        low: first quartile.
+        high: third quartile.
+    """
+
+    value: str
+    trials: int
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Importance:
+    """How much one hyperparameter mattered in a search.
+
+    Args:
+        name: of the hyperparameter.
+        share: of the importance of all hyperparameters, in [0, 1].
+        low: end of the interval that holds 90 % of the bootstraps of `share`.
+        high: the other end.
+        values: the scores by value.
+        effect: median score with the best value less that without it; None where there is no other value.
+        is_told_apart: whether the interval of `effect` excludes zero, widened for the number of values that there were to choose from.
+        sentence: what this says.
+    """
+
+    name: str
+    share: float
+    low: float
+    high: float
+    values: tuple[ScoresOfValue, ...]
+    effect: float | None
+    is_told_apart: bool
+    sentence: str
+
+
+def importances(
+    records: Sequence[Record], space: Sequence[Any], score_name: str, direction: str, bootstraps: int = 50, seed: int = 0
+) -> tuple[Importance, ...]:
+    """Return the importance of each hyperparameter that differed, the largest first; nothing for fewer than four scores.
+
+    Args:
+        records: the trials.
+        space: the hyperparameters of the search.
+        score_name: what the score is called.
+        direction: `"min"` or `"max"`: which score is better.
+        bootstraps: number of samples of the trials that the interval of the importance comes from.
+        seed: of these samples.
+    """
+    integer("bootstraps", bootstraps)
+    scored = [record for record in records if record.score is not None]
+    names = hyperparameters(scored)
+    if len(scored) < _FEWEST or not names:
+        return ()
+    rng = np.random.default_rng(seed)
+    whole = _shares(scored, space, direction, names)
+    drawn = [_shares([scored[i] for i in rng.integers(len(scored), size=len(scored))], space, direction, names) for _ in range(bootstraps)]
+    lows, highs = np.quantile(drawn, [_OUTSIDE / 2, 1 - _OUTSIDE / 2], axis=0)
+    found = []
+    for i, name in enumerate(names):
+        groups = {text: [r.score for r in mine if r.score is not None] for text, mine in by_value(scored, name)}
+        effect, is_told_apart, sentence = _effect(name, groups, score_name, direction, rng)
+        values = tuple(ScoresOfValue(text, len(s), *(float(q) for q in np.quantile(s, [0.5, 0.25, 0.75]))) for text, s in groups.items())
+        found.append(Importance(name, whole[i], float(lows[i]), float(highs[i]), values, effect, is_told_apart, sentence))
+    return tuple(sorted(found, key=lambda each: -each.share))
+
+
+def _shares(records: Sequence[Record], space: Sequence[Any], direction: str, names: Sequence[str]) -> list[float]:
+    """Return the share that each name has in the importance that PED-ANOVA finds; of names under several conditions all together."""
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    from keras_ext.search.samplers import quiet
+    from keras_ext.search.study import frozen, new_study
+
+    study = new_study(direction)
+    study.add_trials([frozen(record, space, record.score, is_pruned=False) for record in records])
+    with quiet():
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=_GOOD)
+        found = get_param_importances(study, evaluator=evaluator)
+    return [float(sum(share for key, share in found.items() if key == name or key.startswith(f"{name} ("))) for name in names]
+
+
+def _effect(
+    name: str, groups: dict[str, list[float]], score_name: str, direction: str, rng: np.random.Generator
+) -> tuple[float | None, bool, str]:
+    """Return the effect of the best value on the median score, whether it is told apart from none, and a sentence."""
+    if len(groups) < 2:
+        return None, False, f"{name}: every trial that has it has one value"
+    best = (max if direction == "max" else min)(groups, key=lambda text: float(np.median(groups[text])))
+    having, others = np.array(groups[best]), np.concatenate([s for text, s in groups.items() if text != best])
+    effect = float(np.median(having) - np.median(others))
+    draws = [np.median(rng.choice(s, size=(_DRAWS, len(s))), axis=1) for s in (having, others)]
+    outside = _OUTSIDE / len(groups)
+    low, high = np.quantile(draws[0] - draws[1], [outside / 2, 1 - outside / 2])
+    is_told_apart = len(having) > 1 and len(others) > 1 and bool(low > 0 or high < 0)
+    counts = f"({len(having)} with, {len(others)} without)"
+    if not is_told_apart:
+        return effect, False, f"{name}: its values are not told apart {counts}"
+    size = f"{100 * effect:+.1f} points" if score_name.endswith(("accuracy", "acc")) else f"{effect:+.3g} {score_name}"
+    return effect, True, f"{name} {best}: {size} in median {counts}"
