@@ -78,7 +78,8 @@ def run_on_ray(
 
     Raises:
         ImportError: Ray is not installed.
-        ValueError: the tuner is watched, the pruner is unknown or the tuner Hyperband, or the tuner does not lie in the folder that it was given; Ray has not the resources.
+        ValueError: the tuner is watched, or does not lie in the folder that it was given; the pruner is unknown, or the tuner Hyperband;
+            Ray has not the resources.
         OSError: the folder cannot be written.
 
     Examples:

@@ -45,7 +45,7 @@ class RayWorkers:
             ) from None
         rest = {name: amount for name, amount in resources.items() if name not in ("CPU", "GPU")}
         cores = max(1, int(resources.get("CPU", 1)))
-        self._task = ray.remote(
+        self._task: Any = ray.remote(
             num_cpus=resources.get("CPU", 1),
             num_gpus=resources.get("GPU", 0),
             resources=rest,
@@ -54,7 +54,7 @@ class RayWorkers:
             num_returns="streaming",
             runtime_env={"env_vars": _environment(cores)},
         )(_stream)
-        self._answers = ray.remote(num_cpus=0)(_Answers).remote() if shared.prunes else None
+        self._answers: Any = ray.remote(num_cpus=0)(_Answers).remote() if shared.prunes else None
         self._running: dict[str, Any] = {}
 
     def start(self, job: Job) -> None:

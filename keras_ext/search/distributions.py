@@ -15,7 +15,7 @@ from keras_ext._checks import is_number
 from keras_ext.search.evolution import walked
 
 
-def distribution(hp: Any) -> BaseDistribution:
+def distribution(hp: Any) -> Any:
     """Return the distribution of exactly those values that a KerasTuner hyperparameter allows.
 
     >>> distribution(kinds.Int("units", 16, 100, step=16))

@@ -49,7 +49,7 @@ class Importance:
         high: the other end.
         values: the scores by value.
         effect: median score with the best value less that without it; None where there is no other value.
-        is_told_apart: whether the interval of `effect` excludes zero, widened for the number of values that there were to choose from.
+        is_distinct: whether the interval of `effect` excludes zero, widened for the number of values that there were to choose from.
         sentence: what this says.
     """
 
@@ -59,7 +59,7 @@ class Importance:
     high: float
     values: tuple[ScoresOfValue, ...]
     effect: float | None
-    is_told_apart: bool
+    is_distinct: bool
     sentence: str
 
 
@@ -81,28 +81,31 @@ def importances(
     names = hyperparameters(scored)
     if len(scored) < _FEWEST or not names:
         return ()
-    rng = np.random.default_rng(seed)
-    whole = _shares(scored, space, direction, names)
-    drawn = [_shares([scored[i] for i in rng.integers(len(scored), size=len(scored))], space, direction, names) for _ in range(bootstraps)]
+    from keras_ext.search.study import frozen
+
+    rng, count = np.random.default_rng(seed), len(scored)
+    trials = [frozen(record, space, record.score, is_pruned=False) for record in scored]
+    whole = _shares(trials, direction, names)
+    drawn = [_shares([trials[i] for i in rng.integers(count, size=count)], direction, names) for _ in range(bootstraps)]
     lows, highs = np.quantile(drawn, [_OUTSIDE / 2, 1 - _OUTSIDE / 2], axis=0)
     found = []
     for i, name in enumerate(names):
         groups = {text: [r.score for r in mine if r.score is not None] for text, mine in by_value(scored, name)}
-        effect, is_told_apart, sentence = _effect(name, groups, score_name, direction, rng)
+        effect, is_distinct, sentence = _effect(name, groups, score_name, direction, rng)
         values = tuple(ScoresOfValue(text, len(s), *(float(q) for q in np.quantile(s, [0.5, 0.25, 0.75]))) for text, s in groups.items())
-        found.append(Importance(name, whole[i], float(lows[i]), float(highs[i]), values, effect, is_told_apart, sentence))
+        found.append(Importance(name, whole[i], float(lows[i]), float(highs[i]), values, effect, is_distinct, sentence))
     return tuple(sorted(found, key=lambda each: -each.share))
 
 
-def _shares(records: Sequence[Record], space: Sequence[Any], direction: str, names: Sequence[str]) -> list[float]:
+def _shares(trials: Sequence[Any], direction: str, names: Sequence[str]) -> list[float]:
     """Return the share that each name has in the importance that PED-ANOVA finds; of names under several conditions all together."""
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     from keras_ext.search.samplers import quiet
-    from keras_ext.search.study import frozen, new_study
+    from keras_ext.search.study import new_study
 
     study = new_study(direction)
-    study.add_trials([frozen(record, space, record.score, is_pruned=False) for record in records])
+    study.add_trials(trials)
     with quiet():
         evaluator = PedAnovaImportanceEvaluator(target_quantile=_GOOD)
         found = get_param_importances(study, evaluator=evaluator)
@@ -112,7 +115,7 @@ def _shares(records: Sequence[Record], space: Sequence[Any], direction: str, nam
 def _effect(
     name: str, groups: dict[str, list[float]], score_name: str, direction: str, rng: np.random.Generator
 ) -> tuple[float | None, bool, str]:
-    """Return the effect of the best value on the median score, whether it is told apart from none, and a sentence."""
+    """Return the effect of the best value on the median score, whether it is distinct from none, and a sentence."""
     if len(groups) < 2:
         return None, False, f"{name}: every trial that has it has one value"
     best = (max if direction == "max" else min)(groups, key=lambda text: float(np.median(groups[text])))
@@ -121,9 +124,9 @@ def _effect(
     draws = [np.median(rng.choice(s, size=(_DRAWS, len(s))), axis=1) for s in (having, others)]
     outside = _OUTSIDE / len(groups)
     low, high = np.quantile(draws[0] - draws[1], [outside / 2, 1 - outside / 2])
-    is_told_apart = len(having) > 1 and len(others) > 1 and bool(low > 0 or high < 0)
+    is_distinct = len(having) > 1 and len(others) > 1 and bool(low > 0 or high < 0)
     counts = f"({len(having)} with, {len(others)} without)"
-    if not is_told_apart:
+    if not is_distinct:
         return effect, False, f"{name}: its values are not told apart {counts}"
     size = f"{100 * effect:+.1f} points" if score_name.endswith(("accuracy", "acc")) else f"{effect:+.3g} {score_name}"
     return effect, True, f"{name} {best}: {size} in median {counts}"

@@ -54,6 +54,9 @@ class Pruning:
         if score is None or not math.isfinite(score):
             return None
         known = self.study.report(trial, epoch, float(score))
+        if known.state.is_finished():  # it runs again, as a kill came before KerasTuner had written that it ended
+            ended = known.user_attrs.get("ended", "")
+            return ended if ended.startswith(PRUNED) and epoch >= (known.last_step or 0) else None
         if self._pruner is None or not self._pruner.prune(self.study.study, known):
             return None
         return f"{PRUNED} {epoch}: {self._why(epoch)}"

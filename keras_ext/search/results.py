@@ -88,7 +88,10 @@ class Results(Sequence[Record]):
         Raises:
             ValueError: `bootstraps` is no whole number of at least 1.
         """
-        return importances(self.records, self.space, self.score_name, self.direction, bootstraps, seed)
+        known = vars(self).setdefault("_importance", {})  # the files of a search need it three times
+        if (bootstraps, seed) not in known:
+            known[bootstraps, seed] = importances(self.records, self.space, self.score_name, self.direction, bootstraps, seed)
+        return known[bootstraps, seed]
 
     def to_optuna(self) -> Any:
         """Return an Optuna study of these trials, in memory: for Optuna's pictures and importances, or to copy into a storage.

@@ -28,17 +28,18 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(level)
 
 
-def checked(sampler: Any) -> Any:
+def checked(sampler: Any, argument: str = "sampler") -> Any:
     """Return the name of a sampler, or an Optuna sampler, if it can be used here."""
     import optuna
 
     if isinstance(sampler, optuna.samplers.BaseSampler):
         return sampler
     if not isinstance(sampler, str):
-        raise bad_argument("sampler", f"one of {', '.join(map(repr, SAMPLERS))}, or an Optuna sampler", sampler, error=TypeError)
-    one_of("sampler", sampler, SAMPLERS)
+        raise bad_argument(argument, f"one of {', '.join(map(repr, SAMPLERS))}, or an Optuna sampler", sampler, error=TypeError)
+    one_of(argument, sampler, SAMPLERS)
     if sampler == "gp" and importlib.util.find_spec("torch") is None:
-        raise bad_argument("sampler", "another one without PyTorch", sampler, "Install it with: pip install keras-ext[torch], or take 'tpe'.")
+        fix = "Install it with: pip install keras-ext[torch], or take 'tpe'."
+        raise bad_argument(argument, "another one where PyTorch is not installed", sampler, fix)
     return sampler
 
 

@@ -92,7 +92,7 @@ class TunerStudy:
                 optuna.delete_study(study_name=name, storage=storage)
             self.study = new_study(oracle.objective.direction, storage, name)
         self._storage, self._name = storage, name
-        # Optuna's ids of KerasTuner's trials, and those that are not told yet.
+        # Optuna's ids of KerasTuner's trials, and those whose end is not reported yet.
         self._ids: dict[str, int] = {}
         self._untold: set[str] = set()
         self.is_exhausted = False
@@ -107,7 +107,7 @@ class TunerStudy:
         """Bring the study to what KerasTuner knows: one of the two may have been killed before the other wrote."""
         trials = self._tuner.oracle.trials
         for known in self.study.get_trials(deepcopy=False):
-            name, trial_id = known.user_attrs.get(TRIAL), self._id(known.number)
+            name, trial_id = known.user_attrs.get(TRIAL, ""), self._id(known.number)
             if name in trials and (known.state != TrialState.FAIL or trials[name].status == "FAILED"):
                 self._ids[name] = trial_id
             elif not known.state.is_finished():
@@ -147,7 +147,10 @@ class TunerStudy:
             self._untold.add(name)
 
     def report(self, trial: Any, epoch: int, score: float) -> FrozenTrial:
-        """Keep the score after an epoch, and return the trial as it was then."""
+        """Keep the score after an epoch, and return the trial as it was then; one that has ended stays as it is."""
+        known = self._storage.get_trial(self._ids[trial.trial_id])
+        if known.state.is_finished():
+            return known
         self._storage.set_trial_intermediate_value(self._ids[trial.trial_id], epoch, score)
         known = self._storage.get_trial(self._ids[trial.trial_id])
         # A trial that runs again after a kill has the scores of its later epochs.
@@ -157,8 +160,10 @@ class TunerStudy:
     def finds(self, trial: Any, finding: str) -> None:
         """Keep what the monitor found."""
         trial_id = self._ids[trial.trial_id]
-        found = self._storage.get_trial_user_attrs(trial_id).get("findings", [])
-        self._storage.set_trial_user_attr(trial_id, "findings", [*found, finding])
+        known = self._storage.get_trial(trial_id)
+        found = known.user_attrs.get("findings", [])
+        if finding not in found and not known.state.is_finished():
+            self._storage.set_trial_user_attr(trial_id, "findings", [*found, finding])
 
     def tell(self) -> None:
         """Tell Optuna what has become of the trials that have ended since."""

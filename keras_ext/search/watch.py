@@ -269,9 +269,7 @@ class Watch:
 class _Teller(Listener):
     """Tells the view, the pruner, and who listens to the monitor, of one trial."""
 
-    def __init__(
-        self, trial: Any, on_finding: Callable[[Finding], None] | None, view: View | None, pruning: Pruning | None = None
-    ) -> None:
+    def __init__(self, trial: Any, on_finding: Callable[[Finding], None] | None, view: View | None, pruning: Pruning | None = None) -> None:
         self._trial, self._pruning = trial, pruning
         if pruning is not None:
             pruning.study.begin(trial)

@@ -44,7 +44,7 @@ def test_the_part_that_made_the_difference_comes_first_with_its_effect():
     scores = {kind: [r.score for r in results if r.hyperparameters["normalization"] == kind] for kind in ("none", "batch")}
     effect = np.median(scores["batch"]) - np.median(scores["none"])
     assert first.effect == pytest.approx(effect)
-    assert first.is_told_apart
+    assert first.is_distinct
     counts = f"({len(scores['batch'])} with, {len(scores['none'])} without)"
     assert first.sentence == f"normalization batch: {100 * effect:+.1f} points in median {counts}"
     assert {v.value: (v.trials, v.median, v.low, v.high) for v in first.values} == {
@@ -60,7 +60,7 @@ def test_less_is_better_where_the_score_is_a_loss():
 
 def test_what_has_no_effect_is_seldom_told_apart():
     activation = [
-        next(each for each in trials(40, seed).importance(bootstraps=1) if each.name == "activation").is_told_apart for seed in range(40)
+        next(each for each in trials(40, seed).importance(bootstraps=1) if each.name == "activation").is_distinct for seed in range(40)
     ]
     assert sum(activation) <= 6
 
@@ -87,7 +87,9 @@ def test_trials_without_a_score_do_not_count_and_pruned_ones_do():
     assert more.importance(bootstraps=1) == results.importance(bootstraps=1)
     one = results.records[0]
     pruned = Record(**{**vars(one), "ended": "pruned at epoch 1: below the median of 9 trials"})
-    assert Results((pruned, *results.records[1:]), "val_accuracy", "max", space()).importance(bootstraps=1) == results.importance(bootstraps=1)
+    assert Results((pruned, *results.records[1:]), "val_accuracy", "max", space()).importance(bootstraps=1) == results.importance(
+        bootstraps=1
+    )
 
 
 def test_a_study_has_every_trial_with_its_values_scores_and_state():

@@ -30,7 +30,9 @@ def close(a, b):
 @st.composite
 def hyperparameters(draw):
     """Draw one of KerasTuner's hyperparameters and a test of whether it allows a value, written from KerasTuner's documentation."""
-    kind = draw(st.sampled_from(["choice", "boolean", "fixed", "int", "int log", "int log step", "float", "float step", "float log", "reverse"]))
+    kind = draw(
+        st.sampled_from(["choice", "boolean", "fixed", "int", "int log", "int log step", "float", "float step", "float log", "reverse"])
+    )
     low = draw(st.integers(1, 40))
     high = low + draw(st.integers(0, 200))
     step = draw(st.integers(1, 9))
@@ -126,7 +128,9 @@ def test_a_search_goes_on_as_if_never_interrupted_and_its_study_has_the_values_t
     whole = searched(tmp_path / "whole", 14, sampler)
     for trials in (3, 9, 14):
         parts = searched(tmp_path / "parts", trials, sampler)
-    assert [(t.hyperparameters.values, t.score) for t in trials_of(parts)] == [(t.hyperparameters.values, t.score) for t in trials_of(whole)]
+    assert [(t.hyperparameters.values, t.score) for t in trials_of(parts)] == [
+        (t.hyperparameters.values, t.score) for t in trials_of(whole)
+    ]
     for tuner in (whole, parts):
         study = tuner.oracle.trial_study.study
         assert [t.params for t in study.trials] == [t.hyperparameters.values for t in trials_of(tuner)]
@@ -257,7 +261,7 @@ def test_bad_arguments_are_reported_in_a_line(tmp_path):
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is installed")
 def test_a_gaussian_process_without_pytorch_is_reported(tmp_path):
-    with pytest.raises(ValueError, match="another one without PyTorch, got 'gp'. Install it with: pip install keras-ext"):
+    with pytest.raises(ValueError, match=r"another one where PyTorch is not installed, got 'gp'\. Install it with: pip install keras-ext"):
         OptunaTuner(space, SCORE, "gp", directory=tmp_path)
 
 

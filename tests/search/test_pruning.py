@@ -1,6 +1,12 @@
 """Pruners: which trials end early, by the rule itself worked out from the scores, wherever the trials run."""
 
 import functools
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import keras
 import keras_tuner
@@ -33,11 +39,11 @@ class Line(keras_tuner.HyperModel):
         return model
 
 
-def grid(folder, trials=len(RATES), kind=GridSearch, **kwargs):
+def grid(folder, trials=9, kind=GridSearch, **kwargs):
     return kind(Line(), "loss", max_trials=trials, seed=1, directory=folder, project_name="p", overwrite=False, **kwargs)
 
 
-def by_optuna(folder, trials=len(RATES)):
+def by_optuna(folder, trials=9):
     order = optuna.samplers.GridSampler({"number": list(range(len(RATES)))}, seed=0)
     return grid(folder, trials, OptunaTuner, sampler=order)
 
@@ -134,7 +140,8 @@ def test_hyperband_keeps_the_best_of_those_that_have_come_as_far(tmp_path):
 def test_a_pruner_of_optuna_is_taken_as_it_is(tmp_path):
     records = in_turn(here(grid, tmp_path, optuna.pruners.ThresholdPruner(upper=12.5)))
     assert [record.ended for record in records] == [
-        next((f"pruned at epoch {i}: by ThresholdPruner" for i in (1, 2, 3) if record.scores[i - 1 : i] > (12.5,)), "") for record in records
+        next((f"pruned at epoch {i}: by ThresholdPruner" for i in (1, 2, 3) if record.scores[i - 1 : i] > (12.5,)), "")
+        for record in records
     ]
     assert {record.is_pruned for record in records} == {True, False}
 
@@ -157,3 +164,43 @@ def test_bad_pruners_are_reported_in_a_line(tmp_path):
     with pytest.raises(ValueError, match=r"^`pruner` must be None with Hyperband, .* itself, got 'median'\. Leave it out\.$"):
         watch(hyperband, monitor(), pruner="median")
     watch(hyperband, monitor(), pruner="none")
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_pruning
+test_pruning.killed(*sys.argv[1:])
+"""
+
+
+def killed(folder, sampler, pruner):
+    """Search without an end of its own before the last trial; `test_a_killed_search` kills it."""
+    here(functools.partial(grid, trials=8, kind=OptunaTuner, sampler=sampler), folder, pruner)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sampler", "pruner"), [("tpe", "median"), ("cmaes", "hyperband"), ("qmc", "median"), ("random", "hyperband"), ("gp", "median")]
+)
+def test_a_killed_search_ends_as_one_that_was_not(tmp_path, sampler, pruner):
+    if sampler == "gp":
+        pytest.importorskip("torch")
+    words = [sys.executable, "-c", SCRIPT.format(tests=str(Path(__file__).parent)), str(tmp_path / "parts"), sampler, pruner]
+    draw = random.Random(f"{sampler} {pruner}")
+    for ended in (1, 3, 6):
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while len(list(tmp_path.glob("parts/p/*/diagnosis.json"))) < ended and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(words, check=True, capture_output=True)
+    killed(tmp_path / "whole", sampler, pruner)
+    parts, whole = (in_turn(grid(tmp_path / name, 8, OptunaTuner, sampler=sampler)) for name in ("parts", "whole"))
+    assert [(r.ended, r.hyperparameters) for r in parts] == [(r.ended, r.hyperparameters) for r in whole]
+    np.testing.assert_allclose([r.score for r in parts], [r.score for r in whole], rtol=1e-5)
+    study = grid(tmp_path / "parts", 8, OptunaTuner, sampler=sampler).oracle.trial_study.study
+    known = [t.user_attrs["trial"] for t in study.trials if t.state.name != "FAIL"]
+    assert sorted(known) == sorted(r.trial for r in parts)
