@@ -6,6 +6,7 @@ Optuna knows no ordered choices: every `Choice` becomes a categorical distributi
 
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from math import isclose
 from typing import Any
 
 from keras_tuner.engine import hyperparameters as kinds
@@ -96,4 +97,5 @@ def _within(wanted: Any, value: Any) -> Any:
         if abs(near - value) > 1e-8 * wanted.step:
             return None
         value = min(near, wanted.high) if near - wanted.high < 1e-8 * wanted.step else near
-    return value if wanted.low <= value <= wanted.high else None
+    # KerasTuner's own values may lie beyond an end by the rounding of a power.
+    return next((near for near in (value, wanted.low, wanted.high) if wanted.low <= near <= wanted.high and isclose(near, value)), None)

@@ -30,11 +30,11 @@ def quiet() -> Iterator[None]:
 
 def checked(sampler: Any, argument: str = "sampler") -> Any:
     """Return the name of a sampler, or an Optuna sampler, if it can be used here."""
-    import optuna
-
-    if isinstance(sampler, optuna.samplers.BaseSampler):
-        return sampler
     if not isinstance(sampler, str):
+        from optuna.samplers import BaseSampler
+
+        if isinstance(sampler, BaseSampler):
+            return sampler
         raise bad_argument(argument, f"one of {', '.join(map(repr, SAMPLERS))}, or an Optuna sampler", sampler, error=TypeError)
     one_of(argument, sampler, SAMPLERS)
     if sampler == "gp" and importlib.util.find_spec("torch") is None:

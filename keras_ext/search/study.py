@@ -1,17 +1,18 @@
 """An Optuna study of the trials of a KerasTuner search."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from keras_ext._checks import bad_argument
 from keras_ext._wording import one_line
 from keras_ext.search.distributions import as_optuna, asked
+from keras_ext.search.journal import Journal
 from keras_ext.search.records import ENDED, Record, record_of, reported_of
 from keras_ext.search.samplers import quiet
 from keras_ext.search.watch import PLACEHOLDER
@@ -79,10 +80,12 @@ class TunerStudy:
     def __init__(self, tuner: Any, storage: Any = None, in_memory: bool = False, tell_pruned: bool = True) -> None:
         self._tuner, self._tell_pruned = tuner, tell_pruned
         name, oracle = _NAME, tuner.oracle
+        self._journal: Journal | None = None
         if in_memory:
             storage = InMemoryStorage()
         elif storage is None:
-            storage = _journal(Path(tuner.project_dir, JOURNAL))
+            self._journal = Journal(Path(tuner.project_dir, JOURNAL))
+            storage = JournalStorage(self._journal)
         else:
             name = str(Path(tuner.project_dir).resolve())
             storage = _opened(storage)
@@ -95,6 +98,8 @@ class TunerStudy:
         # Optuna's ids of KerasTuner's trials, and those whose end is not reported yet.
         self._ids: dict[str, int] = {}
         self._untold: set[str] = set()
+        # Those that Optuna has chosen, and KerasTuner had not written when the search was killed.
+        self._begun: dict[str, int] = {}
         self.is_exhausted = False
         self._follow()
 
@@ -110,6 +115,8 @@ class TunerStudy:
             name, trial_id = known.user_attrs.get(TRIAL, ""), self._id(known.number)
             if name in trials and (known.state != TrialState.FAIL or trials[name].status == "FAILED"):
                 self._ids[name] = trial_id
+            elif known.state == TrialState.RUNNING and name == str(len(trials)).zfill(len(name)) and self._is_whole(known):
+                self._begun[name] = trial_id
             elif not known.state.is_finished():
                 self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
         for trial in trials.values():
@@ -121,7 +128,12 @@ class TunerStudy:
         params = {} if values is None else as_optuna(self.space, values)[0]
         if sampler is not None:
             self.study.sampler = sampler
-        with quiet():
+        begun = self._begun.pop(name, None)
+        if begun is not None:
+            self._ids[name] = begun
+            self._untold.add(name)
+            return asked(optuna.trial.FixedTrial(self._storage.get_trial(begun).params), self.space)
+        with quiet(), self._in_one_write():
             if values is not None:
                 self.study.enqueue_trial(params)
             trial = self.study.ask()
@@ -130,6 +142,17 @@ class TunerStudy:
         self._ids[name] = self._id(trial.number)
         self._untold.add(name)
         return found
+
+    def _is_whole(self, known: FrozenTrial) -> bool:
+        """Return whether a trial has a value for each hyperparameter."""
+        try:
+            asked(optuna.trial.FixedTrial(known.params), self.space)
+        except ValueError:
+            return False
+        return True
+
+    def _in_one_write(self) -> contextlib.AbstractContextManager[None]:
+        return self._journal.in_one_write() if self._journal is not None else contextlib.nullcontext()
 
     def drop(self, name: str) -> None:
         """Tell Optuna that a trial that was asked for is not tried."""
@@ -201,17 +224,6 @@ class TunerStudy:
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._storage.get_study_id_from_name(self._name), number)
-
-
-def _journal(path: Path) -> JournalStorage:
-    """Return the storage in a file, whose last line a kill may have left half written, and its lock unreleased."""
-    path.with_name(path.name + ".lock").unlink(missing_ok=True)
-    if path.is_file():
-        written = path.read_bytes()
-        if not written.endswith(b"\n"):
-            with path.open("r+b") as file:
-                file.truncate(written.rfind(b"\n") + 1)
-    return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
 
 
 def _opened(storage: Any) -> BaseStorage:
