@@ -10,8 +10,8 @@ from keras_ext._checks import integer
 from keras_ext.search.picture import by_value, hyperparameters
 from keras_ext.search.records import Record
 
-# Trials with a score that are too few to compare.
-_FEWEST = 4
+# Trials with a score, of a search or with a hyperparameter, that are enough to compare; and with a value and without it.
+_FEWEST, _FEWEST_OF_VALUE = 4, 5
 # Of an interval over bootstraps: the share that lies outside.
 _OUTSIDE = 0.1
 _DRAWS = 1000
@@ -49,7 +49,8 @@ class Importance:
         high: the other end.
         values: the scores by value.
         effect: median score with the best value less that without it; None where there is no other value.
-        is_distinct: whether the interval of `effect` excludes zero, widened for the number of values that there were to choose from.
+        is_distinct: whether the interval of `effect` excludes zero, widened for the number of values that there were to choose from. Never
+            with fewer than five trials on one side.
         sentence: what this says.
     """
 
@@ -66,7 +67,7 @@ class Importance:
 def importances(
     records: Sequence[Record], space: Sequence[Any], score_name: str, direction: str, bootstraps: int = 50, seed: int = 0
 ) -> tuple[Importance, ...]:
-    """Return the importance of each hyperparameter that differed, the largest first; nothing for fewer than four scores.
+    """Return the importance of each hyperparameter that differed and that four trials had, the largest first.
 
     Args:
         records: the trials.
@@ -78,7 +79,7 @@ def importances(
     """
     integer("bootstraps", bootstraps)
     scored = [record for record in records if record.score is not None]
-    names = hyperparameters(scored)
+    names = [name for name in hyperparameters(scored) if sum(name in record.hyperparameters for record in scored) >= _FEWEST]
     if len(scored) < _FEWEST or not names:
         return ()
     from keras_ext.search.study import frozen
@@ -109,7 +110,8 @@ def _shares(trials: Sequence[Any], direction: str, names: Sequence[str]) -> list
     with quiet():
         evaluator = PedAnovaImportanceEvaluator(target_quantile=_GOOD)
         found = get_param_importances(study, evaluator=evaluator)
-    return [float(sum(share for key, share in found.items() if key == name or key.startswith(f"{name} ("))) for name in names]
+    shares = [float(sum(share for key, share in found.items() if key == name or key.startswith(f"{name} ("))) for name in names]
+    return [share / (sum(shares) or 1.0) for share in shares]
 
 
 def _effect(
@@ -124,7 +126,7 @@ def _effect(
     draws = [np.median(rng.choice(s, size=(_DRAWS, len(s))), axis=1) for s in (having, others)]
     outside = _OUTSIDE / len(groups)
     low, high = np.quantile(draws[0] - draws[1], [outside / 2, 1 - outside / 2])
-    is_distinct = len(having) > 1 and len(others) > 1 and bool(low > 0 or high < 0)
+    is_distinct = min(len(having), len(others)) >= _FEWEST_OF_VALUE and bool(low > 0 or high < 0)
     counts = f"({len(having)} with, {len(others)} without)"
     if not is_distinct:
         return effect, False, f"{name}: its values are not told apart {counts}"

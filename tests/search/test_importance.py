@@ -80,6 +80,20 @@ def test_the_interval_is_repeatable_and_too_few_trials_say_nothing():
         trials(30).importance(bootstraps=0)
 
 
+def test_what_few_trials_had_is_not_compared():
+    results = trials(30)
+    rare = [
+        Record(**{**vars(r), "hyperparameters": {**r.hyperparameters, **({"rare": i} if i < 3 else {})}}) for i, r in enumerate(results)
+    ]
+    assert Results(tuple(rare), "val_accuracy", "max", space()).importance(bootstraps=1) == results.importance(bootstraps=1)
+    few = [r for r in results if r.hyperparameters["normalization"] == "none"]
+    few += [r for r in results if r.hyperparameters["normalization"] == "batch"][:4]
+    found = {each.name: each for each in Results(tuple(few), "val_accuracy", "max", space()).importance(bootstraps=1)}
+    assert found["normalization"].effect > 0.04
+    assert not found["normalization"].is_distinct
+    assert found["normalization"].sentence == f"normalization: its values are not told apart (4 with, {len(few) - 4} without)"
+
+
 def test_trials_without_a_score_do_not_count_and_pruned_ones_do():
     results = trials(40)
     failed = Record(41, "40", "FAILED", None, 0, 1.0, "failed: it broke", {"normalization": "batch", "activation": "relu", "rate": 0.1}, 2)
