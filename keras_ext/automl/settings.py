@@ -89,9 +89,10 @@ def claim(output: Path, settings: Settings, table: Table, resume: bool, source: 
                 raise BadInput(
                     f"{output}: holds a search on other data, or with another target. Give what it began with, or another `output`."
                 )
-            if name not in _MAY_CHANGE and stored.get(name) != value:
+            began_with = stored.get(name, getattr(Settings, name, None))
+            if name not in _MAY_CHANGE and began_with != value:
                 raise BadInput(
-                    f"{output}: holds a search with {name} {stored.get(name)}, got {value}. Give what it began with, or another `output`."
+                    f"{output}: holds a search with {name} {began_with}, got {value}. Give what it began with, or another `output`."
                 )
         # Hyperband sets the number itself.
         there = len(list((output / PROJECT).glob("trial_*/trial.json"))) if settings.tuner != "hyperband" else 0

@@ -1,5 +1,6 @@
 """Which part helped: the importance of each hyperparameter of a search, and the scores by its values."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,7 +108,8 @@ def _shares(trials: Sequence[Any], direction: str, names: Sequence[str]) -> list
 
     study = new_study(direction)
     study.add_trials(trials)
-    with quiet():
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # where all scores are equal
         evaluator = PedAnovaImportanceEvaluator(target_quantile=_GOOD)
         found = get_param_importances(study, evaluator=evaluator)
     shares = [float(sum(share for key, share in found.items() if key == name or key.startswith(f"{name} ("))) for name in names]
