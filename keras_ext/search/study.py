@@ -98,8 +98,8 @@ class TunerStudy:
         # Optuna's ids of KerasTuner's trials, and those whose end is not reported yet.
         self._ids: dict[str, int] = {}
         self._untold: set[str] = set()
-        # Those that Optuna has chosen, and KerasTuner had not written when the search was killed.
-        self._begun: dict[str, int] = {}
+        # The next trial, where Optuna has chosen it, and KerasTuner had not written it when the search was killed.
+        self._begun: int | None = None
         self.is_exhausted = False
         self._follow()
 
@@ -116,7 +116,7 @@ class TunerStudy:
             if name in trials and (known.state != TrialState.FAIL or trials[name].status == "FAILED"):
                 self._ids[name] = trial_id
             elif known.state == TrialState.RUNNING and name == str(len(trials)).zfill(len(name)) and self._is_whole(known):
-                self._begun[name] = trial_id
+                self._begun = trial_id
             elif not known.state.is_finished():
                 self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
         for trial in trials.values():
@@ -128,9 +128,10 @@ class TunerStudy:
         params = {} if values is None else as_optuna(self.space, values)[0]
         if sampler is not None:
             self.study.sampler = sampler
-        begun = self._begun.pop(name, None)
+        begun, self._begun = self._begun, None
         if begun is not None:
             self._ids[name] = begun
+            self._storage.set_trial_user_attr(begun, TRIAL, name)  # KerasTuner names it by the number of all trials
             self._untold.add(name)
             return asked(optuna.trial.FixedTrial(self._storage.get_trial(begun).params), self.space)
         with quiet(), self._in_one_write():

@@ -238,6 +238,17 @@ def test_a_journal_cut_off_anywhere_becomes_whole_again(tmp_path):
         json.loads(line)
 
 
+def test_a_trial_that_was_chosen_before_a_kill_is_the_next(tmp_path):
+    searched(tmp_path, 3, "qmc")
+    # As if killed before KerasTuner had written the trial.
+    chosen = Valley(space, SCORE, "qmc", max_trials=9, seed=1, directory=tmp_path, project_name="p").oracle.populate_space("3")["values"]
+    tuner = searched(tmp_path, 12, "qmc")
+    assert trials_of(tuner)[3].hyperparameters.values == chosen
+    study = tuner.oracle.trial_study.study
+    assert [t.state for t in study.trials] == [STATES.COMPLETE] * 12
+    assert [t.user_attrs["trial"] for t in study.trials][2:5] == ["2", "03", "04"]
+
+
 def test_a_database_holds_the_study_where_the_dashboard_finds_it(tmp_path):
     url = f"sqlite:///{tmp_path / 'search.db'}"
     searched(tmp_path, 3, storage=url)
