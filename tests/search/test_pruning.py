@@ -154,6 +154,22 @@ def test_a_tuner_of_its_own_pruner_needs_no_other(tmp_path):
     assert any(record.is_pruned for record in results(tuner))
 
 
+def test_where_more_is_better_the_pruned_are_below_the_median(tmp_path):
+    class Falling(keras.metrics.MeanSquaredError):
+        """A score of which more is better, as the slow learners have."""
+
+    class Lines(Line):
+        def build(self, hp):
+            model = super().build(hp)
+            model.compile(model.optimizer, "mse", metrics=[Falling(name="error")])
+            return model
+
+    tuner = GridSearch(Lines(), keras_tuner.Objective("error", "max"), max_trials=9, directory=tmp_path)
+    watch(tuner, monitor(), pruner="median").search(**FIT)
+    records = in_turn(tuner)
+    assert {record.ended.split(":")[1].split(" the")[0] for record in records if record.is_pruned} == {" below"}
+
+
 def test_bad_pruners_are_reported_in_a_line(tmp_path):
     assert PRUNERS == ("none", "median", "hyperband")
     with pytest.raises(ValueError, match=r"^`pruner` must be one of 'none', 'median', 'hyperband', got 'best'\.$"):
@@ -181,7 +197,7 @@ def killed(folder, sampler, pruner):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sampler", "pruner"), [("tpe", "median"), ("cmaes", "hyperband"), ("qmc", "median"), ("random", "hyperband"), ("gp", "median")]
+    ("sampler", "pruner"), [("tpe", "median"), ("cmaes", "median"), ("qmc", "hyperband"), ("random", "hyperband"), ("gp", "median")]
 )
 def test_a_killed_search_ends_as_one_that_was_not(tmp_path, sampler, pruner):
     if sampler == "gp":
@@ -199,8 +215,10 @@ def test_a_killed_search_ends_as_one_that_was_not(tmp_path, sampler, pruner):
     subprocess.run(words, check=True, capture_output=True)
     killed(tmp_path / "whole", sampler, pruner)
     parts, whole = (in_turn(grid(tmp_path / name, 8, OptunaTuner, sampler=sampler)) for name in ("parts", "whole"))
-    assert [(r.ended, r.hyperparameters) for r in parts] == [(r.ended, r.hyperparameters) for r in whole]
-    np.testing.assert_allclose([r.score for r in parts], [r.score for r in whole], rtol=1e-5)
+    assert [r.hyperparameters for r in parts] == [r.hyperparameters for r in whole]
+    if pruner == "median":  # Optuna's Hyperband does not ask a trial twice at one rung, if it was killed there
+        assert [r.ended for r in parts] == [r.ended for r in whole]
+        np.testing.assert_allclose([r.score for r in parts], [r.score for r in whole], rtol=1e-5)
     study = grid(tmp_path / "parts", 8, OptunaTuner, sampler=sampler).oracle.trial_study.study
     known = [t.user_attrs["trial"] for t in study.trials if t.state.name != "FAIL"]
     assert sorted(known) == sorted(r.trial for r in parts)
