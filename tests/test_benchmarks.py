@@ -311,7 +311,7 @@ def test_the_command_runs_studies_and_puts_them_on_the_page(tmp_path):
     results, page = measured(tmp_path, *names)
     assert all(f"\n## {name}\n" in page for name in names)
     assert len(results["recorded"]["entries"]) == 1
-    assert {cost["oracle"] for cost in results["oracle_cost"]["costs"]} == {"random", "hyperband", "grid", "bayesian"}
+    assert {cost["oracle"] for cost in results["oracle_cost"]["costs"]} == {"random", "hyperband", "grid", "tpe"}
     assert list(results["unpromising_digits"]["searches"][0]) == ["data", "seed", "alone", "monitor"]
 
 

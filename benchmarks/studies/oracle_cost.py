@@ -12,7 +12,6 @@ import numpy as np
 
 from benchmarks import searching
 from benchmarks.figure import Spread
-from benchmarks.searching import NEVER
 from benchmarks.store import Table
 from keras_ext._backend import keras_private
 from keras_ext.search import MLP
@@ -33,7 +32,7 @@ def one_round(oracle: Any, rng: np.random.Generator) -> str:
     trial = oracle.create_trial("tuner0")
     assert trial.status == "RUNNING", trial.status
     values, space = trial.hyperparameters.values, trial.hyperparameters.space
-    # Of noise alone a Bayesian oracle has nothing to climb.
+    # Of noise alone an oracle that learns has nothing to climb.
     distances = [hp.value_to_prob(values[hp.name]) - 0.6 for hp in space if hp.name in values]
     oracle.update_trial(trial.trial_id, {"score": float(1 - np.mean(np.square(distances)) + 0.01 * rng.normal())})
     trial.status = "COMPLETED"
@@ -42,14 +41,12 @@ def one_round(oracle: Any, rng: np.random.Generator) -> str:
 
 
 def fill(oracle: Any, finished: int, rng: np.random.Generator) -> None:
-    """Bring the oracle to so many trials, without files; a Bayesian one draws them at random, as fitting takes long."""
-    oracle.num_initial_points = NEVER
+    """Bring the oracle to so many trials, without files of KerasTuner's."""
     oracle.save = lambda: None
     with keras_private.keras_tuner_saves_json_with(lambda path, content: ""):
         while len(oracle.end_order) < finished:
             one_round(oracle, rng)
     del oracle.save
-    oracle.num_initial_points = None
 
 
 def cost(kind: str, tuner: Any, finished: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -84,7 +81,7 @@ def cost(kind: str, tuner: Any, finished: int, rng: np.random.Generator) -> dict
 def measure(finished: Sequence[int], further: int) -> dict[str, Any]:
     """Return the costs of each oracle, of the random one also after `further` trials, and the bytes of main memory of a trial."""
     costs = []
-    for kind in ("random", "hyperband", "grid", "bayesian"):
+    for kind in ("random", "hyperband", "grid", "tpe"):
         rng = np.random.default_rng(0)
         with tuner_of(kind) as tuner:
             costs += [cost(kind, tuner, number, rng) for number in (*finished, *([further] if kind == "random" else []))]

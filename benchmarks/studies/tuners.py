@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 OBJECTIVE = keras_tuner.Objective("val_accuracy", "max")
 # The kinds, and how the picture draws each.
 STYLES = {
-    "random": ("-", "#7f7f7f"), "grid": (":", "#bcbd22"), "hyperband": ("-.", "#9467bd"), "bayesian": ("--", "#1f77b4"),
+    "random": ("-", "#7f7f7f"), "grid": (":", "#bcbd22"), "hyperband": ("-.", "#9467bd"), "tpe": ("--", "#1f77b4"),
     "genetic": ("-", "#d62728"),
 }  # fmt: skip
 KINDS = tuple(STYLES)

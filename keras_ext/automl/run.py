@@ -27,6 +27,7 @@ from keras_ext.automl.tuners import hyperband_trials, make_tuner
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.parallel.placement import Placement
 from keras_ext.parallel.search_at import search_at
+from keras_ext.search.importance import Importance
 from keras_ext.search.page import write_page
 from keras_ext.search.results import Results, results
 from keras_ext.search.view import View
@@ -51,6 +52,7 @@ class SearchResult:
         test_score: of the best model on the samples that no trial saw: accuracy, or R2 for regression. None where there are none.
         test_samples: how many they are.
         trained_again: samples that the best network was trained on again; 0 where it was not.
+        parts: how much each hyperparameter mattered, the most important first.
     """
 
     results: Results
@@ -59,6 +61,7 @@ class SearchResult:
     test_score: float | None = None
     test_samples: int = 0
     trained_again: int = 0
+    parts: tuple[Importance, ...] = ()
 
 
 def run(
@@ -138,6 +141,7 @@ def run(
                 SaturationMonitor(x, y, on_critical="stop"),
                 seed=settings.seed,
                 view=view,
+                pruner=settings.pruner,
                 x=x,
                 y=y,
                 validation_data=held_out,
@@ -153,6 +157,7 @@ def run(
             test_score = keep_best(tuner, tuner.oracle.get_trial(found[0].trial), prepared, split, settings, path)
     seconds, tested = time.monotonic() - began, 0 if split.y_test is None else len(split.y_test)
     again = len(split.y) + len(split.y_validation) if settings.refit and path is not None else 0
+    parts = found.importance()
     summary = {
         "data": table.name,
         "task": table.task,
@@ -167,11 +172,13 @@ def run(
         "test": None if test_score is None else {"samples": tested, METRICS[table.task]: test_score},
     }
     with reported_where_not_writable(output, AGAIN):
-        write_json(output / "results.json", {**summary, "trials": [asdict(r) for r in found]})
+        write_json(
+            output / "results.json", {**summary, "importance": [asdict(part) for part in parts], "trials": [asdict(r) for r in found]}
+        )
         found.to_csv(output / "leaderboard.csv")
         about = _about(summary, again, datetime.now())
         write_page(output / REPORT, found, f"Search on {table.name}", about)
-    return SearchResult(found, path, seconds, test_score, tested, again)
+    return SearchResult(found, path, seconds, test_score, tested, again, parts)
 
 
 def _about(summary: dict[str, Any], trained_again: int, ended: datetime) -> dict[str, str]:
@@ -183,6 +190,7 @@ def _about(summary: dict[str, Any], trained_again: int, ended: datetime) -> dict
         else "as its trial left it, not trained again",
         "test": "none" if test is None
         else f"{METRICS[summary['task']]} {test[METRICS[summary['task']]]:.4f} on {test['samples']} samples that no trial saw",
+        "pruner": settings["pruner"],
         "tuner": f"{settings['tuner']}, seed {settings['seed']}",
         "trials": f"at most {settings['epochs']} epochs each" if settings["tuner"] == "hyperband"
         else f"at most {settings['trials']}, of at most {settings['epochs']} epochs each",

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from keras_ext._atomic import write_json
-from keras_ext._checks import BadInput, flag, in_range, integer, integers, keep, one_of
-from keras_ext.automl.tuners import PROJECT, TUNERS
+from keras_ext._checks import BadInput, bad_argument, flag, in_range, integer, integers, keep, one_of
+from keras_ext.automl.tuners import PROJECT, checked
+from keras_ext.search.pruning import PRUNERS
 from keras_ext.tables.data import Table
 
 SETTINGS = "search.json"
@@ -22,7 +23,8 @@ class Settings:
     """The settings of a search; kept in `search.json`, so that it goes on as it began.
 
     Args:
-        tuner: `"random"`, `"bayesian"`, `"hyperband"`, `"grid"` or `"genetic"`.
+        tuner: `"random"`, `"tpe"`, `"gp"`, `"cmaes"`, `"qmc"`, `"hyperband"`, `"grid"` or `"genetic"`.
+        pruner: `"median"` or `"hyperband"`: ends trials that do worse than the others. `"none"`: lets each train to its end.
         trials: most trials; Hyperband sets its own number.
         epochs: most epochs of a trial.
         seed: of the tuner, the split and each trial's weights.
@@ -34,6 +36,7 @@ class Settings:
     """
 
     tuner: str = "random"
+    pruner: str = "none"
     trials: int = 20
     epochs: int = 20
     seed: int = 0
@@ -44,7 +47,10 @@ class Settings:
     batch_sizes: tuple[int, ...] = (16, 32, 64, 128)
 
     def __post_init__(self) -> None:
-        one_of("tuner", self.tuner, TUNERS)
+        checked(self.tuner)
+        one_of("pruner", self.pruner, PRUNERS)
+        if self.tuner == "hyperband" and self.pruner != "none":
+            raise bad_argument("pruner", "'none' with hyperband, which gives poor trials few epochs itself", self.pruner, "Leave it out.")
         keep(self, trials=integer("trials", self.trials), epochs=integer("epochs", self.epochs), seed=integer("seed", self.seed, 0, _MOST))
         keep(self, validation=in_range("validation", self.validation, 0.0, 0.5, closed="right"))
         keep(self, test=in_range("test", self.test, 0.0, 0.5, closed="left"), refit=flag("refit", self.refit))
@@ -83,9 +89,10 @@ def claim(output: Path, settings: Settings, table: Table, resume: bool, source: 
                 raise BadInput(
                     f"{output}: holds a search on other data, or with another target. Give what it began with, or another `output`."
                 )
-            if name not in _MAY_CHANGE and stored.get(name) != value:
+            began_with = stored.get(name, getattr(Settings, name, None))
+            if name not in _MAY_CHANGE and began_with != value:
                 raise BadInput(
-                    f"{output}: holds a search with {name} {stored.get(name)}, got {value}. Give what it began with, or another `output`."
+                    f"{output}: holds a search with {name} {began_with}, got {value}. Give what it began with, or another `output`."
                 )
         # Hyperband sets the number itself.
         there = len(list((output / PROJECT).glob("trial_*/trial.json"))) if settings.tuner != "hyperband" else 0

@@ -1,23 +1,33 @@
 """The tuners by their names on the command line."""
 
 import contextlib
+import functools
 import io
 import math
 from typing import Any
 
 import keras_tuner
 
+from keras_ext._checks import one_of
+from keras_ext.search import samplers
 from keras_ext.search.genetic import GeneticTuner
-from keras_ext.search.tuners import BayesianOptimization, GridSearch, RandomSearch
+from keras_ext.search.optuna_tuner import OptunaTuner
+from keras_ext.search.tuners import GridSearch
 
-TUNERS = {
-    "random": RandomSearch,
-    "bayesian": BayesianOptimization,
+TUNERS: dict[str, Any] = {
+    **{name: functools.partial(OptunaTuner, sampler=name) for name in ("random", "tpe", "gp", "cmaes", "qmc")},
     "hyperband": keras_tuner.Hyperband,
     "grid": GridSearch,
     "genetic": GeneticTuner,
 }
 PROJECT = "trials"
+
+
+def checked(tuner: str) -> None:
+    """Raise ValueError, with the fix, where no tuner has this name, or it needs what is not installed."""
+    one_of("tuner", tuner, TUNERS, fix="'tpe' and 'gp' have taken its place." if tuner == "bayesian" else "")
+    if tuner in samplers.SAMPLERS:
+        samplers.checked(tuner, "tuner")
 
 
 def make_tuner(folder: str, *, kind: str, space: keras_tuner.HyperModel, objective: Any, trials: int, epochs: int, seed: int) -> Any:

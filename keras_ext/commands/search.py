@@ -19,16 +19,23 @@ from keras_ext.commands.named import mistakes_named_as_options, named_as_options
 from keras_ext.commands.source import Source, with_data
 from keras_ext.parallel.on_ray import need_ray
 from keras_ext.parallel.placement import TRIALS_OF_A_PROCESS, Placement
+from keras_ext.search.pruning import PRUNERS
 
 _DEFAULTS = Settings()
 _PLACE = Placement()
+# Sentences about hyperparameters that the last lines have room for.
+_PARTS = 3
 
 
 @click.command()
 @with_data
 @click.option(
     "--tuner", metavar="|".join(TUNERS),
-    help=f"How the next trial is chosen. Example: --tuner bayesian  [default: {_DEFAULTS.tuner}]",
+    help=f"How the next trial is chosen. Example: --tuner tpe  [default: {_DEFAULTS.tuner}]",
+)  # fmt: skip
+@click.option(
+    "--pruner", metavar="|".join(PRUNERS),
+    help=f"End trials that do worse than the others. Example: --pruner median  [default: {_DEFAULTS.pruner}]",
 )  # fmt: skip
 @click.option(
     "--trials", type=int, metavar="N",
@@ -177,4 +184,6 @@ def _report(console: Console, result: SearchResult, folder: Path, task: str) -> 
     )
     if result.test_score is not None:
         console.print(f"{METRICS[task]} {result.test_score:.4f} on the {result.test_samples} samples of the test, which no trial saw")
+    for part in [part for part in result.parts if part.is_distinct][:_PARTS]:
+        console.print(part.sentence, soft_wrap=True, markup=False)
     console.print(f"leaderboard in {folder / 'leaderboard.csv'}, with pictures in {folder / REPORT}", soft_wrap=True)

@@ -17,12 +17,14 @@ def main() -> None:
     reported = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     jobs: queue.Queue[Any] = queue.Queue()
+    answers: queue.Queue[tuple[str | None]] = queue.Queue()
     source = sys.stdin.buffer
 
     def read() -> None:
         try:
             while True:
-                jobs.put(pickle.load(source))
+                found = pickle.load(source)
+                (answers if isinstance(found, tuple) else jobs).put(found)
         except (EOFError, pickle.UnpicklingError):
             os._exit(0)
         except Exception as error:  # such as a module that is not found
@@ -31,10 +33,11 @@ def main() -> None:
     threading.Thread(target=read, daemon=True).start()
     lock = threading.Lock()
 
-    def report(what: str, values: tuple[Any, ...]) -> None:
+    def report(what: str, values: tuple[Any, ...]) -> str | None:
         with lock:
             pickle.dump((what, values), reported)
             reported.flush()
+        return answers.get()[0] if shared.prunes and what == "epoch_ends" else None
 
     shared = jobs.get()
     while True:

@@ -61,6 +61,10 @@ class Children:
             self._process.kill()
             self._process.wait()
 
+    def answer(self, name: str, reason: str | None) -> None:
+        """Answer a trial that waits at the end of an epoch."""
+        self._send(pickle.dumps((reason,)))
+
     def close(self) -> None:
         """End the process."""
         if self._process is not None and self._process.poll() is None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import os
 import tempfile
 import threading
@@ -25,7 +26,8 @@ from keras_ext.search.trial_run import Listener, Runner, TrialReport
 _OWN = "trial.json"
 _SNAPSHOT_A_SECOND = 5
 _SECONDS_TO_BE_KILLED = 5
-Report = Callable[[str, tuple[Any, ...]], None]
+# Tells the search what happens, and returns its answer, of which there is one at the end of an epoch where a pruner decides.
+Report = Callable[[str, tuple[Any, ...]], Any]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Shared:
         strategy: how a trial uses several devices.
         memory_limit: bytes of main memory that a trial may take.
         share_programs: let trials of one structure and process share their compiled steps.
+        prunes: whether the search answers at the end of each epoch whether the trial goes on.
     """
 
     make_tuner: Callable[[str], Any]
@@ -53,6 +56,7 @@ class Shared:
     strategy: str | None = None
     memory_limit: int | None = None
     share_programs: bool = True
+    prunes: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,8 +141,8 @@ class _Sender(Listener):
     def begins(self, epochs: int) -> None:
         self._report("begins", (epochs,))
 
-    def epoch_ends(self, epoch: int, score: float | None) -> None:
-        self._report("epoch_ends", (epoch, None if score is None else float(score)))
+    def epoch_ends(self, epoch: int, score: float | None) -> str | None:
+        return self._report("epoch_ends", (epoch, float(score) if score is not None and math.isfinite(score) else None))
 
     def finds(self, finding: Finding) -> None:
         self._report("finds", (finding,))

@@ -51,6 +51,10 @@ class Workers(Protocol):
         """End the process of a trial, of which no event is to come any more."""
         ...
 
+    def answer(self, name: str, reason: str | None) -> None:
+        """Answer a trial that waits at the end of an epoch: why it is to end now, or None."""
+        ...
+
     def close(self) -> None:
         """End all processes."""
         ...
@@ -97,6 +101,7 @@ class ParallelSearch:
         on_finding: function that is called with each finding.
         view: shows the trials.
         verbose: whether KerasTuner prints what becomes of each trial; None for its default.
+        pruner: of Optuna; ends trials early, which wait for its answer at the end of each epoch.
     """
 
     def __init__(
@@ -108,17 +113,18 @@ class ParallelSearch:
         on_finding: Callable[[Finding], None] | None = None,
         view: View | None = None,
         verbose: Any = None,
+        pruner: Any = None,
     ) -> None:
         self._tuner, self._workers, self._at_once, self._retry_policy, self._view = tuner, workers, at_once, retry_policy, view
         if verbose is not None:
             tuner.oracle.verbose = verbose
         build_under(tuner, keras.config.dtype_policy())
-        self._watch = Watch(tuner, None, on_finding, view)
+        self._watch, self._prunes = Watch(tuner, None, on_finding, view, pruner), pruner is not None
         self._running: dict[str, _Running] = {}
 
     def search(self) -> None:
         """Search to the end. An interruption ends the trials under way, which start again when the search goes on."""
-        self._watch.show_what_is_known()
+        self._watch.begin()
         with atomic_state_files():
             try:
                 self._tuner.on_search_begin()
@@ -173,7 +179,9 @@ class ParallelSearch:
             self._died(running, *event.values)
         else:
             _note(running.reported, event)
-            getattr(running.listener, event.what)(*event.values)
+            answer = getattr(running.listener, event.what)(*event.values)
+            if self._prunes and event.what == "epoch_ends":
+                self._workers.answer(event.name, answer)
 
     def _died(self, running: _Running, reason: str) -> None:
         running.deaths += 1
@@ -221,6 +229,7 @@ def _note(reported: TrialReport, event: WorkerEvent) -> None:
         (reported.planned_epochs,) = event.values
     elif event.what == "epoch_ends":
         reported.epochs = event.values[0]
+        reported.scores.append(event.values[1])
     elif event.what == "finds":
         reported.findings.append(as_json(*event.values))
 

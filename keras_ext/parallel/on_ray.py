@@ -16,6 +16,7 @@ from keras_ext.parallel.job import Shared
 from keras_ext.parallel.loop import ParallelSearch, RetryPolicy
 from keras_ext.search import strategy as strategies
 from keras_ext.search.project_folder import recover
+from keras_ext.search.pruning import pruner_for
 from keras_ext.search.view import View
 from keras_ext.search.watch import is_watched
 from keras_ext.search.writable import check_writable
@@ -28,6 +29,7 @@ def run_on_ray(
     *,
     directory: str | Path,
     monitor: SaturationMonitor | None = None,
+    pruner: Any = None,
     seed: int | None = None,
     trials_at_once: int | None = None,
     resources: dict[str, float] | None = None,
@@ -59,6 +61,7 @@ def run_on_ray(
         y: targets, likewise.
         directory: folder of the project.
         monitor: observes each trial; with `on_critical="stop"` it ends the unpromising.
+        pruner: as of `watch`; each trial waits at the end of an epoch for its answer.
         seed: of the trials' weights; that of the oracle if None.
         trials_at_once: as many as the cluster has resources for if None.
         resources: of Ray, for a trial: `{"CPU": 1, "GPU": 0.25}` lets four share a GPU. One CPU if None, and an equal share of the GPUs.
@@ -75,7 +78,8 @@ def run_on_ray(
 
     Raises:
         ImportError: Ray is not installed.
-        ValueError: the tuner is watched, or does not lie in the folder that it was given; Ray has not the resources.
+        ValueError: the tuner is watched, or does not lie in the folder that it was given; the pruner is unknown, or the tuner Hyperband;
+            Ray has not the resources.
         OSError: the folder cannot be written.
 
     Examples:
@@ -107,6 +111,7 @@ def run_on_ray(
         raise ValueError("`make_tuner` must return a tuner that is not watched. Give the monitor to run_on_ray.")
     if Path(tuner.directory) != Path(directory):
         raise ValueError(f"`make_tuner` must give its tuner the folder that it gets as `directory`, got one in {tuner.directory}.")
+    pruner = pruner_for(tuner, pruner)
     recover(tuner)
     shared = Shared(
         make_tuner,
@@ -118,6 +123,7 @@ def run_on_ray(
         strategy,
         None if memory_limit is None else math.ceil(memory_limit),
         flag("share_programs", share_programs),
+        pruner is not None,
     )
     from keras_ext.parallel.cluster import connected, room_for
     from keras_ext.parallel.ray_workers import RayWorkers
@@ -126,7 +132,7 @@ def run_on_ray(
         needs, at_once = room_for(needs, trials_at_once, is_shared=resources is None)
         on_finding = None if monitor is None else monitor.on_finding
         workers = RayWorkers(shared, needs, trials_per_process)
-        ParallelSearch(tuner, workers, at_once, retry_policy, on_finding, view, fit.get("verbose")).search()
+        ParallelSearch(tuner, workers, at_once, retry_policy, on_finding, view, fit.get("verbose"), pruner).search()
     return tuner
 
 

@@ -1,5 +1,7 @@
 """Workers on Ray: each trial is a Ray task with a process of its own, on any machine of the cluster."""
 
+import asyncio
+import collections
 import os
 import queue
 import sys
@@ -43,7 +45,7 @@ class RayWorkers:
             ) from None
         rest = {name: amount for name, amount in resources.items() if name not in ("CPU", "GPU")}
         cores = max(1, int(resources.get("CPU", 1)))
-        self._task = ray.remote(
+        self._task: Any = ray.remote(
             num_cpus=resources.get("CPU", 1),
             num_gpus=resources.get("GPU", 0),
             resources=rest,
@@ -52,11 +54,12 @@ class RayWorkers:
             num_returns="streaming",
             runtime_env={"env_vars": _environment(cores)},
         )(_stream)
+        self._answers: Any = ray.remote(num_cpus=0)(_Answers).remote() if shared.prunes else None
         self._running: dict[str, Any] = {}
 
     def start(self, job: Job) -> None:
         """Begin to run a trial as soon as the cluster has what it needs."""
-        self._running[job.name] = self._task.remote(self._shared, job)
+        self._running[job.name] = self._task.remote(self._shared, job, self._answers)
 
     def events(self, timeout: float) -> Iterator[WorkerEvent]:
         """Yield all that has happened; wait for the first of it for at most `timeout` seconds."""
@@ -86,10 +89,17 @@ class RayWorkers:
         if stream is not None:
             ray.cancel(stream, force=True)
 
+    def answer(self, name: str, reason: str | None) -> None:
+        """Answer a trial that waits at the end of an epoch."""
+        assert self._answers is not None
+        self._answers.put.remote(name, reason)
+
     def close(self) -> None:
         """End all processes."""
         for name in list(self._running):
             self.kill(name)
+        if self._answers is not None:
+            ray.kill(self._answers)
 
     def _next(self, name: str, stream: Any) -> WorkerEvent:
         try:
@@ -128,13 +138,36 @@ def _environment(cores: int) -> dict[str, str]:
     return reported | {name: os.environ[name] for name in kept if name in os.environ}
 
 
-def _stream(shared: Shared, job: Job) -> Iterator[tuple[str, tuple[Any, ...]]]:
+class _Answers:
+    """Hands the search's answers to the trials that wait for them; a process of its own, which both sides reach."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, asyncio.Queue[str | None]] = collections.defaultdict(asyncio.Queue)
+
+    async def put(self, name: str, reason: str | None) -> None:
+        await self._waiting[name].put(reason)
+
+    async def get(self, name: str) -> str | None:
+        return await self._waiting[name].get()
+
+    async def begin(self, name: str) -> None:
+        """Forget what an earlier process of the trial did not come to ask."""
+        self._waiting.pop(name, None)
+
+
+def _stream(shared: Shared, job: Job, answers: Any = None) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Run a trial and yield what it reports while it runs; Ray hands each over at once."""
     reported: queue.Queue[tuple[str, tuple[Any, ...]]] = queue.Queue()
 
+    def report(what: str, values: tuple[Any, ...]) -> str | None:
+        reported.put((what, values))
+        return ray.get(answers.get.remote(job.name)) if answers is not None and what == "epoch_ends" else None
+
     def run() -> None:
         try:
-            outcome = work(shared, job, lambda what, values: reported.put((what, values)))
+            if answers is not None:
+                ray.get(answers.begin.remote(job.name))
+            outcome = work(shared, job, report)
         except Exception as error:  # what `work` does not catch must not leave the search waiting
             line = one_line(error)
             outcome = Outcome(None, TrialReport(error=line), job.states[-1], {}, Failure("failed", line))

@@ -13,12 +13,21 @@ from keras_ext.parallel.loop import ParallelSearch, RetryPolicy
 from keras_ext.parallel.on_ray import run_on_ray
 from keras_ext.parallel.placement import Placement
 from keras_ext.search.project_folder import recover
+from keras_ext.search.pruning import pruner_for
 from keras_ext.search.view import View
 from keras_ext.search.watch import watch
 
 
 def search_at(
-    placement: Placement, make_tuner: Callable[[str], Any], folder: Path, monitor: SaturationMonitor, *, seed: int, view: View, **fit: Any
+    placement: Placement,
+    make_tuner: Callable[[str], Any],
+    folder: Path,
+    monitor: SaturationMonitor,
+    *,
+    seed: int,
+    view: View,
+    pruner: Any = None,
+    **fit: Any,
 ) -> Any:
     """Search with the tuner that `make_tuner` makes for `folder`, and return it; `fit` are the arguments of its `search`."""
     if placement.on_ray:
@@ -37,12 +46,14 @@ def search_at(
             strategy=placement.strategy,
             share_programs=placement.together != "off",
             view=view,
+            pruner=pruner,
             **fit,
         )
     tuner = make_tuner(str(folder))
     if not placement.trials_of_a_process:
-        watch(tuner, monitor, seed=seed, view=view, together=placement.together).search(**fit)
+        watch(tuner, monitor, pruner=pruner, seed=seed, view=view, together=placement.together).search(**fit)
         return tuner
+    pruner = pruner_for(tuner, pruner)
     recover(tuner)
     shared = Shared(
         make_tuner,
@@ -53,7 +64,9 @@ def search_at(
         strategy=placement.strategy,
         memory_limit=placement.bytes_of_a_trial,
         share_programs=placement.together != "off",
+        prunes=pruner is not None,
     )
     retry_policy = RetryPolicy(placement.max_retries, placement.trial_timeout)
-    ParallelSearch(tuner, Children(shared, placement.trials_of_a_process), 1, retry_policy, None, view, fit.get("verbose")).search()
+    workers = Children(shared, placement.trials_of_a_process)
+    ParallelSearch(tuner, workers, 1, retry_policy, None, view, fit.get("verbose"), pruner).search()
     return tuner

@@ -9,6 +9,7 @@ from keras_ext.search import choices
 from keras_ext.search.genetic import GeneticOracle, GeneticTuner
 from keras_ext.search.grow import grow
 from keras_ext.search.grown import Grown, Stage
+from keras_ext.search.optuna_tuner import OptunaTuner
 from keras_ext.search.records import Record
 from keras_ext.search.results import Results, results
 from keras_ext.search.spaces import CNN, LSTM, MLP, ResidualMLP, ResNet, Space
@@ -21,6 +22,7 @@ __all__ = [
     "GeneticOracle",
     "GeneticTuner",
     "Grown",
+    "OptunaTuner",
     "Record",
     "ResNet",
     "ResidualMLP",

@@ -28,6 +28,7 @@ def page(results: "Results", title: str = "Search", about: Mapping[str, str] | N
     if hyperparameters(results.records):
         lines = parallel_picture(results.records, results.score_name, results.direction)
         parts += ["<h2>Hyperparameters</h2>", image(lines, "A line for each trial through its hyperparameters, coloured by its score")]
+    parts += _helped(results)
     shares = symptom_picture(results.records)
     if shares is not None:
         said = "Share of the trials with each hyperparameter value that had each critical symptom"
@@ -38,6 +39,29 @@ def page(results: "Results", title: str = "Search", about: Mapping[str, str] | N
         ]
     parts += ["<h2>Trials</h2>", *_trials(results)]
     return document(f"{title}: {reported}", parts)
+
+
+def _helped(results: "Results") -> list[str]:
+    found = results.importance()
+    if not found:
+        return []
+    rows = [
+        [
+            ("words", part.name if first else ""),
+            ("", f"{part.share:.0%} ({part.low:.0%} to {part.high:.0%})" if first else ""),
+            ("words name", value.value),
+            ("", f"{value.median:.4g}"),
+            ("", f"{value.low:.4g} to {value.high:.4g}"),
+            ("", str(value.trials)),
+        ]
+        for part in found
+        for first, value in zip([True] + [False] * len(part.values), part.values, strict=False)
+    ]
+    told = [part.sentence for part in found if part.is_distinct]
+    others = ", ".join(part.name for part in found if not part.is_distinct)
+    said = [*told, *([f"not told apart: the values of {others}"] if others else [])]
+    headings = ["hyperparameter", "importance", "value", f"median {results.score_name}", "quartiles", "trials"]
+    return ["<h2>Which part helped</h2>", *(f"<p>{escape(sentence)}</p>" for sentence in said), *table(headings, rows, {0, 2})]
 
 
 def write_page(path: str | os.PathLike[str], results: "Results", title: str = "Search", about: Mapping[str, str] | None = None) -> None:

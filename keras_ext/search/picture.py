@@ -18,6 +18,7 @@ from keras_ext.search.records import Record
 _STATES = {
     "ran through": ("o", "#1f77b4"),
     "stopped by the monitor": ("X", "#d7191c"),
+    "pruned": ("D", "#e6a100"),
     "ended by another callback": ("s", "#8c8c8c"),
     "without a score": ("v", "#000000"),
 }
@@ -32,6 +33,8 @@ def state_of(record: Record) -> str:
         return "without a score"
     if not record.ended:
         return "ran through"
+    if record.is_pruned:
+        return "pruned"
     return "stopped by the monitor" if record.symptoms else "ended by another callback"
 
 

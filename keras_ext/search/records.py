@@ -13,6 +13,8 @@ from keras_ext.search.trial_run import TrialReport
 NOTHING_FOUND = "nothing found"
 # What is known of a trial, beside KerasTuner's own file of it.
 DIAGNOSIS = "diagnosis.json"
+# How the reason of a pruned trial begins.
+PRUNED = "pruned at epoch"
 # KerasTuner's words for trials that are over.
 ENDED = ("COMPLETED", "FAILED", "INVALID")
 
@@ -34,6 +36,7 @@ class Record:
         ended: why it ended before them; empty where it did not.
         symptoms: the symptoms of its critical findings.
         program: whether its compiled steps were its `"own"`, `"shared"` with an earlier trial, or why it could not share them.
+        scores: after each epoch; None where there was no finite one.
     """
 
     number: int
@@ -48,6 +51,12 @@ class Record:
     ended: str = ""
     symptoms: tuple[str, ...] = ()
     program: str = "own"
+    scores: tuple[float | None, ...] = ()
+
+    @property
+    def is_pruned(self) -> bool:
+        """Return whether a pruner ended it."""
+        return self.ended.startswith(PRUNED)
 
 
 def diagnosis_of(findings: Sequence[dict[str, Any]]) -> str:
@@ -94,6 +103,9 @@ def record_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> Record:
     if error is not None:
         ended = f"failed: {error[:120]}"
         diagnosis = ended if diagnosis == NOTHING_FOUND else diagnosis
+    elif reported["pruned"]:
+        ended = reported["pruned"]
+        diagnosis = ended if diagnosis == NOTHING_FOUND else f"{ended}; {diagnosis}"
     elif reported["epochs"] < reported["planned_epochs"] and (reported["epochs"] or critical):  # a trial without a network has no epochs
         ended = diagnosis if critical else "by another callback"
     elif critical and not reported["planned_epochs"]:
@@ -111,6 +123,7 @@ def record_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> Record:
         ended,
         critical,
         reported["program"],
+        tuple(reported["scores"]),
     )
 
 

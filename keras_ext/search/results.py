@@ -12,6 +12,7 @@ from rich.text import Text
 
 from keras_ext._atomic import write_text
 from keras_ext._checks import bad_argument
+from keras_ext.search.importance import Importance, importances
 from keras_ext.search.records import NOTHING_FOUND, Record, collect, in_words
 
 
@@ -23,11 +24,13 @@ class Results(Sequence[Record]):
         records: the trials.
         score_name: what the score is called.
         direction: `"min"` or `"max"`: which score is better.
+        space: KerasTuner's hyperparameters of the search.
     """
 
     records: tuple[Record, ...]
     score_name: str
     direction: str = "min"
+    space: tuple[Any, ...] = ()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -72,6 +75,33 @@ class Results(Sequence[Record]):
         frame = pd.DataFrame(rows, columns=["rank", *fields, *names], dtype=object)  # whole numbers beside gaps stay whole
         write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
+    def importance(self, bootstraps: int = 50, seed: int = 0) -> tuple[Importance, ...]:
+        """Return how much each hyperparameter mattered, the most important first, with the scores by its values.
+
+        The importance is that of PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255): how far the values of the better half of the
+        trials are from those of all. Trials without a score do not count. Fewer than four give nothing.
+
+        Args:
+            bootstraps: number of samples of the trials that the interval of the importance comes from.
+            seed: of these samples.
+
+        Raises:
+            ValueError: `bootstraps` is no whole number of at least 1.
+        """
+        known = vars(self).setdefault("_importance", {})  # the files of a search need it three times
+        if (bootstraps, seed) not in known:
+            known[bootstraps, seed] = importances(self.records, self.space, self.score_name, self.direction, bootstraps, seed)
+        return known[bootstraps, seed]
+
+    def to_optuna(self) -> Any:
+        """Return an Optuna study of these trials, in memory: for Optuna's pictures and importances, or to copy into a storage.
+
+        A trial without a score is a failed one. Optuna's steps are the epochs, counted from 1.
+        """
+        from keras_ext.search.study import study_of
+
+        return study_of(self.records, self.space, self.direction)
+
     def report(self, path: str | Path) -> None:
         """Write a page with the trials, their scores against time and hyperparameters, and which values make unhealthy: HTML on its own.
 
@@ -104,4 +134,5 @@ def results(tuner: Any, log_dir: str | Path | None = None) -> Results:
     if not hasattr(tuner, "oracle"):
         raise bad_argument("tuner", "a KerasTuner tuner", tuner, error=TypeError)
     objective = tuner.oracle.objective
-    return Results(tuple(collect(tuner, None if log_dir is None else Path(log_dir))), objective.name, objective.direction)
+    records = tuple(collect(tuner, None if log_dir is None else Path(log_dir)))
+    return Results(records, objective.name, objective.direction, tuple(tuner.oracle.get_space().space))

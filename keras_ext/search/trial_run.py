@@ -30,6 +30,8 @@ class TrialReport:
         planned_epochs: of the trial, in Hyperband without those of the trial that it goes on with.
         epochs: how many of them it was trained for.
         seconds: that the whole trial took.
+        scores: after each epoch; None where there was no finite one.
+        pruned: why a pruner ended it.
         error: what it failed with.
         stands_in: whether its score is a placeholder: it never had one.
         program: whether its compiled steps were its own, shared with an earlier trial, or why it could not share them.
@@ -39,6 +41,8 @@ class TrialReport:
     planned_epochs: int = 0
     epochs: int = 0
     seconds: float = 0.0
+    scores: list[float | None] = field(default_factory=list)
+    pruned: str | None = None
     error: str | None = None
     stands_in: bool = False
     program: str = "own"
@@ -54,8 +58,8 @@ class Listener:
     def batch_begins(self) -> None:
         """A batch begins: the moment to end the search."""
 
-    def epoch_ends(self, epoch: int, score: float | None) -> None:
-        """So many epochs are done; the last left this score."""
+    def epoch_ends(self, epoch: int, score: float | None) -> str | None:
+        """So many epochs are done; the last left this score. Return why the trial is to end now, or None."""
 
     def finds(self, finding: Finding) -> None:
         """The monitor has found something."""
@@ -118,9 +122,14 @@ class Runner:
             reported.findings.append(as_json(finding))
             listener.finds(finding)
 
-        def epoch_ended(epoch: int, logs: dict[str, Any] | None) -> None:
+        def epoch_ended(epoch: int, logs: dict[str, Any] | None) -> bool:
             reported.epochs = epoch + 1 - first
-            listener.epoch_ends(reported.epochs, (logs or {}).get(name))
+            score = (logs or {}).get(name)
+            reported.scores.append(float(score) if score is not None and math.isfinite(score) else None)
+            reason = listener.epoch_ends(reported.epochs, score)
+            if reason is not None and reported.epochs < reported.planned_epochs:
+                reported.pruned = reason
+            return reported.pruned is not None
 
         thread = TrialThread.current()
 
@@ -138,14 +147,15 @@ class Runner:
 
 
 class _Reporter(LateBatchHooks):
-    """Reports each epoch that ends and each batch that begins."""
+    """Reports each epoch that ends and each batch that begins, and ends the training where the report of an epoch says so."""
 
-    def __init__(self, epoch_ended: Callable[[int, dict[str, Any] | None], None], batch_begins: Callable[[], None]) -> None:
+    def __init__(self, epoch_ended: Callable[[int, dict[str, Any] | None], bool], batch_begins: Callable[[], None]) -> None:
         super().__init__()
         self._epoch_ended, self._batch_begins = epoch_ended, batch_begins
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._epoch_ended(epoch, logs)
+        if self._epoch_ended(epoch, logs):
+            self.model.stop_training = True
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._batch_begins()

@@ -17,6 +17,7 @@ from keras_ext._checks import bad_argument, integer
 from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.search.project_folder import atomic_state_files, recover
+from keras_ext.search.pruning import Pruning, pruner_for, pruning_of
 from keras_ext.search.records import (
     DIAGNOSIS,
     ENDED,
@@ -40,7 +41,15 @@ PLACEHOLDER = 1e9
 _TAKEN = ("search", "run_trial", "on_trial_end")
 
 
-def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, view: View | None = None, together: Any = "auto") -> Any:
+def watch(
+    tuner: Any,
+    monitor: SaturationMonitor,
+    *,
+    pruner: Any = None,
+    seed: int | None = None,
+    view: View | None = None,
+    together: Any = "auto",
+) -> Any:
     """Let `monitor` observe every trial of a KerasTuner `tuner`, and keep why each ended; returns the tuner.
 
     With `SaturationMonitor(x, y, on_critical="stop")` unpromising trials end early. Their score is their best finite one. A trial without
@@ -58,6 +67,10 @@ def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, vi
     Args:
         tuner: a KerasTuner tuner of any kind, before its `search`.
         monitor: is copied for each trial; the findings of all are also reported to its `on_finding`.
+        pruner: ends trials whose score after an epoch is poor among those of the others. `"median"` ends one whose best score so far is
+            worse than the median after that epoch, once five trials are complete. `"hyperband"` lets the best third go on at a few
+            epochs. `"none"`, or an Optuna pruner, whose steps are epochs counted from 1. A pruned trial keeps its best score. None: that
+            of the tuner, if it is an `OptunaTuner`. Not for Hyperband.
         seed: of the trials' weights; that of the tuner's oracle if None.
         view: shows the trials while they run.
         together: most trials that train at once, as one program whose steps are those of all models of one structure. `"auto"`: as many as
@@ -65,8 +78,8 @@ def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, vi
             trains as it would alone; see the page on shared programs for the settings in which trials of one structure may differ.
 
     Raises:
-        TypeError: `monitor` is no SaturationMonitor, or `tuner` no tuner.
-        ValueError: the tuner is watched already.
+        TypeError: `monitor` is no SaturationMonitor, `tuner` no tuner, or `pruner` none.
+        ValueError: the tuner is watched already; no pruner has this name, or the tuner is Hyperband.
 
     Examples:
         >>> import numpy as np, tempfile
@@ -88,11 +101,12 @@ def watch(tuner: Any, monitor: SaturationMonitor, *, seed: int | None = None, vi
         raise bad_argument("monitor", "a SaturationMonitor", monitor, error=TypeError)
     if is_watched(tuner):
         raise ValueError("`tuner` is watched already. Watch it once.")
+    pruner = pruner_for(tuner, pruner)
     recover(tuner)
     seed_of_weights = tuner.oracle.seed if seed is None else integer("seed", seed, 0)
     count = models_at_once(together)
     runner = _Here(tuner, monitor, seed_of_weights, keras.config.dtype_policy(), count)
-    Watch(tuner, runner, monitor.on_finding, view, count)
+    Watch(tuner, runner, monitor.on_finding, view, pruner, count)
     return tuner
 
 
@@ -118,11 +132,20 @@ class Watch:
         runner: runs its trials; None for trials that run elsewhere, whose outcomes go to `conclude`.
         on_finding: function that is called with each finding.
         view: shows the trials.
+        pruner: of Optuna; ends trials early.
         together: most trials under way in this process.
     """
 
-    def __init__(self, tuner: Any, runner: Any, on_finding: Callable[[Finding], None] | None, view: View | None, together: int = 1) -> None:
-        self._together = together
+    def __init__(
+        self,
+        tuner: Any,
+        runner: Any,
+        on_finding: Callable[[Finding], None] | None,
+        view: View | None,
+        pruner: Any = None,
+        together: int = 1,
+    ) -> None:
+        self._pruner, self._pruning, self._together = pruner, None, together
         self._tuner, self._runner, self._on_finding, self._view = tuner, runner, on_finding, view
         self._search, self._end = tuner.search, tuner.on_trial_end
         self._patience = tuner.oracle.max_consecutive_failed_trials
@@ -145,7 +168,7 @@ class Watch:
 
     def search(self, *args: Any, **kwargs: Any) -> None:
         """Search, with every state file written whole."""
-        self.show_what_is_known()
+        self.begin()
         # KerasTuner collects garbage twice a trial, among all objects of all libraries: a fifth of a second each time.
         gc.freeze()
         try:
@@ -157,8 +180,9 @@ class Watch:
         finally:
             gc.unfreeze()
 
-    def show_what_is_known(self) -> None:
-        """Let the view count the trials that earlier processes ended."""
+    def begin(self) -> None:
+        """Let the pruner know the trials that earlier processes ended, and the view count them."""
+        self._pruning = pruning_of(self._tuner, self._pruner)
         if self._view:
             known = collect(self._tuner)
             self._view.knows(known)
@@ -166,7 +190,7 @@ class Watch:
 
     def listener(self, trial: Any) -> Listener:
         """Return who is to hear what happens in this trial."""
-        return _Teller(trial, self._on_finding, self._view)
+        return _Teller(trial, self._on_finding, self._view, self._pruning)
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
         """Run one trial and write `diagnosis.json` into its folder."""
@@ -193,6 +217,8 @@ class Watch:
         """Let KerasTuner record the trial, replace placeholders of its score, and show it."""
         self._end(trial)
         self._renew_stand_ins()
+        if self._pruning is not None:
+            self._pruning.study.tell()
         known = self._tuner.oracle.trials.get(trial.trial_id)
         if self._view and known is not None and known.status in ENDED:
             mine = record_of(self._tuner, known)
@@ -255,9 +281,12 @@ class Watch:
 
 
 class _Teller(Listener):
-    """Tells the view, and who listens to the monitor, of one trial."""
+    """Tells the view, the pruner, and who listens to the monitor, of one trial."""
 
-    def __init__(self, trial: Any, on_finding: Callable[[Finding], None] | None, view: View | None) -> None:
+    def __init__(self, trial: Any, on_finding: Callable[[Finding], None] | None, view: View | None, pruning: Pruning | None = None) -> None:
+        self._trial, self._pruning = trial, pruning
+        if pruning is not None:
+            pruning.study.begin(trial)
         self._number, self._values = number_of(trial), active(trial.hyperparameters)
         self._on_finding, self._view = on_finding, view
 
@@ -269,15 +298,18 @@ class _Teller(Listener):
         if self._view:
             self._view.check()
 
-    def epoch_ends(self, epoch: int, score: float | None) -> None:
+    def epoch_ends(self, epoch: int, score: float | None) -> str | None:
         if self._view:
             self._view.epoch_ends(self._number, epoch, score)
+        return None if self._pruning is None else self._pruning.epoch_ends(self._trial, epoch, score)
 
     def finds(self, finding: Finding) -> None:
         if self._on_finding is not None:
             self._on_finding(finding)
         if self._view:
             self._view.finds(self._number, finding)
+        if self._pruning is not None:
+            self._pruning.study.finds(self._trial, str(finding))
 
 
 def _with_finite(found: Any, objective: Any, worst: float) -> tuple[Any, bool]:

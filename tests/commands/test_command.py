@@ -214,7 +214,17 @@ MISTAKES = {
     "--trials 0": "--trials must be a whole number of at least 1, got 0.",
     "--trials many": "Invalid value for '--trials': 'many' is not a valid integer. See keras-ext search --help.",
     "--epochs -3": "--epochs must be a whole number of at least 1, got -3.",
-    "--tuner annealing": "--tuner must be one of 'random', 'bayesian', 'hyperband', 'grid', 'genetic', got 'annealing'.",
+    "--tuner annealing": (
+        "--tuner must be one of 'random', 'tpe', 'gp', 'cmaes', 'qmc', 'hyperband', 'grid', 'genetic', got 'annealing'."
+    ),
+    "--tuner bayesian": (
+        "--tuner must be one of 'random', 'tpe', 'gp', 'cmaes', 'qmc', 'hyperband', 'grid', 'genetic', got 'bayesian'. 'tpe' and 'gp' "
+        "have taken its place."
+    ),
+    "--pruner best": "--pruner must be one of 'none', 'median', 'hyperband', got 'best'.",
+    "--tuner hyperband --pruner median": (
+        "--pruner must be 'none' with hyperband, which gives poor trials few epochs itself, got 'median'. Leave it out."
+    ),
     "--tuner hyperband --trials 9": (
         "--trials 9 has no effect with --tuner hyperband, which sets the number itself. Leave it out; --epochs steers it."
     ),

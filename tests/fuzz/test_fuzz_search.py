@@ -163,7 +163,8 @@ FUZZED = {
     "Settings": Fuzzed(
         automl.Settings,
         {
-            "tuner": st.sampled_from(["random", "bayesian", "hyperband", "grid", "genetic"]),
+            "tuner": st.sampled_from(["random", "tpe", "cmaes", "qmc", "hyperband", "grid", "genetic"]),
+            "pruner": st.sampled_from(["none", "median"]),
             "trials": WHOLE,
             "epochs": WHOLE,
             "seed": st.integers(0, 9),

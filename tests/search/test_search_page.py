@@ -3,6 +3,7 @@
 import csv
 import itertools
 import re
+import statistics
 
 import pytest
 from matplotlib import colormaps
@@ -178,14 +179,15 @@ def test_the_page_shows_names_as_they_are_and_a_column_for_each_hyperparameter()
 
 def test_a_row_of_the_page_reports_one_trial():
     text = page(Results(TRIALS, "s", "max"))
-    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in text.splitlines() if row.startswith("<tr><td")]
+    trials = text.partition("<h2>Trials</h2>")[2]
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in trials.splitlines() if row.startswith("<tr><td")]
     assert rows[0] == ["1", "1", "0.9", "10 of 10", "2.0", "", "", "relu", "0.1", ""]
     assert rows[1][-1] == "True"
     assert rows[2][:7] == ["3", "2", "0.3", "3 of 10", "2.0", "critical: saturated (&lt;h1&gt;)", ""]
     assert rows[4][2] == "none"
     assert '<td class="words name critical">failed: ValueError: no</td>' in text
     assert '<td class="words name">by another callback</td>' in text
-    assert re.findall(r"<th [^>]*>(.*?)</th>", text)[:7] == ["rank", "trial", "s", "epochs", "seconds", "ended", "diagnosis"]
+    assert re.findall(r"<th [^>]*>(.*?)</th>", trials)[:7] == ["rank", "trial", "s", "epochs", "seconds", "ended", "diagnosis"]
     warned = Record(1, "0", "COMPLETED", 0.0, 4, 2.0, "warning: saturated (h1)", {}, 0, "by another callback")
     (row,) = [row for row in page(Results((warned,), "s")).splitlines() if row.startswith("<tr><td")]
     assert re.findall(r"<td[^>]*>(.*?)</td>", row) == ["1", "1", "0", "4", "2.0", "by another callback", "warning: saturated (h1)"]
@@ -209,3 +211,17 @@ def test_the_table_says_how_many_epochs_of_how_many():
     table = Results(TRIALS, "val_accuracy", "max").table(4)
     assert list(table.columns[4].cells) == ["10", "10", "3 of 10", "5 of 10"]
     assert table.caption == "and 2 more"
+
+
+def test_the_page_shows_which_part_helped_with_the_scores_by_value():
+    text = page(Results(TRIALS, "s", "max"))
+    part = text.partition("<h2>Which part helped</h2>")[2].partition("<h2>")[0]
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in part.splitlines() if row.startswith("<tr><td")]
+    scores = {}
+    for record in TRIALS:
+        if record.score is not None and "activation" in record.hyperparameters:
+            scores.setdefault(record.hyperparameters["activation"], []).append(record.score)
+    start = [row[0] for row in rows].index("activation")
+    shown = {row[2]: (float(row[3]), int(row[5])) for row in rows[start : start + len(scores)]}
+    assert shown == {value: (pytest.approx(statistics.median(mine), rel=1e-3), len(mine)) for value, mine in scores.items()}
+    assert "not told apart: the values of " in part

@@ -18,8 +18,7 @@ from keras_ext import _backend
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.layers import BatchNormalization, Dropout
 from keras_ext.optimizers import Adam
-from keras_ext.search import results, watch
-from keras_ext.search.tuners import BayesianOptimization
+from keras_ext.search import OptunaTuner, results, watch
 from keras_ext.search.watch import PLACEHOLDER, _with_finite
 
 RNG = np.random.default_rng(0)
@@ -234,29 +233,12 @@ def test_a_promoted_trial_goes_on_with_its_optimizer(tmp_path, has_input):
         assert began[i] == 3 * trial.hyperparameters.values["tuner/initial_epoch"]
 
 
-class Valley(BayesianOptimization):
+class Valley(OptunaTuner):
     """A search of numbers, without networks."""
 
     def run_trial(self, trial, *args, **kwargs):
         values = trial.hyperparameters
         return (values.get("width") - 40) ** 2 + abs(np.log10(values.get("rate")) + 2)
-
-
-def test_a_bayesian_search_goes_on_as_if_never_interrupted(tmp_path):
-    def space(hp):
-        hp.Int("width", 2, 64)
-        hp.Float("rate", 1e-4, 1.0, sampling="log")
-
-    def searched(folder, trials):
-        objective = keras_tuner.Objective("score", "min")
-        tuner = Valley(space, objective, max_trials=trials, num_initial_points=3, seed=1, directory=tmp_path, project_name=folder)
-        search(watch(tuner, monitor()))
-        return [(t.hyperparameters.values, t.score) for _, t in sorted(tuner.oracle.trials.items())]
-
-    whole = searched("whole", 9)
-    searched("parts", 4)
-    searched("parts", 6)
-    assert searched("parts", 9) == whole
 
 
 @pytest.mark.parametrize(("remembered", "when"), [(1, [*range(1, 11)]), (5, [5, 10])])

@@ -32,7 +32,7 @@ def table(n=120, task="classification"):
 
 
 @pytest.mark.parametrize(
-    "tuner", ["random", pytest.param("bayesian", marks=pytest.mark.slow), pytest.param("grid", marks=pytest.mark.slow), "hyperband"]
+    "tuner", ["random", pytest.param("tpe", marks=pytest.mark.slow), pytest.param("grid", marks=pytest.mark.slow), "hyperband"]
 )
 def test_every_tuner_ends_with_a_leaderboard_and_a_model(tmp_path, tuner):
     result = run(table(), tmp_path / "s", Settings(tuner=tuner, trials=3, epochs=3))

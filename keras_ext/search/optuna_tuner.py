@@ -1,0 +1,163 @@
+"""A KerasTuner search whose trials Optuna chooses."""
+
+from typing import Any
+
+import keras_tuner
+import numpy as np
+
+from keras_ext._checks import flag, integer
+from keras_ext.search import evolution, pruning, samplers
+from keras_ext.search.watch import is_watched
+
+# Sets of values that may have been tried before, until the search ends: the space has no others.
+_TRIES = 100
+
+
+class OptunaOracle(keras_tuner.Oracle):
+    """KerasTuner's side of a search that an Optuna sampler steers; the study follows KerasTuner's own record of the trials.
+
+    Args:
+        sampler: as of `OptunaTuner`.
+        pruner: the same.
+        storage: the same.
+        seed: of all draws; 0 is a seed.
+        **kwargs: of `keras_tuner.Oracle`.
+    """
+
+    def __init__(self, sampler: Any, pruner: Any, storage: Any, seed: int | None, **kwargs: Any) -> None:
+        super().__init__(seed=seed, **kwargs)
+        if seed is not None:
+            self.seed = seed
+        self.pruner = pruner
+        self._sampler, self._storage = sampler, storage
+        self._tuner: Any = None
+        self._study: Any = None
+
+    def belongs_to(self, tuner: Any) -> None:
+        """Let the oracle know whose trials the study follows."""
+        self._tuner = tuner
+
+    @property
+    def trial_study(self) -> Any:
+        """Return the study, opened when it is first asked for: a trial's own process makes the tuner, too, and has no study."""
+        if self._study is None:
+            from keras_ext.search.study import TunerStudy
+
+            self._study = TunerStudy(self._tuner, self._storage, tell_pruned=self._sampler != "gp")
+        return self._study
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Choose the values of the next trial: first the defaults of the space, and never what was tried before."""
+        study = self.trial_study
+        study.tell()
+        if not self.trials:
+            return {"status": "RUNNING", "values": study.ask(trial_id, evolution.defaults(self.hyperparameters.space))}
+        tried = {_key(trial.hyperparameters.values) for trial in self.trials.values()}
+        is_named = isinstance(self._sampler, str)
+        # A named sampler would choose the same again.
+        for _ in range(0 if study.is_exhausted else 1 if is_named else _TRIES):
+            values = study.ask(trial_id, None, samplers.made(self._sampler, self.seed, len(self.trials)))
+            if _key(values) not in tried:
+                return {"status": "RUNNING", "values": values}
+            study.drop(trial_id)
+        rng = np.random.default_rng([self.seed, len(self.trials)])
+        for _ in range(_TRIES if is_named else 0):
+            values = evolution.at_random(self.hyperparameters.space, rng)
+            if _key(values) not in tried:
+                return {"status": "RUNNING", "values": study.ask(trial_id, values)}
+        return {"status": "STOPPED", "values": None}
+
+    @keras_tuner.synchronized
+    def end_trial(self, trial: Any) -> None:
+        """Record a trial that has ended, and tell Optuna."""
+        super().end_trial(trial)
+        self.trial_study.tell()
+
+
+def _key(values: Any) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(values.items()))
+
+
+class OptunaTuner(keras_tuner.Tuner):
+    """A KerasTuner tuner whose trials an Optuna sampler chooses.
+
+    The first trial has the defaults of the space. Optuna's study lies in the project's folder and follows KerasTuner's record of the
+    trials, so that a search that was killed goes on. A named sampler chooses the same values for the same seed and trials, also after a
+    restart. Values that were tried before are replaced by random ones, or an Optuna sampler of yours is asked again.
+
+    A trial that fails is a failed one in the study. A trial without a finite score has the worst score of the search. A pruned trial is
+    pruned in the study, with its scores; for `"gp"`, which reads no pruned trials, it is complete with its best score.
+
+    Args:
+        hypermodel: a function of `hp` that returns a compiled model, or a `HyperModel`.
+        objective: name of what is searched for, or a `keras_tuner.Objective`.
+        sampler: `"tpe"` (Parzen estimators, jointly over the hyperparameters), `"gp"` (a Gaussian process; needs PyTorch), `"cmaes"`
+            (evolves the numbers; categories by TPE), `"qmc"` (a Sobol sequence), `"random"`, or an Optuna sampler with its own seed.
+        pruner: ends trials early, as that of `watch`, which such a tuner needs.
+        storage: URL of a database, such as `"sqlite:///search.db"`, in which `optuna-dashboard` shows the search, or an Optuna storage.
+            None: a file in the project's folder.
+        max_trials: number of trials.
+        seed: of all draws; 0 is a seed.
+        hyperparameters: as of every KerasTuner oracle.
+        allow_new_entries: the same.
+        tune_new_entries: the same.
+        max_retries_per_trial: the same.
+        max_consecutive_failed_trials: the same.
+        **kwargs: those of `keras_tuner.Tuner`: `directory`, `project_name`, `overwrite`, ...
+
+    Raises:
+        ValueError: no sampler or pruner has this name; its library is missing; when the search begins, the storage cannot be opened.
+        TypeError: `sampler` or `pruner` is neither a name nor of Optuna.
+
+    Examples:
+        >>> import tempfile
+        >>> tuner = OptunaTuner(lambda hp: None, "val_loss", sampler="tpe", max_trials=40, seed=1, directory=tempfile.mkdtemp())
+        >>> tuner.oracle.max_trials
+        40
+
+    References:
+        Bergstra, Bardenet, Bengio and Kegl (2011), Algorithms for hyper-parameter optimization. Akiba, Sano, Yanase, Ohta and Koyama
+        (2019), Optuna: a next-generation hyperparameter optimization framework, arXiv:1907.10902.
+    """
+
+    def __init__(
+        self,
+        hypermodel: Any = None,
+        objective: Any = None,
+        sampler: Any = "tpe",
+        pruner: Any = None,
+        storage: Any = None,
+        max_trials: int = 10,
+        seed: int | None = None,
+        hyperparameters: Any = None,
+        allow_new_entries: bool = True,
+        tune_new_entries: bool = True,
+        max_retries_per_trial: int = 0,
+        max_consecutive_failed_trials: int = 3,
+        **kwargs: Any,
+    ) -> None:
+        oracle = OptunaOracle(
+            samplers.checked(sampler),
+            pruning.checked(pruner),
+            storage,
+            None if seed is None else integer("seed", seed, 0),
+            objective=objective,
+            max_trials=None if max_trials is None else integer("max_trials", max_trials),
+            hyperparameters=hyperparameters,
+            allow_new_entries=flag("allow_new_entries", allow_new_entries),
+            tune_new_entries=flag("tune_new_entries", tune_new_entries),
+            max_retries_per_trial=integer("max_retries_per_trial", max_retries_per_trial, 0),
+            max_consecutive_failed_trials=integer("max_consecutive_failed_trials", max_consecutive_failed_trials),
+        )
+        oracle.belongs_to(self)
+        super().__init__(oracle=oracle, hypermodel=hypermodel, **kwargs)
+
+    def search(self, *fit_args: Any, **fit_kwargs: Any) -> None:
+        """Search as every KerasTuner tuner does.
+
+        Raises:
+            ValueError: there is a pruner, and nothing reports the epochs to it.
+        """
+        if self.oracle.pruner is not None and not is_watched(self):
+            raise ValueError("`pruner` needs a search that is watched. Call watch(tuner, monitor) first.")
+        super().search(*fit_args, **fit_kwargs)

@@ -1,0 +1,85 @@
+"""Pruners: trials that do worse than the others so far end early."""
+
+import math
+from typing import Any
+
+import keras_tuner
+
+from keras_ext._checks import bad_argument, one_of
+from keras_ext.search.records import PRUNED
+
+PRUNERS = ("none", "median", "hyperband")
+
+
+def checked(pruner: Any) -> Any:
+    """Return the Optuna pruner that a name or an Optuna pruner stands for; None for none."""
+    if pruner is None or (isinstance(pruner, str) and pruner == "none"):
+        return None
+    from optuna import pruners
+
+    if isinstance(pruner, str):
+        one_of("pruner", pruner, PRUNERS)
+        return pruners.MedianPruner() if pruner == "median" else pruners.HyperbandPruner()
+    if not isinstance(pruner, pruners.BasePruner):
+        rule = f"one of {', '.join(map(repr, PRUNERS))}, or an Optuna pruner"
+        raise bad_argument("pruner", rule, pruner, error=TypeError)
+    return pruner
+
+
+def pruner_for(tuner: Any, pruner: Any) -> Any:
+    """Return the Optuna pruner of a KerasTuner tuner: the given one, or its own.
+
+    Raises:
+        ValueError: the tuner is Hyperband, which ends trials itself.
+    """
+    found = checked(pruner)
+    if found is not None and isinstance(tuner.oracle, keras_tuner.oracles.HyperbandOracle):
+        raise bad_argument("pruner", "None with Hyperband, which gives poor trials few epochs itself", pruner, "Leave it out.")
+    return getattr(tuner.oracle, "pruner", None) if pruner is None else found
+
+
+class Pruning:
+    """Follows the trials of a tuner in its Optuna study, epoch by epoch, and says which are to end.
+
+    Args:
+        study: the `TunerStudy`.
+        pruner: of Optuna; None lets every trial train to its end.
+    """
+
+    def __init__(self, study: Any, pruner: Any) -> None:
+        self.study, self._pruner = study, pruner
+
+    def epoch_ends(self, trial: Any, epoch: int, score: float | None) -> str | None:
+        """Return why a trial is to end now, or None."""
+        if score is None or not math.isfinite(score):
+            return None
+        known = self.study.report(trial, epoch, float(score))
+        if known.state.is_finished():  # it runs again, as a kill came before KerasTuner had written that it ended
+            ended = known.user_attrs.get("ended", "")
+            return ended if ended.startswith(PRUNED) and epoch >= (known.last_step or 0) else None
+        if self._pruner is None or not self._pruner.prune(self.study.study, known):
+            return None
+        return f"{PRUNED} {epoch}: {self._why(epoch)}"
+
+    def _why(self, epoch: int) -> str:
+        from optuna.pruners import MedianPruner
+        from optuna.trial import TrialState
+
+        study = self.study.study
+        others = sum(epoch in t.intermediate_values for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+        if not isinstance(self._pruner, MedianPruner):
+            return f"by {type(self._pruner).__name__}"
+        side = "below" if study.direction.name == "MAXIMIZE" else "above"
+        return f"{side} the median of {others} trial{'s' * (others != 1)}"
+
+
+def pruning_of(tuner: Any, pruner: Any) -> Pruning | None:
+    """Return what follows the trials of a tuner; None where nothing asks for it. Optuna's tuners have a study to follow them in."""
+    study = getattr(tuner.oracle, "trial_study", None)
+    if study is None and pruner is None:
+        return None
+    if study is None:
+        from keras_ext.search.study import TunerStudy
+
+        study = TunerStudy(tuner, in_memory=True)
+    return Pruning(study, pruner)

@@ -1,0 +1,224 @@
+"""Pruners: which trials end early, by the rule itself worked out from the scores, wherever the trials run."""
+
+import functools
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import keras_tuner
+import numpy as np
+import optuna
+import pytest
+
+from keras_ext.callbacks import SaturationMonitor
+from keras_ext.parallel import run_on_ray
+from keras_ext.parallel.children import Children
+from keras_ext.parallel.job import Shared
+from keras_ext.parallel.loop import ParallelSearch, RetryPolicy
+from keras_ext.search import OptunaTuner, results, watch
+from keras_ext.search.pruning import PRUNERS, pruner_for
+from keras_ext.search.tuners import GridSearch
+
+X = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
+Y = X @ np.float32([[1.0], [2.0], [3.0]])
+FIT = {"x": X, "y": Y, "batch_size": 32, "epochs": 4, "verbose": 0}
+# The rate of each trial in turn: the later of the first six learn faster, the others more slowly than all of them.
+RATES = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.001, 0.035, 0.0001]
+
+
+class Line(keras_tuner.HyperModel):
+    """A line through the origin, whose loss depends on the rate alone."""
+
+    def build(self, hp):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+        model.compile(keras.optimizers.SGD(RATES[hp.Int("number", 0, len(RATES) - 1)]), "mse")
+        return model
+
+
+def grid(folder, trials=9, kind=GridSearch, **kwargs):
+    return kind(Line(), "loss", max_trials=trials, seed=1, directory=folder, project_name="p", overwrite=False, **kwargs)
+
+
+def by_optuna(folder, trials=9):
+    order = optuna.samplers.GridSampler({"number": list(range(len(RATES)))}, seed=0)
+    return grid(folder, trials, OptunaTuner, sampler=order)
+
+
+def monitor():
+    return SaturationMonitor(X, Y, on_critical=None)
+
+
+def here(make, folder, pruner="median"):
+    tuner = watch(make(str(folder)), monitor(), pruner=pruner)
+    tuner.search(**FIT)
+    return tuner
+
+
+def in_children(make, folder, pruner="median"):
+    tuner, policy = make(str(folder)), keras.dtype_policies.serialize(keras.config.dtype_policy())
+    pruner = pruner_for(tuner, pruner)
+    children = Children(Shared(make, monitor(), 1, policy, (), FIT, prunes=True), 99)
+    ParallelSearch(tuner, children, 1, RetryPolicy(), verbose=0, pruner=pruner).search()
+    return tuner
+
+
+def on_ray(make, folder, pruner="median"):
+    return run_on_ray(make, directory=folder, monitor=monitor(), pruner=pruner, trials_at_once=1, trials_per_process=99, **FIT)
+
+
+def in_turn(tuner):
+    return sorted(results(tuner), key=lambda record: record.number)
+
+
+def by_the_rule(records):
+    """Return how each trial should have ended: the median of the complete trials before it, from five on."""
+    ended, complete = [], []
+    for record in records:
+        for epoch in range(1, FIT["epochs"]):
+            others = [scores[epoch - 1] for scores in complete]
+            if len(others) >= 5 and min(record.scores[:epoch]) > np.median(others):
+                ended.append(f"pruned at epoch {epoch}: above the median of {len(others)} trials")
+                break
+        else:
+            ended.append("")
+            complete.append(record.scores)
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("make", "place"),
+    [
+        (grid, here),
+        (by_optuna, here),
+        (grid, in_children),
+        (by_optuna, in_children),
+        pytest.param(by_optuna, on_ray, marks=pytest.mark.slow),
+    ],
+)
+def test_trials_below_the_median_end_with_their_best_score(tmp_path, make, place):
+    if place is on_ray:
+        pytest.importorskip("ray")
+    tuner = place(make, tmp_path)
+    records = in_turn(tuner)
+    assert [record.ended for record in records] == by_the_rule(records)
+    assert 1 <= sum(record.is_pruned for record in records) <= 4
+    for record in records:
+        assert record.epochs == (int(record.ended.split(":")[0].split()[-1]) if record.is_pruned else 4) == len(record.scores)
+        assert record.score == pytest.approx(min(record.scores), rel=1e-6)
+        assert record.status == "COMPLETED"
+    study = getattr(tuner.oracle, "trial_study", None)
+    if study is not None:
+        # A grid proposes the defaults of the space again, which are not tried twice.
+        trials = [t for t in study.study.trials if t.state.name != "FAIL"]
+        assert [t.state.name for t in trials] == ["PRUNED" if record.is_pruned else "COMPLETE" for record in records]
+        assert [list(t.intermediate_values.values()) for t in trials] == [list(record.scores) for record in records]
+
+
+@pytest.mark.parametrize("make", [grid, by_optuna])
+def test_a_pruned_search_goes_on_as_if_never_interrupted(tmp_path, make):
+    whole = here(make, tmp_path / "whole")
+    for trials in (4, 7, len(RATES)):
+        parts = here(functools.partial(make, trials=trials), tmp_path / "parts")
+    assert [(r.ended, r.scores) for r in in_turn(parts)] == [(r.ended, r.scores) for r in in_turn(whole)]
+
+
+@pytest.mark.parametrize("pruner", [None, "none"])
+def test_without_a_pruner_every_trial_trains_to_its_end(tmp_path, pruner):
+    assert {(record.epochs, record.ended) for record in in_turn(here(grid, tmp_path, pruner))} == {(4, "")}
+
+
+def test_hyperband_keeps_the_best_of_those_that_have_come_as_far(tmp_path):
+    order = sorted(in_turn(here(grid, tmp_path, "hyperband")), key=lambda record: RATES[record.hyperparameters["number"]])
+    assert any(record.is_pruned for record in order[:4])
+    assert not any(record.is_pruned for record in order[-3:])
+
+
+def test_a_pruner_of_optuna_is_taken_as_it_is(tmp_path):
+    records = in_turn(here(grid, tmp_path, optuna.pruners.ThresholdPruner(upper=12.5)))
+    assert [record.ended for record in records] == [
+        next((f"pruned at epoch {i}: by ThresholdPruner" for i in (1, 2, 3) if record.scores[i - 1 : i] > (12.5,)), "")
+        for record in records
+    ]
+    assert {record.is_pruned for record in records} == {True, False}
+
+
+def test_a_tuner_of_its_own_pruner_needs_no_other(tmp_path):
+    tuner = grid(tmp_path, kind=OptunaTuner, pruner="median", sampler="random")
+    with pytest.raises(ValueError, match=r"^`pruner` needs a search that is watched\. Call watch\(tuner, monitor\) first\.$"):
+        tuner.search(**FIT)
+    watch(tuner, monitor()).search(**FIT)
+    assert any(record.is_pruned for record in results(tuner))
+
+
+def test_where_more_is_better_the_pruned_are_below_the_median(tmp_path):
+    class Falling(keras.metrics.MeanSquaredError):
+        """A score of which more is better, as the slow learners have."""
+
+    class Lines(Line):
+        def build(self, hp):
+            model = super().build(hp)
+            model.compile(model.optimizer, "mse", metrics=[Falling(name="error")])
+            return model
+
+    tuner = GridSearch(Lines(), keras_tuner.Objective("error", "max"), max_trials=9, directory=tmp_path)
+    watch(tuner, monitor(), pruner="median").search(**FIT)
+    records = in_turn(tuner)
+    assert {record.ended.split(":")[1].split(" the")[0] for record in records if record.is_pruned} == {" below"}
+
+
+def test_bad_pruners_are_reported_in_a_line(tmp_path):
+    assert PRUNERS == ("none", "median", "hyperband")
+    with pytest.raises(ValueError, match=r"^`pruner` must be one of 'none', 'median', 'hyperband', got 'best'\.$"):
+        watch(grid(tmp_path), monitor(), pruner="best")
+    with pytest.raises(TypeError, match=r"^`pruner` must be one of 'none', 'median', 'hyperband', or an Optuna pruner, got 3\.$"):
+        watch(grid(tmp_path), monitor(), pruner=3)
+    hyperband = keras_tuner.Hyperband(Line(), "loss", max_epochs=3, directory=tmp_path, project_name="h")
+    with pytest.raises(ValueError, match=r"^`pruner` must be None with Hyperband, .* itself, got 'median'\. Leave it out\.$"):
+        watch(hyperband, monitor(), pruner="median")
+    watch(hyperband, monitor(), pruner="none")
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_pruning
+test_pruning.killed(*sys.argv[1:])
+"""
+
+
+def killed(folder, sampler, pruner):
+    """Search without an end of its own before the last trial; `test_a_killed_search` kills it."""
+    here(functools.partial(grid, trials=8, kind=OptunaTuner, sampler=sampler), folder, pruner)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sampler", "pruner"), [("tpe", "median"), ("cmaes", "median"), ("qmc", "hyperband"), ("random", "hyperband"), ("gp", "median")]
+)
+def test_a_killed_search_ends_as_one_that_was_not(tmp_path, sampler, pruner):
+    if sampler == "gp":
+        pytest.importorskip("torch")
+    words = [sys.executable, "-c", SCRIPT.format(tests=str(Path(__file__).parent)), str(tmp_path / "parts"), sampler, pruner]
+    draw = random.Random(f"{sampler} {pruner}")
+    for ended in (1, 3, 6):
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while len(list(tmp_path.glob("parts/p/*/diagnosis.json"))) < ended and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(words, check=True, capture_output=True)
+    killed(tmp_path / "whole", sampler, pruner)
+    parts, whole = (in_turn(grid(tmp_path / name, 8, OptunaTuner, sampler=sampler)) for name in ("parts", "whole"))
+    assert [r.hyperparameters for r in parts] == [r.hyperparameters for r in whole]
+    if pruner == "median":  # Optuna's Hyperband does not ask a trial twice at one rung, if it was killed there
+        assert [r.ended for r in parts] == [r.ended for r in whole]
+        np.testing.assert_allclose([r.score for r in parts], [r.score for r in whole], rtol=1e-5)
+    study = grid(tmp_path / "parts", 8, OptunaTuner, sampler=sampler).oracle.trial_study.study
+    known = [t.user_attrs["trial"] for t in study.trials if t.state.name != "FAIL"]
+    assert sorted(known) == sorted(r.trial for r in parts)
