@@ -321,3 +321,79 @@ def test_a_state_of_a_training_is_shown_to_callbacks():
     with keras_private.state_shown(model, state):
         assert float(callback.model.weights[0].numpy()[0, 0]) == 5.0
     assert not model._jax_state_synced
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="PyTorch's loaders alone")
+def test_a_loader_draws_from_the_generator_as_fit_does():
+    import torch
+
+    seen = []
+
+    class Remembers(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(torch.get_rng_state().tolist())
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    for size in (4, 10):
+        torch.manual_seed(7)
+        model.fit(np.zeros((10, 1)), np.zeros((10, 1)), batch_size=size, verbose=0, callbacks=[Remembers()])
+        torch.manual_seed(7)
+        if len(seen) == 1:  # the first fit builds the metrics from a first batch
+            next(iter(keras_private.torch_loader(10, 4, True)))
+        list(keras_private.torch_loader(10, 10, True))
+        iter(keras_private.torch_loader(10, 10, True))  # as an epoch ends, the next one begins
+        assert torch.get_rng_state().tolist() == seen[-1]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="PyTorch's branches alone")
+def test_optimizers_branch_with_the_given_function():
+    asked = []
+
+    def cond(condition, if_true, if_false):
+        asked.append(bool(condition))
+        return if_true() if condition else if_false()
+
+    optimizer = keras.optimizers.SGD(1.0, gradient_accumulation_steps=2)
+    w = keras.Variable([0.0])
+    optimizer.build([w])
+    with keras_private.torch_cond(cond):
+        for _ in range(2):
+            optimizer.apply([ops.convert_to_tensor([1.0])], [w])
+    optimizer.apply([ops.convert_to_tensor([1.0])], [w])
+    assert asked == [False, True]
+    assert float(w.numpy()[0]) == -1.0
+
+
+def test_a_step_calls_the_model_and_counts_its_loss_as_fit_does():
+    class Knows(keras.layers.Layer):
+        def call(self, x, training=False):
+            return x + 1.0 if training else x
+
+    for layer, answer in ((Knows(), 2.0), (keras.layers.Identity(), 1.0)):
+        model = keras.Sequential([keras.Input((1,)), layer])
+        model.compile("sgd", "mse")
+        assert float(keras_private.call_of_step(model, np.ones((1, 1)), True)[0, 0]) == answer
+        assert keras_private.loss_tracker(model) in model.metrics
+        model.evaluate(np.ones((1, 1)), np.zeros((1, 1)), verbose=0)
+        assert float(keras_private.loss_tracker(model).result()) == 1.0
+
+
+def test_a_session_comes_back_after_another_was_cleared():
+    keras.backend.clear_session()
+    names = [keras.layers.Dense(1).name]
+    kept = keras_private.session()
+    keras.backend.clear_session()
+    names.append(keras.layers.Dense(1).name)
+    keras_private.set_session(kept)
+    names.append(keras.layers.Dense(1).name)
+    assert names == ["dense", "dense", "dense_1"]
+
+
+def test_a_tuner_with_a_loop_of_its_own_is_known(tmp_path):
+    class Own(keras_tuner.RandomSearch):
+        def _run_and_update_trial(self, *args, **kwargs):
+            super()._run_and_update_trial(*args, **kwargs)
+
+    for kind, has in ((keras_tuner.RandomSearch, True), (keras_tuner.Hyperband, True), (Own, False)):
+        assert keras_private.has_keras_tuners_loop(kind(lambda hp: None, "loss", directory=tmp_path)) is has

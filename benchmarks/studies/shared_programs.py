@@ -1,4 +1,4 @@
-"""What a search takes whose trials have one structure and share their compiled steps, against KerasTuner alone."""
+"""What a search takes whose trials have one structure and share their programs, against KerasTuner alone; and by trials at once."""
 
 import time
 from typing import Any
@@ -16,12 +16,15 @@ from keras_ext.initializers import HeNormal
 from keras_ext.search import watch
 
 ALONE, SHARED = "KerasTuner alone", "watched, shared programs"
+# Trials at once, and the epochs of each, for the curve over them.
+AT_ONCE, EPOCHS_OF_CURVE = (1, 2, 4, 8, 16, 32), 10
 
 
 def build(hp: Any) -> keras.Model:
-    """Return a network of one structure, whose rate, dropout and first scale are free."""
+    """Return a network of one structure, whose rate, momentum, weight decay, dropout and first scale are free."""
     rate, scale = hp.Float("rate", 1e-4, 1e-1, sampling="log"), hp.Float("scale", 0.3, 3.0, sampling="log")
-    dropout = hp.Float("dropout", 0.05, 0.5)
+    dropout, momentum = hp.Float("dropout", 0.05, 0.5), hp.Float("momentum", 0.8, 0.95)
+    decay = hp.Float("weight_decay", 1e-4, 1e-1, sampling="log")
     model = keras.Sequential([keras.Input((64,)), keras.layers.Rescaling(1 / 16)])
     for _ in range(4):
         model.add(keras.layers.Dense(64, kernel_initializer=HeNormal(gain=scale)))
@@ -29,7 +32,8 @@ def build(hp: Any) -> keras.Model:
         model.add(keras.layers.Activation("relu"))
         model.add(layers.Dropout(dropout))
     model.add(keras.layers.Dense(10, "softmax"))
-    model.compile(searching.optimizer("adam", rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    optimizer = keras.optimizers.AdamW(rate, beta_1=momentum, weight_decay=decay)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 
@@ -38,11 +42,11 @@ def measure(rounds: int, trials: int, epochs: int) -> dict[str, Any]:
     split, _, held_out = searching.digits()
     best: dict[str, float] = {}
 
-    def searched(way: str) -> float:
+    def searched(way: str, together: Any = "auto", epochs: int = epochs) -> float:
         objective = keras_tuner.Objective("val_accuracy", "max")
         with searching.quiet_tuner(keras_tuner.RandomSearch, build, objective=objective, max_trials=trials, seed=1) as tuner:
             if way != ALONE:
-                watch(tuner, SaturationMonitor(split.x, split.y, on_critical=None), seed=0, share_programs=True)
+                watch(tuner, SaturationMonitor(split.x, split.y, on_critical=None), seed=0, together=together)
             began = time.perf_counter()
             tuner.search(split.x, split.y, validation_data=held_out, epochs=epochs, verbose=0)
             took = time.perf_counter() - began
@@ -50,13 +54,17 @@ def measure(rounds: int, trials: int, epochs: int) -> dict[str, Any]:
         return took
 
     samples = {way: lambda way=way: searched(way) for way in (SHARED, ALONE)}
-    return {"trials": trials, "epochs": epochs, "seconds": interleave(samples, rounds, rounds, 0.0), "best": best}
+    kept = {"trials": trials, "epochs": epochs, "seconds": interleave(samples, rounds, rounds, 0.0), "best": best}
+    if keras.backend.backend() == "torch":
+        kept["at_once"] = {str(n): searched(f"{n} at once", n, EPOCHS_OF_CURVE) / trials for n in AT_ONCE}
+    return kept
 
 
 def table(kept: dict[str, Any]) -> Table:
     """Return a row for each way to search."""
     seconds = kept["seconds"]
-    return {
+    curve: Table = {f"{n} at once": {"seconds of a trial": took} for n, took in kept.get("at_once", {}).items()}
+    return curve | {
         way: {
             "seconds": Spread.of(took),
             "rounds": len(took),

@@ -57,10 +57,8 @@ def functions(model: Any, training: EpochSteps, validation: EpochSteps, take: Ta
     """Return functions for `model.train_function` and `model.test_function` that let `take` take the steps of an epoch."""
     model.make_train_function(force=True)
     model.make_test_function(force=True)
-    return tuple(
-        _epoch(model, epoch, trains, one, take)
-        for trains, epoch, one in ((True, training, model.train_function), (False, validation, model.test_function))
-    )
+    train, test = model.train_function, model.test_function
+    return _epoch(model, training, True, train, take), _epoch(model, validation, False, test, take)
 
 
 def _epoch(model: Any, epoch: EpochSteps, trains: bool, one: Callable[[Any], Any], take: Take) -> Callable[[Any], Any]:

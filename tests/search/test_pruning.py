@@ -53,7 +53,8 @@ def monitor():
 
 
 def here(make, folder, pruner="median"):
-    tuner = watch(make(str(folder)), monitor(), pruner=pruner)
+    # One after another: of trials under way at once, none is complete when the others ask.
+    tuner = watch(make(str(folder)), monitor(), pruner=pruner, together=1)
     tuner.search(**FIT)
     return tuner
 
