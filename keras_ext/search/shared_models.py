@@ -178,6 +178,8 @@ class SharedModels:
         if not is_checked:
             _share_probes(shared, callbacks)
         variables = _variables(model)
+        if TrialThread.current() is not None:  # its progress bars would mix with those of the others
+            given = {**given, "verbose": 0}
         with _saved_once(model, variables, trial.folder):
             history = self._epochs_at_once(
                 model, given, callbacks, steps, data, lambda *epochs: _backend.step_programs().functions(model, *epochs, take)
