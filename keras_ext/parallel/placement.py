@@ -49,7 +49,8 @@ class Placement:
             if value is not None:
                 keep(self, **{name: in_range(name, value, 0, closed="neither")})
         strategies.check(self.strategy)
-        models_at_once(self.together)
+        if self.together != "auto":  # which asks the device, and that is for the search to do
+            models_at_once(self.together)
 
     @property
     def on_ray(self) -> bool:
