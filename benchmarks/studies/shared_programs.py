@@ -1,14 +1,20 @@
-"""What a search takes whose trials have one structure and share their programs, against KerasTuner alone; and by trials at once."""
+"""What a search takes whose trials have one structure and share their programs, against KerasTuner alone; and by trials at once.
 
+`python -m benchmarks.studies.shared_programs` draws docs/pictures/together.png of the kept results.
+"""
+
+import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 import keras
 import keras_tuner
 
-from benchmarks import searching
+from benchmarks import searching, store
 from benchmarks.comparison import interleave
 from benchmarks.figure import Spread, ratios
+from benchmarks.registry import BENCHMARKS
 from benchmarks.store import Table
 from keras_ext import layers
 from keras_ext.callbacks import SaturationMonitor
@@ -73,3 +79,33 @@ def table(kept: dict[str, Any]) -> Table:
         }
         for way, took in seconds.items()
     }
+
+
+def draw(path: Path) -> None:
+    """Draw the seconds of a trial on each backend, and on PyTorch by trials at once."""
+    from matplotlib.figure import Figure
+
+    folder = Path(__file__).parents[1] / "results"
+    names = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+    kept = {backend: store.load(folder, BENCHMARKS["shared_programs"], backend) or {} for backend in names}
+    figure = Figure(figsize=(7.0, 2.8), layout="constrained")
+    bars, curve = figure.subplots(1, 2, width_ratios=(3, 2))
+    for row, (way, colour) in enumerate(((ALONE, "tab:gray"), (SHARED, "tab:blue"))):
+        seconds = [statistics.median(each["seconds"][way]) / each["trials"] for each in kept.values()]
+        places = [backend + 0.38 * row for backend in range(len(names))]
+        bars.bar_label(bars.barh(places, seconds, 0.36, color=colour, label=way), fmt="{:.1f}", padding=2, fontsize=8)
+    bars.set_yticks([backend + 0.19 for backend in range(len(names))], list(names.values()))
+    bars.invert_yaxis()
+    bars.set(xlabel="seconds of a trial of 30 epochs")
+    bars.margins(x=0.12)
+    bars.legend(frameon=False, fontsize=8)
+    at_once = kept["torch"]["at_once"]
+    curve.plot([int(n) for n in at_once], list(at_once.values()), "o-", color="tab:blue", linewidth=1.4)
+    curve.set(xscale="log", xlabel="trials at once, PyTorch", ylabel=f"seconds of a trial of {EPOCHS_OF_CURVE} epochs", ylim=(0, None))
+    curve.set_xticks([int(n) for n in at_once], list(at_once))
+    curve.minorticks_off()
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    draw(Path(__file__).parents[2] / "docs" / "pictures" / "together.png")

@@ -54,7 +54,7 @@ def random_state() -> None:
     """Return None: JAX has no random state of its own."""
 
 
-def set_random_state(state: None) -> None:
+def set_random_state(state: Any) -> None:
     """Do nothing: see `random_state`."""
 
 

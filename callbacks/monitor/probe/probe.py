@@ -30,7 +30,7 @@ _LEAST_SAMPLES = 32
 
 @dataclass
 class _Traced:
-    """What tracing the pass finds, for all models of its structure.
+    """The findings of the trace of a pass, for all models of its structure.
 
     Args:
         seen: each activation's layer, kind, part and whether it is an output.
