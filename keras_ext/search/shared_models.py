@@ -86,7 +86,7 @@ class SharedModels:
     def __init__(self, tuner: Any, together: int = 1) -> None:
         self._tuner, self._together = tuner, together
         self._shared: OrderedDict[str, _Shared] = OrderedDict()
-        self._arrays: dict[tuple[int, ...], tuple[Any, Any]] = {}
+        self._arrays: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
     @contextmanager
     def sharing(self, folder: str | Path) -> Iterator[SharingTrial]:
@@ -237,12 +237,13 @@ class SharedModels:
         )
         listed.steps = training
         validation = EpochSteps(steps if data is None or data.validation is None else data.validation.steps, data and data.validation)
-        kept = model.train_function, model.test_function, model.steps_per_execution
+        kept = [model.train_function, model.test_function, model.steps_per_execution]
         model.train_function, model.test_function = functions(training, validation)
         if keras.backend.backend() != "torch":
             model.steps_per_execution = steps
         try:
-            return type(model).fit(model, **{**(given if data is None else data.fit), "callbacks": listed})
+            with _own_functions(model, kept):
+                return type(model).fit(model, **{**(given if data is None else data.fit), "callbacks": listed})
         finally:
             model.train_function, model.test_function, model.steps_per_execution = kept
 
@@ -266,15 +267,13 @@ class SharedModels:
             return None
         if held_out is not None and not (isinstance(held_out, tuple | list) and len(held_out) in (2, 3)):
             return None
-        arrays = self._on_device(*(given.get(name) for name in ("x", "y", "sample_weight", "class_weight")))
-        x, y, weights = (*(held_out or (None, None)), None)[:3]
-        held = None if held_out is None else self._on_device(x, y, weights, None)
-        if arrays is None or (held is None and held_out is not None):
+        x, y, weights, class_weight = (given.get(name) for name in ("x", "y", "sample_weight", "class_weight"))
+        split = (given.get("validation_split") or 0.0) if held_out is None else 0.0
+        arrays, held = self._on_device(x, y, weights, class_weight, split)
+        if held_out is not None:
+            held, _ = self._on_device(*(*held_out, None)[:3], None)
+        if arrays is None or (held is None and (held_out is not None or split)):
             return None
-        if held is None and given.get("validation_split"):
-            # As `fit` parts them: the last ones.
-            samples = math.floor(_count(arrays) * (1 - given["validation_split"]))
-            arrays, held = _taken(arrays, slice(samples)), _taken(arrays, slice(samples, None))
         programs, samples, size = _backend.step_programs(), _count(arrays), given.get("batch_size") or 32
         order = programs.epoch_orders(samples) if shuffle else lambda: np.arange(samples)
         fit = {name: value for name, value in given.items() if name not in _DATA_ARGUMENTS}
@@ -286,20 +285,56 @@ class SharedModels:
             fit |= {"validation_data": programs.data_of_one_step()}
         return _Data(fit, Arrays(arrays, samples, size, order), validation)
 
-    def _on_device(self, x: Any, y: Any, weights: Any, class_weight: Any) -> Any:
-        key = (id(x), id(y), id(weights), id(class_weight))
+    def _on_device(self, x: Any, y: Any, weights: Any, class_weight: Any, split: float = 0.0) -> tuple[Any, Any]:
+        """Return the arrays to train on, and the last ones, which `fit` holds out of so large a share; None for what is no array."""
+        key = (id(x), id(y), id(weights), id(class_weight), split)
         if key not in self._arrays:
             try:
-                arrays = keras_private.arrays_of_fit(x, y, weights, class_weight)
+                arrays, held = keras_private.arrays_of_fit(x, y, weights, class_weight), None
+                if split and arrays is not None:
+                    samples = math.floor(_count(arrays) * (1 - split))
+                    # The classes have no weights in the validation.
+                    held = _taken(keras_private.arrays_of_fit(x, y, weights, None), slice(samples, None))
+                    arrays = _taken(arrays, slice(samples)) if 0 < samples < _count(arrays) else None
             except Exception:  # fit says what is wrong
                 arrays = None
-            if arrays is not None and sum(math.prod(a.shape) for a in tree.flatten(arrays) if a is not None) > _MOST_NUMBERS:
+            if arrays is not None and sum(math.prod(a.shape) for a in tree.flatten((arrays, held)) if a is not None) > _MOST_NUMBERS:
                 arrays = None
+            parts = (None, None) if arrays is None else tuple(_backend.step_programs().on_device(part) for part in (arrays, held))
             while len(self._arrays) > 3:
                 self._arrays.pop(next(iter(self._arrays)))
             # With the data, so that its identity stays its own.
-            self._arrays[key] = (None if arrays is None else _backend.step_programs().on_device(arrays), (x, y, weights, class_weight))
+            self._arrays[key] = (parts, (x, y, weights, class_weight))
         return self._arrays[key][0]
+
+
+@contextmanager
+def _own_functions(model: Any, kept: list[Any]) -> Iterator[None]:
+    """Let callbacks that evaluate the model, or train it on a batch, do so with its own functions, which are `kept`, on their own data."""
+    names = ("train_function", "test_function", "steps_per_execution")
+
+    def own(method: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if kwargs.get("_use_cached_eval_dataset"):  # the validation of `fit`
+                return method(*args, **kwargs)
+            ours = [getattr(model, name) for name in names]
+            vars(model).update(zip(names, kept, strict=True))
+            try:
+                return method(*args, **kwargs)
+            finally:
+                kept[:] = [getattr(model, name) for name in names]  # compiled now
+                vars(model).update(zip(names, ours, strict=True))
+
+        return run
+
+    methods = ("evaluate", "train_on_batch", "test_on_batch")
+    for name in methods:
+        setattr(model, name, own(getattr(model, name)))
+    try:
+        yield
+    finally:
+        for name in methods:
+            delattr(model, name)
 
 
 def _share_probes(shared: _Shared, callbacks: list[Any]) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import keras
 import keras_tuner
@@ -170,6 +171,36 @@ def test_a_trial_that_fails_or_turns_nan_leaves_the_others_alone(tmp_path):
     for trial, record in theirs.items():
         assert ours[trial].ended == record.ended
         assert ours[trial].score == (record.score if record.score is None else pytest.approx(record.score, rel=1e-4))
+
+
+@stacks
+def test_classes_have_no_weights_in_the_validation_that_fit_splits_off(tmp_path):
+    fit = {"validation_data": None, "validation_split": 0.25, "class_weight": {0: 1.0, 1: 5.0}}
+    together = search(tmp_path / "together", 3, max_trials=3, fit=fit)
+    assert {record.program for record in results(together)} == {"shared by 3"}
+    assert_as_alone(together, search(tmp_path / "off", "off", max_trials=3, fit=fit))
+
+
+class Evaluates(keras.callbacks.Callback):
+    """Evaluates the model on data of its own, and trains it on a batch of them."""
+
+    found: ClassVar[list] = []  # of all copies
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.found.append(self.model.evaluate(X[:20], Y[:20], verbose=0))
+        self.model.train_on_batch(X[:20], Y[:20])
+
+
+@stacks
+def test_a_callback_evaluates_the_model_on_its_own_data(tmp_path):
+    found = []
+    for together in (3, "off"):
+        Evaluates.found.clear()
+        tuner = search(tmp_path / str(together), together, callbacks=[Evaluates()], max_trials=3)
+        found.append((tuner, sorted(Evaluates.found)))
+    assert len(found[0][1]) == 9
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-3)
+    assert_as_alone(found[0][0], found[1][0])
 
 
 @stacks
