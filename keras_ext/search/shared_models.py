@@ -106,19 +106,21 @@ class SharedModels:
 
     def _fit(self, trial: SharingTrial, model: Any, *args: Any, **kwargs: Any) -> Any:
         del model.fit
-        shared, given, trial.program = None, {}, "own"
+        shared, given, parts, trial.program = None, {}, (), "own"
         stacks = keras.backend.backend() == "torch" or self._together > 1
         try:
             given = inspect.signature(model.fit).bind(*args, **kwargs).arguments
             shared = self._shared_with(model, given)
             if stacks:
-                return self._fit_beside(trial, shared, model, given)
+                parts = self._parts_beside(model, given)
         except NotComparable as error:
             shared, trial.program = None, f"own: {error}"
         except TypeError:  # of arguments that fit refuses itself
             shared = None
         try:
-            return model.fit(*args, **kwargs) if shared is None else self._fit_in(trial, shared, model, given)
+            if shared is None:
+                return model.fit(*args, **kwargs)
+            return self._fit_beside(trial, shared, model, given, *parts) if stacks else self._fit_in(trial, shared, model, given)
         finally:
             self.attach(model)
 
@@ -139,8 +141,12 @@ class SharedModels:
             self._shared.popitem(last=False)
         return shared
 
-    def _fit_beside(self, trial: SharingTrial, shared: _Shared, model: Any, given: dict[str, Any]) -> Any:
-        """Train `model` with the steps that a program takes of all models of its structure."""
+    def _parts_beside(self, model: Any, given: dict[str, Any]) -> tuple[list[Any], int, _Data]:
+        """Return the callbacks, the steps of an epoch, and the data of a fit whose steps a program may take.
+
+        Raises:
+            NotComparable: none may.
+        """
         callbacks, steps, data = list(given.get("callbacks") or []), _steps(given), self._data(given)
         if steps is None or data is None:
             raise NotComparable("its data is no arrays")
@@ -148,25 +154,36 @@ class SharedModels:
             raise NotComparable("a callback acts within its epochs")
         if keras.backend.backend() == "torch" and model.jit_compile:
             raise NotComparable("torch.compile compiles its steps")
+        return callbacks, steps, data
+
+    def _fit_beside(
+        self, trial: SharingTrial, shared: _Shared, model: Any, given: dict[str, Any], callbacks: list[Any], steps: int, data: _Data
+    ) -> Any:
+        """Train `model` with the steps that a program takes of all models of its structure."""
+        programs = _backend.step_programs()
         if shared.program is None:
             shared.program = StackedProgram(model, self._together, shared.numbers.reading)
         program: StackedProgram = shared.program
         program.steps += steps * (given.get("epochs", 1) - given.get("initial_epoch", 0))
 
         # PyTorch's steps see such a change at once; compiled ones do not.
-        is_checked = keras.backend.backend() == "torch" and may_change_the_model(callbacks)
+        is_checked = keras.backend.backend() == "torch" and may_change_the_model(callbacks, self._tuner)
 
         def take(trains: bool, state: Any, batches: Any, step: Callable[[Any, Any, Any], Any]) -> Any:
             places = batches.batches
-            is_same = not is_checked or structure_of(model).key == shared.structure.key
+            is_same = not is_checked or _has(model, shared.structure)
+            if is_checked and program.refused is None and not _has(program.model, shared.structure):
+                # What it traces next would be another step.
+                program.refused = "a callback changed the model that it is traced from"
+                self._shared.pop(shared.structure.key, None)
             while places:
-                request = Request(program, trains, model, state, places, batches.arrays)
+                request = Request(program, trains, model, programs.state_beside(state), places, batches.arrays)
                 if program.refused is None and is_same:
                     _serve(request)
                 if request.done:
                     if request.together > 1 or model is not program.model:
                         trial.program = "shared" if request.together == 1 else f"shared by {request.together}"
-                    state = request.state
+                    state = programs.take_over(request.state)
                 else:
                     began = time.perf_counter()
                     state, request.done = step(state, places[0], batches.arrays), 1
@@ -180,7 +197,7 @@ class SharedModels:
         variables = _variables(model)
         with _saved_once(model, variables, trial.folder):
             history = self._epochs_at_once(
-                model, given, callbacks, steps, data, lambda *epochs: _backend.step_programs().functions(model, *epochs, take)
+                model, given, callbacks, steps, data, lambda *epochs: programs.functions(model, *epochs, take)
             )
         if program.refused is not None:
             trial.program = f"own: {program.refused}"
@@ -335,6 +352,13 @@ def _own_functions(model: Any, kept: list[Any]) -> Iterator[None]:
     finally:
         for name in methods:
             delattr(model, name)
+
+
+def _has(model: Any, structure: Structure) -> bool:
+    try:
+        return structure_of(model).key == structure.key
+    except NotComparable:
+        return False
 
 
 def _share_probes(shared: _Shared, callbacks: list[Any]) -> None:
