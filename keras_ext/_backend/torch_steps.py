@@ -158,7 +158,7 @@ class StackedSteps:
         return after, seconds
 
     def _program(self, state: Any, batch: Any) -> Any:
-        key = tuple(tuple(leaf.shape) for leaf in tree.flatten(batch) if leaf is not None)
+        key = tuple(None if leaf is None else (tuple(leaf.shape), leaf.dtype) for leaf in tree.flatten(batch))
         if key not in self._programs:
             before = _PythonState(self._model)
             if self._unused is None:

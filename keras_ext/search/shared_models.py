@@ -106,7 +106,8 @@ class SharedModels:
 
     def _fit(self, trial: SharingTrial, model: Any, *args: Any, **kwargs: Any) -> Any:
         del model.fit
-        shared, given, parts, trial.program = None, {}, (), "own"
+        shared, given, trial.program = None, {}, "own"
+        parts: Any = ()
         stacks = keras.backend.backend() == "torch" or self._together > 1
         try:
             given = inspect.signature(model.fit).bind(*args, **kwargs).arguments
@@ -192,13 +193,14 @@ class SharedModels:
                 places = places[request.done :]
             return state
 
-        if not is_checked:
+        # Layers of the user's own may count or draw in Python where a snapshot calls them.
+        if not is_checked and all(
+            type(each).__module__.startswith(("keras.", "keras_ext.")) for each in keras_private.flatten_layers(model)
+        ):
             _share_probes(shared, callbacks)
         variables = _variables(model)
         with _saved_once(model, variables, trial.folder):
-            history = self._epochs_at_once(
-                model, given, callbacks, steps, data, lambda *epochs: programs.functions(model, *epochs, take)
-            )
+            history = self._epochs_at_once(model, given, callbacks, steps, data, lambda *epochs: programs.functions(model, *epochs, take))
         if program.refused is not None:
             trial.program = f"own: {program.refused}"
         return history
@@ -288,7 +290,8 @@ class SharedModels:
         split = (given.get("validation_split") or 0.0) if held_out is None else 0.0
         arrays, held = self._on_device(x, y, weights, class_weight, split)
         if held_out is not None:
-            held, _ = self._on_device(*(*held_out, None)[:3], None)
+            x, y, weights = (*held_out, None)[:3]
+            held, _ = self._on_device(x, y, weights, None)
         if arrays is None or (held is None and (held_out is not None or split)):
             return None
         programs, samples, size = _backend.step_programs(), _count(arrays), given.get("batch_size") or 32

@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import ctypes
 import random
 import threading
 import time
@@ -54,9 +55,11 @@ class TrialThread:
             self._mine.release()
         try:
             self._callers.acquire()
-        except BaseException as error:  # Ctrl-C: it ends where it pauses next
+        except BaseException as error:  # Ctrl-C, which Python raises in the main thread alone: it ends where it is, or pauses next
             self._thrown = error
-            self._callers.acquire()
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(type(error)))
+            while not self._callers.acquire(timeout=0.1) and self._thread.is_alive():
+                pass
             raise
         finally:
             self._state = _process_state()
