@@ -32,7 +32,9 @@ class TrialThread:
         self._state: Any = None
         self._settings = (keras.config.dtype_policy(), keras.distribution.distribution())
         context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
+        # KerasTuner's lock of an oracle is a thread's by its name, and stays so where an update fails: all take turns under one name.
+        name = threading.current_thread().name
+        self._thread = threading.Thread(target=context.run, args=(self._run,), name=name, daemon=True)
         # What it waits for; None while it runs.
         self.request: Any = None
         self.is_done = False

@@ -296,6 +296,19 @@ def test_trials_whose_data_have_another_dtype_do_not_fail(tmp_path):
     assert_as_alone(*tuners)
 
 
+@stacks
+def test_an_update_of_the_oracle_that_fails_lets_the_other_trials_go_on(tmp_path):
+    def make(hp):
+        model = make_with(lambda: keras.layers.Dense(4))(hp)
+        metric = keras.metrics.MeanIoU(2, sparse_y_pred=False)  # of which KerasTuner cannot tell the direction
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=[metric])
+        return model
+
+    found = records(search(tmp_path, 2, make=make, max_trials=2))
+    assert all("MeanIoU" in record.ended for record in found.values())
+    assert len(found) == 2
+
+
 class Freezes(keras.callbacks.Callback):
     """Freezes a layer after the first epoch, and fails with a TypeError in some trials."""
 
