@@ -20,7 +20,8 @@ def needs_every_step(callbacks: Sequence[Any], tuner: Any) -> bool:
 
 def may_change_the_model(callbacks: Sequence[Any], tuner: Any) -> bool:
     """Return whether a callback or the tuner has code of the user's own, which may change what a step computes between two epochs."""
-    if any(getattr(type(tuner), hook) is not getattr(keras_tuner.Tuner, hook, None) for hook in ("on_epoch_begin", "on_epoch_end")):
+    hooks = {hook: getattr(keras_tuner.Tuner, hook) for hook in ("on_epoch_begin", "on_epoch_end")}
+    if any(getattr(type(tuner), hook, plain) is not plain for hook, plain in hooks.items()):
         return True
     known = ("keras.", "keras_tuner.", "keras_ext.")
     return any(not type(each).__module__.startswith(known) or isinstance(each, keras.callbacks.LambdaCallback) for each in callbacks)
