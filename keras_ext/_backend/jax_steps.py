@@ -58,6 +58,16 @@ def register_number(cls: Any) -> None:
     jax.tree_util.register_pytree_node(cls, lambda n: ((n.tensor, n.rest), n.interval), lambda interval, parts: cls(*parts, interval))
 
 
+def state_beside(state: Any) -> Any:
+    """Return the state of a model that a program of several takes over: all of it is there."""
+    return state
+
+
+def take_over(state: Any) -> Any:
+    """Return the state after a program's steps."""
+    return state
+
+
 def functions(model: Any, training: EpochSteps, validation: EpochSteps, take: Take) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return functions for `model.train_function` and `model.test_function` that let `take` take the steps of an epoch."""
     return _epoch(model, training, True, take), _epoch(model, validation, False, take)

@@ -1,5 +1,7 @@
-"""Random bytes from a seed on PyTorch, drawn at once or as one kernel of a program."""
+"""Random bytes from a seed on PyTorch, and masks of Keras's dropout, drawn at once or as one kernel of a program."""
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -34,3 +36,38 @@ def _(seeds: torch.Tensor, count: int) -> torch.Tensor:
 def _(info: Any, in_dims: Any, seeds: torch.Tensor, count: int) -> Any:
     of_models = seeds.movedim(in_dims[0], 0)
     return traced_random_bytes(of_models.reshape(-1, 2), count).reshape(*of_models.shape[:-1], count), 0
+
+
+_generators: Sequence[torch.Generator] = ()
+
+
+@contextlib.contextmanager
+def drawing_from(generators: Sequence[torch.Generator]) -> Iterator[None]:
+    """Let each model of a program draw from a generator of its own while the block runs."""
+    global _generators
+    _generators, kept = generators, _generators
+    try:
+        yield
+    finally:
+        _generators = kept
+
+
+def dropout(inputs: torch.Tensor, rate: float) -> torch.Tensor:
+    """Return the `inputs` of one of several models as `torch.nn.functional.dropout` does in a training step on a CPU."""
+    return inputs * _mask(inputs.detach(), 1 - rate).div(1 - rate)
+
+
+@torch.library.custom_op("keras_ext::dropout_mask", mutates_args=())
+def _mask(inputs: torch.Tensor, share: float) -> torch.Tensor:
+    """Return ones in so large a share of the places, for each row of `inputs` from its own generator."""
+    return torch.stack([torch.empty_like(row).bernoulli_(share, generator=g) for row, g in zip(inputs, _generators, strict=True)])
+
+
+@_mask.register_fake
+def _(inputs: torch.Tensor, share: float) -> torch.Tensor:
+    return inputs.new_empty(inputs.shape)
+
+
+@_mask.register_vmap
+def _(info: Any, in_dims: Any, inputs: torch.Tensor, share: float) -> Any:
+    return _mask(inputs.movedim(in_dims[0], 0), share), 0

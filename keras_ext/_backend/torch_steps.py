@@ -1,17 +1,19 @@
 """Training or test steps of several Keras models of one structure in one PyTorch program."""
 
 import contextlib
+import copy
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from keras import StatelessScope, ops, tree
+from keras import StatelessScope, layers, ops, tree
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 
-from keras_ext._backend import keras_private
+from keras_ext._backend import keras_private, torch_random
 from keras_ext._backend.epoch_steps import EpochSteps, Take
 
 _stacking = False
@@ -51,6 +53,19 @@ def data_of_one_step() -> Any:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that no memory is left."""
     return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+def state_beside(state: Any) -> Any:
+    """Return what a program of several models takes over beside a model: the state of the random generators, the trial's own."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+
+
+def take_over(state: Any) -> Any:
+    """Let the generators go on where the program's steps left them."""
+    of_cpu, of_device = state
+    torch.set_rng_state(of_cpu)
+    if of_device is not None:
+        torch.cuda.set_rng_state(of_device)
 
 
 def functions(model: Any, training: EpochSteps, validation: EpochSteps, take: Take) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -108,7 +123,7 @@ class StackedSteps:
 
         Args:
             models: get their new state.
-            states: are returned: the models hold all state.
+            states: of their random generators.
             places: for each model its batches, as the places of their samples in `arrays`.
             arrays: `(x, y, sample_weight)` or fewer.
             most: models of the largest group.
@@ -119,29 +134,46 @@ class StackedSteps:
         rows = [*range(count), *[0] * (size - count)]
         tensors = [_tensors(model, self._trains) for model in models]
         state = [[torch.stack([tensors[row][part][i] for row in rows]) for i in range(len(tensors[0][part]))] for part in range(4)]
+        drawing = state[0][0].device
+        place = int(drawing.type == "cuda")
+        generators = [torch.Generator(drawing) for _ in rows]
+        for generator, row in zip(generators, rows, strict=True):
+            generator.set_state(states[row][place])
         began = time.perf_counter()
         for step in range(len(places[0])):
             began = time.perf_counter()
             index = torch.as_tensor(np.stack([places[row][step] for row in rows]), device=state[0][0].device)
             batch = _rows(arrays, index)
-            state = self._program(state, batch)(state, batch)
+            program = self._program(state, batch)
+            with torch_random.drawing_from(generators):
+                state = program(state, batch)
         seconds = time.perf_counter() - began
         with torch.no_grad():
             for part in range(4):
                 for i, stacked in enumerate(state[part]):
                     torch._foreach_copy_([each[part][i] for each in tensors], list(stacked[:count].unbind()))  # pyright: ignore[reportPrivateImportUsage]
-        return states, seconds
+        after = [(*s[:place], g.get_state(), *s[place + 1 :]) for s, g in zip(states, generators, strict=False)]
+        return after, seconds
 
     def _program(self, state: Any, batch: Any) -> Any:
-        key = tuple(tuple(leaf.shape) for leaf in tree.flatten(batch) if leaf is not None)
+        key = tuple(None if leaf is None else (tuple(leaf.shape), leaf.dtype) for leaf in tree.flatten(batch))
         if key not in self._programs:
+            before = _PythonState(self._model)
             if self._unused is None:
                 self._unused = _without_gradient(self._model, tree.map_structure(lambda a: None if a is None else a[0], batch))
             stacked = torch.func.vmap(lambda state, batch: self._step(state, batch), randomness="different")
             variables = [v for part in _variables(self._model) for v in part]
             both = keras_private.torch_cond(lambda condition, a, b: cond_of_both(condition, a, b, variables))
-            with _stacked(), both, torch.no_grad(), _Traceable(self._model):
-                traced = make_fx(lambda state, batch: stacked(state, batch))(_copies(state), batch)
+            drawing = torch_random.drawing_from([torch.Generator(each.device) for each in state[0][0]])
+            try:
+                with _stacked(), both, drawing, torch.no_grad(), _Traceable(self._model):
+                    traced = make_fx(lambda state, batch: stacked(state, batch))(_copies(state), batch)
+            finally:
+                changed = before.restore()
+            if changed:
+                raise TypeError(f"{changed} changes with each call, and a program would not change it")
+            if any(torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in traced.graph.nodes):
+                raise TypeError("it draws from PyTorch's generator, which trials do not share")
             traced.graph.eliminate_dead_code()
             traced.recompile()
             self._programs[key] = traced
@@ -167,11 +199,62 @@ class StackedSteps:
         return [state[0], others, state[2], metrics]
 
 
+class _Scope(StatelessScope):
+    """Values of variables, of which a forward pass assigns new ones as alone: no gradient flows through them."""
+
+    def add_update(self, update: Any) -> None:
+        """Keep the new value of a variable."""
+        super().add_update((update[0], update[1].detach() if isinstance(update[1], torch.Tensor) else update[1]))
+
+
+class _PythonState:
+    """What Python keeps beside the tensors of a model, which a trace must leave as it is.
+
+    It is the state of the random generators, and the attributes of layers, losses, metrics and optimizers of the user's own.
+    """
+
+    def __init__(self, model: Any) -> None:
+        of_keras = vars(layers.Identity()).keys() - {"_buffers"}
+        parts = [*keras_private.flatten_layers(model), *tree.flatten(keras_private.compile_arguments(model))]
+        own = [each for each in parts if hasattr(each, "__dict__") and not type(each).__module__.startswith(("keras.", "builtins"))]
+        self._attributes = [
+            (each, name, value, copy.copy(value) if isinstance(value, dict | list | set) else None)
+            for each in own
+            for name, value in vars(each).items()
+            if name not in of_keras
+        ]
+        self._random = np.random.get_state(), random.getstate()
+
+    def restore(self) -> str:
+        """Bring everything back, and return the name of one thing that had changed."""
+        changed = ""
+        for each, name, value, content in self._attributes:
+            now = vars(each).get(name)
+            if now is not value or (content is not None and _differs(value, content)):
+                changed = f"{type(each).__name__}.{name}"
+                vars(each)[name] = value if content is None else content
+        if str(np.random.get_state()) != str(self._random[0]) or random.getstate() != self._random[1]:
+            changed = changed or "the state of NumPy's or Python's random generator"
+        np.random.set_state(self._random[0])
+        random.setstate(self._random[1])
+        return changed
+
+
+def _differs(now: Any, before: Any) -> bool:
+    if isinstance(now, set):
+        return now != before
+    one, other = (list(each.items()) if isinstance(each, dict) else [(i, v) for i, v in enumerate(each)] for each in (now, before))
+    return len(one) != len(other) or any(a[0] != b[0] or a[1] is not b[1] for a, b in zip(one, other, strict=True))
+
+
 def _loss(model: Any, state: Any, batch: Any, training: bool) -> Any:
     """Return the loss of a batch as `optimizer` scales it, and the next values of the other variables and the metrics'."""
     x, y, weights = (*batch, None, None)[:3]
     with _scope(model, state) as scope:
         predicted = keras_private.call_of_step(model, x, training)
+        given = state[0] if training else []
+        if any(scope.get_current_value(v) is not value for v, value in zip(model.trainable_variables, given, strict=False)):
+            raise TypeError("its forward pass assigns trained weights")
         loss = model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weights, training=training)
         keras_private.loss_tracker(model).update_state(loss, sample_weight=next(iter(tree.flatten(x))).shape[0])
         scaled = model.optimizer.scale_loss(loss) if training else loss
@@ -205,7 +288,7 @@ def _tensors(model: Any, trains: bool) -> list[list[Any]]:
 
 def _scope(model: Any, state: Any) -> StatelessScope:
     pairs = [pair for part, values in zip(_variables(model), state, strict=True) for pair in zip(part, values, strict=False)]
-    return StatelessScope(state_mapping=pairs, collect_losses=True)
+    return _Scope(state_mapping=pairs, collect_losses=True)
 
 
 def _values(scope: StatelessScope, variables: list[Any]) -> list[Any]:
@@ -289,11 +372,14 @@ class _Traceable(TorchFunctionMode):
         super().__init__()
         parts = [] if model is None else [*keras_private.flatten_layers(model), *tree.flatten(keras_private.compile_arguments(model))]
         modules = [each.__module__ if hasattr(each, "__name__") else type(each).__module__ for each in parts]
+        self._of_models = model is not None
         self._is_kerass = model is not None and all(m.startswith(("keras.", "keras_ext.", "builtins")) for m in modules)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         args, kwargs = tree.map_structure(lambda a: a.tensor if isinstance(a, _number) else a, (args, kwargs or {}))
         name = getattr(func, "__name__", "")
+        if func is torch.nn.functional.dropout and self._of_models:
+            return torch_random.dropout(args[0], kwargs["p"])
         if func in (torch.as_tensor, torch.tensor) and isinstance(args[0], torch.Tensor):
             return args[0].to(kwargs.get("dtype") or torch.float32)
         if self._is_kerass and name in _IN_PLACE:  # a tensor of all models cannot become one of each

@@ -18,8 +18,11 @@ def needs_every_step(callbacks: Sequence[Any], tuner: Any) -> bool:
     return any(_acts(each, tuner) for each in callbacks)
 
 
-def may_change_the_model(callbacks: Sequence[Any]) -> bool:
-    """Return whether a callback has code of the user's own, which may change what a step computes between two epochs."""
+def may_change_the_model(callbacks: Sequence[Any], tuner: Any) -> bool:
+    """Return whether a callback or the tuner has code of the user's own, which may change what a step computes between two epochs."""
+    hooks = {hook: getattr(keras_tuner.Tuner, hook) for hook in ("on_epoch_begin", "on_epoch_end")}
+    if any(getattr(type(tuner), hook, plain) is not plain for hook, plain in hooks.items()):
+        return True
     known = ("keras.", "keras_tuner.", "keras_ext.")
     return any(not type(each).__module__.startswith(known) or isinstance(each, keras.callbacks.LambdaCallback) for each in callbacks)
 

@@ -86,7 +86,7 @@ class SharedModels:
     def __init__(self, tuner: Any, together: int = 1) -> None:
         self._tuner, self._together = tuner, together
         self._shared: OrderedDict[str, _Shared] = OrderedDict()
-        self._arrays: dict[tuple[int, ...], tuple[Any, Any]] = {}
+        self._arrays: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
     @contextmanager
     def sharing(self, folder: str | Path) -> Iterator[SharingTrial]:
@@ -107,18 +107,21 @@ class SharedModels:
     def _fit(self, trial: SharingTrial, model: Any, *args: Any, **kwargs: Any) -> Any:
         del model.fit
         shared, given, trial.program = None, {}, "own"
+        parts: Any = ()
         stacks = keras.backend.backend() == "torch" or self._together > 1
         try:
             given = inspect.signature(model.fit).bind(*args, **kwargs).arguments
             shared = self._shared_with(model, given)
             if stacks:
-                return self._fit_beside(trial, shared, model, given)
+                parts = self._parts_beside(model, given)
         except NotComparable as error:
             shared, trial.program = None, f"own: {error}"
         except TypeError:  # of arguments that fit refuses itself
             shared = None
         try:
-            return model.fit(*args, **kwargs) if shared is None else self._fit_in(trial, shared, model, given)
+            if shared is None:
+                return model.fit(*args, **kwargs)
+            return self._fit_beside(trial, shared, model, given, *parts) if stacks else self._fit_in(trial, shared, model, given)
         finally:
             self.attach(model)
 
@@ -139,8 +142,12 @@ class SharedModels:
             self._shared.popitem(last=False)
         return shared
 
-    def _fit_beside(self, trial: SharingTrial, shared: _Shared, model: Any, given: dict[str, Any]) -> Any:
-        """Train `model` with the steps that a program takes of all models of its structure."""
+    def _parts_beside(self, model: Any, given: dict[str, Any]) -> tuple[list[Any], int, _Data]:
+        """Return the callbacks, the steps of an epoch, and the data of a fit whose steps a program may take.
+
+        Raises:
+            NotComparable: none may.
+        """
         callbacks, steps, data = list(given.get("callbacks") or []), _steps(given), self._data(given)
         if steps is None or data is None:
             raise NotComparable("its data is no arrays")
@@ -148,25 +155,36 @@ class SharedModels:
             raise NotComparable("a callback acts within its epochs")
         if keras.backend.backend() == "torch" and model.jit_compile:
             raise NotComparable("torch.compile compiles its steps")
+        return callbacks, steps, data
+
+    def _fit_beside(
+        self, trial: SharingTrial, shared: _Shared, model: Any, given: dict[str, Any], callbacks: list[Any], steps: int, data: _Data
+    ) -> Any:
+        """Train `model` with the steps that a program takes of all models of its structure."""
+        programs = _backend.step_programs()
         if shared.program is None:
             shared.program = StackedProgram(model, self._together, shared.numbers.reading)
         program: StackedProgram = shared.program
         program.steps += steps * (given.get("epochs", 1) - given.get("initial_epoch", 0))
 
         # PyTorch's steps see such a change at once; compiled ones do not.
-        is_checked = keras.backend.backend() == "torch" and may_change_the_model(callbacks)
+        is_checked = keras.backend.backend() == "torch" and may_change_the_model(callbacks, self._tuner)
 
         def take(trains: bool, state: Any, batches: Any, step: Callable[[Any, Any, Any], Any]) -> Any:
             places = batches.batches
-            is_same = not is_checked or structure_of(model).key == shared.structure.key
+            is_same = not is_checked or _has(model, shared.structure)
+            if is_checked and program.refused is None and not _has(program.model, shared.structure):
+                # What it traces next would be another step.
+                program.refused = "a callback changed the model that it is traced from"
+                self._shared.pop(shared.structure.key, None)
             while places:
-                request = Request(program, trains, model, state, places, batches.arrays)
+                request = Request(program, trains, model, programs.state_beside(state), places, batches.arrays)
                 if program.refused is None and is_same:
                     _serve(request)
                 if request.done:
                     if request.together > 1 or model is not program.model:
                         trial.program = "shared" if request.together == 1 else f"shared by {request.together}"
-                    state = request.state
+                    state = programs.take_over(request.state)
                 else:
                     began = time.perf_counter()
                     state, request.done = step(state, places[0], batches.arrays), 1
@@ -175,15 +193,16 @@ class SharedModels:
                 places = places[request.done :]
             return state
 
-        if not is_checked:
+        # Layers of the user's own may count or draw in Python where a snapshot calls them.
+        if not is_checked and all(
+            type(each).__module__.startswith(("keras.", "keras_ext.")) for each in keras_private.flatten_layers(model)
+        ):
             _share_probes(shared, callbacks)
         variables = _variables(model)
         if TrialThread.current() is not None:  # its progress bars would mix with those of the others
             given = {**given, "verbose": 0}
         with _saved_once(model, variables, trial.folder):
-            history = self._epochs_at_once(
-                model, given, callbacks, steps, data, lambda *epochs: _backend.step_programs().functions(model, *epochs, take)
-            )
+            history = self._epochs_at_once(model, given, callbacks, steps, data, lambda *epochs: programs.functions(model, *epochs, take))
         if program.refused is not None:
             trial.program = f"own: {program.refused}"
         return history
@@ -239,12 +258,13 @@ class SharedModels:
         )
         listed.steps = training
         validation = EpochSteps(steps if data is None or data.validation is None else data.validation.steps, data and data.validation)
-        kept = model.train_function, model.test_function, model.steps_per_execution
+        kept = [model.train_function, model.test_function, model.steps_per_execution]
         model.train_function, model.test_function = functions(training, validation)
         if keras.backend.backend() != "torch":
             model.steps_per_execution = steps
         try:
-            return type(model).fit(model, **{**(given if data is None else data.fit), "callbacks": listed})
+            with _own_functions(model, kept):
+                return type(model).fit(model, **{**(given if data is None else data.fit), "callbacks": listed})
         finally:
             model.train_function, model.test_function, model.steps_per_execution = kept
 
@@ -268,15 +288,14 @@ class SharedModels:
             return None
         if held_out is not None and not (isinstance(held_out, tuple | list) and len(held_out) in (2, 3)):
             return None
-        arrays = self._on_device(*(given.get(name) for name in ("x", "y", "sample_weight", "class_weight")))
-        x, y, weights = (*(held_out or (None, None)), None)[:3]
-        held = None if held_out is None else self._on_device(x, y, weights, None)
-        if arrays is None or (held is None and held_out is not None):
+        x, y, weights, class_weight = (given.get(name) for name in ("x", "y", "sample_weight", "class_weight"))
+        split = (given.get("validation_split") or 0.0) if held_out is None else 0.0
+        arrays, held = self._on_device(x, y, weights, class_weight, split)
+        if held_out is not None:
+            x, y, weights = (*held_out, None)[:3]
+            held, _ = self._on_device(x, y, weights, None)
+        if arrays is None or (held is None and (held_out is not None or split)):
             return None
-        if held is None and given.get("validation_split"):
-            # As `fit` parts them: the last ones.
-            samples = math.floor(_count(arrays) * (1 - given["validation_split"]))
-            arrays, held = _taken(arrays, slice(samples)), _taken(arrays, slice(samples, None))
         programs, samples, size = _backend.step_programs(), _count(arrays), given.get("batch_size") or 32
         order = programs.epoch_orders(samples) if shuffle else lambda: np.arange(samples)
         fit = {name: value for name, value in given.items() if name not in _DATA_ARGUMENTS}
@@ -288,20 +307,63 @@ class SharedModels:
             fit |= {"validation_data": programs.data_of_one_step()}
         return _Data(fit, Arrays(arrays, samples, size, order), validation)
 
-    def _on_device(self, x: Any, y: Any, weights: Any, class_weight: Any) -> Any:
-        key = (id(x), id(y), id(weights), id(class_weight))
+    def _on_device(self, x: Any, y: Any, weights: Any, class_weight: Any, split: float = 0.0) -> tuple[Any, Any]:
+        """Return the arrays to train on, and the last ones, which `fit` holds out of so large a share; None for what is no array."""
+        key = (id(x), id(y), id(weights), id(class_weight), split)
         if key not in self._arrays:
             try:
-                arrays = keras_private.arrays_of_fit(x, y, weights, class_weight)
+                arrays, held = keras_private.arrays_of_fit(x, y, weights, class_weight), None
+                if split and arrays is not None:
+                    samples = math.floor(_count(arrays) * (1 - split))
+                    # The classes have no weights in the validation.
+                    held = _taken(keras_private.arrays_of_fit(x, y, weights, None), slice(samples, None))
+                    arrays = _taken(arrays, slice(samples)) if 0 < samples < _count(arrays) else None
             except Exception:  # fit says what is wrong
                 arrays = None
-            if arrays is not None and sum(math.prod(a.shape) for a in tree.flatten(arrays) if a is not None) > _MOST_NUMBERS:
+            if arrays is not None and sum(math.prod(a.shape) for a in tree.flatten((arrays, held)) if a is not None) > _MOST_NUMBERS:
                 arrays = None
+            parts = (None, None) if arrays is None else tuple(_backend.step_programs().on_device(part) for part in (arrays, held))
             while len(self._arrays) > 3:
                 self._arrays.pop(next(iter(self._arrays)))
             # With the data, so that its identity stays its own.
-            self._arrays[key] = (None if arrays is None else _backend.step_programs().on_device(arrays), (x, y, weights, class_weight))
+            self._arrays[key] = (parts, (x, y, weights, class_weight))
         return self._arrays[key][0]
+
+
+@contextmanager
+def _own_functions(model: Any, kept: list[Any]) -> Iterator[None]:
+    """Let callbacks that evaluate the model, or train it on a batch, do so with its own functions, which are `kept`, on their own data."""
+    names = ("train_function", "test_function", "steps_per_execution")
+
+    def own(method: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if kwargs.get("_use_cached_eval_dataset"):  # the validation of `fit`
+                return method(*args, **kwargs)
+            ours = [getattr(model, name) for name in names]
+            vars(model).update(zip(names, kept, strict=True))
+            try:
+                return method(*args, **kwargs)
+            finally:
+                kept[:] = [getattr(model, name) for name in names]  # compiled now
+                vars(model).update(zip(names, ours, strict=True))
+
+        return run
+
+    methods = ("evaluate", "train_on_batch", "test_on_batch")
+    for name in methods:
+        setattr(model, name, own(getattr(model, name)))
+    try:
+        yield
+    finally:
+        for name in methods:
+            delattr(model, name)
+
+
+def _has(model: Any, structure: Structure) -> bool:
+    try:
+        return structure_of(model).key == structure.key
+    except NotComparable:
+        return False
 
 
 def _share_probes(shared: _Shared, callbacks: list[Any]) -> None:

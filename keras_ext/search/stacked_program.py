@@ -114,7 +114,7 @@ class StackedProgram:
     def _fail(self, group: Sequence[Request], error: Exception) -> None:
         if _backend.step_programs().is_out_of_memory(error) and len(group) > 1:
             self.most = len(group) // 2
-        elif group[0].trains in self._traced:
-            raise error
         else:
-            self.refused = f"its step cannot be traced ({one_line(error)})"
+            # Each model takes the step by itself, and raises what is its own.
+            begun = group[0].trains in self._traced
+            self.refused = f"its step {'failed' if begun else 'cannot be traced'} ({one_line(error)})"

@@ -116,7 +116,9 @@ def _variable(variable: Any) -> Any:
 
 def _layer_state(layer: Any) -> Any:
     """Return the values that a layer computes with beside its config and its variables."""
-    arrays = {name: value for name, value in vars(layer).items() if _is_array(value)}
+    # Those of PyTorch's that are no variables of Keras are in dictionaries of their own.
+    held = {**vars(layer), **vars(layer).get("_buffers", {}), **vars(layer).get("_parameters", {})}
+    arrays = {name: value for name, value in held.items() if _is_array(value)}
     rules = {n: keras.saving.serialize_keras_object(v) for n, v in vars(layer).items() if isinstance(v, keras.Regularizer)}
     dropped = (layer.rate > 0, needs_two_bytes(layer.rate)) if isinstance(layer, Dropout) else ()
     # A class of the user's own may keep what its config leaves out.
@@ -152,7 +154,9 @@ def _own_parts(objects: Any) -> Iterator[Any]:
         if not _is_ours(each if isinstance(each, _FUNCTIONS) else type(each)):
             yield type(each) if is_layer else each
         for name, value in vars(each).items() if hasattr(each, "__dict__") else ():
-            is_part = callable(value) and not isinstance(value, keras.layers.Layer | type) and not name.endswith("initializer")
+            is_code = callable(value) and not isinstance(value, keras.layers.Layer | type)
+            # Keras wraps the method `build` of each layer.
+            is_part = is_code and not name.endswith("initializer") and not (is_layer and name == "build")
             if is_part and not _is_ours(value if isinstance(value, _FUNCTIONS) else type(value)):
                 yield value
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import ctypes
 import random
 import threading
 import time
@@ -31,7 +32,9 @@ class TrialThread:
         self._state: Any = None
         self._settings = (keras.config.dtype_policy(), keras.distribution.distribution())
         context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
+        # KerasTuner's lock of an oracle is a thread's by its name, and stays so where an update fails: all take turns under one name.
+        name = threading.current_thread().name
+        self._thread = threading.Thread(target=context.run, args=(self._run,), name=name, daemon=True)
         # What it waits for; None while it runs.
         self.request: Any = None
         self.is_done = False
@@ -54,9 +57,11 @@ class TrialThread:
             self._mine.release()
         try:
             self._callers.acquire()
-        except BaseException as error:  # Ctrl-C: it ends where it pauses next
+        except BaseException as error:  # Ctrl-C, which Python raises in the main thread alone: it ends where it is, or pauses next
             self._thrown = error
-            self._callers.acquire()
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(type(error)))
+            while not self._callers.acquire(timeout=0.1) and self._thread.is_alive():
+                pass
             raise
         finally:
             self._state = _process_state()

@@ -6,7 +6,10 @@ import random
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
+from typing import ClassVar
 
 import keras
 import keras_tuner
@@ -66,7 +69,7 @@ def assert_as_alone(tuner, alone):
     for trial, record in theirs.items():
         assert ours[trial].hyperparameters == record.hyperparameters
         assert ours[trial].epochs == record.epochs
-        assert ours[trial].score == pytest.approx(record.score, rel=1e-4)
+        assert ours[trial].score == (None if record.score is None else pytest.approx(record.score, rel=1e-4))
         assert ours[trial].symptoms == record.symptoms
 
 
@@ -170,6 +173,165 @@ def test_a_trial_that_fails_or_turns_nan_leaves_the_others_alone(tmp_path):
     for trial, record in theirs.items():
         assert ours[trial].ended == record.ended
         assert ours[trial].score == (record.score if record.score is None else pytest.approx(record.score, rel=1e-4))
+
+
+@stacks
+def test_classes_have_no_weights_in_the_validation_that_fit_splits_off(tmp_path):
+    fit = {"validation_data": None, "validation_split": 0.25, "class_weight": {0: 1.0, 1: 5.0}}
+    together = search(tmp_path / "together", 3, max_trials=3, fit=fit)
+    assert {record.program for record in results(together)} == {"shared by 3"}
+    assert_as_alone(together, search(tmp_path / "off", "off", max_trials=3, fit=fit))
+
+
+class Evaluates(keras.callbacks.Callback):
+    """Evaluates the model on data of its own, and trains it on a batch of them."""
+
+    found: ClassVar[list] = []  # of all copies
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.found.append(self.model.evaluate(X[:20], Y[:20], verbose=0))
+        self.model.train_on_batch(X[:20], Y[:20])
+
+
+@stacks
+def test_a_callback_evaluates_the_model_on_its_own_data(tmp_path):
+    found = []
+    for together in (3, "off"):
+        Evaluates.found.clear()
+        tuner = search(tmp_path / str(together), together, callbacks=[Evaluates()], max_trials=3)
+        found.append((tuner, sorted(Evaluates.found)))
+    assert len(found[0][1]) == 9
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-3)
+    assert_as_alone(found[0][0], found[1][0])
+
+
+class Counts(keras.layers.Layer):
+    """Counts its calls in Python."""
+
+    calls = 0
+
+    def call(self, x):
+        self.calls += 1
+        return x * (1 + 0.1 * (self.calls % 5))
+
+
+class Draws(keras.layers.Layer):
+    """Adds noise of NumPy's."""
+
+    def call(self, x, training=False):
+        return x + np.random.normal(scale=0.3) if training else x
+
+
+class Centers(keras.layers.Layer):
+    """Subtracts a moving mean that it has assigned in the same call."""
+
+    def build(self, shape):
+        self.mean = self.add_weight(shape=(shape[-1],), trainable=False, initializer="zeros")
+
+    def call(self, x, training=False):
+        if training:
+            self.mean.assign(0.5 * self.mean + 0.5 * keras.ops.mean(x, 0))
+        return x - self.mean
+
+
+class TorchNoise(keras.layers.Layer):
+    """Adds noise of PyTorch's."""
+
+    def call(self, x, training=False):
+        return x + 0.1 * x.new_empty(x.shape).uniform_() if training else x
+
+
+class Buffered(keras.layers.Layer):
+    """Has a buffer of PyTorch's, which is no variable of Keras."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.register_buffer("factor", keras.ops.convert_to_tensor(np.random.uniform(0.1, 5, 6).astype("float32")))
+
+    def call(self, x):
+        return x * self.factor
+
+
+def make_with(layer):
+    def make(hp):
+        keras.utils.set_random_seed(hp.Int("seed", 1, 10**6))
+        model = keras.Sequential([keras.Input((6,)), layer(), keras.layers.Dense(2, "softmax")])
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return model
+
+    return make
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="compiled steps repeat none of this either")
+@pytest.mark.parametrize(
+    ("layer", "program"),
+    [
+        (Counts, "Counts.calls changes"),
+        (Draws, "the state of NumPy's"),
+        (TorchNoise, "draws from PyTorch's generator"),
+        (lambda: keras.layers.SpectralNormalization(keras.layers.Dense(4)), "assigns trained weights"),
+        (Buffered, "own"),
+        (Centers, "shared by 3"),
+        (lambda: keras.layers.Dropout(0.4), "shared by 3"),
+    ],
+)
+def test_a_program_computes_what_each_model_computes_by_itself(tmp_path, layer, program):
+    tuners = [search(tmp_path / str(together), together, make=make_with(layer), max_trials=3) for together in (3, "off")]
+    assert all(program in record.program for record in results(tuners[0]))
+    assert_as_alone(*tuners)
+
+
+@stacks
+def test_trials_whose_data_have_another_dtype_do_not_fail(tmp_path):
+    class Casts(keras_tuner.HyperModel):
+        def build(self, hp):
+            hp.Choice("dtype", ["float32", "int32"])
+            return make_with(lambda: keras.layers.Dense(4))(hp)
+
+        def fit(self, hp, model, x, y, **kwargs):
+            return model.fit((3 * x).astype(hp.get("dtype")), y, **kwargs)
+
+    tuners = [search(tmp_path / str(together), together, make=Casts(), max_trials=4) for together in (3, "off")]
+    assert len({record.hyperparameters["dtype"] for record in results(tuners[0])}) == 2
+    assert_as_alone(*tuners)
+
+
+@stacks
+def test_an_update_of_the_oracle_that_fails_lets_the_other_trials_go_on(tmp_path):
+    def make(hp):
+        model = make_with(lambda: keras.layers.Dense(4))(hp)
+        metric = keras.metrics.MeanIoU(2, sparse_y_pred=False)  # of which KerasTuner cannot tell the direction
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=[metric])
+        return model
+
+    found = records(search(tmp_path, 2, make=make, max_trials=2))
+    assert all("MeanIoU" in record.ended for record in found.values())
+    assert len(found) == 2
+
+
+class Freezes(keras.callbacks.Callback):
+    """Freezes a layer after the first epoch, and fails with a TypeError in some trials."""
+
+    begun: ClassVar[list] = []
+
+    def on_train_begin(self, logs=None):
+        self.begun.append(0)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if BACKEND == "torch":  # on JAX Keras's own fit fails then
+            self.model.layers[0].trainable = False
+        if epoch == 1 and int(1e5 * abs(float(self.model.weights[0][0, 0]))) % 2:
+            raise TypeError("not mine")
+
+
+@stacks
+def test_a_callback_that_changes_the_model_or_fails_does_so_in_its_trial_alone(tmp_path):
+    Freezes.begun.clear()
+    make = make_with(lambda: keras.layers.Dense(4))
+    tuners = [search(tmp_path / str(together), together, make=make, callbacks=[Freezes()], max_trials=5) for together in (3, "off")]
+    assert len(Freezes.begun) == 10, "no fit begins twice"
+    assert {record.ended for record in results(tuners[0])} == {"", "failed: TypeError: not mine"}
+    assert_as_alone(*tuners)
 
 
 @stacks
@@ -365,6 +527,23 @@ def test_errors_of_a_thread_reach_its_caller_and_the_other_way():
     assert thread.request == "request"
     thread.resume(ValueError("yours"))
     assert seen == ["yours"]
+    assert thread.is_done
+
+
+def test_an_interruption_ends_a_thread_that_does_not_pause():
+    seen = []
+
+    def works():
+        for _ in range(500):
+            time.sleep(0.01)
+        seen.append("on")
+
+    thread = TrialThread(works)
+    timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        thread.resume()
+    assert seen == []
     assert thread.is_done
 
 
