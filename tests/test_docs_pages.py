@@ -19,7 +19,7 @@ GUIDES = {
     "search.md": (2, "Leaderboard"),
     "scaling.md": (1, "Leaderboard"),
     "training.md": (9, "reached after epoch"),
-    "tuners.md": (2, "Leaderboard"),
+    "tuners.md": (3, "Leaderboard"),
 }
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 COMMANDS = [line.strip() for page in PAGES for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("    keras-ext ")]
