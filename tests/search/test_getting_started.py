@@ -1,5 +1,7 @@
 """A search as KerasTuner's guide for beginners writes one, with one more line: it shares programs and finds what it found before."""
 
+from typing import Any
+
 import keras
 import keras_tuner
 import numpy as np
@@ -50,7 +52,9 @@ def build_model(hp):
     return call_existing_code(units, activation, dropout, lr)
 
 
-def searched(folder, together="auto", hypermodel=build_model, objective="val_accuracy", kind=keras_tuner.RandomSearch, **arguments):
+def searched(
+    folder, together="auto", hypermodel: Any = build_model, objective: Any = "val_accuracy", kind=keras_tuner.RandomSearch, **arguments
+):
     tuner = kind(
         hypermodel=hypermodel,
         objective=objective,
