@@ -1,7 +1,7 @@
 """The results of a search: every trial with its score and why it ended, as a table, records, CSV and a page."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -25,12 +25,14 @@ class Results(Sequence[Record]):
         score_name: what the score is called.
         direction: `"min"` or `"max"`: which score is better.
         space: KerasTuner's hyperparameters of the search.
+        structure: names of the hyperparameters that change the structure, of a `NuisanceSearch` that has begun.
     """
 
     records: tuple[Record, ...]
     score_name: str
     direction: str = "min"
     space: tuple[Any, ...] = ()
+    structure: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -74,6 +76,23 @@ class Results(Sequence[Record]):
         rows = [[i, *(getattr(r, f) for f in fields), *map(r.hyperparameters.get, names)] for i, r in enumerate(self.records, start=1)]
         frame = pd.DataFrame(rows, columns=["rank", *fields, *names], dtype=object)  # whole numbers beside gaps stay whole
         write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+
+    def by_structure(self, names: Sequence[str] | None = None) -> "Results":
+        """Return the best trial of each structure.
+
+        Args:
+            names: of the hyperparameters that change the structure; of a `NuisanceSearch`, its own.
+
+        Raises:
+            ValueError: there are no names, and the search has none.
+        """
+        names = self.structure if names is None else tuple(names)
+        if names is None:
+            raise bad_argument("names", "a list of hyperparameters", names, "Only a NuisanceSearch that has begun has its own.")
+        best: dict[Any, Record] = {}
+        for record in self.records:
+            best.setdefault(tuple(map(record.hyperparameters.get, names)), record)
+        return replace(self, records=tuple(best.values()))
 
     def importance(self, bootstraps: int = 50, seed: int = 0) -> tuple[Importance, ...]:
         """Return how much each hyperparameter mattered, the most important first, with the scores by its values.
@@ -135,4 +154,5 @@ def results(tuner: Any, log_dir: str | Path | None = None) -> Results:
         raise bad_argument("tuner", "a KerasTuner tuner", tuner, error=TypeError)
     objective = tuner.oracle.objective
     records = tuple(collect(tuner, None if log_dir is None else Path(log_dir)))
-    return Results(records, objective.name, objective.direction, tuple(tuner.oracle.get_space().space))
+    structure = getattr(tuner.oracle, "structure_hyperparameters", None)
+    return Results(records, objective.name, objective.direction, tuple(tuner.oracle.get_space().space), structure)

@@ -91,6 +91,8 @@ class SideBySide:
             self._open.append(_Open(trial, thread, self._begun))
             self._begun += 1
             self._resume(self._open[-1:])
+            # What only its model asks for is drawn for the next trial, as it would be if this one had ended.
+            oracle.update_space(trial.hyperparameters)
             self._check()
         return bool(self._open)
 
