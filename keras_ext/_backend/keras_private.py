@@ -274,7 +274,9 @@ def has_keras_tuners_loop(tuner: Any) -> bool:
 
     names = ("search", "_try_run_and_update_trial", "_run_and_update_trial")
     is_chief = not isinstance(tuner.oracle, keras_tuner.Oracle)
-    return not is_chief and all(getattr(type(tuner), name) is getattr(BaseTuner, name) for name in names)
+    methods = [(getattr(type(tuner), name), getattr(BaseTuner, name)) for name in names]
+    # Our tuners' own `search` checks their settings, and goes on with KerasTuner's.
+    return not is_chief and all(own is kerastuners or own.__module__.startswith("keras_ext.") for own, kerastuners in methods)
 
 
 def keras_tuner_records(tuner: Any, trial: Any, run: Callable[[], Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from keras import ops
 
-from keras_ext._backend import torch_random, torch_steps, torch_updates
+from keras_ext._backend import torch_random, torch_steps, torch_tracing, torch_updates
 
 
 def prepare_devices() -> None:
@@ -67,7 +67,7 @@ def random_bytes(count: Any, seed: Any) -> Any:
     """Return `count` random bytes for the two integers of `seed`, from a generator of the device that Keras uses."""
     if seed.device.type == "meta":
         return torch.empty(count, dtype=torch.uint8, device=seed.device)
-    return torch_random.traced_random_bytes(seed[None], count)[0] if torch_steps.is_stacking() else torch_random.draw_bytes(count, seed)
+    return torch_random.traced_random_bytes(seed[None], count)[0] if torch_tracing.is_stacking() else torch_random.draw_bytes(count, seed)
 
 
 def drop(x: Any, keep: Any, scale: Any) -> Any:
@@ -109,7 +109,7 @@ def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -
         view = x.reshape(1, x.shape[0], -1)
     elif x.ndim > 2 and axis == x.ndim - 1 and x.shape[axis] < _FEW_CHANNELS:
         view = view.contiguous()
-    if torch_steps.is_stacking():
+    if torch_tracing.is_stacking():
         y, mean, variance = _by_autograd(view, gamma, beta, epsilon)
         return (y.reshape(x.shape) if axis == 0 else y.movedim(1, axis)), mean, variance
     y, mean, variance = _native(view, gamma, beta, epsilon, count)
@@ -149,7 +149,7 @@ def _by_autograd(view: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any,
 
 def updates_of_lists(together: bool = False) -> Any:
     """Return the optimizers' steps for lists of weights, of which a kernel takes all at once; None where `vmap` needs one by one."""
-    return None if torch_steps.is_stacking() else torch_updates
+    return None if torch_tracing.is_stacking() else torch_updates
 
 
 def sum_repeated_rows(gradient: Any) -> Any:
@@ -194,7 +194,7 @@ def norms(gradients: Sequence[Any]) -> list[Any]:
 def joint_norm(gradients: Sequence[Any]) -> Any:
     """Return the L2 norm of all gradients taken as one vector, in float32 at least; NaN if one of their numbers is not finite."""
     norm = torch.linalg.vector_norm(torch.stack(norms(gradients)))
-    if not torch_steps.is_stacking() and bool(torch.isfinite(norm)):
+    if not torch_tracing.is_stacking() and bool(torch.isfinite(norm)):
         return norm
     # Squares overflow at 1.8e19: once more, scaled down.
     scaled = torch.linalg.vector_norm(torch.stack(norms(torch._foreach_mul(_wide(gradients), 2.0**-64))))
@@ -242,8 +242,8 @@ def sum_over_replicas(tree: Any) -> Any:
 
 def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., None], variables: Sequence[Any], *arguments: Any) -> Any:
     """Call one of two functions; traced for several models, both, each of which acts where it is the one."""
-    if torch_steps.is_stacking():
-        torch_steps.cond_of_both(condition, lambda: if_true(*arguments), lambda: if_false(*arguments), variables)
+    if torch_tracing.is_stacking():
+        torch_tracing.cond_of_both(condition, lambda: if_true(*arguments), lambda: if_false(*arguments), variables)
         return None
     (if_true if bool(condition) else if_false)(*arguments)
     return bool(condition)
@@ -265,7 +265,7 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
             gradients = [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, leaves, strict=True)]
             return reduce(loss, gradients, leaves, outputs)
 
-    run = torch_steps.traced(both) if is_shared else both
+    run = torch_tracing.traced(both) if is_shared else both
 
     # What draws from PyTorch's own generator (recurrent dropout of Keras, a user's layer) must not move it.
     @torch.random.fork_rng(devices=range(torch.cuda.device_count()))

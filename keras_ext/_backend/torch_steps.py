@@ -1,32 +1,25 @@
 """Training or test steps of several Keras models of one structure in one PyTorch program."""
 
 import contextlib
-import copy
-import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from keras import StatelessScope, layers, ops, tree
+from keras import StatelessScope, ops, tree
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.overrides import TorchFunctionMode
 
 from keras_ext._backend import keras_private, torch_random
 from keras_ext._backend.epoch_steps import EpochSteps, Take
-
-_stacking = False
+from keras_ext._backend.torch_tracing import PythonState, Traceable, cond_of_both, stacking
+from keras_ext._backend.torch_tracing import register_number as register_number
+from keras_ext._backend.torch_tracing import scalars as scalars
 
 
 def side_by_side() -> int:
     """Return how many models train side by side where nothing else is asked for."""
     return 16
-
-
-def is_stacking() -> bool:
-    """Return whether a step is being traced in which each tensor stands for one of several models."""
-    return _stacking
 
 
 def draw_as_building(samples: int, batch_size: int, shuffle: Any) -> None:
@@ -158,7 +151,7 @@ class StackedSteps:
     def _program(self, state: Any, batch: Any) -> Any:
         key = tuple(None if leaf is None else (tuple(leaf.shape), leaf.dtype) for leaf in tree.flatten(batch))
         if key not in self._programs:
-            before = _PythonState(self._model)
+            before = PythonState(self._model)
             if self._unused is None:
                 self._unused = _without_gradient(self._model, tree.map_structure(lambda a: None if a is None else a[0], batch))
             stacked = torch.func.vmap(lambda state, batch: self._step(state, batch), randomness="different")
@@ -166,7 +159,7 @@ class StackedSteps:
             both = keras_private.torch_cond(lambda condition, a, b: cond_of_both(condition, a, b, variables))
             drawing = torch_random.drawing_from([torch.Generator(each.device) for each in state[0][0]])
             try:
-                with _stacked(), both, drawing, torch.no_grad(), _Traceable(self._model):
+                with stacking(), both, drawing, torch.no_grad(), Traceable(self._model):
                     traced = make_fx(lambda state, batch: stacked(state, batch))(_copies(state), batch)
             finally:
                 changed = before.restore()
@@ -205,46 +198,6 @@ class _Scope(StatelessScope):
     def add_update(self, update: Any) -> None:
         """Keep the new value of a variable."""
         super().add_update((update[0], update[1].detach() if isinstance(update[1], torch.Tensor) else update[1]))
-
-
-class _PythonState:
-    """What Python keeps beside the tensors of a model, which a trace must leave as it is.
-
-    It is the state of the random generators, and the attributes of layers, losses, metrics and optimizers of the user's own.
-    """
-
-    def __init__(self, model: Any) -> None:
-        of_keras = vars(layers.Identity()).keys() - {"_buffers"}
-        parts = [*keras_private.flatten_layers(model), *tree.flatten(keras_private.compile_arguments(model))]
-        own = [each for each in parts if hasattr(each, "__dict__") and not type(each).__module__.startswith(("keras.", "builtins"))]
-        self._attributes = [
-            (each, name, value, copy.copy(value) if isinstance(value, dict | list | set) else None)
-            for each in own
-            for name, value in vars(each).items()
-            if name not in of_keras
-        ]
-        self._random = np.random.get_state(), random.getstate()
-
-    def restore(self) -> str:
-        """Bring everything back, and return the name of one thing that had changed."""
-        changed = ""
-        for each, name, value, content in self._attributes:
-            now = vars(each).get(name)
-            if now is not value or (content is not None and _differs(value, content)):
-                changed = f"{type(each).__name__}.{name}"
-                vars(each)[name] = value if content is None else content
-        if str(np.random.get_state()) != str(self._random[0]) or random.getstate() != self._random[1]:
-            changed = changed or "the state of NumPy's or Python's random generator"
-        np.random.set_state(self._random[0])
-        random.setstate(self._random[1])
-        return changed
-
-
-def _differs(now: Any, before: Any) -> bool:
-    if isinstance(now, set):
-        return now != before
-    one, other = (list(each.items()) if isinstance(each, dict) else [(i, v) for i, v in enumerate(each)] for each in (now, before))
-    return len(one) != len(other) or any(a[0] != b[0] or a[1] is not b[1] for a, b in zip(one, other, strict=True))
 
 
 def _loss(model: Any, state: Any, batch: Any, training: bool) -> Any:
@@ -293,106 +246,3 @@ def _scope(model: Any, state: Any) -> StatelessScope:
 
 def _values(scope: StatelessScope, variables: list[Any]) -> list[Any]:
     return [scope.get_current_value(v) for v in variables]
-
-
-@contextlib.contextmanager
-def _stacked() -> Iterator[None]:
-    global _stacking
-    _stacking = True
-    try:
-        yield
-    finally:
-        _stacking = False
-
-
-def cond_of_both(condition: Any, if_true: Callable[[], Any], if_false: Callable[[], Any], variables: Sequence[Any]) -> Any:
-    """Return what one of two functions returns, and let `variables` have the values that it leaves them with; both are traced."""
-    results = []
-    for function in (if_true, if_false):
-        # Copies, as Keras's optimizers change some of them in place.
-        with StatelessScope(state_mapping=[(v, v.value.clone()) for v in variables]) as scope:
-            results.append((function(), [scope.get_current_value(v) for v in variables]))
-    result, values = tree.map_structure(lambda a, b: None if a is None else torch.where(condition, a, b), *results)
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-    return result
-
-
-def traced(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that traces `function` when it is first called, and calls what was traced; or `function` where that fails."""
-    program: Any = None
-
-    def run(*arguments: Any) -> Any:
-        nonlocal program
-        if program is None:
-            try:
-                with _stacked(), _Traceable():
-                    program = make_fx(function)(*arguments)
-            except Exception:
-                program = _with_numbers(function)
-        return program(*arguments)
-
-    return run
-
-
-def _with_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*arguments: Any) -> Any:
-        with _Traceable():
-            return function(*arguments)
-
-    return run
-
-
-def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda first, *others: first.copy_(function(first, *others))
-
-
-def scalars(values: Any) -> list[Any]:
-    """Return the values of a vector as scalars that widen no dtype, as Python's floats do."""
-    return list(values.unbind())
-
-
-_number: Any = ()
-
-
-def register_number(cls: Any) -> None:
-    """Let PyTorch's functions take objects of a class, which have a `tensor`, while a step is traced."""
-    global _number
-    _number = cls
-
-
-# `x += y` in Keras's code, which calls these methods by name for their results alone.
-_IN_PLACE = {"add_": torch.add, "sub_": torch.sub, "mul_": torch.mul, "div_": torch.div}
-
-
-class _Traceable(TorchFunctionMode):
-    """Calls PyTorch's functions with what `vmap` has rules for: tensors for numbers, and one tensor after another of a list."""
-
-    def __init__(self, model: Any = None) -> None:
-        super().__init__()
-        parts = [] if model is None else [*keras_private.flatten_layers(model), *tree.flatten(keras_private.compile_arguments(model))]
-        modules = [each.__module__ if hasattr(each, "__name__") else type(each).__module__ for each in parts]
-        self._of_models = model is not None
-        self._is_kerass = model is not None and all(m.startswith(("keras.", "keras_ext.", "builtins")) for m in modules)
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        args, kwargs = tree.map_structure(lambda a: a.tensor if isinstance(a, _number) else a, (args, kwargs or {}))
-        name = getattr(func, "__name__", "")
-        if func is torch.nn.functional.dropout and self._of_models:
-            return torch_random.dropout(args[0], kwargs["p"])
-        if func in (torch.as_tensor, torch.tensor) and isinstance(args[0], torch.Tensor):
-            return args[0].to(kwargs.get("dtype") or torch.float32)
-        if self._is_kerass and name in _IN_PLACE:  # a tensor of all models cannot become one of each
-            return _IN_PLACE[name](*args)
-        if not name.startswith("_foreach_"):
-            return func(*args, **kwargs)
-        name = name.removeprefix("_foreach_")
-        one = getattr(torch, name, None) or getattr(torch.Tensor, name, None) or _in_place(getattr(torch, name.removesuffix("_")))
-
-        def of(value: Any, i: int) -> Any:
-            return value[i] if isinstance(value, list | tuple) else value
-
-        alpha = kwargs.get("alpha")
-        if isinstance(alpha, torch.Tensor):  # PyTorch would ask it for a number
-            args, kwargs = (args[0], [of(args[1], i) * alpha for i in range(len(args[0]))]), {}
-        return [one(*(of(a, i) for a in args), **{k: of(v, i) for k, v in kwargs.items()}) for i in range(len(args[0]))]

@@ -140,7 +140,7 @@ def _numbers_of(holder: Any) -> Iterator[FreeNumber]:
         dictionaries += keras_private.arguments_of_loss(holder)
     if type(holder) is _K.PiecewiseConstantDecay and isinstance(holder.values, list):
         for i, value in enumerate(holder.values):
-            if type(value) is float and value > 0:
+            if isinstance(value, float) and value > 0:
                 yield FreeNumber(f"PiecewiseConstantDecay.{i}", [(holder.values, i)], _POSITIVE)
     for name, interval in {**_OTHERS, **_OPTIMIZERS}.get(_known_class(holder), {}).items():
         if name == "decay_steps" and getattr(holder, "staircase", False):
@@ -149,9 +149,12 @@ def _numbers_of(holder: Any) -> Iterator[FreeNumber]:
         kinds = (float, int) if name in _MAY_BE_WHOLE else (float,)
         value: Any = places[0][0][name] if places else None
         # L1 keeps its strength as a tensor.
-        if (type(value) in kinds or (name == "l1" and value is not None)) and interval[0] < float(value) < interval[1]:
+        # NumPy's floats are Python's; a bool is no number.
+        is_number = isinstance(value, kinds) and not isinstance(value, bool)
+        if (is_number or (name == "l1" and value is not None)) and interval[0] < float(value) < interval[1]:
             kind = type(holder)
-            yield FreeNumber(f"{kind.__module__}.{kind.__name__}.{name} {type(value).__name__}", places, interval)
+            is_whole = "whole" if isinstance(value, int) else ""
+            yield FreeNumber(f"{kind.__module__}.{kind.__name__}.{name} {is_whole}", places, interval)
 
 
 @contextmanager

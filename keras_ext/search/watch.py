@@ -75,8 +75,8 @@ def watch(
         view: shows the trials while they run.
         together: most trials that train at once, as one program whose steps are those of all models of one structure. `"auto"`: as many as
             pay on this backend and device. 1: one after another in programs that they share. `"off"`: each compiles its own. Each trial
-            trains as it would alone; see the page on trials trained together for the settings in which trials of one structure may differ. A tuner
-            that learns, and a pruner, know less of trials that run at once.
+            trains as it would alone. The page on trials trained together lists the settings in which trials of one structure may differ.
+            A tuner that learns, and a pruner, know less of trials that run at once.
 
     Raises:
         TypeError: `monitor` is no SaturationMonitor, `tuner` no tuner, or `pruner` none.

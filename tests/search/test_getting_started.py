@@ -74,7 +74,7 @@ def scores(tuner):
 
 def assert_shares(tuner):
     """The second execution of a trial has the structure of the first, whose program it takes over."""
-    assert {record.program for record in results(tuner)} == {"shared"}
+    assert all(record.program.startswith("shared") for record in results(tuner))
 
 
 def assert_same_search(tuner, alone):

@@ -729,7 +729,7 @@ def test_an_input_has_no_value_that_code_could_branch_on():
     for ask in (lambda: rate > 0.5, lambda: rate == rate, lambda: rate < 1 - rate, lambda: float(rate), lambda: bool(2 * rate)):
         with pytest.raises(TypeError, match="trials"):
             ask()
-    with _backend.step_programs()._Traceable() if STACKS else contextlib.nullcontext():
+    with _backend.step_programs().Traceable() if STACKS else contextlib.nullcontext():
         assert_widens_nothing(rate)
 
 
