@@ -136,7 +136,8 @@ def draw(kept: dict[str, Any], path: Path) -> None:
         budget, courses = found["budget"], found["courses"]
         times = np.linspace(0.02 * budget, budget, 200)
         for kind, each in courses.items():
-            line, colour = STYLES[kind]
+            # Of a tuner that the package had when the results were kept.
+            line, colour = STYLES.get(kind, (":", "tab:gray"))
             axes.plot(times, [best_at(each, t) for t in times], line, color=colour, label=kind, linewidth=1.4)
         top = max(score for each in courses.values() for course in each for spent, score in course if spent <= budget)
         axes.set(ylim=(top - 0.08, top + 0.005), xlabel="seconds of training", ylabel="median best validation accuracy", title=title)

@@ -9,7 +9,7 @@ from keras_ext.search import choices
 from keras_ext.search.genetic import GeneticOracle, GeneticTuner
 from keras_ext.search.grow import grow
 from keras_ext.search.grown import Grown, Stage
-from keras_ext.search.nuisance import NuisanceOracle, NuisanceSearch
+from keras_ext.search.nuisance import NuisanceSearch
 from keras_ext.search.optuna_tuner import OptunaTuner
 from keras_ext.search.records import Record
 from keras_ext.search.results import Results, results
@@ -23,7 +23,6 @@ __all__ = [
     "GeneticOracle",
     "GeneticTuner",
     "Grown",
-    "NuisanceOracle",
     "NuisanceSearch",
     "OptunaTuner",
     "Record",

@@ -37,8 +37,9 @@ class NuisanceOracle(keras_tuner.Oracle):
         self.structures, self.settings = integer("structures", structures), integer("settings", settings)
         super().__init__(seed=None if seed is None else integer("seed", seed, 0), max_trials=self.structures * self.settings, **kwargs)
         if seed is not None:
-            self.seed = seed
-        if isinstance(structure_hyperparameters, str):
+            self.seed = int(seed)
+        is_named = isinstance(structure_hyperparameters, list | tuple | set | frozenset | type(None))
+        if not is_named or not all(isinstance(name, str) for name in structure_hyperparameters or ()):
             raise bad_argument("structure_hyperparameters", "a list of names, or None", structure_hyperparameters, error=TypeError)
         # None until the first trial is drawn.
         self.structure_hyperparameters = None if structure_hyperparameters is None else tuple(structure_hyperparameters)

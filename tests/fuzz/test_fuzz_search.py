@@ -1,6 +1,7 @@
 """Every class of a search that users make, whatever it is given: a search that can begin, or an error in words."""
 
 import dataclasses
+import functools
 import json
 from fractions import Fraction
 
@@ -64,16 +65,24 @@ def owes_trials(tuner, arguments):
     assert refused(lambda: oracle.populate_space("0")) is not None
 
 
+def owes_draws(tuner, arguments):
+    """A search without a model has no space to draw from; what it keeps goes into a file, and comes back."""
+    oracle = tuner.oracle
+    oracle.set_state(json.loads(json.dumps(oracle.get_state(), allow_nan=False)))
+    assert oracle.max_trials is None or oracle.max_trials >= 1
+    assert refused(lambda: oracle.create_trial("tuner0")) is not None
+
+
 def owes_parts(table, arguments):
     split = refused(lambda: table.split(0.2, 0, 0.2))
     assert split is None or len(split.y) + len(split.y_validation) + len(split.y_test) == len(table)
     assert len(table.fingerprint) == 16
 
 
-def make_tuner(**arguments):
+def make_tuner(kind=search.GeneticTuner, **arguments):
     if callable(arguments.get("hypermodel")):  # what a user's own function builds is the user's own
         arguments["hypermodel"] = None
-    return search.GeneticTuner(**{"directory": make_tuner.folder, "overwrite": True, **arguments})
+    return kind(**{"directory": make_tuner.folder, "overwrite": True, **arguments})
 
 
 def space_of(cls, shape, **more):
@@ -142,6 +151,29 @@ FUZZED = {
         ),
     ),
     "GeneticTuner": Fuzzed(make_tuner, {**ORACLE, "hypermodel": st.sampled_from([None, Linear((2,))])}, owes_trials, ("objective",)),
+    "NuisanceSearch": Fuzzed(
+        functools.partial(make_tuner, search.NuisanceSearch, hypermodel=Linear((2,))),
+        {
+            **{name: ORACLE[name] for name in ("objective", "seed")},
+            "structures": WHOLE,
+            "settings": WHOLE,
+            "structure_hyperparameters": st.sampled_from([[], ["units"]]),
+        },
+        owes_draws,
+        ("objective", "structure_hyperparameters"),
+    ),
+    "OptunaTuner": Fuzzed(
+        functools.partial(make_tuner, search.OptunaTuner, hypermodel=Linear((2,))),
+        {
+            **{name: ORACLE[name] for name in ("objective", "max_trials", "seed")},
+            "sampler": st.sampled_from(["tpe", "cmaes", "qmc", "random"]),
+            "pruner": st.sampled_from([None, "none", "median", "hyperband"]),
+            "storage": st.none(),
+        },
+        owes_draws,
+        ("objective",),
+        found=({"objective": "val_loss", "sampler": 3}, {"objective": "val_loss", "pruner": "a"}),
+    ),
     "Placement": Fuzzed(
         parallel.Placement,
         {

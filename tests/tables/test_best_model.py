@@ -147,6 +147,7 @@ def test_the_page_says_at_its_top_how_the_search_was_made(refitted):
         assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", found.pop("ended"))
         assert found == {
             "tuner": "random, seed 0",
+            "pruner": "none",
             "trials": "at most 2, of at most 3 epochs each",
             "put aside": "0.2 of the samples for the scores, 0.2 for the test",
             "batch sizes": "16, 32, 64, 128",
