@@ -151,7 +151,7 @@ def test_a_tuner_of_its_own_pruner_needs_no_other(tmp_path):
     tuner = grid(tmp_path, kind=OptunaTuner, pruner="median", sampler="random")
     with pytest.raises(ValueError, match=r"^`pruner` needs a search that is watched\. Call watch\(tuner, monitor\) first\.$"):
         tuner.search(**FIT)
-    watch(tuner, monitor()).search(**FIT)
+    watch(tuner, monitor(), together=1).search(**FIT)
     assert any(record.is_pruned for record in results(tuner))
 
 
@@ -166,7 +166,7 @@ def test_where_more_is_better_the_pruned_are_below_the_median(tmp_path):
             return model
 
     tuner = GridSearch(Lines(), keras_tuner.Objective("error", "max"), max_trials=9, directory=tmp_path)
-    watch(tuner, monitor(), pruner="median").search(**FIT)
+    watch(tuner, monitor(), pruner="median", together=1).search(**FIT)
     records = in_turn(tuner)
     assert {record.ended.split(":")[1].split(" the")[0] for record in records if record.is_pruned} == {" below"}
 

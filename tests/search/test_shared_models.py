@@ -736,7 +736,9 @@ def test_an_input_has_no_value_that_code_could_branch_on():
 
 def assert_widens_nothing(rate):
     half = keras.ops.ones((2,), "bfloat16")
-    for result in (half * rate, rate * half, rate / half, half - (1 - rate), keras.ops.multiply(half, 3 * rate), half**-rate):
+    # Keras's operations on JAX compare dtypes and know no weak ones: in pure bfloat16 they compute in float32, and weights stay bfloat16.
+    by_keras = [] if BACKEND == "jax" else [keras.ops.multiply(half, 3 * rate)]
+    for result in (half * rate, rate * half, rate / half, half - (1 - rate), half**-rate, *by_keras):
         assert keras.backend.standardize_dtype(result.dtype) == "bfloat16"
     assert float(keras.ops.convert_to_tensor(1.0 - rate)) == 0.75
     assert float(keras.ops.convert_to_tensor(rate**0.5 / 2 - 1)) == -0.75
