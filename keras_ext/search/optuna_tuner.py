@@ -5,7 +5,7 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
-from keras_ext._checks import flag, integer
+from keras_ext._checks import bad_argument, flag, integer
 from keras_ext.search import evolution, pruning, samplers
 from keras_ext.search.watch import is_watched
 
@@ -139,7 +139,7 @@ class OptunaTuner(keras_tuner.Tuner):
         oracle = OptunaOracle(
             samplers.checked(sampler),
             pruning.checked(pruner),
-            storage,
+            _checked_storage(storage),
             None if seed is None else integer("seed", seed, 0),
             objective=objective,
             max_trials=None if max_trials is None else integer("max_trials", max_trials),
@@ -161,3 +161,12 @@ class OptunaTuner(keras_tuner.Tuner):
         if self.oracle.pruner is not None and not is_watched(self):
             raise ValueError("`pruner` needs a search that is watched. Call watch(tuner, monitor) first.")
         super().search(*fit_args, **fit_kwargs)
+
+
+def _checked_storage(storage: Any) -> Any:
+    if storage is not None and not isinstance(storage, str):
+        from optuna.storages import BaseStorage
+
+        if not isinstance(storage, BaseStorage):
+            raise bad_argument("storage", 'a URL such as "sqlite:///search.db", an Optuna storage, or None', storage, error=TypeError)
+    return storage

@@ -172,7 +172,7 @@ FUZZED = {
         },
         owes_draws,
         ("objective",),
-        found=({"objective": "val_loss", "sampler": 3}, {"objective": "val_loss", "pruner": "a"}),
+        found=tuple({"objective": "val_loss", **more} for more in ({"sampler": 3}, {"storage": 3}, {"storage": True}, {"pruner": "a"})),
     ),
     "Placement": Fuzzed(
         parallel.Placement,
