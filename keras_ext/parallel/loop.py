@@ -14,7 +14,7 @@ from keras_ext._backend import keras_private
 from keras_ext.callbacks import Finding
 from keras_ext.parallel.job import Failure, Job, Outcome
 from keras_ext.search.project_folder import atomic_state_files
-from keras_ext.search.trial_run import Listener, TrialReport, as_json, build_under
+from keras_ext.search.trial_run import Listener, TrialReport, as_json, begin_trial, build_under
 from keras_ext.search.view import View
 from keras_ext.search.watch import Watch
 
@@ -141,14 +141,7 @@ class ParallelSearch:
 
     def _start_what_may_start(self) -> bool:
         """Start trials until enough are under way, and return whether any is."""
-        oracle = self._tuner.oracle
-        while len(self._running) < self._at_once:
-            self._tuner.pre_create_trial()
-            # KerasTuner gives the process of one name the same trial until it ends.
-            trial = oracle.create_trial(_free_name(oracle))
-            if trial.status != "RUNNING":
-                break  # none is left, or the oracle waits for one that is under way
-            self._tuner.on_trial_begin(trial)
+        while len(self._running) < self._at_once and (trial := begin_trial(self._tuner)) is not None:
             running = _Running(trial, self._job(trial), self._watch.listener(trial))
             self._running[trial.trial_id] = running
             self._workers.start(running.job)
@@ -232,8 +225,3 @@ def _note(reported: TrialReport, event: WorkerEvent) -> None:
         reported.scores.append(event.values[1])
     elif event.what == "finds":
         reported.findings.append(as_json(*event.values))
-
-
-def _free_name(oracle: Any) -> str:
-    taken = set(oracle.ongoing_trials)
-    return next(name for i in range(len(taken) + 1) if (name := f"tuner{i}") not in taken)

@@ -1,7 +1,7 @@
 """The numbers that a compiled step reads as inputs, so that trials which differ in them share it: rates, momentums, strengths, bounds."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -103,12 +103,17 @@ def free_numbers(model: Any, inner: Sequence[Any]) -> list[FreeNumber]:
         return []  # an input is a float32
     holders: dict[int, Any] = {}
     # A layer of the user's own may compute with the numbers of the layers in it what only floats can.
-    if all(type(layer).__module__.startswith(("keras.", "keras_ext.")) for layer in inner):
+    if not has_own_layers(inner):
         for layer in inner:
             holders |= {id(each): each for each in (layer, *vars(layer).values()) if type(each) in _OTHERS}
     losses = keras.tree.flatten(keras_private.compile_arguments(model).get("loss"))
     holders |= {id(each): each for each in (*losses, *_optimizers_in(model.optimizer))}
     return [number for holder in holders.values() for number in _numbers_of(holder)]
+
+
+def has_own_layers(layers: Iterable[Any]) -> bool:
+    """Return whether one of the layers is of a class of the user's own."""
+    return not all(type(layer).__module__.startswith(("keras.", "keras_ext.")) for layer in layers)
 
 
 def _optimizers_in(optimizer: Any) -> Iterator[Any]:

@@ -6,14 +6,15 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
-from keras_ext._checks import bad_argument, flag, in_range, integer
+from keras_ext._checks import bad_argument, in_range, integer
 from keras_ext.search import evolution
+from keras_ext.search.oracle import CheckedOracle
 
 # Children of the same parents that may have been tried before, until one is drawn at random, and of these until the search ends.
 _TRIES = 20
 
 
-class GeneticOracle(keras_tuner.Oracle):
+class GeneticOracle(CheckedOracle):
     """Choose each trial as a child of two good ones among the last `population_size`.
 
     The first trial has the defaults of the space, and those up to `population_size` are drawn at random. After that the best of
@@ -61,21 +62,16 @@ class GeneticOracle(keras_tuner.Oracle):
         max_retries_per_trial: int = 0,
         max_consecutive_failed_trials: int = 3,
     ) -> None:
-        if hyperparameters is not None and not isinstance(hyperparameters, keras_tuner.HyperParameters):
-            raise bad_argument("hyperparameters", "a keras_tuner.HyperParameters, or None", hyperparameters, error=TypeError)
-        seed = None if seed is None else integer("seed", seed, 0)
         super().__init__(
             objective=objective,
-            max_trials=None if max_trials is None else integer("max_trials", max_trials),
+            max_trials=max_trials,
             hyperparameters=hyperparameters,
-            tune_new_entries=flag("tune_new_entries", tune_new_entries),
-            allow_new_entries=flag("allow_new_entries", allow_new_entries),
+            allow_new_entries=allow_new_entries,
+            tune_new_entries=tune_new_entries,
             seed=seed,
-            max_retries_per_trial=integer("max_retries_per_trial", max_retries_per_trial, 0),
-            max_consecutive_failed_trials=integer("max_consecutive_failed_trials", max_consecutive_failed_trials),
+            max_retries_per_trial=max_retries_per_trial,
+            max_consecutive_failed_trials=max_consecutive_failed_trials,
         )
-        if seed is not None:
-            self.seed = seed
         self.population_size = integer("population_size", population_size, 2)
         self.tournament_size = integer("tournament_size", tournament_size)
         if tournament_size > population_size:
@@ -86,13 +82,12 @@ class GeneticOracle(keras_tuner.Oracle):
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Choose the values of the next trial."""
         rng = np.random.default_rng([self.seed, len(self.trials)])
-        tried = {_key(trial.hyperparameters.values) for trial in self.trials.values()}
         for propose in (self._next, evolution.at_random):
             for i in range(_TRIES):
                 values = propose(self.hyperparameters.space, rng)
                 if i and propose == self._next:
                     values = self._changed(values, i, rng)
-                if _key(values) not in tried:
+                if not self.was_tried(values):
                     return {"status": "RUNNING", "values": values}
         return {"status": "STOPPED", "values": None}
 
@@ -134,10 +129,6 @@ class GeneticOracle(keras_tuner.Oracle):
 
 
 _SETTINGS = ("population_size", "tournament_size", "crossover", "mutations")
-
-
-def _key(values: Any) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(values.items()))
 
 
 class GeneticTuner(keras_tuner.Tuner):

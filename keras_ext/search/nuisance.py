@@ -11,13 +11,14 @@ import numpy as np
 
 from keras_ext._checks import bad_argument, integer
 from keras_ext.search import evolution
+from keras_ext.search.oracle import CheckedOracle
 from keras_ext.search.structure import NotComparable, Structure, structure_of
 
 # Draws that may repeat an earlier structure, until the search ends: the space has no others.
 _TRIES = 100
 
 
-class NuisanceOracle(keras_tuner.Oracle):
+class NuisanceOracle(CheckedOracle):
     """KerasTuner's side of a `NuisanceSearch`: trial `i * settings + j` has structure `i` and setting `j`.
 
     Each value depends on the seed, the name of its hyperparameter and `i` or `j` alone. So a search goes on where it stopped, and a
@@ -27,17 +28,12 @@ class NuisanceOracle(keras_tuner.Oracle):
         structures: as of `NuisanceSearch`.
         settings: the same.
         structure_hyperparameters: the same.
-        seed: of all draws; 0 is a seed.
         **kwargs: of `keras_tuner.Oracle`.
     """
 
-    def __init__(
-        self, structures: int, settings: int, structure_hyperparameters: Iterable[str] | None, seed: int | None, **kwargs: Any
-    ) -> None:
+    def __init__(self, structures: int, settings: int, structure_hyperparameters: Iterable[str] | None, **kwargs: Any) -> None:
         self.structures, self.settings = integer("structures", structures), integer("settings", settings)
-        super().__init__(seed=None if seed is None else integer("seed", seed, 0), max_trials=self.structures * self.settings, **kwargs)
-        if seed is not None:
-            self.seed = int(seed)
+        super().__init__(max_trials=self.structures * self.settings, **kwargs)
         is_named = isinstance(structure_hyperparameters, list | tuple | set | frozenset | type(None))
         if not is_named or not all(isinstance(name, str) for name in structure_hyperparameters or ()):
             raise bad_argument("structure_hyperparameters", "a list of names, or None", structure_hyperparameters, error=TypeError)
@@ -231,6 +227,6 @@ class NuisanceSearch(keras_tuner.Tuner):
     ) -> None:
         names = inspect.signature(keras_tuner.Oracle).parameters
         given = {name: kwargs.pop(name) for name in list(kwargs) if name in names and name != "max_trials"}
-        oracle = NuisanceOracle(structures, settings, structure_hyperparameters, seed, objective=objective, **given)
+        oracle = NuisanceOracle(structures, settings, structure_hyperparameters, seed=seed, objective=objective, **given)
         oracle.belongs_to(self)
         super().__init__(oracle=oracle, hypermodel=hypermodel, **kwargs)

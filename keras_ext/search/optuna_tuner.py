@@ -5,29 +5,27 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
-from keras_ext._checks import bad_argument, flag, integer
+from keras_ext._checks import bad_argument
 from keras_ext.search import evolution, pruning, samplers
+from keras_ext.search.oracle import CheckedOracle
 from keras_ext.search.watch import is_watched
 
 # Sets of values that may have been tried before, until the search ends: the space has no others.
 _TRIES = 100
 
 
-class OptunaOracle(keras_tuner.Oracle):
+class OptunaOracle(CheckedOracle):
     """KerasTuner's side of a search that an Optuna sampler steers; the study follows KerasTuner's own record of the trials.
 
     Args:
         sampler: as of `OptunaTuner`.
         pruner: the same.
         storage: the same.
-        seed: of all draws; 0 is a seed.
         **kwargs: of `keras_tuner.Oracle`.
     """
 
-    def __init__(self, sampler: Any, pruner: Any, storage: Any, seed: int | None, **kwargs: Any) -> None:
-        super().__init__(seed=seed, **kwargs)
-        if seed is not None:
-            self.seed = seed
+    def __init__(self, sampler: Any, pruner: Any, storage: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.pruner = pruner
         self._sampler, self._storage = sampler, storage
         self._tuner: Any = None
@@ -52,18 +50,17 @@ class OptunaOracle(keras_tuner.Oracle):
         study.tell()
         if not self.trials:
             return {"status": "RUNNING", "values": study.ask(trial_id, evolution.defaults(self.hyperparameters.space))}
-        tried = {_key(trial.hyperparameters.values) for trial in self.trials.values()}
         is_named = isinstance(self._sampler, str)
         # A named sampler would choose the same again.
         for _ in range(0 if study.is_exhausted else 1 if is_named else _TRIES):
             values = study.ask(trial_id, None, samplers.made(self._sampler, self.seed, len(self.trials)))
-            if _key(values) not in tried:
+            if not self.was_tried(values):
                 return {"status": "RUNNING", "values": values}
             study.drop(trial_id)
         rng = np.random.default_rng([self.seed, len(self.trials)])
         for _ in range(_TRIES if is_named else 0):
             values = evolution.at_random(self.hyperparameters.space, rng)
-            if _key(values) not in tried:
+            if not self.was_tried(values):
                 return {"status": "RUNNING", "values": study.ask(trial_id, values)}
         return {"status": "STOPPED", "values": None}
 
@@ -72,10 +69,6 @@ class OptunaOracle(keras_tuner.Oracle):
         """Record a trial that has ended, and tell Optuna."""
         super().end_trial(trial)
         self.trial_study.tell()
-
-
-def _key(values: Any) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(values.items()))
 
 
 class OptunaTuner(keras_tuner.Tuner):
@@ -140,14 +133,14 @@ class OptunaTuner(keras_tuner.Tuner):
             samplers.checked(sampler),
             pruning.checked(pruner),
             _checked_storage(storage),
-            None if seed is None else integer("seed", seed, 0),
             objective=objective,
-            max_trials=None if max_trials is None else integer("max_trials", max_trials),
+            max_trials=max_trials,
+            seed=seed,
             hyperparameters=hyperparameters,
-            allow_new_entries=flag("allow_new_entries", allow_new_entries),
-            tune_new_entries=flag("tune_new_entries", tune_new_entries),
-            max_retries_per_trial=integer("max_retries_per_trial", max_retries_per_trial, 0),
-            max_consecutive_failed_trials=integer("max_consecutive_failed_trials", max_consecutive_failed_trials),
+            allow_new_entries=allow_new_entries,
+            tune_new_entries=tune_new_entries,
+            max_retries_per_trial=max_retries_per_trial,
+            max_consecutive_failed_trials=max_consecutive_failed_trials,
         )
         oracle.belongs_to(self)
         super().__init__(oracle=oracle, hypermodel=hypermodel, **kwargs)

@@ -19,7 +19,7 @@ from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search.batch_hooks import EpochCallbacks, free_steps, may_change_the_model, needs_every_step
 from keras_ext.search.fit_data import FitArrays, FitData, draw_as_building, rows_of, steps_of_epoch
 from keras_ext.search.fit_methods import assign, copies_of, own_functions, saved_once
-from keras_ext.search.free_numbers import input_numbers
+from keras_ext.search.free_numbers import InputNumbers, has_own_layers, input_numbers
 from keras_ext.search.stacked_program import Request, StackedProgram
 from keras_ext.search.structure import NotComparable, Structure, structure_of
 from keras_ext.search.trial_thread import TrialThread
@@ -34,8 +34,8 @@ _CONVOLUTIONS = tuple(c for name, c in vars(keras.layers).items() if "Conv" in n
 class _Shared:
     """A model, the programs compiled for it, and the number of steps that trials of its structure have asked for."""
 
-    def __init__(self, model: Any, structure: Structure) -> None:
-        self.model, self.structure, self.numbers = model, structure, input_numbers(model)
+    def __init__(self, model: Any, structure: Structure, numbers: InputNumbers) -> None:
+        self.model, self.structure, self.numbers = model, structure, numbers
         self.program: Any = None
         self.probes: dict[Any, Any] = {}
         self.steps = 0
@@ -117,11 +117,12 @@ class SharedModels:
         if keras.distribution.distribution() is not None or _backend.replica_count() > 1:
             raise NotComparable("it is distributed over several devices")
         _build(model, given.get("x"))
-        input_numbers(model)
+        # The variable that holds them is part of the structure.
+        numbers = input_numbers(model)
         structure = structure_of(model)
         shared = self._shared.get(structure.key)
         if shared is None:
-            shared = _Shared(model, structure)
+            shared = _Shared(model, structure, numbers)
         self._shared[structure.key] = shared
         self._shared.move_to_end(structure.key)
         while len(self._shared) > max(_MOST, self._together):
@@ -180,9 +181,7 @@ class SharedModels:
             return state
 
         # Layers of the user's own may count or draw in Python where a snapshot calls them.
-        if not is_checked and all(
-            type(each).__module__.startswith(("keras.", "keras_ext.")) for each in keras_private.flatten_layers(model)
-        ):
+        if not is_checked and not has_own_layers(keras_private.flatten_layers(model)):
             _share_probes(shared, callbacks)
         variables = _variables(model)
         if TrialThread.current() is not None:  # its progress bars would mix with those of the others

@@ -9,6 +9,7 @@ from keras_ext import _backend
 from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument, integer
 from keras_ext.search.stacked_program import Request
+from keras_ext.search.trial_run import begin_trial
 from keras_ext.search.trial_thread import TrialThread
 
 
@@ -35,7 +36,6 @@ def models_at_once(together: Any) -> int:
 class _Open:
     """A trial under way, and how many trials had begun before it."""
 
-    trial: Any
     thread: TrialThread
     place: int
 
@@ -66,12 +66,8 @@ class SideBySide:
             while self._begin_trials(args, kwargs):
                 group = self._next_group()
                 requests: list[Request] = [each.thread.request for each in group]
-                try:
-                    requests[0].program.run(requests)
-                except Exception as error:
-                    self._resume(group, error)
-                else:
-                    self._resume(group)
+                requests[0].program.run(requests)
+                self._resume(group)
                 self._check()
         finally:
             for each in self._open:
@@ -80,19 +76,13 @@ class SideBySide:
 
     def _begin_trials(self, args: Any, kwargs: Any) -> bool:
         """Begin trials until enough wait for a program, and return whether any does."""
-        oracle = self._tuner.oracle
-        while len(self._open) < self._most:
-            self._tuner.pre_create_trial()
-            trial = oracle.create_trial(_free_name(oracle))
-            if trial.status != "RUNNING":
-                break  # none is left, or the oracle waits for one that is under way
-            self._tuner.on_trial_begin(trial)
+        while len(self._open) < self._most and (trial := begin_trial(self._tuner)) is not None:
             thread = TrialThread(lambda trial=trial: self._run(trial, args, dict(kwargs)))
-            self._open.append(_Open(trial, thread, self._begun))
+            self._open.append(_Open(thread, self._begun))
             self._begun += 1
             self._resume(self._open[-1:])
             # What only its model asks for is drawn for the next trial, as it would be if this one had ended.
-            oracle.update_space(trial.hyperparameters)
+            self._tuner.oracle.update_space(trial.hyperparameters)
             self._check()
         return bool(self._open)
 
@@ -100,9 +90,9 @@ class SideBySide:
         keras_private.keras_tuner_records(self._tuner, trial, lambda: self._tuner.run_trial(trial, *args, **kwargs))
         self._tuner.on_trial_end(trial)
 
-    def _resume(self, group: Sequence[_Open], error: Exception | None = None) -> None:
+    def _resume(self, group: Sequence[_Open]) -> None:
         for each in group:
-            each.thread.resume(error)
+            each.thread.resume()
             if each.thread.is_done:
                 self._open.remove(each)
 
@@ -115,8 +105,3 @@ class SideBySide:
             return self._begun - group[0].place > 2 * self._most, len(group), -group[0].place
 
         return max(groups.values(), key=first)
-
-
-def _free_name(oracle: Any) -> str:
-    taken = set(oracle.ongoing_trials)
-    return next(name for i in range(len(taken) + 1) if (name := f"tuner{i}") not in taken)

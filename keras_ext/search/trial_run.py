@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import itertools
 import math
 import random
 import sys
@@ -97,11 +98,8 @@ class Runner:
         began, sharing, thread = time.monotonic(), None, TrialThread.current()
         waited = thread.waited if thread else 0.0
         try:
-            with (
-                contextlib.nullcontext()
-                if self._models is None
-                else self._models.sharing(self._tuner.get_trial_dir(trial.trial_id)) as sharing
-            ):
+            folder = self._tuner.get_trial_dir(trial.trial_id)
+            with contextlib.nullcontext() if self._models is None else self._models.sharing(folder) as sharing:
                 return self._run(trial, *args, callbacks=callbacks, **kwargs)
         except Exception as error:
             reported.error = one_line(error)
@@ -159,6 +157,20 @@ class _Reporter(LateBatchHooks):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._batch_begins()
+
+
+def begin_trial(tuner: Any) -> Any:
+    """Return a trial that KerasTuner's oracle begins beside those that are under way; None where none is left or it waits for one of them.
+
+    KerasTuner gives the process of one name the same trial until it ends, so that each trial is asked for by another name.
+    """
+    oracle = tuner.oracle
+    tuner.pre_create_trial()
+    trial = oracle.create_trial(next(name for i in itertools.count() if (name := f"tuner{i}") not in oracle.ongoing_trials))
+    if trial.status != "RUNNING":
+        return None
+    tuner.on_trial_begin(trial)
+    return trial
 
 
 def build_under(tuner: Any, policy: Any, models: SharedModels | None = None) -> None:

@@ -158,30 +158,26 @@ def test_an_optuna_sampler_is_taken_as_it_is(tmp_path):
     assert len(study.trials) == 3
 
 
+def small(hp):
+    hp.Choice("width", [1, 2, 3])
+    hp.Boolean("bias")
+
+
+class Flat(OptunaTuner):
+    """All of its trials are equally good."""
+
+    def run_trial(self, trial, *args, **kwargs):
+        return 0.0
+
+
 @pytest.mark.parametrize("kind", [optuna.samplers.BruteForceSampler, optuna.samplers.GridSampler])
 def test_a_sampler_of_a_grid_ends_the_search(tmp_path, kind):
-    def small(hp):
-        hp.Choice("width", [1, 2, 3])
-        hp.Boolean("bias")
-
-    class Flat(OptunaTuner):
-        def run_trial(self, trial, *args, **kwargs):
-            return 0.0
-
     grid = () if kind is optuna.samplers.BruteForceSampler else ({"width": [1, 2, 3], "bias": [True, False]},)
     tuner = searched(tmp_path, 50, kind(*grid, seed=1), tuner=Flat, build=small)
     assert len({tuple(t.hyperparameters.values.values()) for t in tuner.oracle.trials.values()}) == len(tuner.oracle.trials) == 6
 
 
 def test_a_space_is_tried_through_without_repeating_and_then_the_search_ends(tmp_path):
-    def small(hp):
-        hp.Choice("width", [1, 2, 3])
-        hp.Boolean("bias")
-
-    class Flat(OptunaTuner):
-        def run_trial(self, trial, *args, **kwargs):
-            return 0.0
-
     tuner = searched(tmp_path, 50, tuner=Flat, build=small)
     assert len({tuple(t.hyperparameters.values.values()) for t in tuner.oracle.trials.values()}) == len(tuner.oracle.trials) == 6
     states = [t.state for t in tuner.oracle.trial_study.study.trials]
