@@ -11,8 +11,9 @@ from keras import tree
 from keras_ext._backend import keras_private
 from keras_ext._backend.epoch_steps import Batches, EpochSteps
 
-# XLA's program of one step saves some milliseconds, and takes a second or two to compile.
-_SMALLER_BATCHES = 200
+# XLA's program of one step takes a second or two to compile. It saves some milliseconds of each step, and in each training a third of a
+# second, in which TensorFlow prepares the function of Keras.
+_SMALLER_BATCHES, _TRAININGS = 200, 2
 
 # No program takes the steps of several models.
 StackedSteps: Any = None
@@ -80,7 +81,7 @@ class _Steps:
         self._keras_function = keras_function
         self._compiles: bool | None = None
         # Smaller last batches so far: a second program is worth its compilation after some.
-        self._smaller = 0
+        self._smaller = self._trainings = 0
 
         @tf.function(jit_compile=True, autograph=False)
         def several(count: Any, batches: Any, arrays: Any) -> Any:
@@ -94,6 +95,8 @@ class _Steps:
         self._several = several
 
     def function(self, epoch: EpochSteps) -> Callable[..., Any]:
+        self._trainings += 1
+
         def run(iterator: Iterator[Any]) -> Any:
             logs: Any = None
             for batches in epoch.parts(iterator, contextlib.nullcontext):
@@ -106,7 +109,8 @@ class _Steps:
 
     def _run(self, batches: Batches) -> Any:
         self._smaller += batches.room == 1
-        if self._compiles is not False and (batches.room > 1 or self._smaller > _SMALLER_BATCHES):
+        is_usual = batches.room > 1 or self._smaller > _SMALLER_BATCHES or self._trainings > _TRAININGS
+        if self._compiles is not False and is_usual:
             try:
                 logs = self._several(tf.constant(len(batches.batches)), _stacked(batches), batches.arrays)
                 self._compiles = True
