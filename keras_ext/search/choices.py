@@ -46,6 +46,9 @@ _NORMALIZATIONS = {
     "layer": lambda: [keras.layers.LayerNormalization()],
 }
 
+# How the names begin of the hyperparameters that leave the program of a training step as it is.
+NUISANCE = ("learning_rate", "momentum", "clipping_threshold", "dropout", "initializer", "regularizer_")
+
 # Lowest, usual and highest rate: a decade or so to both sides of what the rule is commonly run at.
 LEARNING_RATES = {"adam": (1e-4, 1e-3, 3e-2), "rmsprop": (1e-4, 1e-3, 3e-2), "adagrad": (1e-3, 1e-2, 0.3), "sgd": (1e-3, 1e-2, 0.5)}
 

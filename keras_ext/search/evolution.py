@@ -31,9 +31,10 @@ def defaults(space: Sequence[Any]) -> Values:
     return walked(space, lambda hp: hp.default)
 
 
-def at_random(space: Sequence[Any], rng: np.random.Generator) -> Values:
-    """Return values drawn from their ranges, each on its own scale."""
-    return walked(space, lambda hp: hp.prob_to_value(rng.random()))
+def at_random(space: Sequence[Any], rng: np.random.Generator, given: Mapping[str, Any] | None = None) -> Values:
+    """Return values drawn from their ranges, each on its own scale; those that are `given` stay."""
+    known = given or {}
+    return walked(space, lambda hp: known[hp.name] if hp.name in known and fits(hp, known[hp.name]) else hp.prob_to_value(rng.random()))
 
 
 def crossed(space: Sequence[Any], parents: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> Values:

@@ -5,20 +5,18 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-import keras
 import keras_tuner
 import numpy as np
 
-from keras_ext._checks import bad_argument, integer
+from keras_ext._checks import integer
 from keras_ext.search import evolution
-from keras_ext.search.oracle import CheckedOracle
-from keras_ext.search.structure import NotComparable, Structure, structure_of
+from keras_ext.search.structure_names import StructureOracle
 
 # Draws that may repeat an earlier structure, until the search ends: the space has no others.
 _TRIES = 100
 
 
-class NuisanceOracle(CheckedOracle):
+class NuisanceOracle(StructureOracle):
     """KerasTuner's side of a `NuisanceSearch`: trial `i * settings + j` has structure `i` and setting `j`.
 
     Each value depends on the seed, the name of its hyperparameter and `i` or `j` alone. So a search goes on where it stopped, and a
@@ -33,24 +31,12 @@ class NuisanceOracle(CheckedOracle):
 
     def __init__(self, structures: int, settings: int, structure_hyperparameters: Iterable[str] | None, **kwargs: Any) -> None:
         self.structures, self.settings = integer("structures", structures), integer("settings", settings)
-        super().__init__(max_trials=self.structures * self.settings, **kwargs)
-        is_named = isinstance(structure_hyperparameters, list | tuple | set | frozenset | type(None))
-        if not is_named or not all(isinstance(name, str) for name in structure_hyperparameters or ()):
-            raise bad_argument("structure_hyperparameters", "a list of names, or None", structure_hyperparameters, error=TypeError)
-        # None until the first trial is drawn.
-        self.structure_hyperparameters = None if structure_hyperparameters is None else tuple(structure_hyperparameters)
-        self._tuner: Any = None
-
-    def belongs_to(self, tuner: Any) -> None:
-        """Let the oracle know which tuner builds the models."""
-        self._tuner = tuner
+        super().__init__(structure_hyperparameters, max_trials=self.structures * self.settings, **kwargs)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Choose the values of the next trial."""
         structure, setting = divmod(len(self.start_order), self.settings)
-        if self.structure_hyperparameters is None:
-            self.structure_hyperparameters = tuple(sorted(_Structures(self, self._tuner.hypermodel.build).names()))
-        names = self.structure_hyperparameters
+        names = self.structure_names()
         firsts = [self.trials[name].hyperparameters.values for name in self.start_order[:: self.settings]]
         if setting:
             return {"status": "RUNNING", "values": self._values(setting, firsts[structure])}
@@ -84,99 +70,13 @@ class NuisanceOracle(CheckedOracle):
 
     def get_state(self) -> dict[str, Any]:
         """Return what a reloaded oracle needs."""
-        return {**super().get_state(), "settings": self.settings, "structure_hyperparameters": self.structure_hyperparameters}
+        return {**super().get_state(), "settings": self.settings}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over a saved state; more structures may be tried than before, with as many settings each."""
         super().set_state(state)
-        names = state["structure_hyperparameters"]
-        self.settings, self.structure_hyperparameters = state["settings"], None if names is None else tuple(names)
+        self.settings = state["settings"]
         self.max_trials = self.structures * self.settings
-
-
-class _Structures:
-    """Finds the hyperparameters that change the structure, by building models: each changes alone, from values with which it is active."""
-
-    def __init__(self, oracle: Any, build: Any) -> None:
-        self._oracle, self._build = oracle, build
-        self._known: dict[Any, Structure | None] = {}
-        # The values of the build that asked for a hyperparameter first.
-        self._seen_with: dict[str, dict[str, Any]] = {}
-
-    def names(self) -> set[str]:
-        """Return the names; the space of the oracle gets the hyperparameters that only some of the models ask for."""
-        first = self._structure({}, must_build=True)
-        self._known.clear()
-        again = self._structure({}, must_build=True)
-        if first is None or again is None or first.key != again.key:
-            raise _not_found("two models of the same values differ, as `build` makes a function or class of its own")
-        names: set[str] = set()
-        largest: dict[str, Any] = {}
-        done = -1
-        while done < len(names) + len(self._oracle.hyperparameters.space):
-            done = len(names) + len(self._oracle.hyperparameters.space)
-            for hp in self._oracle.get_space().space:
-                base = self._seen_with.get(hp.name, {}) | {c.name: c.values[0] for c in hp.conditions}
-                values = _values_to_try(hp)
-                # A width of the third layer changes nothing where there is one layer: also with the other names' last values.
-                if hp.name not in names and any(self._changes({**start, **base}, hp.name, values) for start in ({}, largest)):
-                    names |= {hp.name, *(c.name for c in hp.conditions)}
-                    largest[hp.name] = values[-1]
-        return names
-
-    def _changes(self, base: dict[str, Any], name: str, values: list[Any]) -> bool:
-        return len({found.key for value in values if (found := self._structure({**base, name: value})) is not None}) > 1
-
-    def _structure(self, values: dict[str, Any], *, must_build: bool = False) -> Structure | None:
-        """Return the structure of a model of these values; None if it cannot be built: a trial that has them fails alone."""
-        hps = self._oracle.get_space()
-        hps.values = evolution.walked(hps.space, lambda hp: values.get(hp.name, hp.default))
-        given = tuple(sorted(hps.values.items()))
-        if given not in self._known:
-            known = {hp.name for hp in hps.space}
-            keras.backend.clear_session(free_memory=False)  # names of layers are in a structure
-            try:
-                model = self._build(hps)
-            except Exception:
-                if must_build:
-                    raise
-                self._known[given] = None
-                return None
-            self._oracle.update_space(hps)
-            self._seen_with |= {hp.name: {**values, **hps.values} for hp in hps.space if hp.name not in known}
-            self._known[given] = _structure_of(model)
-        return self._known[given]
-
-
-def _not_found(reason: Any) -> ValueError:
-    return ValueError(f"The hyperparameters that change the structure cannot be found: {reason}. Name them in `structure_hyperparameters`.")
-
-
-def _structure_of(model: Any) -> Structure:
-    try:
-        if not isinstance(model, keras.Model) or not model.compiled:
-            raise NotComparable("build returns no compiled model")
-        if model.built and not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
-        return structure_of(model)
-    except NotComparable as error:
-        raise _not_found(error) from None
-
-
-def _values_to_try(hp: Any) -> list[Any]:
-    """Return values of a hyperparameter of which two differ in structure if it changes that.
-
-    At 0 a number takes another path, and a search over numbers is none over structures: others are tried if there are two.
-    """
-    if isinstance(hp, keras_tuner.engine.hyperparameters.Int):
-        values = [hp.prob_to_value(place) for place in (0, 0.5, 1 - 1e-9)]
-    elif isinstance(hp, keras_tuner.engine.hyperparameters.Float):
-        values = [hp.prob_to_value(place) for place in (0.25, 0.5, 0.75)]
-    else:
-        values = list(hp.values)
-    values = list(dict.fromkeys(values))
-    others = [value for value in values if isinstance(value, bool | str) or value != 0]
-    return others if len(others) > 1 else values
 
 
 class NuisanceSearch(keras_tuner.Tuner):

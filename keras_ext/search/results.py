@@ -25,7 +25,7 @@ class Results(Sequence[Record]):
         score_name: what the score is called.
         direction: `"min"` or `"max"`: which score is better.
         space: KerasTuner's hyperparameters of the search.
-        structure: names of the hyperparameters that change the structure, of a `NuisanceSearch` that has begun.
+        structure: names of the hyperparameters that change the structure, of a tuner that knows them, once it has begun.
     """
 
     records: tuple[Record, ...]
@@ -81,14 +81,19 @@ class Results(Sequence[Record]):
         """Return the best trial of each structure.
 
         Args:
-            names: of the hyperparameters that change the structure; of a `NuisanceSearch`, its own.
+            names: of the hyperparameters that change the structure; of a `NuisanceSearch` or `OptunaTuner`, its own.
 
         Raises:
             ValueError: there are no names, and the search has none.
         """
         names = self.structure if names is None else tuple(names)
         if names is None:
-            raise bad_argument("names", "a list of hyperparameters", names, "Only a NuisanceSearch that has begun has its own.")
+            raise bad_argument(
+                "names",
+                "a list of hyperparameters",
+                names,
+                "A NuisanceSearch has its own once it has begun, and so has an OptunaTuner with `settings`.",
+            )
         best: dict[Any, Record] = {}
         for record in self.records:
             best.setdefault(tuple(map(record.hyperparameters.get, names)), record)

@@ -123,9 +123,9 @@ class TunerStudy:
             self.begin(trial)
         self.tell()
 
-    def ask(self, name: str, values: dict[str, Any] | None, sampler: Any = None) -> dict[str, Any]:
-        """Return the values of the next trial: `values`, or those that the sampler chooses."""
-        params = {} if values is None else as_optuna(self.space, values)[0]
+    def ask(self, name: str, values: dict[str, Any], sampler: Any = None) -> dict[str, Any]:
+        """Return the values of the next trial: `values`, and where they do not say, those that the sampler chooses."""
+        params = as_optuna(self.space, values)[0] if values else {}
         if sampler is not None:
             self.study.sampler = sampler
         begun, self._begun = self._begun, None
@@ -135,7 +135,7 @@ class TunerStudy:
             self._untold.add(name)
             return asked(optuna.trial.FixedTrial(self._storage.get_trial(begun).params), self.space)
         with quiet(), self._in_one_write():
-            if values is not None:
+            if params:
                 self.study.enqueue_trial(params)
             trial = self.study.ask()
             trial.set_user_attr(TRIAL, name)

@@ -156,7 +156,7 @@ FUZZED = {
         {
             **{name: ORACLE[name] for name in ("objective", "seed")},
             "structures": WHOLE,
-            "settings": WHOLE,
+            "trials_per_structure": WHOLE,
             "structure_hyperparameters": st.sampled_from([[], ["units"]]),
         },
         owes_draws,
@@ -169,6 +169,7 @@ FUZZED = {
             "sampler": st.sampled_from(["tpe", "cmaes", "qmc", "random"]),
             "pruner": st.sampled_from([None, "none", "median", "hyperband"]),
             "storage": st.none(),
+            "trials_per_structure": WHOLE,
         },
         owes_draws,
         ("objective",),

@@ -185,6 +185,38 @@ def test_a_space_is_tried_through_without_repeating_and_then_the_search_ends(tmp
     assert set(states) == {STATES.COMPLETE, STATES.FAIL}
 
 
+@pytest.mark.parametrize("sampler", EACH)
+def test_each_structure_has_several_settings(tmp_path, sampler):
+    names = ["width", "optimizer", "bias"]
+    tuner = searched(tmp_path, 12, sampler, trials_per_structure=4, structure_hyperparameters=names)
+    values = [trial.hyperparameters.values for trial in trials_of(tuner)]
+    assert [{**each} for each in values] == [t.params for t in tuner.oracle.trial_study.study.trials]
+    groups = [values[i : i + 4] for i in range(0, 12, 4)]
+    for group in groups:
+        assert all([each[name] for name in names] == [group[0][name] for name in names] for each in group)
+        assert len({each["rate"] for each in group}) == 4
+    assert len({group[0]["width"] for group in groups}) > 1
+
+
+def test_a_search_of_settings_goes_on_as_if_never_interrupted(tmp_path):
+    arguments = {"trials_per_structure": 4, "structure_hyperparameters": ["width", "optimizer"]}
+    whole = searched(tmp_path / "whole", 14, **arguments)
+    for trials in (3, 9, 14):
+        parts = searched(tmp_path / "parts", trials, **arguments)
+    assert [t.hyperparameters.values for t in trials_of(parts)] == [t.hyperparameters.values for t in trials_of(whole)]
+
+
+def test_a_structure_without_settings_is_tried_once(tmp_path):
+    class Names(OptunaTuner):
+        def run_trial(self, trial, *args, **kwargs):
+            return float(trial.hyperparameters.get("width"))
+
+    tuner = searched(
+        tmp_path, 12, "random", Names, lambda hp: hp.Int("width", 1, 3), trials_per_structure=4, structure_hyperparameters=["width"]
+    )
+    assert sorted(t.hyperparameters.get("width") for t in trials_of(tuner)) == [1, 2, 3]
+
+
 def test_trials_that_fail_or_find_hyperparameters_are_told(tmp_path):
     class Finding(OptunaTuner):
         def run_trial(self, trial, *args, **kwargs):

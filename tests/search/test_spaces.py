@@ -8,7 +8,7 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from keras_ext.search import CNN, LSTM, MLP, ResidualMLP, ResNet, Space
+from keras_ext.search import CNN, LSTM, MLP, OptunaTuner, ResidualMLP, ResNet, Space
 
 SAMPLES = 24
 
@@ -337,6 +337,15 @@ def test_images_are_normalized_by_pixel_channel_or_as_a_whole(shape):
         normalized = keras.Model(model.input, model.layers[1].output)(x.astype("float32"))
         expected = (x - mean) / np.sqrt(variance)
         np.testing.assert_allclose(keras.ops.convert_to_numpy(normalized), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_space_knows_which_hyperparameters_change_the_program(tmp_path, name):
+    space = spaces(batch_sizes=(8, 16))[name]
+    tuner = OptunaTuner(lambda hp: space.build(hp), "loss", directory=tmp_path)
+    # By building models, which know no size of a batch.
+    found = tuner.oracle.structure_names()
+    assert {*found, "batch_size"} == set(space.structure_hyperparameters)
 
 
 def test_a_space_of_ones_own():

@@ -87,6 +87,13 @@ class Space(keras_tuner.HyperModel, abc.ABC):
         return keras_tuner.Objective("val_accuracy" if self.classes else "val_r2_score", "max")
 
     @property
+    def structure_hyperparameters(self) -> tuple[str, ...]:
+        """The names of the hyperparameters that change the program of a training step: all but rates, strengths and first weights."""
+        hp = keras_tuner.HyperParameters()
+        self.build(hp)
+        return tuple(dict.fromkeys(each.name for each in hp.space if not each.name.startswith(choices.NUISANCE)))
+
+    @property
     def exact(self) -> str:
         """The dtype of what must not be rounded: the inputs before they are of unit scale, and the predictions."""
         return keras.config.dtype_policy().variable_dtype
