@@ -278,7 +278,7 @@ def test_commands_that_the_pages_name_exist():
     assert len(only) > 10
     assert only <= set(BENCHMARKS) | {"search"}
     modules = {command[0] for command in commands if command and command[0].startswith(".")}
-    assert modules == {".studies.tuners"}
+    assert modules == {".studies.time_to_score"}
     options = {option for parameter in __main__.main.params for option in parameter.opts}
     assert {word for command in commands for word in command if word.startswith("--")} <= options
 
@@ -307,10 +307,10 @@ def test_the_command_writes_json_and_markdown(names, tmp_path):
 
 @pytest.mark.slow
 def test_the_command_runs_studies_and_puts_them_on_the_page(tmp_path):
-    names = ["unpromising_digits", "oracle_cost", "recorded"]
+    names = ["unpromising_digits", "oracle_cost", "time_to_score"]
     results, page = measured(tmp_path, *names)
     assert all(f"\n## {name}\n" in page for name in names)
-    assert len(results["recorded"]["entries"]) == 1
+    assert results["time_to_score"]["searches"].keys() == {"wine"}
     assert {cost["oracle"] for cost in results["oracle_cost"]["costs"]} == {"random", "hyperband", "grid", "tpe"}
     assert list(results["unpromising_digits"]["searches"][0]) == ["data", "seed", "alone", "monitor"]
 
