@@ -24,7 +24,7 @@ class Settings:
 
     Args:
         tuner: `"random"`, `"tpe"`, `"gp"`, `"cmaes"`, `"qmc"`, `"hyperband"`, `"grid"` or `"genetic"`.
-        pruner: `"median"` or `"hyperband"`: ends trials that do worse than the others. `"none"`: lets each train to its end.
+        pruner: `"median"`, `"halving"` or `"hyperband"`: ends trials that do worse than the others. `"none"`: lets each train to its end.
         trials: most trials; Hyperband sets its own number.
         epochs: most epochs of a trial.
         seed: of the tuner, the split and each trial's weights.

@@ -8,7 +8,7 @@ import keras_tuner
 from keras_ext._checks import bad_argument, one_of
 from keras_ext.search.records import PRUNED
 
-PRUNERS = ("none", "median", "hyperband")
+PRUNERS = ("none", "median", "halving", "hyperband")
 
 
 def checked(pruner: Any) -> Any:
@@ -19,7 +19,8 @@ def checked(pruner: Any) -> Any:
 
     if isinstance(pruner, str):
         one_of("pruner", pruner, PRUNERS)
-        return pruners.MedianPruner() if pruner == "median" else pruners.HyperbandPruner()
+        kinds = {"median": pruners.MedianPruner, "halving": pruners.SuccessiveHalvingPruner, "hyperband": pruners.HyperbandPruner}
+        return kinds[pruner]()
     if not isinstance(pruner, pruners.BasePruner):
         rule = f"one of {', '.join(map(repr, PRUNERS))}, or an Optuna pruner"
         raise bad_argument("pruner", rule, pruner, error=TypeError)
@@ -62,11 +63,13 @@ class Pruning:
         return f"{PRUNED} {epoch}: {self._why(epoch)}"
 
     def _why(self, epoch: int) -> str:
-        from optuna.pruners import MedianPruner
+        from optuna.pruners import HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
         from optuna.trial import TrialState
 
         study = self.study.study
         others = sum(epoch in t.intermediate_values for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+        if isinstance(self._pruner, HyperbandPruner | SuccessiveHalvingPruner):
+            return "not among the best of the trials that came as far"
         if not isinstance(self._pruner, MedianPruner):
             return f"by {type(self._pruner).__name__}"
         side = "below" if study.direction.name == "MAXIMIZE" else "above"

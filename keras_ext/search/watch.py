@@ -68,9 +68,10 @@ def watch(
         tuner: a KerasTuner tuner of any kind, before its `search`.
         monitor: is copied for each trial; the findings of all are also reported to its `on_finding`.
         pruner: ends trials whose score after an epoch is poor among those of the others. `"median"` ends one whose best score so far is
-            worse than the median after that epoch, once five trials are complete. `"hyperband"` lets the best third go on at a few
-            epochs. `"none"`, or an Optuna pruner, whose steps are epochs counted from 1. A pruned trial keeps its best score. None: that
-            of the tuner, if it is an `OptunaTuner`. Not for Hyperband.
+            worse than the median after that epoch, once five trials are complete. `"halving"` lets the best quarter go on after 1, 4, 16,
+            ... epochs (asynchronous successive halving). `"hyperband"` does so with the best third, and leaves some trials more epochs.
+            `"none"`, or an Optuna pruner, whose steps are epochs counted from 1. A pruned trial keeps its best score. None: that of the
+            tuner, if it is an `OptunaTuner`. Not for Hyperband.
         seed: of the trials' weights; that of the tuner's oracle if None.
         view: shows the trials while they run.
         together: most trials that train at once, as one program whose steps are those of all models of one structure. `"auto"`: as many as

@@ -132,6 +132,23 @@ def test_without_a_pruner_every_trial_trains_to_its_end(tmp_path, pruner):
     assert {(record.epochs, record.ended) for record in in_turn(here(grid, tmp_path, pruner))} == {(4, "")}
 
 
+def test_halving_lets_the_best_quarter_go_on(tmp_path):
+    records = in_turn(here(grid, tmp_path, "halving"))
+    # Optuna begins to compare once a trial is complete; these four epochs have the rungs 1 and 4.
+    assert records[0].ended == ""
+    rungs = {1: [], 4: []}
+    for record in records[1:]:
+        ended = ""
+        for epoch, losses in rungs.items():
+            loss = record.scores[epoch - 1]
+            losses.append(loss)
+            if loss > sorted(losses)[max(len(losses) // 4 - 1, 0)]:
+                ended = f"pruned at epoch {epoch}: not among the best of the trials that came as far"
+                break
+        assert record.ended == ended
+    assert 1 < len(rungs[4]) < len(rungs[1]) == 8
+
+
 def test_hyperband_keeps_the_best_of_those_that_have_come_as_far(tmp_path):
     order = sorted(in_turn(here(grid, tmp_path, "hyperband")), key=lambda record: RATES[record.hyperparameters["number"]])
     assert any(record.is_pruned for record in order[:4])
@@ -172,10 +189,12 @@ def test_where_more_is_better_the_pruned_are_below_the_median(tmp_path):
 
 
 def test_bad_pruners_are_reported_in_a_line(tmp_path):
-    assert PRUNERS == ("none", "median", "hyperband")
-    with pytest.raises(ValueError, match=r"^`pruner` must be one of 'none', 'median', 'hyperband', got 'best'\.$"):
+    assert PRUNERS == ("none", "median", "halving", "hyperband")
+    with pytest.raises(ValueError, match=r"^`pruner` must be one of 'none', 'median', 'halving', 'hyperband', got 'best'\.$"):
         watch(grid(tmp_path), monitor(), pruner="best")
-    with pytest.raises(TypeError, match=r"^`pruner` must be one of 'none', 'median', 'hyperband', or an Optuna pruner, got 3\.$"):
+    with pytest.raises(
+        TypeError, match=r"^`pruner` must be one of 'none', 'median', 'halving', 'hyperband', or an Optuna pruner, got 3\.$"
+    ):
         watch(grid(tmp_path), monitor(), pruner=3)
     hyperband = keras_tuner.Hyperband(Line(), "loss", max_epochs=3, directory=tmp_path, project_name="h")
     with pytest.raises(ValueError, match=r"^`pruner` must be None with Hyperband, .* itself, got 'median'\. Leave it out\.$"):
@@ -191,19 +210,28 @@ test_pruning.killed(*sys.argv[1:])
 """
 
 
-def killed(folder, sampler, pruner):
+def killed(folder, sampler, pruner, storage):
     """Search without an end of its own before the last trial; `test_a_killed_search` kills it."""
-    here(functools.partial(grid, trials=8, kind=OptunaTuner, sampler=sampler), folder, pruner)
+    here(functools.partial(grid, trials=8, kind=OptunaTuner, sampler=sampler, storage=storage or None), folder, pruner)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sampler", "pruner"), [("tpe", "median"), ("cmaes", "median"), ("qmc", "hyperband"), ("random", "hyperband"), ("gp", "median")]
+    ("sampler", "pruner", "storage"),
+    [
+        ("tpe", "median", "sqlite:///{}/search.db"),
+        ("tpe", "hyperband", ""),
+        ("cmaes", "halving", ""),
+        ("qmc", "hyperband", ""),
+        ("random", "median", ""),
+        ("gp", "median", ""),
+    ],
 )
-def test_a_killed_search_ends_as_one_that_was_not(tmp_path, sampler, pruner):
+def test_a_killed_search_ends_as_one_that_was_not(tmp_path, sampler, pruner, storage):
     if sampler == "gp":
         pytest.importorskip("torch")
-    words = [sys.executable, "-c", SCRIPT.format(tests=str(Path(__file__).parent)), str(tmp_path / "parts"), sampler, pruner]
+    how = [sampler, pruner, storage.format(tmp_path)]
+    words = [sys.executable, "-c", SCRIPT.format(tests=str(Path(__file__).parent)), str(tmp_path / "parts"), *how]
     draw = random.Random(f"{sampler} {pruner}")
     for ended in (1, 3, 6):
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -214,12 +242,12 @@ def test_a_killed_search_ends_as_one_that_was_not(tmp_path, sampler, pruner):
         process.send_signal(signal.SIGKILL)
         process.wait()
     subprocess.run(words, check=True, capture_output=True)
-    killed(tmp_path / "whole", sampler, pruner)
+    killed(tmp_path / "whole", *how)
     parts, whole = (in_turn(grid(tmp_path / name, 8, OptunaTuner, sampler=sampler)) for name in ("parts", "whole"))
     assert [r.hyperparameters for r in parts] == [r.hyperparameters for r in whole]
     if pruner == "median":  # Optuna's Hyperband does not ask a trial twice at one rung, if it was killed there
         assert [r.ended for r in parts] == [r.ended for r in whole]
         np.testing.assert_allclose([r.score for r in parts], [r.score for r in whole], rtol=1e-5)
-    study = grid(tmp_path / "parts", 8, OptunaTuner, sampler=sampler).oracle.trial_study.study
+    study = grid(tmp_path / "parts", 8, OptunaTuner, sampler=sampler, storage=how[2] or None).oracle.trial_study.study
     known = [t.user_attrs["trial"] for t in study.trials if t.state.name != "FAIL"]
     assert sorted(known) == sorted(r.trial for r in parts)
