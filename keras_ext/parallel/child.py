@@ -33,21 +33,21 @@ def main() -> None:
     threading.Thread(target=read, daemon=True).start()
     lock = threading.Lock()
 
-    def report(what: str, values: tuple[Any, ...]) -> str | None:
+    def report(name: str, what: str, values: tuple[Any, ...]) -> str | None:
         with lock:
-            pickle.dump((what, values), reported)
+            pickle.dump((name, what, values), reported)
             reported.flush()
         return answers.get()[0] if shared.prunes and what == "epoch_ends" else None
 
     shared = jobs.get()
     while True:
-        job = jobs.get()
-        broken = next((each for each in (shared, job) if isinstance(each, Exception)), None)
+        group = jobs.get()
+        broken = next((each for each in (shared, group) if isinstance(each, Exception)), None)
         if broken is not None:
             raise broken
-        from keras_ext.parallel.job import work
+        from keras_ext.parallel.session import session_of
 
-        report("ended", (work(shared, job, report),))
+        session_of(shared).work(group, report)
 
 
 if __name__ == "__main__":

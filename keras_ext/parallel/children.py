@@ -7,7 +7,8 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import keras
 
@@ -16,11 +17,11 @@ from keras_ext.parallel.loop import WorkerEvent
 
 
 class Children:
-    """One child process at a time, which runs trials one after the other.
+    """One child process at a time, which runs trials one after the other, or together.
 
     Args:
         shared: what the trials have in common; can be pickled.
-        trials: after so many trials a new process takes over.
+        trials: after so many trials, or groups of trials that run together, a new process takes over.
     """
 
     def __init__(self, shared: Shared, trials: int) -> None:
@@ -29,16 +30,16 @@ class Children:
         self._left = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._events: queue.Queue[tuple[int, WorkerEvent]] = queue.Queue()
-        self._name = ""
+        self._names: set[str] = set()
 
-    def start(self, job: Job) -> None:
-        """Begin to run a trial."""
+    def start(self, jobs: Sequence[Job]) -> None:
+        """Begin to run trials."""
         if not self._left or self._process is None or self._process.poll() is not None:
             self._begin()
         self._left -= 1
-        self._name = job.name
+        self._names = {job.name for job in jobs}
         assert self._process is not None
-        self._send(pickle.dumps(job))
+        self._send(pickle.dumps(list(jobs)))
 
     def events(self, timeout: float) -> Iterator[WorkerEvent]:
         """Yield all that has happened; wait for the first of it for at most `timeout` seconds."""
@@ -47,15 +48,18 @@ class Children:
                 process, event = self._events.get(timeout=timeout or None, block=timeout > 0)
             except queue.Empty:
                 return
-            name, timeout = self._name, 0.0
-            if self._process is not None and process == self._process.pid and name:
-                if event.what in ("ended", "died"):
-                    self._name = ""
-                yield WorkerEvent(name, event.what, event.values)
+            timeout = 0.0
+            if self._process is None or process != self._process.pid:
+                continue
+            for name in [event.name] if event.name else sorted(self._names):
+                if name in self._names:
+                    if event.what in ("ended", "died"):
+                        self._names.remove(name)
+                    yield replace(event, name=name)
 
     def kill(self, name: str) -> None:
         """End the process of a trial."""
-        self._name = ""
+        self._names.clear()
         self._left = 0
         if self._process is not None:
             self._process.kill()
@@ -68,7 +72,7 @@ class Children:
     def close(self) -> None:
         """End the process."""
         if self._process is not None and self._process.poll() is None:
-            self.kill(self._name)
+            self.kill("")
 
     def _begin(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -94,8 +98,7 @@ class Children:
         assert process.stdout is not None
         try:
             while True:
-                what, values = pickle.load(process.stdout)
-                self._events.put((process.pid, WorkerEvent("", what, values)))
+                self._events.put((process.pid, WorkerEvent(*pickle.load(process.stdout))))
         except (EOFError, pickle.UnpicklingError):
             code = process.wait()
         how = f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"

@@ -1,7 +1,7 @@
 """A search whose trials run in other processes: KerasTuner's own loop, with several trials under way and none lost with its process."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,8 +39,8 @@ class WorkerEvent:
 class Workers(Protocol):
     """Processes that run trials."""
 
-    def start(self, job: Job) -> None:
-        """Begin to run a trial."""
+    def start(self, jobs: Sequence[Job]) -> None:
+        """Begin to run trials in one process, together if they are several."""
         ...
 
     def events(self, timeout: float) -> Iterator[WorkerEvent]:
@@ -78,6 +78,7 @@ class _Running:
     trial: Any
     job: Job
     listener: Listener
+    group: int
     reported: TrialReport = field(default_factory=TrialReport)
     deaths: int = 0
     began: float | None = None
@@ -96,12 +97,13 @@ class ParallelSearch:
     Args:
         tuner: its oracle chooses the trials and gets their results.
         workers: the processes.
-        at_once: most trials under way.
+        at_once: most processes, each with a trial or a group of trials under way.
         retry_policy: when a trial is given up.
         on_finding: function that is called with each finding.
         view: shows the trials.
         verbose: whether KerasTuner prints what becomes of each trial; None for its default.
         pruner: of Optuna; ends trials early, which wait for its answer at the end of each epoch.
+        together: most trials of a group.
     """
 
     def __init__(
@@ -114,13 +116,16 @@ class ParallelSearch:
         view: View | None = None,
         verbose: Any = None,
         pruner: Any = None,
+        together: int = 1,
     ) -> None:
         self._tuner, self._workers, self._at_once, self._retry_policy, self._view = tuner, workers, at_once, retry_policy, view
+        self._together = together
         if verbose is not None:
             tuner.oracle.verbose = verbose
         build_under(tuner, keras.config.dtype_policy())
         self._watch, self._prunes = Watch(tuner, None, on_finding, view, pruner), pruner is not None
         self._running: dict[str, _Running] = {}
+        self._groups = 0
 
     def search(self) -> None:
         """Search to the end. An interruption ends the trials under way, which start again when the search goes on."""
@@ -141,11 +146,21 @@ class ParallelSearch:
 
     def _start_what_may_start(self) -> bool:
         """Start trials until enough are under way, and return whether any is."""
-        while len(self._running) < self._at_once and (trial := begin_trial(self._tuner)) is not None:
-            running = _Running(trial, self._job(trial), self._watch.listener(trial))
-            self._running[trial.trial_id] = running
-            self._workers.start(running.job)
+        while len({running.group for running in self._running.values()}) < self._at_once:
+            group: list[_Running] = []
+            while len(group) < self._together and (trial := begin_trial(self._tuner)) is not None:
+                group.append(_Running(trial, self._job(trial), self._watch.listener(trial), self._groups))
+                self._running[trial.trial_id] = group[-1]
+            if not group:
+                break
+            self._start(group)
         return bool(self._running)
+
+    def _start(self, group: Sequence[_Running]) -> None:
+        for running in group:
+            running.group = self._groups
+        self._groups += 1
+        self._workers.start([running.job for running in group])
 
     def _job(self, trial: Any) -> Job:
         before, files = [], {}
@@ -183,7 +198,8 @@ class ParallelSearch:
             self._fail(running, f"its process died {running.deaths} {times}: {reason}")
             return
         running.began, running.reported = None, TrialReport()
-        self._workers.start(running.job)
+        # Alone: what ended the process of a group may end that of the others again.
+        self._start([running])
 
     def _check_time(self) -> None:
         limit, now = self._retry_policy.trial_timeout, time.monotonic()

@@ -10,13 +10,14 @@ from typing import Any
 import keras
 import keras_tuner
 
-from keras_ext._checks import bad_argument, flag, in_range, integer
+from keras_ext._checks import bad_argument, in_range, integer
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.parallel.job import Shared
 from keras_ext.parallel.loop import ParallelSearch, RetryPolicy
 from keras_ext.search import strategy as strategies
 from keras_ext.search.project_folder import recover
 from keras_ext.search.pruning import pruner_for
+from keras_ext.search.side_by_side import models_at_once
 from keras_ext.search.view import View
 from keras_ext.search.watch import is_watched
 from keras_ext.search.writable import check_writable
@@ -34,12 +35,12 @@ def run_on_ray(
     trials_at_once: int | None = None,
     resources: dict[str, float] | None = None,
     address: str | None = None,
-    trials_per_process: int = 1,
+    trials_per_process: int | None = None,
     max_retries: int = 2,
     trial_timeout: float | None = None,
     memory_limit: float | None = None,
     strategy: str | None = None,
-    share_programs: bool = True,
+    together: Any = "auto",
     view: View | None = None,
     **fit: Any,
 ) -> Any:
@@ -63,16 +64,19 @@ def run_on_ray(
         monitor: observes each trial; with `on_critical="stop"` it ends the unpromising.
         pruner: as of `watch`; each trial waits at the end of an epoch for its answer.
         seed: of the trials' weights; that of the oracle if None.
-        trials_at_once: as many as the cluster has resources for if None.
+        trials_at_once: processes at once, each with a trial or a group of trials that train together. As many as the cluster has
+            resources for if None.
         resources: of Ray, for a trial: `{"CPU": 1, "GPU": 0.25}` lets four share a GPU. One CPU if None, and an equal share of the GPUs.
         address: of a Ray cluster, as `ray.init` takes it. None: that which this process is connected to, or else Ray on this machine alone,
             ended afterwards.
-        trials_per_process: after so many trials a process ends. 1 gives a GPU's memory back after each; more save its start, some seconds.
+        trials_per_process: after so many trials a process ends, which gives a GPU's memory back. More save the start of a process, some
+            seconds. None: after one trial, or one group of trials that train together.
         max_retries: how often a trial whose process died runs again.
         trial_timeout: seconds after which a trial fails.
         memory_limit: bytes of main memory over which a trial fails; Ray's own `memory` sets nothing of the kind.
         strategy: `"mirrored"`: a trial trains on all devices that it sees.
-        share_programs: let trials of one structure share their compiled steps, where `trials_per_process` is above 1.
+        together: most trials that train at once in one process, as of `watch`; `"auto"` asks this process's device. With a limit of time or
+            memory, or a strategy, a process runs one trial at a time. The trials of a process that ran one after another share programs.
         view: shows the trials.
         **fit: further arguments of `tuner.search`: `validation_data`, `epochs`, `callbacks`, ... Callbacks travel to each process.
 
@@ -96,7 +100,8 @@ def run_on_ray(
         raise bad_argument("monitor", "a SaturationMonitor or None", monitor, error=TypeError)
     if trials_at_once is not None:
         integer("trials_at_once", trials_at_once)
-    integer("trials_per_process", trials_per_process)
+    if trials_per_process is not None:
+        integer("trials_per_process", trials_per_process)
     retry_policy = RetryPolicy(integer("max_retries", max_retries, 0), trial_timeout)
     for name, limit in (("trial_timeout", trial_timeout), ("memory_limit", memory_limit)):
         if limit is not None:
@@ -113,6 +118,8 @@ def run_on_ray(
         raise ValueError(f"`make_tuner` must give its tuner the folder that it gets as `directory`, got one in {tuner.directory}.")
     pruner = pruner_for(tuner, pruner)
     recover(tuner)
+    has_limits = any(value is not None for value in (trial_timeout, memory_limit, strategy))
+    count = min(models_at_once(together), 1) if has_limits else models_at_once(together)
     shared = Shared(
         make_tuner,
         _without_listener(monitor),
@@ -122,7 +129,7 @@ def run_on_ray(
         fit,
         strategy,
         None if memory_limit is None else math.ceil(memory_limit),
-        flag("share_programs", share_programs),
+        count,
         pruner is not None,
     )
     from keras_ext.parallel.cluster import connected, room_for
@@ -131,8 +138,11 @@ def run_on_ray(
     with connected(address, trials_at_once, needs):
         needs, at_once = room_for(needs, trials_at_once, is_shared=resources is None)
         on_finding = None if monitor is None else monitor.on_finding
-        workers = RayWorkers(shared, needs, trials_per_process)
-        ParallelSearch(tuner, workers, at_once, retry_policy, on_finding, view, fit.get("verbose"), pruner).search()
+        # No more than leaves as many for each of the other processes.
+        share = math.inf if tuner.oracle.max_trials is None else math.ceil(tuner.oracle.max_trials / at_once)
+        group = int(max(1, min(count, share, trials_per_process or count)))
+        workers = RayWorkers(shared, needs, (trials_per_process or 1) // group or 1)
+        ParallelSearch(tuner, workers, at_once, retry_policy, on_finding, view, fit.get("verbose"), pruner, group).search()
     return tuner
 
 

@@ -25,8 +25,8 @@ class Placement:
         trial_timeout: seconds after which a trial fails; None: never.
         memory_limit: MiB of main memory over which a trial fails; None: never.
         strategy: `"mirrored"`: a trial trains on all devices that it sees. None: on one.
-        together: most trials that train at once in one program, `"auto"` or `"off"`; see `watch`. In other processes trials share programs
-            one after another, or with `"off"` none.
+        together: most trials of a process that train at once in one program, `"auto"` or `"off"`; see `watch`. With a limit or a strategy
+            they share programs one after another, or with `"off"` none.
     """
 
     workers: int = 1
@@ -59,12 +59,13 @@ class Placement:
 
     @property
     def trials_of_a_process(self) -> int:
-        """Trials that one process runs; 0: all run in the search's own."""
-        if self.on_ray:
-            return self.isolate or 1
-        # What ends a trial ends its process; and how devices are used is set for a whole process.
-        needs_a_process = any(value is not None for value in (self.trial_timeout, self.memory_limit, self.strategy))
-        return self.isolate or (TRIALS_OF_A_PROCESS if needs_a_process else 0)
+        """Trials that one process of this machine runs; 0: all run in the search's own."""
+        return self.isolate or (TRIALS_OF_A_PROCESS if self.has_limits else 0)
+
+    @property
+    def has_limits(self) -> bool:
+        """True where a trial has a process to itself: what ends a trial ends its process, and devices are set for a whole process."""
+        return any(value is not None for value in (self.trial_timeout, self.memory_limit, self.strategy))
 
     @property
     def bytes_of_a_trial(self) -> int | None:

@@ -7,7 +7,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -15,8 +15,9 @@ import ray
 import ray.exceptions as deaths
 
 from keras_ext._wording import one_line
-from keras_ext.parallel.job import Failure, Job, Outcome, Shared, work
+from keras_ext.parallel.job import Failure, Job, Outcome, Shared
 from keras_ext.parallel.loop import WorkerEvent
+from keras_ext.parallel.session import session_of
 from keras_ext.search.trial_run import TrialReport
 
 _DEATHS = (deaths.WorkerCrashedError, deaths.NodeDiedError, deaths.ObjectLostError, deaths.OwnerDiedError)
@@ -28,7 +29,7 @@ class RayWorkers:
     Args:
         shared: what the trials have in common; goes into Ray's object store once.
         resources: of Ray, that a trial needs: `{"CPU": 1, "GPU": 0.25}`.
-        trials: that one process runs, one after the other.
+        trials: that one process runs, or groups of trials that run together, one after the other.
 
     Raises:
         TypeError: something cannot be sent to another process.
@@ -55,16 +56,18 @@ class RayWorkers:
             runtime_env={"env_vars": _environment(cores)},
         )(_stream)
         self._answers: Any = ray.remote(num_cpus=0)(_Answers).remote() if shared.prunes else None
+        # The stream of events of each trial's task.
         self._running: dict[str, Any] = {}
 
-    def start(self, job: Job) -> None:
-        """Begin to run a trial as soon as the cluster has what it needs."""
-        self._running[job.name] = self._task.remote(self._shared, job, self._answers)
+    def start(self, jobs: Sequence[Job]) -> None:
+        """Begin to run trials in one process as soon as the cluster has what it needs."""
+        stream = self._task.remote(self._shared, list(jobs), self._answers)
+        self._running |= {job.name: stream for job in jobs}
 
     def events(self, timeout: float) -> Iterator[WorkerEvent]:
         """Yield all that has happened; wait for the first of it for at most `timeout` seconds."""
         while True:
-            streams = list(self._running.values())
+            streams = list(dict.fromkeys(self._running.values()))
             if not streams:
                 time.sleep(timeout)
                 return
@@ -72,15 +75,13 @@ class RayWorkers:
             if not ready:
                 return
             ready, _ = ray.wait(streams, num_returns=len(streams), timeout=0)
-            names = {stream: name for name, stream in self._running.items()}
             for stream in ready:
-                name = names[stream]
-                if self._running.get(name) is not stream:
-                    continue  # it was killed upon the event before
-                event = self._next(name, stream)
-                if event.what in ("ended", "died"):
-                    del self._running[name]
-                yield event
+                for event in self._next(stream):
+                    if self._running.get(event.name) is not stream:
+                        continue  # it was killed upon the event before
+                    if event.what in ("ended", "died"):
+                        del self._running[event.name]
+                    yield event
             timeout = 0.0
 
     def kill(self, name: str) -> None:
@@ -101,19 +102,20 @@ class RayWorkers:
         if self._answers is not None:
             ray.kill(self._answers)
 
-    def _next(self, name: str, stream: Any) -> WorkerEvent:
+    def _next(self, stream: Any) -> list[WorkerEvent]:
+        """Return the next event of a task; where the task has ended without one, that of each of its trials."""
+        names = [name for name, known in self._running.items() if known is stream]
         try:
-            what, values = ray.get(next(stream))
-            return WorkerEvent(name, what, values)
+            return [WorkerEvent(*ray.get(next(stream)))] if names else []
         except deaths.OutOfMemoryError:
-            return _failed(name, "out of memory: Ray ended its process, as the machine had none left")
+            return [_failed(name, "out of memory: Ray ended its process, as the machine had none left") for name in names]
         except _DEATHS as error:
-            return WorkerEvent(name, "died", (one_line(error),))
+            return [WorkerEvent(name, "died", (one_line(error),)) for name in names]
         except (deaths.RayError, StopIteration) as error:
             # Such as a module of the user's that the other machine has not.
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             reported = lines[-1] if lines else one_line(error)
-            return _failed(name, f"its process could not begin: {reported}", "invalid")
+            return [_failed(name, f"its process could not begin: {reported}", "invalid") for name in names]
 
 
 def _failed(name: str, line: str, kind: str = "failed") -> WorkerEvent:
@@ -155,27 +157,30 @@ class _Answers:
         self._waiting.pop(name, None)
 
 
-def _stream(shared: Shared, job: Job, answers: Any = None) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Run a trial and yield what it reports while it runs; Ray hands each over at once."""
-    reported: queue.Queue[tuple[str, tuple[Any, ...]]] = queue.Queue()
+def _stream(shared: Shared, jobs: Sequence[Job], answers: Any = None) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
+    """Run trials and yield what they report while they run; Ray hands each over at once."""
+    reported: queue.Queue[tuple[str, str, tuple[Any, ...]]] = queue.Queue()
 
-    def report(what: str, values: tuple[Any, ...]) -> str | None:
-        reported.put((what, values))
-        return ray.get(answers.get.remote(job.name)) if answers is not None and what == "epoch_ends" else None
+    def report(name: str, what: str, values: tuple[Any, ...]) -> str | None:
+        reported.put((name, what, values))
+        return ray.get(answers.get.remote(name)) if answers is not None and what == "epoch_ends" else None
 
     def run() -> None:
         try:
             if answers is not None:
-                ray.get(answers.begin.remote(job.name))
-            outcome = work(shared, job, report)
-        except Exception as error:  # what `work` does not catch must not leave the search waiting
+                ray.get([answers.begin.remote(job.name) for job in jobs])
+            session_of(shared).work(jobs, report)
+        except Exception as error:  # what a session does not catch must not leave the search waiting
             line = one_line(error)
-            outcome = Outcome(None, TrialReport(error=line), job.states[-1], {}, Failure("failed", line))
-        reported.put(("ended", (outcome,)))
+            for job in jobs:
+                outcome = Outcome(None, TrialReport(error=line), job.states[-1], {}, Failure("failed", line))
+                reported.put((job.name, "ended", (outcome,)))
 
     threading.Thread(target=run, daemon=True).start()
-    while True:
-        what, values = reported.get()
-        yield what, values
+    left = {job.name for job in jobs}
+    while left:
+        name, what, values = reported.get()
+        if name in left:
+            yield name, what, values
         if what == "ended":
-            return
+            left.discard(name)

@@ -14,6 +14,7 @@ from keras_ext.parallel.on_ray import run_on_ray
 from keras_ext.parallel.placement import Placement
 from keras_ext.search.project_folder import recover
 from keras_ext.search.pruning import pruner_for
+from keras_ext.search.side_by_side import models_at_once
 from keras_ext.search.view import View
 from keras_ext.search.watch import watch
 
@@ -39,12 +40,12 @@ def search_at(
             trials_at_once=None if placement.ray is not None and placement.workers == 1 else placement.workers,
             resources=placement.resources,
             address=placement.ray,
-            trials_per_process=placement.trials_of_a_process,
+            trials_per_process=placement.isolate or None,
             max_retries=placement.max_retries,
             trial_timeout=placement.trial_timeout,
             memory_limit=placement.bytes_of_a_trial,
             strategy=placement.strategy,
-            share_programs=placement.together != "off",
+            together=placement.together,
             view=view,
             pruner=pruner,
             **fit,
@@ -55,6 +56,8 @@ def search_at(
         return tuner
     pruner = pruner_for(tuner, pruner)
     recover(tuner)
+    # A limit is a trial's, and needs a process in which it runs alone.
+    count = models_at_once(placement.together) if placement.isolate and not placement.has_limits else int(placement.together != "off")
     shared = Shared(
         make_tuner,
         monitor,
@@ -63,10 +66,11 @@ def search_at(
         kwargs=fit,
         strategy=placement.strategy,
         memory_limit=placement.bytes_of_a_trial,
-        share_programs=placement.together != "off",
+        together=count,
         prunes=pruner is not None,
     )
     retry_policy = RetryPolicy(placement.max_retries, placement.trial_timeout)
-    workers = Children(shared, placement.trials_of_a_process)
-    ParallelSearch(tuner, workers, 1, retry_policy, None, view, fit.get("verbose"), pruner).search()
+    group = max(1, min(count, placement.trials_of_a_process))
+    workers = Children(shared, placement.trials_of_a_process // group)
+    ParallelSearch(tuner, workers, 1, retry_policy, None, view, fit.get("verbose"), pruner, group).search()
     return tuner

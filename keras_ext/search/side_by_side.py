@@ -40,30 +40,26 @@ class _Open:
     place: int
 
 
-class SideBySide:
-    """Runs the search of one KerasTuner `tuner`.
+class Turns:
+    """Runs trials, each in a thread of its own, one of them at a time.
 
-    Each trial runs in a thread of its own, one of them at a time. It pauses where its model is to train, and its steps are taken with those
-    of the other trials that wait for the same program. A trial that has waited while `most` others began goes first.
+    A trial pauses where its model is to train, and its steps are taken with those of the other trials that wait for the same program. A
+    trial that has waited while `most` others began goes first.
 
     Args:
-        tuner: whose `run_trial` runs one trial.
         most: trials under way.
-        check: is called between programs, and may raise to end the search.
+        check: is called between programs, and may raise to end all of them.
     """
 
-    def __init__(self, tuner: Any, most: int, check: Callable[[], None]) -> None:
-        self._tuner, self._most, self._check = tuner, most, check
+    def __init__(self, most: int, check: Callable[[], None] = lambda: None) -> None:
+        self._most, self._check = most, check
         self._open: list[_Open] = []
         self._begun = 0
 
-    def search(self, *args: Any, **kwargs: Any) -> None:
-        """Search to the end. An interruption ends the trials under way, which start again when the search goes on."""
-        if kwargs.get("verbose") is not None:
-            self._tuner.oracle.verbose = kwargs["verbose"]
-        self._tuner.on_search_begin()
+    def run(self, next_trial: Callable[[], Callable[[], None] | None]) -> None:
+        """Run the trials that `next_trial` returns as functions, until it returns None. An interruption ends those under way."""
         try:
-            while self._begin_trials(args, kwargs):
+            while self._begin_trials(next_trial):
                 group = self._next_group()
                 requests: list[Request] = [each.thread.request for each in group]
                 requests[0].program.run(requests)
@@ -72,23 +68,15 @@ class SideBySide:
         finally:
             for each in self._open:
                 each.thread.close()
-        self._tuner.on_search_end()
 
-    def _begin_trials(self, args: Any, kwargs: Any) -> bool:
+    def _begin_trials(self, next_trial: Callable[[], Callable[[], None] | None]) -> bool:
         """Begin trials until enough wait for a program, and return whether any does."""
-        while len(self._open) < self._most and (trial := begin_trial(self._tuner)) is not None:
-            thread = TrialThread(lambda trial=trial: self._run(trial, args, dict(kwargs)))
-            self._open.append(_Open(thread, self._begun))
+        while len(self._open) < self._most and (function := next_trial()) is not None:
+            self._open.append(_Open(TrialThread(function), self._begun))
             self._begun += 1
             self._resume(self._open[-1:])
-            # What only its model asks for is drawn for the next trial, as it would be if this one had ended.
-            self._tuner.oracle.update_space(trial.hyperparameters)
             self._check()
         return bool(self._open)
-
-    def _run(self, trial: Any, args: Any, kwargs: Any) -> None:
-        keras_private.keras_tuner_records(self._tuner, trial, lambda: self._tuner.run_trial(trial, *args, **kwargs))
-        self._tuner.on_trial_end(trial)
 
     def _resume(self, group: Sequence[_Open]) -> None:
         for each in group:
@@ -105,3 +93,36 @@ class SideBySide:
             return self._begun - group[0].place > 2 * self._most, len(group), -group[0].place
 
         return max(groups.values(), key=first)
+
+
+class SideBySide:
+    """Runs the search of one KerasTuner `tuner`, whose trials take their steps together.
+
+    Args:
+        tuner: whose `run_trial` runs one trial.
+        most: trials under way.
+        check: as of `Turns`.
+    """
+
+    def __init__(self, tuner: Any, most: int, check: Callable[[], None]) -> None:
+        self._tuner, self._turns = tuner, Turns(most, check)
+        self._last: Any = None
+
+    def search(self, *args: Any, **kwargs: Any) -> None:
+        """Search to the end. An interruption ends the trials under way, which start again when the search goes on."""
+        if kwargs.get("verbose") is not None:
+            self._tuner.oracle.verbose = kwargs["verbose"]
+        self._tuner.on_search_begin()
+        self._turns.run(lambda: self._next(args, kwargs))
+        self._tuner.on_search_end()
+
+    def _next(self, args: Any, kwargs: Any) -> Callable[[], None] | None:
+        if self._last is not None:
+            # What only its model asks for is drawn for the next trial, as it would be if this one had ended.
+            self._tuner.oracle.update_space(self._last.hyperparameters)
+        trial = self._last = begin_trial(self._tuner)
+        return None if trial is None else lambda: self._run(trial, args, dict(kwargs))
+
+    def _run(self, trial: Any, args: Any, kwargs: Any) -> None:
+        keras_private.keras_tuner_records(self._tuner, trial, lambda: self._tuner.run_trial(trial, *args, **kwargs))
+        self._tuner.on_trial_end(trial)

@@ -55,7 +55,8 @@ def in_children(make, folder, fit=FIT, trials=99, patience=None, monitor=None, *
     tuner = make(str(folder))
     policy = keras.dtype_policies.serialize(keras.config.dtype_policy())
     children = Children(Shared(make, monitor, 5, policy, (), fit, **shared), trials)
-    ParallelSearch(tuner, children, 1, patience or RetryPolicy(), verbose=0).search()
+    group = max(1, shared.get("together", 1))
+    ParallelSearch(tuner, children, 1, patience or RetryPolicy(), verbose=0, together=group).search()
     return tuner
 
 
@@ -91,6 +92,39 @@ def test_a_search_elsewhere_is_the_one_that_runs_here(tmp_path, make, place):
     again = make(str(tmp_path / "there"))
     assert reported(again) == reported(here)
     assert {p.name for p in (tmp_path / "there/p").iterdir()} == {p.name for p in (tmp_path / "here/p").iterdir()}
+
+
+class Rates(keras_tuner.HyperModel):
+    """Networks of one structure."""
+
+    def build(self, hp):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(2, "softmax")])
+        model.compile(keras.optimizers.SGD(hp.Float("rate", 0.01, 0.1)), "sparse_categorical_crossentropy")
+        return model
+
+
+def rates(folder):
+    return keras_tuner.RandomSearch(Rates(), "val_loss", max_trials=4, seed=3, directory=folder, project_name="p", overwrite=False)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("together", ["off", 1, 2])
+def test_trials_of_one_process_share_programs(tmp_path, place, together):
+    """With 120 epochs of three steps, as a program of several models is traced for some hundred steps alone."""
+    stacks = keras.backend.backend() == "torch"
+    if together == 2 and not stacks:
+        pytest.skip("trials run side by side on PyTorch")
+    fit = {**FIT, "epochs": 120 if stacks else 3}
+    here = watch(rates(str(tmp_path / "here")), monitor(), seed=5, together=together)
+    here.search(**fit)
+    count = {"off": 0}.get(together, together)
+    given = {"at_once": 1, "together": together} if place is on_ray else {"together": count}
+    tuner = place(rates, tmp_path / "there", fit, monitor=monitor(), **given)
+    records, known = (sorted(results(each), key=lambda r: r.number) for each in (tuner, here))
+    assert [r.program for r in records] == [r.program for r in known]
+    expected = {"off": {"own"}, 1: {"own", "shared"}, 2: {"shared"}}[together]
+    assert {r.program.partition(" ")[0] for r in records} == expected
+    np.testing.assert_allclose([r.score for r in records], [r.score for r in known], rtol=1e-5)
 
 
 class Faulty(keras_tuner.GridSearch):

@@ -21,9 +21,9 @@ class Scripted:
     def __init__(self, scripts):
         self.scripts, self.log, self.waiting = scripts, [], []
 
-    def start(self, job):
-        self.log.append(f"start {int(job.name)}")
-        self.waiting.append(job)
+    def start(self, jobs):
+        self.log.append("start " + " ".join(str(int(job.name)) for job in jobs))
+        self.waiting += jobs
 
     def events(self, timeout):
         job = self.waiting.pop()
@@ -55,9 +55,9 @@ def tuner(folder):
     return Numbers(space, keras_tuner.Objective("score", "min"), directory=folder, project_name="p", overwrite=False)
 
 
-def search(folder, scripts, at_once=1, patience=None, on_finding=None):
+def search(folder, scripts, at_once=1, patience=None, on_finding=None, together=1):
     workers, searched = Scripted(scripts), tuner(str(folder))
-    ParallelSearch(searched, workers, at_once, patience or RetryPolicy(), on_finding, verbose=0).search()
+    ParallelSearch(searched, workers, at_once, patience or RetryPolicy(), on_finding, verbose=0, together=together).search()
     return workers, searched
 
 
@@ -90,6 +90,13 @@ def test_a_trial_whose_process_dies_runs_again_and_what_it_reported_is_kept_in_t
     assert found[2].ended == "failed: its process died 3 times: killed"
     assert (found[2].status, found[2].epochs, found[2].planned_epochs, found[2].symptoms) == ("FAILED", 2, 9, ("dead_relu",))
     assert diagnoses(tmp_path)["1"]["findings"][0]["layer"] == "h1"
+
+
+def test_trials_of_a_group_begin_at_once_and_those_whose_process_died_begin_again_each_alone(tmp_path):
+    scripts = [[[("died", "killed")], [("well", 1.0)]], [[("died", "killed")], [("well", 2.0)]], [[("well", 3.0)]]]
+    workers, searched = search(tmp_path, scripts, together=2)
+    assert [t.score for t in searched.oracle.trials.values()] == [1.0, 2.0, 3.0]
+    assert workers.log == ["start 0 1", "start 1", "start 0", "start 2", "close"]
 
 
 def test_with_no_retry_the_first_death_is_the_last(tmp_path):
