@@ -41,6 +41,16 @@ def on_device(arrays: Any) -> Any:
     return jax.tree.map(jnp.asarray, arrays)
 
 
+@jax.jit
+def _copied(values: list[Any]) -> list[Any]:
+    return [jnp.copy(value) for value in values]
+
+
+def copies(variables: list[Any]) -> list[Any]:
+    """Return the values of Keras variables, which stay as they are."""
+    return _copied([variable.value for variable in variables])
+
+
 def data_of_one_step() -> Any:
     """Return data for `fit` of one step that is never read."""
     return np.zeros((1, 0), "float32")

@@ -38,6 +38,11 @@ def on_device(arrays: Any) -> Any:
     return tree.map_structure(lambda array: None if array is None else ops.convert_to_tensor(array), arrays)
 
 
+def copies(variables: list[Any]) -> list[Any]:
+    """Return the values of Keras variables, which stay as they are."""
+    return [variable.value.detach().clone() for variable in variables]
+
+
 def data_of_one_step() -> Any:
     """Return data for `fit` of one step that is never read."""
     return np.zeros((1, 0), "float32")

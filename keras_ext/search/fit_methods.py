@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from keras import ops
+from keras_ext import _backend
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def saved_once(model: Any, variables: list[Any], folder: Path | None) -> Iterato
 
 def copies_of(variables: list[Any]) -> list[Any]:
     """Return the values of variables, which stay as they are."""
-    return [ops.copy(v) for v in variables]
+    return _backend.step_programs().copies(variables)
 
 
 def assign(variables: list[Any], values: list[Any]) -> None:
