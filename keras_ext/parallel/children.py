@@ -75,9 +75,10 @@ class Children:
             self.kill("")
 
     def _begin(self) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None:
             assert self._process.stdin is not None
-            self._process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
         # Of this process's paths, so that it finds the same modules; a session of its own, so that Ctrl-C ends the search and not, in the
         # midst of XLA's compiler, the child.
         environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend(), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}

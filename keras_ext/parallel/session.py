@@ -47,17 +47,22 @@ class Session:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._folder: Any = None
+        self._folder: str | None = None
         self._tuner: Any = None
         self._runner: Any = None
 
     def work(self, jobs: Sequence[Job], report: Report) -> None:
         """Run trials, several of them in turns; `report` is called with the progress of each, and in the end with its `Outcome`."""
         functions = iter([partial(self._work, job, report) for job in jobs])
-        if len(jobs) == 1:
-            next(functions)()
-        else:
-            Turns(len(jobs)).run(lambda: next(functions, None))
+        try:
+            if len(jobs) == 1:
+                next(functions)()
+            else:
+                Turns(len(jobs)).run(lambda: next(functions, None))
+        finally:
+            # The process may end without a word to Python: nothing of it stays on the disk between trials.
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
 
     def _work(self, job: Job, report: Report) -> None:
         shared = self._shared
@@ -80,14 +85,15 @@ class Session:
         report(job.name, "ended", (Outcome(found, reported, state, files, failure),))
 
     def _begin(self) -> None:
-        """Make the tuner, for the first trial."""
+        """Make the tuner, for the first trial, and its folder."""
         if self._runner is not None:
+            Path(self._tuner.project_dir).mkdir(parents=True, exist_ok=True)
             return
         shared = self._shared
         _backend.prepare_devices()
-        self._folder = tempfile.TemporaryDirectory(prefix="keras_ext_trial_")
+        self._folder = tempfile.mkdtemp(prefix="keras_ext_trial_")
         with contextlib.redirect_stdout(io.StringIO()):  # KerasTuner prints what it does
-            self._tuner = shared.make_tuner(self._folder.name)
+            self._tuner = shared.make_tuner(self._folder)
         over_all_devices(self._tuner, shared.strategy)
         policy = keras.dtype_policies.deserialize(shared.policy)
         self._runner = Runner(self._tuner, shared.monitor, shared.seed, policy, shared.together)
@@ -105,12 +111,9 @@ class Session:
 
     def _forget(self, job: Job) -> None:
         """Leave nothing of a trial, and of those that it went on with."""
-        if self._tuner is None:
-            return
-        for state in job.states:
-            name = state["trial_id"]
-            self._tuner.oracle.trials.pop(name, None)
-            shutil.rmtree(self._tuner.get_trial_dir(name), ignore_errors=True)
+        if self._tuner is not None:
+            for state in job.states:
+                self._tuner.oracle.trials.pop(state["trial_id"], None)
 
 
 # Arguments of fit that may be functions which make the data; callbacks are functions of another kind.
