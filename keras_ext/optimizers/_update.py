@@ -148,7 +148,9 @@ class Update(keras.optimizers.Optimizer, ABC):
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
         # The update of all weights; Keras's own optimizers too use it on PyTorch to move them at once.
-        if self.lazy or _backend.updates_of_lists(together=True) is None:
+        # A subclass of the user's own may change the update of each weight.
+        is_ours = getattr(type(self).update_step, "__module__", None) == __name__
+        if self.lazy or not is_ours or _backend.updates_of_lists(together=True) is None:
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
         plan = self._grouped(list(trainable_variables), list(grads))

@@ -54,15 +54,10 @@ class Session:
     def work(self, jobs: Sequence[Job], report: Report) -> None:
         """Run trials, several of them in turns; `report` is called with the progress of each, and in the end with its `Outcome`."""
         functions = iter([partial(self._work, job, report) for job in jobs])
-        try:
-            if len(jobs) == 1:
-                next(functions)()
-            else:
-                Turns(len(jobs)).run(lambda: next(functions, None))
-        finally:
-            # The process may end without a word to Python: nothing of it stays on the disk between trials.
-            if self._folder is not None:
-                shutil.rmtree(self._folder, ignore_errors=True)
+        if len(jobs) == 1:
+            next(functions)()
+        else:
+            Turns(len(jobs)).run(lambda: next(functions, None))
 
     def _work(self, job: Job, report: Report) -> None:
         shared = self._shared
@@ -110,10 +105,14 @@ class Session:
         return trial
 
     def _forget(self, job: Job) -> None:
-        """Leave nothing of a trial, and of those that it went on with."""
-        if self._tuner is not None:
-            for state in job.states:
-                self._tuner.oracle.trials.pop(state["trial_id"], None)
+        """Leave nothing of a trial, and of those that it went on with; with the last under way nothing on the disk."""
+        if self._tuner is None:
+            return
+        trials = self._tuner.oracle.trials
+        for state in job.states:
+            trials.pop(state["trial_id"], None)
+        if not trials and self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 # Arguments of fit that may be functions which make the data; callbacks are functions of another kind.

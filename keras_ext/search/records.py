@@ -149,11 +149,6 @@ def reported_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> dict[str
     return {**asdict(TrialReport()), **reported}
 
 
-def parts(objective: Any) -> list[Any]:
-    """Return the objectives that a KerasTuner objective is made of."""
-    return list(getattr(objective, "objectives", [objective]))
-
-
 def worst_score(tuner: Any, objective: Any, without: Container[str]) -> float | None:
     """Return the worst value of `objective` among the completed trials but those `without` a score of their own; None if there is none."""
     values = [

@@ -2,23 +2,27 @@
 
 import contextlib
 import copy
+import inspect
 import itertools
 import math
 import random
 import sys
 import time
+import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import keras
+import keras_tuner
 import numpy as np
 
 from keras_ext import _backend
 from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.search.batch_hooks import LateBatchHooks
+from keras_ext.search.objectives import check_objective
 from keras_ext.search.shared_models import SharedModels
 from keras_ext.search.trial_thread import TrialThread
 
@@ -81,7 +85,7 @@ class Runner:
         self._tuner, self._monitor, self._seed, self._run = tuner, monitor, seed, tuner.run_trial
         self._models = SharedModels(tuner, together) if together else None
         # How many trials compiled programs of their own, and whether as many of these as are remembered.
-        self._compiled, self._is_full = 0, False
+        self._compiled, self._is_full, self._has_warned = 0, False, False
         build_under(tuner, policy, self._models)
 
     def run(self, trial: Any, reported: TrialReport, listener: Listener, *args: Any, **kwargs: Any) -> Any:
@@ -94,13 +98,13 @@ class Runner:
         first, last = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", kwargs.get("epochs", 1))
         reported.planned_epochs = last - first
         listener.begins(last - first)
-        callbacks = [*self._callbacks(reported, listener, first), *(kwargs.pop("callbacks", None) or [])]
+        kwargs = self._with_callbacks(self._callbacks(reported, listener, first), kwargs)
         began, sharing, thread = time.monotonic(), None, TrialThread.current()
         waited = thread.waited if thread else 0.0
         try:
             folder = self._tuner.get_trial_dir(trial.trial_id)
             with contextlib.nullcontext() if self._models is None else self._models.sharing(folder) as sharing:
-                return self._run(trial, *args, callbacks=callbacks, **kwargs)
+                return self._run(trial, *args, **kwargs)
         except Exception as error:
             reported.error = one_line(error)
             raise
@@ -111,6 +115,19 @@ class Runner:
             if not reported.program.startswith("shared"):
                 self._compiled += 1
                 self._is_full = self._compiled % _backend.trials_remembered() == 0
+
+    def _with_callbacks(self, callbacks: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of `run_trial` with these callbacks, if it takes any."""
+        taken = inspect.signature(self._run).parameters.values()
+        if any(each.name == "callbacks" or each.kind == each.VAR_KEYWORD for each in taken):
+            return {**kwargs, "callbacks": [*callbacks, *(kwargs.get("callbacks") or [])]}
+        if not self._has_warned:
+            self._has_warned = True
+            name = f"{type(self._tuner).__name__}.run_trial"
+            warnings.warn(
+                f"{name} takes no `callbacks`, so that its trials are not monitored. Add `callbacks` to its arguments.", stacklevel=2
+            )
+        return kwargs
 
     def _callbacks(self, reported: TrialReport, listener: Listener, first: int) -> list[Any]:
         name = self._tuner.oracle.objective.name
@@ -136,7 +153,10 @@ class Runner:
             if thread is not None:
                 thread.check()
 
-        reporter = _Reporter(epoch_ended, batch_begins)
+        # A training in a `fit` or `run_trial` of the user's own may log less.
+        run, fit = type(self._tuner).run_trial, getattr(type(self._tuner.hypermodel), "fit", None)
+        is_theirs = fit is keras_tuner.HyperModel.fit and run.__module__.startswith(("keras_tuner.", "keras_ext."))
+        reporter = _Reporter(epoch_ended, batch_begins, self._tuner.oracle.objective if is_theirs else None)
         if self._monitor is None:
             return [reporter]
         monitor = copy.copy(self._monitor)
@@ -147,13 +167,27 @@ class Runner:
 class _Reporter(LateBatchHooks):
     """Reports each epoch that ends and each batch that begins, and ends the training where the report of an epoch says so."""
 
-    def __init__(self, epoch_ended: Callable[[int, dict[str, Any] | None], bool], batch_begins: Callable[[], None]) -> None:
+    def __init__(self, epoch_ended: Callable[[int, dict[str, Any] | None], bool], batch_begins: Callable[[], None], objective: Any) -> None:
         super().__init__()
-        self._epoch_ended, self._batch_begins = epoch_ended, batch_begins
+        self._epoch_ended, self._batch_begins, self._objective = epoch_ended, batch_begins, objective
+        self._logs: dict[str, Any] | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._check()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._logs = logs
         if self._epoch_ended(epoch, logs):
             self.model.stop_training = True
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        """Check the logs of an epoch, which callbacks after this one may have added to."""
+        if self._logs and self._objective is not None:
+            check_objective(self._objective, self._logs)
+            self._objective = None
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._batch_begins()

@@ -16,6 +16,7 @@ from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument, integer
 from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
+from keras_ext.search.objectives import check_objective, parts
 from keras_ext.search.project_folder import atomic_state_files, recover
 from keras_ext.search.pruning import Pruning, pruner_for, pruning_of
 from keras_ext.search.records import (
@@ -26,7 +27,6 @@ from keras_ext.search.records import (
     collect,
     in_order,
     number_of,
-    parts,
     record_of,
     reported_of,
     worst_score,
@@ -235,6 +235,8 @@ class Watch:
             scored = [self._scored(each) for each in found]
             return [each for each, _ in scored], any(stands_in for _, stands_in in scored)
         stands_in = False
+        if isinstance(found, keras.callbacks.History):
+            check_objective(self._tuner.oracle.objective, found.history)
         for part in parts(self._tuner.oracle.objective):
             worst = worst_score(self._tuner, part, self._scoreless())
             if worst is None:

@@ -109,12 +109,15 @@ def rates(folder):
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("together", ["off", 1, 2])
-def test_trials_of_one_process_share_programs(tmp_path, place, together):
+def test_trials_of_one_process_share_programs(tmp_path, monkeypatch, place, together):
     """With 120 epochs of three steps, as a program of several models is traced for some hundred steps alone."""
     stacks = keras.backend.backend() == "torch"
     if together == 2 and not stacks:
         pytest.skip("trials run side by side on PyTorch")
     fit = {**FIT, "epochs": 120 if stacks else 3}
+    (tmp_path / "of children").mkdir()
+    if place is in_children:
+        monkeypatch.setenv("TMPDIR", str(tmp_path / "of children"))
     here = watch(rates(str(tmp_path / "here")), monitor(), seed=5, together=together)
     here.search(**fit)
     count = {"off": 0}.get(together, together)
@@ -122,6 +125,7 @@ def test_trials_of_one_process_share_programs(tmp_path, place, together):
     tuner = place(rates, tmp_path / "there", fit, monitor=monitor(), **given)
     records, known = (sorted(results(each), key=lambda r: r.number) for each in (tuner, here))
     assert [r.program for r in records] == [r.program for r in known]
+    assert not list(tmp_path.glob("of children/keras_ext_trial_*"))
     expected = {"off": {"own"}, 1: {"own", "shared"}, 2: {"shared"}}[together]
     assert {r.program.partition(" ")[0] for r in records} == expected
     np.testing.assert_allclose([r.score for r in records], [r.score for r in known], rtol=1e-5)
