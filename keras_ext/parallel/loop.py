@@ -237,7 +237,8 @@ def _note(reported: TrialReport, event: WorkerEvent) -> None:
     if event.what == "begins":
         (reported.planned_epochs,) = event.values
     elif event.what == "epoch_ends":
-        reported.epochs = event.values[0]
-        reported.scores.append(event.values[1])
+        epoch, score = event.values
+        reported.scores[epoch - 1 : epoch] = [score]
+        reported.epochs = len(reported.scores)
     elif event.what == "finds":
         reported.findings.append(as_json(*event.values))

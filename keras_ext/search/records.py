@@ -2,6 +2,7 @@
 
 import json
 import math
+import statistics
 from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,7 +37,8 @@ class Record:
         ended: why it ended before them; empty where it did not.
         symptoms: the symptoms of its critical findings.
         program: whether its compiled steps were its `"own"`, `"shared"` with an earlier trial, or why it could not share them.
-        scores: after each epoch; None where there was no finite one.
+        scores: after each epoch, the mean over the executions; None where there was no finite one.
+        executions: the best score of each training, if KerasTuner's `executions_per_trial` has several; `score` is their mean.
     """
 
     number: int
@@ -52,6 +54,13 @@ class Record:
     symptoms: tuple[str, ...] = ()
     program: str = "own"
     scores: tuple[float | None, ...] = ()
+    executions: tuple[float | None, ...] = ()
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation of the scores of the executions; None where there are not two."""
+        finite = [score for score in self.executions if score is not None]
+        return statistics.stdev(finite) if len(finite) > 1 else None
 
     @property
     def is_pruned(self) -> bool:
@@ -124,6 +133,7 @@ def record_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> Record:
         critical,
         reported["program"],
         tuple(reported["scores"]),
+        tuple(reported["executions"]),
     )
 
 

@@ -1,5 +1,6 @@
 """The results of a search: every trial with its score and why it ended, as a table, records, CSV and a page."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,9 @@ from keras_ext._atomic import write_text
 from keras_ext._checks import bad_argument
 from keras_ext.search.importance import Importance, importances
 from keras_ext.search.records import NOTHING_FOUND, Record, collect, in_words
+
+# Above this probability a difference may be chance.
+_TIED = 0.05
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,27 @@ class Results(Sequence[Record]):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("diagnosis and hyperparameters", ratio=1)
         for rank, r in enumerate(self.records[:most], start=1):
-            score = "failed" if r.score is None else f"{r.score:.4f}"
+            score = "failed" if r.score is None else f"{r.score:.4f}" + (f" ± {r.spread:.4f}" if r.spread is not None else "")
             colour = "red" if r.diagnosis.startswith(("critical", "failed")) else "yellow" if r.diagnosis != NOTHING_FOUND else "green"
             epochs = f"{r.epochs} of {r.planned_epochs}" if r.epochs < r.planned_epochs else str(r.epochs)
             reported = Text.assemble((r.diagnosis, colour), "\n", (in_words(r.hyperparameters), "dim"))
-            table.add_row(str(rank), str(r.number), score, f"{r.seconds:.1f} s", epochs, reported)
-        if len(self.records) > most:
-            table.caption = f"and {len(self.records) - most} more"
+            table.add_row(str(rank), str(r.number), score, f"{r.seconds:.1f} s", epochs, reported, end_section=rank == self.tied)
+        captions = [f"and {len(self.records) - most} more"] if len(self.records) > most else []
+        if self.tied > 1:
+            captions.append(f"the executions do not tell the first {self.tied} apart (Welch's test, 5 %)")
+        table.caption = "; ".join(captions) or None
         return table
+
+    @property
+    def tied(self) -> int:
+        """The number of first trials whose executions do not differ from those of the best, by Welch's test (1947) at 5 %.
+
+        0 where the trials have one execution each.
+        """
+        scores = [[score for score in record.executions if score is not None] for record in self.records]
+        if not scores or len(scores[0]) < 2:
+            return 0
+        return next((rank for rank, others in enumerate(scores[1:], start=1) if _differ(scores[0], others)), len(scores))
 
     def to_csv(self, path: str | Path) -> None:
         """Write all trials as a CSV file, which is there whole or not at all; missing folders are made.
@@ -72,7 +89,7 @@ class Results(Sequence[Record]):
             OSError: the path cannot be written.
         """
         names = sorted({name for r in self.records for name in r.hyperparameters})
-        fields = ("number", "trial", "status", "score", "seconds", "epochs", "planned_epochs", "ended", "diagnosis", "program")
+        fields = ("number", "trial", "status", "score", "spread", "seconds", "epochs", "planned_epochs", "ended", "diagnosis", "program")
         rows = [[i, *(getattr(r, f) for f in fields), *map(r.hyperparameters.get, names)] for i, r in enumerate(self.records, start=1)]
         frame = pd.DataFrame(rows, columns=["rank", *fields, *names], dtype=object)  # whole numbers beside gaps stay whole
         write_text(path, frame.to_csv(index=False, lineterminator="\n"))
@@ -161,3 +178,15 @@ def results(tuner: Any, log_dir: str | Path | None = None) -> Results:
     records = tuple(collect(tuner, None if log_dir is None else Path(log_dir)))
     structure = getattr(tuner.oracle, "structure_hyperparameters", None)
     return Results(records, objective.name, objective.direction, tuple(tuner.oracle.get_space().space), structure)
+
+
+def _differ(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Return whether two samples differ by more than chance; one of less than two numbers counts as another."""
+    from scipy import stats
+
+    if len(b) < 2:
+        return True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of samples of one value
+        chance = stats.ttest_ind(a, b, equal_var=False).pvalue
+    return set(a) != set(b) and not chance > _TIED

@@ -35,7 +35,8 @@ class TrialReport:
         planned_epochs: of the trial, in Hyperband without those of the trial that it goes on with.
         epochs: how many of them it was trained for.
         seconds: that the whole trial took.
-        scores: after each epoch; None where there was no finite one.
+        scores: after each epoch, the mean over the executions; None where there was no finite one.
+        executions: the best score of each execution.
         pruned: why a pruner ended it.
         error: what it failed with.
         stands_in: whether its score is a placeholder: it never had one.
@@ -47,6 +48,7 @@ class TrialReport:
     epochs: int = 0
     seconds: float = 0.0
     scores: list[float | None] = field(default_factory=list)
+    executions: list[float | None] = field(default_factory=list)
     pruned: str | None = None
     error: str | None = None
     stands_in: bool = False
@@ -138,14 +140,15 @@ class Runner:
             listener.finds(finding)
 
         def epoch_ended(epoch: int, logs: dict[str, Any] | None) -> bool:
-            reported.epochs = epoch + 1 - first
             score = (logs or {}).get(name)
-            reported.scores.append(float(score) if score is not None and math.isfinite(score) else None)
-            reason = listener.epoch_ends(reported.epochs, score)
-            if reason is not None and reported.epochs < reported.planned_epochs:
+            note_epoch(executions, reported, epoch - first, float(score) if score is not None and math.isfinite(score) else None, best)
+            reason = listener.epoch_ends(epoch + 1 - first, reported.scores[epoch - first])
+            if reason is not None and epoch + 1 - first < reported.planned_epochs:
                 reported.pruned = reason
             return reported.pruned is not None
 
+        executions: list[list[float | None]] = []
+        best = max if self._tuner.oracle.objective.direction == "max" else min
         thread = TrialThread.current()
 
         def batch_begins() -> None:
@@ -191,6 +194,20 @@ class _Reporter(LateBatchHooks):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._batch_begins()
+
+
+def note_epoch(
+    executions: list[list[float | None]], reported: TrialReport, epoch: int, score: float | None, best: Callable[..., Any]
+) -> None:
+    """Keep the score after an epoch, counted from 0, in the scores of its execution, and in the report."""
+    if epoch == 0 or not executions:
+        executions.append([])
+    executions[-1] += [None] * (epoch - len(executions[-1])) + [score]
+    there = [each[epoch] for each in executions if len(each) > epoch]
+    finite = [each for each in there if each is not None]
+    reported.scores[epoch : epoch + 1] = [sum(finite) / len(finite) if len(finite) == len(there) else None]
+    reported.epochs = len(reported.scores)
+    reported.executions = [best((each for each in scores if each is not None), default=None) for scores in executions]
 
 
 def begin_trial(tuner: Any) -> Any:
