@@ -51,7 +51,7 @@ def test_a_trial_has_the_mean_course_and_the_best_score_of_each_training(tmp_pat
     assert record.spread == pytest.approx(np.std(np.min(histories, axis=1), ddof=1))
     assert record.score == pytest.approx(np.mean(np.min(histories, axis=1)))
     assert (record.epochs, record.planned_epochs, record.ended) == (4, 4, "")
-    assert "±" in str(list(results(tuner).table().columns[2].cells)[0])
+    assert "±" in str(next(iter(results(tuner).table().columns[2].cells)))
 
 
 def test_trainings_of_several_lengths_and_without_a_score_are_kept():
