@@ -239,6 +239,6 @@ def _note(reported: TrialReport, event: WorkerEvent) -> None:
     elif event.what == "epoch_ends":
         epoch, score = event.values
         reported.scores[epoch - 1 : epoch] = [score]
-        reported.epochs = len(reported.scores)
+        reported.epochs = max(reported.epochs, epoch)
     elif event.what == "finds":
         reported.findings.append(as_json(*event.values))
