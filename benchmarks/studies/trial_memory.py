@@ -13,7 +13,7 @@ from benchmarks import apart, searching
 from benchmarks.store import Table
 from benchmarks.studies.unpromising_trials import data_of
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.parallel.job import resident
+from keras_ext.parallel.memory_limit import resident
 from keras_ext.parallel.placement import Placement
 from keras_ext.parallel.search_at import search_at
 from keras_ext.search import watch
