@@ -397,3 +397,26 @@ def test_a_tuner_with_a_loop_of_its_own_is_known(tmp_path):
 
     for kind, has in ((keras_tuner.RandomSearch, True), (keras_tuner.Hyperband, True), (Own, False)):
         assert keras_private.has_keras_tuners_loop(kind(lambda hp: None, "loss", directory=tmp_path)) is has
+
+
+def test_a_scope_may_depend_on_what_was_chosen_before_the_scopes_around_it(tmp_path):
+    def build(hp):
+        kind, activation = hp.Choice("kind", ["a", "b"]), hp.Choice("activation", ["relu", "tanh"])
+        for option in ("a", "b"):
+            with keras_private.conditional_scope(hp, "kind", [option]):
+                if kind == option:
+                    for name in ("relu", "tanh"):
+                        with keras_private.conditional_scope(hp, "activation", [name]):
+                            if activation == name:
+                                hp.Choice(f"slope_{name}", [1, 2])
+        assert hp._conditions == []
+
+    hp = keras_tuner.HyperParameters()
+    hp.Choice("kind", ["a"])
+    with hp.conditional_scope("kind", ["a"]), pytest.raises(ValueError, match="not defined"), hp.conditional_scope("other", ["a"]):
+        pass
+    # KerasTuner finds every hyperparameter, each under both of its conditions.
+    tuner = keras_tuner.RandomSearch(build, "loss", directory=tmp_path)
+    found = {(each.name, tuple((c.name, *c.values) for c in each.conditions)) for each in tuner.oracle.get_space().space}
+    slopes = {(f"slope_{name}", (("kind", kind), ("activation", name))) for name in ("relu", "tanh") for kind in ("a", "b")}
+    assert found == {("kind", ()), ("activation", ())} | slopes

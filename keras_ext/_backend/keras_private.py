@@ -248,6 +248,31 @@ def overwrites_with_gradient(variable: Any) -> bool:
 
 
 @contextlib.contextmanager
+def conditional_scope(hp: Any, parent: str, values: Any) -> Iterator[None]:
+    """Open KerasTuner's conditional scope, whose parent may stand outside of the scopes around it.
+
+    KerasTuner looks for the parent among the hyperparameters under the same conditions alone, so that within a scope nothing could depend
+    on what was chosen before the scope.
+    """
+    around = hp._conditions
+    known = [each.conditions for each in hp.space if each.name == parent]
+    if not known or around in known:
+        with hp.conditional_scope(parent, values):
+            yield
+        return
+    from keras_tuner.src.engine.conditions import Parent
+
+    condition = Parent(parent, values)
+    scopes = hp.active_scopes if condition.is_active(hp.values) else hp.inactive_scopes
+    scopes.append([*around, condition])
+    around.append(condition)
+    try:
+        yield
+    finally:
+        around.pop()
+
+
+@contextlib.contextmanager
 def keras_tuner_saves_json_with(save: Callable[[str, Any], str]) -> Iterator[None]:
     """Let KerasTuner write its state files with `save(path, content)`, which returns the JSON text, while the block runs.
 

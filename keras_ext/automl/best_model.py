@@ -56,8 +56,9 @@ def _refitted(trial: Any, prepared: Preparation, split: Split, settings: Setting
     """
     x, y = joined(split.x, split.x_validation), np.concatenate([split.y, split.y_validation])
     prepared = Preparation.of(x, y, prepared.classes)
-    # The sizes of batches that fit depend on the samples of training alone.
-    space = prepared.space(len(split.y), settings.batch_sizes)
+    # The sizes of batches that fit depend on the samples of training alone; an epoch, and with it a schedule, has all of these.
+    space = prepared.space_for(settings, len(split.y))
+    space.samples_of_epoch = len(y)
     hp = trial.hyperparameters
     keras.utils.set_random_seed(seed_of_trial(settings.seed, trial.trial_id))
     with precision(settings.mixed_precision):

@@ -1,12 +1,15 @@
 """The preprocessing between a table and a network: learnt from the samples of training, and kept in the model's file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_ext.search.spaces import MLP
+from keras_ext.automl.networks import moments_of, network_of, space_of
+from keras_ext.automl.settings import Settings
+from keras_ext.search.spaces import Space
 from keras_ext.tables import ClassNames, TableFeatures
 from keras_ext.tables.data.table import Inputs
 
@@ -54,16 +57,49 @@ class Preparation:
         """Return targets as the network is trained on them."""
         return y if self.classes else ((y.astype("float64") - self.target_mean) / self.target_stddev).astype("float32")
 
-    def space(self, samples: int, batch_sizes: tuple[int, ...]) -> MLP:
-        """Return the search space of networks for what has been prepared."""
-        return MLP(
-            np.asarray(self.mean).shape if self.features is None else (len(self.features.columns),),
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one sample as the network takes it."""
+        return np.asarray(self.mean).shape if self.features is None else (len(self.features.columns),)
+
+    def space(self, samples: int, batch_sizes: Sequence[int], network: str = "mlp", **kwargs: Any) -> Space:
+        """Return the search space of networks for what has been prepared.
+
+        Args:
+            samples: of training.
+            batch_sizes: to choose from.
+            network: as `networks.network_of` returned it.
+            **kwargs: `max_layers`, `widths`, and arguments of the search space.
+        """
+        if self.features is None:
+            mean, variance = moments_of(network, self.mean, self.variance)
+            kwargs |= {"mean": mean, "variance": variance}
+        else:
+            kwargs["features"] = self.features
+        return space_of(
+            network,
+            self.input_shape,
             classes=None if self.classes is None else len(self.classes),
-            features=self.features,
-            mean=self.mean,
-            variance=self.variance,
             samples=samples,
             batch_sizes=batch_sizes,
+            **kwargs,
+        )
+
+    def space_for(self, settings: Settings, samples: int) -> Space:
+        """Return the search space that `settings` ask for.
+
+        Raises:
+            BadInput: they do not go with the shape of the samples.
+        """
+        network = network_of(settings.network, self.input_shape, settings.max_layers, settings.widths)
+        return self.space(
+            samples,
+            settings.batch_sizes,
+            network,
+            max_layers=settings.max_layers,
+            widths=settings.widths,
+            wide=settings.wide,
+            epochs=settings.epochs,
         )
 
     def finished(self, model: Any) -> Any:

@@ -23,7 +23,7 @@ from keras_ext.automl.best_model import AGAIN, keep_best
 from keras_ext.automl.precision import precision
 from keras_ext.automl.preparation import Preparation
 from keras_ext.automl.settings import Settings, claim, settings_of, stored_settings
-from keras_ext.automl.tuners import hyperband_trials, make_tuner
+from keras_ext.automl.tuners import grid_size, hyperband_trials, make_tuner
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.parallel.placement import Placement
 from keras_ext.parallel.search_at import search_at
@@ -75,7 +75,7 @@ def run(
     source: dict[str, Any] | None = None,
     as_command: bool = False,
 ) -> SearchResult:
-    """Search `table` for the best multilayer perceptron and write everything into the folder `output`.
+    """Search for the best network for `table` and write everything into the folder `output`.
 
     Written there: `search.json` (settings), `trials/` (KerasTuner's project), `results.json`, `leaderboard.csv`,
     `report.html` and `best_model.keras`.
@@ -93,7 +93,8 @@ def run(
 
     Raises:
         BadInput: `output` holds a search and `resume` is False, or holds another one than `settings` and `table` say, or more trials than
-            `settings`; the samples are too few for a test or the batch sizes.
+            `settings`; the samples are too few for a test or the batch sizes; the network does not go with their shape; the grid has
+            more than a million combinations, or values that the search space does not know.
 
     Examples:
         >>> import tempfile
@@ -109,14 +110,15 @@ def run(
     if settings.batch_sizes != Settings.batch_sizes and 2 * min(settings.batch_sizes) > len(split.y):
         reported = ", ".join(map(str, settings.batch_sizes))
         raise BadInput(f"`batch_sizes` {reported}: none fits twice into the {len(split.y)} samples of training. Give smaller ones.")
-    claim(output, settings, table, resume, source or {})
     began = time.monotonic()
     prepared = Preparation.of(split.x, split.y, table.classes)
+    space = prepared.space_for(settings, len(split.y))
+    points = grid_size(space, settings.values) if settings.tuner == "grid" else None
+    claim(output, settings, table, resume, source or {})
     x, y = prepared.inputs(split.x), prepared.targets(split.y)
-    space = prepared.space(len(y), settings.batch_sizes)
-    total = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else settings.trials
+    total = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else min(settings.trials, points or settings.trials)
     console = console or Console(quiet=True)
-    print_banner(console, table, output, settings)
+    print_banner(console, table, output, settings, space, points)
     with precision(settings.mixed_precision), _standard_error_in(output / LOG) if as_command else contextlib.nullcontext():
         make = partial(
             make_tuner,
@@ -126,6 +128,7 @@ def run(
             trials=settings.trials,
             epochs=settings.epochs,
             seed=settings.seed,
+            values=settings.values,
         )
         held_out = (prepared.inputs(split.x_validation), prepared.targets(split.y_validation))
         reported = reported_where_not_writable(output, AGAIN)
@@ -146,6 +149,7 @@ def run(
                 y=y,
                 validation_data=held_out,
                 epochs=settings.epochs,
+                callbacks=_patience(settings, space),
                 verbose=0,
             )
         found = results(tuner)
@@ -162,6 +166,7 @@ def run(
         "data": table.name,
         "task": table.task,
         "classes": table.classes,
+        "network": space.name,
         "score": space.objective.name,
         "settings": asdict(settings),
         "backend": _backend.framework_version(),
@@ -181,6 +186,13 @@ def run(
     return SearchResult(found, path, seconds, test_score, tested, again, parts)
 
 
+def _patience(settings: Settings, space: Any) -> list[keras.callbacks.Callback]:
+    """Return what ends a trial after so many epochs without a better score, if anything does."""
+    if settings.patience is None:
+        return []
+    return [keras.callbacks.EarlyStopping(space.objective.name, patience=settings.patience, mode=space.objective.direction)]
+
+
 def _about(summary: dict[str, Any], trained_again: int, ended: datetime) -> dict[str, str]:
     """Return what the page says at its top of how the search was made and what became of its best network."""
     settings, test = summary["settings"], summary["test"]
@@ -195,6 +207,7 @@ def _about(summary: dict[str, Any], trained_again: int, ended: datetime) -> dict
         "trials": f"at most {settings['epochs']} epochs each" if settings["tuner"] == "hyperband"
         else f"at most {settings['trials']}, of at most {settings['epochs']} epochs each",
         "put aside": f"{settings['validation']:g} of the samples for the scores, {settings['test']:g} for the test",
+        "networks": f"{summary['network']}, all parts" if settings["wide"] else summary["network"],
         "batch sizes": ", ".join(map(str, settings["batch_sizes"])),
         "computed in": settings["mixed_precision"] or "float32",
         "backend": f"keras {summary['keras']} on {summary['backend']}, {summary['device']}",

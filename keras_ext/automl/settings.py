@@ -1,13 +1,16 @@
 """The settings of a search, and the folder that keeps them."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from keras_ext._atomic import write_json
-from keras_ext._checks import BadInput, bad_argument, flag, in_range, integer, integers, keep, one_of
+from keras_ext._checks import BadInput, bad_argument, flag, in_range, integer, integers, items, keep, one_of
+from keras_ext.automl.networks import NETWORKS
 from keras_ext.automl.tuners import PROJECT, checked
+from keras_ext.search.choices import WIDTHS
 from keras_ext.search.pruning import PRUNERS
 from keras_ext.tables.data import Table
 
@@ -33,6 +36,13 @@ class Settings:
         refit: train the best network again, on the samples of training and validation together, for as many epochs as it needed.
         mixed_precision: `"float16"` or `"bfloat16"`: what layers compute in, their weights stay float32. None: float32.
         batch_sizes: the batch sizes to choose from.
+        network: `"mlp"`, `"residual"`, `"cnn"`, `"resnet"` or `"lstm"`. `"auto"`: what the shape of the samples says, see
+            `networks.network_of`.
+        max_layers: most hidden layers; LSTM layers or blocks of convolutions likewise. None: as many as the search space says.
+        widths: `"same"`, `"pyramid"` or `"free"`: how the widths of an MLP's layers are chosen.
+        wide: choose among all parts of the package.
+        patience: epochs without a better score that end a trial. None: each trains to its end.
+        values: of the grid: lists of values by the names of hyperparameters. Others have a few each.
     """
 
     tuner: str = "random"
@@ -45,6 +55,12 @@ class Settings:
     refit: bool = False
     mixed_precision: str | None = None
     batch_sizes: tuple[int, ...] = (16, 32, 64, 128)
+    network: str = "auto"
+    max_layers: int | None = None
+    widths: str = "same"
+    wide: bool = False
+    patience: int | None = None
+    values: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         checked(self.tuner)
@@ -56,6 +72,21 @@ class Settings:
         keep(self, test=in_range("test", self.test, 0.0, 0.5, closed="left"), refit=flag("refit", self.refit))
         one_of("mixed_precision", self.mixed_precision, (None, "float16", "bfloat16"))
         keep(self, batch_sizes=integers("batch_sizes", self.batch_sizes))
+        one_of("network", self.network, NETWORKS)
+        one_of("widths", self.widths, WIDTHS)
+        keep(self, wide=flag("wide", self.wide), values=_checked_values(self.values, self.tuner))
+        for name in ("max_layers", "patience"):
+            value = getattr(self, name)
+            keep(self, **{name: None if value is None else integer(name, value)})
+
+
+def _checked_values(values: Any, tuner: str) -> dict[str, list[Any]]:
+    """Return the values of a grid as JSON keeps them; whether the space has them is found where there is one."""
+    if not isinstance(values, Mapping) or not all(isinstance(name, str) and items(found) for name, found in values.items()):
+        raise bad_argument("values", "a dict of names of hyperparameters and lists of their values", values)
+    if values and tuner != "grid":
+        raise bad_argument("values", "left out with the tuner " + repr(tuner), values, "Only 'grid' fixes values.")
+    return {name: [value.item() if hasattr(value, "item") else value for value in items(found) or ()] for name, found in values.items()}
 
 
 def stored_settings(output: str | Path) -> dict[str, Any]:
@@ -82,14 +113,14 @@ def claim(output: Path, settings: Settings, table: Table, resume: bool, source: 
     """Make the folder this search's own, or check that it is; nothing that is there is touched."""
     # As JSON keeps them: a tuple comes back as a list.
     wanted = {**asdict(settings), "batch_sizes": list(settings.batch_sizes), "data": table.name, "fingerprint": table.fingerprint}
-    stored = stored_settings(output) if resume else {}
+    stored, defaults = stored_settings(output) if resume else {}, asdict(Settings())
     if resume:
         for name, value in wanted.items():
             if name == "fingerprint" and stored.get(name) != value:
                 raise BadInput(
                     f"{output}: holds a search on other data, or with another target. Give what it began with, or another `output`."
                 )
-            began_with = stored.get(name, getattr(Settings, name, None))
+            began_with = stored.get(name, defaults.get(name))
             if name not in _MAY_CHANGE and began_with != value:
                 raise BadInput(
                     f"{output}: holds a search with {name} {began_with}, got {value}. Give what it began with, or another `output`."

@@ -4,11 +4,12 @@ import contextlib
 import functools
 import io
 import math
+import tempfile
 from typing import Any
 
 import keras_tuner
 
-from keras_ext._checks import one_of
+from keras_ext._checks import BadInput, one_of
 from keras_ext.search import samplers
 from keras_ext.search.genetic import GeneticTuner
 from keras_ext.search.optuna_tuner import OptunaTuner
@@ -30,14 +31,39 @@ def checked(tuner: str) -> None:
         samplers.checked(tuner, "tuner")
 
 
-def make_tuner(folder: str, *, kind: str, space: keras_tuner.HyperModel, objective: Any, trials: int, epochs: int, seed: int) -> Any:
+def make_tuner(
+    folder: str,
+    *,
+    kind: str,
+    space: keras_tuner.HyperModel,
+    objective: Any,
+    trials: int,
+    epochs: int,
+    seed: int,
+    values: dict[str, Any] | None = None,
+) -> Any:
     """Return a tuner of this kind whose project is `trials` in `folder`; one that is there already is continued.
 
-    KerasTuner takes a seed of 0 for none, so the tuner's is one higher.
+    KerasTuner takes a seed of 0 for none, so the tuner's is one higher. `values` are those of the grid.
     """
     arguments: dict[str, Any] = {"max_epochs": epochs} if kind == "hyperband" else {"max_trials": trials}
+    if kind == "grid":
+        arguments["values"] = values
     with contextlib.redirect_stdout(io.StringIO()):  # KerasTuner prints that it reloads
         return TUNERS[kind](space, objective=objective, seed=seed + 1, directory=folder, project_name=PROJECT, **arguments)
+
+
+def grid_size(space: keras_tuner.HyperModel, values: dict[str, Any]) -> int:
+    """Return how many combinations the grid of a search has.
+
+    Raises:
+        BadInput: it has values that the space does not know, or more than a million combinations.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return GridSearch(space, "val_loss", values=values, directory=folder).oracle.grid.size
+        except ValueError as error:
+            raise BadInput(str(error)) from None
 
 
 def hyperband_trials(max_epochs: int, factor: int = 3) -> int:

@@ -99,12 +99,12 @@ def grow(
     prepared = Preparation.of(split.x, split.y, table.classes)
     x, y = prepared.inputs(split.x), prepared.targets(split.y)
     held_out = (prepared.inputs(split.x_validation), prepared.targets(split.y_validation))
-    space = prepared.space(len(y), (32,))
-    space.max_layers = max_layers
+    space = prepared.space(len(y), (32,), max_layers=max_layers)
 
     def build(layers: int) -> keras.Model:
         hp = keras_tuner.HyperParameters()
         hp.values = {"layers": layers, "activation": activation, "optimizer": "adam", "learning_rate_adam": learning_rate}
+        hp.values["normalization_deep"] = "none"  # a network that grows keeps the layers that it has
         if units is not None:
             hp.values["units"] = units
         return space.build(hp)

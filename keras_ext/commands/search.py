@@ -12,6 +12,7 @@ from rich.console import Console
 
 from keras_ext import _backend
 from keras_ext._checks import BadInput
+from keras_ext.automl.networks import NETWORKS
 from keras_ext.automl.run import METRICS, REPORT, SearchResult, run
 from keras_ext.automl.settings import Settings, settings_of, stored_settings
 from keras_ext.automl.tuners import TUNERS
@@ -19,7 +20,9 @@ from keras_ext.commands.named import mistakes_named_as_options, named_as_options
 from keras_ext.commands.source import Source, with_data
 from keras_ext.parallel.on_ray import need_ray
 from keras_ext.parallel.placement import TRIALS_OF_A_PROCESS, Placement
+from keras_ext.search.choices import WIDTHS
 from keras_ext.search.pruning import PRUNERS
+from keras_ext.search.spaces.mlp import DEEP
 
 _DEFAULTS = Settings()
 _PLACE = Placement()
@@ -62,6 +65,33 @@ _PARTS = 3
     f"[default: {','.join(map(str, _DEFAULTS.batch_sizes))}]",
 )  # fmt: skip
 @click.option(
+    "--network", metavar="|".join(NETWORKS),
+    help="Kind of networks; auto takes CNNs and ResNets for images, LSTMs for arrays of time and features, residual networks for more than "
+    f"{DEEP} layers, else MLPs. Example: --network residual  [default: {_DEFAULTS.network}]",
+)  # fmt: skip
+@click.option(
+    "--max-layers", type=int, metavar="N",
+    help="Most hidden layers, LSTM layers or blocks of convolutions. Example: --max-layers 20  [default: 4 in an MLP]",
+)  # fmt: skip
+@click.option(
+    "--widths", metavar="|".join(WIDTHS),
+    help="Widths of an MLP's layers: all alike, falling to the outputs, or each by itself. Example: --widths pyramid  "
+    f"[default: {_DEFAULTS.widths}]",
+)  # fmt: skip
+@click.option(
+    "--wide", is_flag=True, default=None,
+    help="Choose among all parts: every activation, clipping rule, schedule, penalty. Example: --wide --trials 100",
+)  # fmt: skip
+@click.option(
+    "--patience", type=int, metavar="N",
+    help="End a trial after so many epochs without a better score. Example: --epochs 100 --patience 10",
+)  # fmt: skip
+@click.option(
+    "--values", multiple=True, metavar="NAME=A,B",
+    help="Values of a hyperparameter in the grid; others have a few each. Example: --tuner grid --values layers=1,2 "
+    "--values activation=relu,tanh",
+)  # fmt: skip
+@click.option(
     "--mixed-precision", metavar="float16|bfloat16",
     help="Compute in half precision, which GPUs do faster; weights stay float32. Example: --mixed-precision bfloat16",
 )  # fmt: skip
@@ -96,8 +126,8 @@ _PARTS = 3
     help="Where results go; a new folder under results/ if left out. Example: --output runs/houses",
 )  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with the search in --output. Example: --output runs/houses --resume")
-def search(output: str | None, resume: bool, batch_sizes: str | None, **options: Any) -> None:
-    """Search for the best multilayer perceptron for a table of data, or for small images.
+def search(output: str | None, resume: bool, batch_sizes: str | None, values: tuple[str, ...], **options: Any) -> None:
+    """Search for the best network for a table of data, for images or for series.
 
     Shows each trial as it trains, stops those that the monitor finds unpromising, and ends with a leaderboard. The folder then holds
     best_model.keras, leaderboard.csv, report.html, results.json and all trials.
@@ -111,6 +141,7 @@ def search(output: str | None, resume: bool, batch_sizes: str | None, **options:
     """
     given = {name: value for name, value in options.items() if name in asdict(_DEFAULTS)}
     given["batch_sizes"] = None if batch_sizes is None else _whole_numbers("--batch-sizes", batch_sizes)
+    given["values"] = _values(values) or None
     stored: dict[str, Any] = {}
     if resume:
         if output is None:
@@ -168,6 +199,18 @@ def _whole_numbers(option: str, text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in text.split(","))
     except ValueError:
         raise BadInput(f"{option} must be whole numbers with commas between them, got {text}.") from None
+
+
+def _values(texts: tuple[str, ...]) -> dict[str, list[str]]:
+    """Return the values of hyperparameters as they were given; what types they have the search space knows."""
+    found = {}
+    for text in texts:
+        name, equals, listed = text.partition("=")
+        values = [value.strip() for value in listed.split(",") if value.strip()]
+        if not name.strip() or not equals or not values:
+            raise BadInput(f"--values must be a name and its values, such as layers=1,2, got {text}.")
+        found[name.strip()] = values
+    return found
 
 
 def _report(console: Console, result: SearchResult, folder: Path, task: str) -> None:

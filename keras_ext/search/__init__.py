@@ -13,7 +13,7 @@ from keras_ext.search.nuisance import NuisanceSearch
 from keras_ext.search.optuna_tuner import OptunaTuner
 from keras_ext.search.records import Record
 from keras_ext.search.results import Results, results
-from keras_ext.search.spaces import CNN, LSTM, MLP, ResidualMLP, ResNet, Space
+from keras_ext.search.spaces import CNN, LSTM, MLP, ImageNetworks, ResidualMLP, ResNet, Space
 from keras_ext.search.watch import watch
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "GeneticOracle",
     "GeneticTuner",
     "Grown",
+    "ImageNetworks",
     "NuisanceSearch",
     "OptunaTuner",
     "Record",

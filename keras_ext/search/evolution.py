@@ -4,6 +4,7 @@ Every function takes the space, a list of KerasTuner's hyperparameters in which 
 values of those that are active: a value that nothing would read is never made, nor kept.
 """
 
+import collections
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ Values = dict[str, Any]
 # Standard deviation of a mutation, as a share of the range, on the hyperparameter's own scale.
 SIGMA = 0.15
 _TRIES = 20
+# Values that a hyperparameter may have to be spread evenly.
+_FEW = 12
 
 
 def walked(space: Sequence[Any], choose: Callable[[Any], Any]) -> Values:
@@ -35,6 +38,51 @@ def at_random(space: Sequence[Any], rng: np.random.Generator, given: Mapping[str
     """Return values drawn from their ranges, each on its own scale; those that are `given` stay."""
     known = given or {}
     return walked(space, lambda hp: known[hp.name] if hp.name in known and fits(hp, known[hp.name]) else hp.prob_to_value(rng.random()))
+
+
+def spread(
+    space: Sequence[Any], rng: np.random.Generator, tried: Sequence[Mapping[str, Any]], given: Mapping[str, Any] | None = None
+) -> Values:
+    """Return values of which each was the rarest in the sets that were `tried`; those that are `given` stay.
+
+    Hyperparameters without an order are spread so, and those with few values. Where several values are as rare, one is drawn of those that
+    were the rarest in all hyperparameters: an initializer that another activation had is tried with another one. Numbers of many values are
+    drawn at random.
+
+    After n trials in which it was active, a hyperparameter of k values has had each at least `n // k` times.
+    """
+    known = given or {}
+    everywhere = collections.Counter(value for values in tried for value in values.values() if isinstance(value, str))
+
+    def choose(hp: Any) -> Any:
+        if hp.name in known and fits(hp, known[hp.name]):
+            return known[hp.name]
+        values = few_values(hp)
+        if not values:
+            return hp.prob_to_value(rng.random())
+        had = collections.Counter(_rounded(each[hp.name]) for each in tried if hp.name in each)
+        times = {value: (had[_rounded(value)], everywhere[value]) for value in values}
+        left = [value for value in values if times[value] == min(times.values())]
+        return left[rng.integers(len(left))]
+
+    return walked(space, choose)
+
+
+def _rounded(value: Any) -> Any:
+    """Return a value without the rounding of its step, which Optuna and KerasTuner compute in two ways."""
+    return round(value, 9) if isinstance(value, float) else value
+
+
+def few_values(hp: Any) -> list[Any]:
+    """Return the values of a hyperparameter that has at most twelve, else an empty list.
+
+    >>> few_values(keras_tuner.engine.hyperparameters.Float("rate", 0.0, 0.5, step=0.25))
+    [0.0, 0.25, 0.5]
+    """
+    if is_ordered(hp) and not isinstance(hp, keras_tuner.engine.hyperparameters.Choice) and hp.step is None:
+        return []
+    found = list(dict.fromkeys(hp.values))
+    return found if len(found) <= _FEW else []
 
 
 def crossed(space: Sequence[Any], parents: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> Values:

@@ -73,7 +73,7 @@ class OptunaOracle(StructureOracle):
         study, is_named = self.trial_study, isinstance(self._sampler, str)
         # A named sampler would choose the same again.
         for _ in range(0 if study.is_exhausted else 1 if is_named else _TRIES):
-            values = study.ask(trial_id, structure, samplers.made(self._sampler, self.seed, len(self.trials)))
+            values = study.ask(trial_id, self._given(structure), samplers.made(self._sampler, self.seed, len(self.trials)))
             if not self.was_tried(values):
                 return values
             study.drop(trial_id)
@@ -83,6 +83,13 @@ class OptunaOracle(StructureOracle):
             if not self.was_tried(values):
                 return study.ask(trial_id, values)
         return self._chosen(trial_id, {}) if structure else None
+
+    def _given(self, structure: dict[str, Any]) -> dict[str, Any]:
+        """Return the values that the sampler does not choose: those of the structure, and all where they are spread over the space."""
+        if self._sampler not in samplers.SPREAD or len(self.trials) >= samplers.SPREAD[self._sampler]:
+            return structure
+        tried = [self.trials[name].hyperparameters.values for name in self.start_order]
+        return evolution.spread(self.hyperparameters.space, np.random.default_rng([self.seed, len(self.trials), 1]), tried, structure)
 
     @keras_tuner.synchronized
     def end_trial(self, trial: Any) -> None:
@@ -106,6 +113,8 @@ class OptunaTuner(keras_tuner.Tuner):
         objective: name of what is searched for, or a `keras_tuner.Objective`.
         sampler: `"tpe"` (Parzen estimators, jointly over the hyperparameters), `"gp"` (a Gaussian process; needs PyTorch), `"cmaes"`
             (evolves the numbers; categories by TPE), `"qmc"` (a Sobol sequence), `"random"`, or an Optuna sampler with its own seed.
+            The trials of `"random"` and the first ten of `"tpe"`, `"gp"` and `"cmaes"` are spread: of the values to choose from, a trial
+            gets those that the fewest trials before it had.
         pruner: ends trials early, as that of `watch`, which such a tuner needs.
         storage: URL of a database, such as `"sqlite:///search.db"`, in which `optuna-dashboard` shows the search, or an Optuna storage.
             None: a file in the project's folder.

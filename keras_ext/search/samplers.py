@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 from keras_ext._checks import bad_argument, one_of
 
 SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random")
+# Trials whose values are spread over the space in place of drawn at random, by sampler: as many as it would draw before it learns.
+SPREAD: dict[Any, float] = {"random": math.inf, "tpe": 10, "gp": 10, "cmaes": 10}
 
 
 @contextlib.contextmanager

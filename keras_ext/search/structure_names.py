@@ -16,7 +16,8 @@ class StructureOracle(CheckedOracle):
     """KerasTuner's oracle that knows which hyperparameters change the structure of its tuner's models.
 
     Args:
-        structure_hyperparameters: their names. None: those that the hypermodel names, or that models show, which are built to find them.
+        structure_hyperparameters: their names. None: those that the hypermodel's
+            `changes_structure(name)` says, or that models show, which are built to find them.
         **kwargs: of `CheckedOracle`.
     """
 
@@ -42,8 +43,10 @@ class StructureOracle(CheckedOracle):
         """
         if self.structure_hyperparameters is None:
             hypermodel = self._tuner.hypermodel
-            named = getattr(hypermodel, "structure_hyperparameters", None)
-            self.structure_hyperparameters = tuple(sorted(_Structures(self, hypermodel.build).names() if named is None else named))
+            changes = getattr(hypermodel, "changes_structure", None)
+            known = dict.fromkeys(hp.name for hp in self.get_space().space)
+            found = _Structures(self, hypermodel.build).names() if changes is None else filter(changes, known)
+            self.structure_hyperparameters = tuple(sorted(found))
         return self.structure_hyperparameters
 
     def get_state(self) -> dict[str, Any]:

@@ -1,45 +1,141 @@
-"""KerasTuner's grid search, which goes on where it stopped."""
+"""A grid search over values that its user fixes, or coarse ones, which goes on where it stopped."""
 
-import functools
-import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras_tuner
 
+from keras_ext._checks import BadInput, bad_argument
+from keras_ext.search.grid import Grid, coarse
+from keras_ext.search.oracle import CheckedOracle
 
-class GridSearchOracle(keras_tuner.oracles.GridSearchOracle):
-    """KerasTuner's grid, whose place in the grid survives a restart, and which gives out the next trial before the last has ended.
+# The largest grid that a search begins: who asks for every combination of more does not mean it.
+MOST_POINTS = 1_000_000
 
-    KerasTuner keeps the place in two private lists and does not save them, so that a reloaded grid ends at once. Both follow from the
-    trials: one is their order in the grid, the other those whose next neighbour may not have been tried. It asks for the neighbour of a
-    trial when that ends, so that of several workers one works; the neighbour is known when the trial begins.
+
+class GridSearchOracle(CheckedOracle):
+    """KerasTuner's side of a `GridSearch`: the next trial is the first point of the grid that no trial has had.
+
+    What a trial is depends on the grid and on the trials before it alone, so that a search goes on where it stopped, and trials may begin
+    before others end.
+
+    Args:
+        values: as of `GridSearch`.
+        otherwise: function of a hyperparameter that returns the values of those that `values` does not name.
+        **kwargs: of `CheckedOracle`.
     """
 
-    @keras_tuner.synchronized
-    def create_trial(self, tuner_id: str) -> Any:
-        """Return the next trial."""
-        trial = super().create_trial(tuner_id)
-        if trial.status == "RUNNING":
-            self._populate_next.append(trial.trial_id)
-        return trial
+    def __init__(
+        self,
+        objective: Any = None,
+        max_trials: int | None = None,
+        values: Mapping[str, Iterable[Any]] | None = None,
+        otherwise: Callable[[Any], list[Any]] = coarse,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(objective=objective, max_trials=max_trials, **kwargs)
+        if values is not None and not isinstance(values, Mapping):
+            raise bad_argument("values", "a dict of names and values, or None", values, error=TypeError)
+        self._given, self._otherwise = dict(values or {}), otherwise
+        # That of the hyperparameters known when it was made.
+        self._grid: tuple[int, Grid] | None = None
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Take over a saved state, and find the place in the grid again."""
-        super().set_state(state)
+    @property
+    def grid(self) -> Grid:
+        """The grid of the hyperparameters that are known.
 
-        def compare(a: Any, b: Any) -> int:
-            return self._compare(a.hyperparameters.values, b.hyperparameters.values)
+        Raises:
+            BadInput: it has more than a million points.
+        """
+        space = self.hyperparameters.space
+        if self._grid is None or self._grid[0] != len(space):
+            grid = Grid(space, self._given, self._otherwise)
+            if grid.size > MOST_POINTS:
+                counts = {hp.name: len(grid.values_of(hp.name)) for hp in space}
+                most = sorted(counts, key=lambda name: -counts[name])[:3]
+                raise BadInput(
+                    f"the grid has {grid.size:,} combinations, more than {MOST_POINTS:,}. Fix fewer values with `values`, most of all of "
+                    f"{', '.join(most)}, or take the tuner random or tpe."
+                )
+            self._grid = (len(space), grid)
+        return self._grid[1]
 
-        self._ordered_ids = type(self._ordered_ids)()
-        for trial in sorted(self.trials.values(), key=functools.cmp_to_key(compare)):
-            self._ordered_ids.insert(trial.trial_id)
-        self._populate_next = list(self.start_order)
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Choose the values of the next trial."""
+        grid = self.grid
+        tried = {_key(trial.hyperparameters.values) for trial in self.trials.values()}
+        begun = len(self.trials)
+        for number in range(begun, begun + grid.size):
+            values = grid.point(number)
+            if _key(values) not in tried:
+                return {"status": "RUNNING", "values": values}
+        return {"status": "STOPPED", "values": None}
+
+
+def _key(values: dict[str, Any]) -> Any:
+    return frozenset(values.items())
 
 
 class GridSearch(keras_tuner.Tuner):
-    """The tuner of `GridSearchOracle`: tries all combinations, at most `max_trials`; arguments as those of `keras_tuner.GridSearch`."""
+    """A KerasTuner tuner that tries every combination of values once, from the defaults on, in an order that varies all of them early.
 
-    def __init__(self, hypermodel: Any = None, objective: Any = None, **kwargs: Any) -> None:
-        names = inspect.signature(GridSearchOracle).parameters
-        settings = {name: kwargs.pop(name) for name in names if name in kwargs}
-        super().__init__(oracle=GridSearchOracle(objective=objective, **settings), hypermodel=hypermodel, **kwargs)
+    Args:
+        hypermodel: a function of `hp` that returns a compiled model, or a `HyperModel`.
+        objective: name of what is searched for, or a `keras_tuner.Objective`.
+        max_trials: most trials; None: the whole grid.
+        values: values of hyperparameters by their names. Others have all values of a choice, and of a number of more than five its default
+            and those at a quarter and at three quarters of its range. A search space of this package says itself which: few values of
+            what matters most, and of the rest the default.
+        seed: of the tuner.
+        hyperparameters: as of every KerasTuner oracle.
+        allow_new_entries: the same.
+        tune_new_entries: the same.
+        max_retries_per_trial: the same.
+        max_consecutive_failed_trials: the same.
+        **kwargs: those of `keras_tuner.Tuner`: `directory`, `project_name`, `overwrite`, ...
+
+    Raises:
+        ValueError: `values` has a name that the space does not, or a value that its hyperparameter cannot have.
+        BadInput: the grid has more than a million combinations.
+
+    Examples:
+        >>> import tempfile
+        >>> def build(hp):
+        ...     import keras
+        ...     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(hp.Int("units", 1, 64)), keras.layers.Dense(1)])
+        ...     model.compile(keras.optimizers.SGD(hp.Float("rate", 1e-3, 1.0, sampling="log")), "mse")
+        ...     return model
+        >>> tuner = GridSearch(build, "val_loss", values={"units": [8, 16]}, directory=tempfile.mkdtemp())
+        >>> tuner.oracle.grid.size
+        6
+    """
+
+    def __init__(
+        self,
+        hypermodel: Any = None,
+        objective: Any = None,
+        max_trials: int | None = None,
+        values: Mapping[str, Iterable[Any]] | None = None,
+        seed: int | None = None,
+        hyperparameters: Any = None,
+        allow_new_entries: bool = True,
+        tune_new_entries: bool = True,
+        max_retries_per_trial: int = 0,
+        max_consecutive_failed_trials: int = 3,
+        **kwargs: Any,
+    ) -> None:
+        oracle = GridSearchOracle(
+            objective,
+            max_trials,
+            values,
+            getattr(hypermodel, "coarse_values", coarse),
+            seed=seed,
+            hyperparameters=hyperparameters,
+            allow_new_entries=allow_new_entries,
+            tune_new_entries=tune_new_entries,
+            max_retries_per_trial=max_retries_per_trial,
+            max_consecutive_failed_trials=max_consecutive_failed_trials,
+        )
+        super().__init__(oracle=oracle, hypermodel=hypermodel, **kwargs)
+        if hypermodel is not None:
+            _ = oracle.grid  # refused now, if it is

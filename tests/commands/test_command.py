@@ -232,6 +232,17 @@ MISTAKES = {
     "--batch-sizes 16,many": "--batch-sizes must be whole numbers with commas between them, got 16,many.",
     "--data good.csv --batch-sizes 256,512": "--batch-sizes 256, 512: none fits twice into the 24 samples of training. Give smaller ones.",
     "--batch-sizes 0": "--batch-sizes must be a sequence of positive whole numbers, got (0,).",
+    "--network transformer": "--network must be one of 'auto', 'mlp', 'residual', 'cnn', 'resnet', 'lstm', got 'transformer'.",
+    "--network lstm": "--network lstm needs samples of time and features, got 64. Take mlp.",
+    "--data good.csv --network residual --max-layers 2": (
+        "--max-layers must be at least 3 with --network residual, got 2. Take another one."
+    ),
+    "--widths free --max-layers 7 --network residual": "--widths free goes with --network mlp, got residual. Leave it out.",
+    "--widths narrow": "--widths must be one of 'same', 'pyramid', 'free', got 'narrow'.",
+    "--patience 0": "--patience must be a whole number of at least 1, got 0.",
+    "--values layers=1": "--values must be left out with the tuner 'random', got {'layers': ['1']}. Only 'grid' fixes values.",
+    "--tuner grid --values layers": "--values must be a name and its values, such as layers=1,2, got layers.",
+    "--tuner grid --values layers=9": "--values must be values that layers may have, 1, 2, 3, 4, got '9'.",
     "--mixed-precision int8": "--mixed-precision must be one of None, 'float16', 'bfloat16', got 'int8'.",
     "--data good.csv --categories a,color": 'good.csv: no column "color". Name one of "a", "b", "kind" with --categories.',
     "--data good.csv --categories kind": 'good.csv: column "kind" is the target, not an input. Leave it out of --categories.',

@@ -18,7 +18,7 @@ from keras_ext import automl, parallel, search, tables
 MADE_BY_US = ("Grown", "Record", "Results", "SearchResult", "Stage")
 FEATURES = tables.TableFeatures([{"name": "a", "mean": 0.0, "variance": 1.0}, {"name": "b", "vocabulary": ["x", "y"]}])
 SIZES = st.sampled_from([(4,), [2, 4], (np.int64(3),)])
-ACTIVATIONS = st.sampled_from([("relu",), ["tanh", "gelu"]])
+ACTIVATIONS = st.sampled_from([None, ("relu",), ["tanh", "gelu"], ["prelu"]])
 COMMON = {
     "classes": st.sampled_from([None, 2, 3, np.int64(4)]),
     "outputs": WHOLE,
@@ -28,6 +28,8 @@ COMMON = {
     "batch_sizes": st.sampled_from([(16, 32), [1, "full"], (np.int64(2),)]),
     "regularization": FLAG,
     "micro_batch": WHOLE,
+    "wide": FLAG,
+    "epochs": st.sampled_from([None, 1, 5, np.int64(3)]),
     "name": st.sampled_from([None, "some_name"]),
 }
 DENSE = {"units": SIZES, "features": st.sampled_from([None, FEATURES]), "activations": ACTIVATIONS}
@@ -105,6 +107,16 @@ ORACLE = {
 }
 SPACES = {
     "CNN": space_of(search.CNN, IMAGE, max_blocks=WHOLE, filters=SIZES, kernels=SIZES, activations=ACTIVATIONS),
+    "ImageNetworks": space_of(
+        search.ImageNetworks,
+        IMAGE,
+        max_blocks=WHOLE,
+        max_stages=WHOLE,
+        blocks_of_stage=WHOLE,
+        filters=SIZES,
+        kernels=SIZES,
+        activations=ACTIVATIONS,
+    ),
     "LSTM": space_of(
         search.LSTM,
         st.sampled_from([(5, 2), [None, 3], (4,)]),
@@ -115,7 +127,7 @@ SPACES = {
         mask_zero=FLAG,
     ),
     "MLP": dataclasses.replace(
-        space_of(search.MLP, FLAT, max_layers=WHOLE, **DENSE),
+        space_of(search.MLP, FLAT, max_layers=WHOLE, widths=st.sampled_from(["same", "pyramid", "free"]), **DENSE),
         found=(
             {"input_shape": None},
             {"input_shape": (2,), "activations": [[1]]},
@@ -206,6 +218,12 @@ FUZZED = {
             "refit": FLAG,
             "mixed_precision": st.sampled_from([None, "float16", "bfloat16"]),
             "batch_sizes": SIZES,
+            "network": st.sampled_from(["auto", "mlp", "residual", "cnn", "resnet", "lstm"]),
+            "max_layers": st.none() | WHOLE,
+            "widths": st.sampled_from(["same", "pyramid", "free"]),
+            "wide": FLAG,
+            "patience": st.none() | WHOLE,
+            "values": st.just({}),
         },
         owes_an_equal_one,
         found=({"seed": np.int64(3), "refit": np.bool_(True), "validation": Fraction(1, 4)}, {"seed": 2**40}),

@@ -8,7 +8,7 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from keras_ext.search import CNN, LSTM, MLP, OptunaTuner, ResidualMLP, ResNet, Space
+from keras_ext.search import CNN, LSTM, MLP, ImageNetworks, OptunaTuner, ResidualMLP, ResNet, Space
 
 SAMPLES = 24
 
@@ -24,11 +24,16 @@ def spaces(**arguments):
         "cnn": CNN((4, 6, 2), max_blocks=3, mean=[1.0, 2.0], variance=[1.0, 4.0], **image),
         "resnet": ResNet((3, 4), max_blocks=2, **image),
         "lstm": LSTM((5, 3), max_layers=2, units=(3, 4), **small),
+        "wide_mlp": MLP((4,), max_layers=8, widths="free", wide=True, epochs=4, **table),
+        "images": ImageNetworks((4, 4), max_blocks=2, max_stages=2, blocks_of_stage=2, wide=True, epochs=4, **image),
+        "wide_lstm": LSTM((5, 3), max_layers=2, units=(3, 4), wide=True, epochs=4, **small),
         "lstm_of_codes": LSTM((5,), max_layers=2, units=(3, 4), vocabulary=7, embedding=(2, 3), mask_zero=True, **small),
     }
 
 
 NAMES = tuple(spaces())
+# Of so many choices that models of each take a minute.
+WIDE = ("wide_mlp", "images", "wide_lstm")
 
 # What these are about depends on no backend, and the others take ten seconds each to compile it.
 slow_but_on_torch = () if keras.backend.backend() == "torch" else pytest.mark.slow
@@ -111,7 +116,9 @@ def test_each_active_hyperparameter_changes_the_trial(tmp_path, name):
             pytest.param(n, c, marks=slow_but_on_torch)
             for n, c in (("residual_mlp", 2), ("resnet", None), ("cnn", 2), ("lstm_of_codes", None))
         ),
+        *(pytest.param(n, c, marks=slow_but_on_torch) for n, c in (("wide_mlp", None), ("images", 2))),
         *(pytest.param(n, c, marks=pytest.mark.slow) for n, c in (("mlp", None), ("mlp", 2), ("residual_mlp", None), ("cnn", None))),
+        *(pytest.param(n, c, marks=pytest.mark.slow) for n, c in (("wide_lstm", 2), ("images", None))),
         *(pytest.param(n, c, marks=pytest.mark.slow) for n, c in (("resnet", 2), ("lstm", None), ("lstm_of_codes", 2))),
     ],
 )
@@ -133,6 +140,9 @@ RICH = {
     "resnet": {"stages": 2, "normalization": "layer", "regularizer": "l1"},
     "lstm": {"layers": 2, "direction": "both", "dropout": 0.2, "clipping": "global_norm"},
     "lstm_of_codes": {"initializer": "orthogonal"},
+    "wide_mlp": {"activation": "prelu", "layers": 8, "normalization_deep": "layer", "schedule": "one_cycle", "clipping": "zscore"},
+    "images": {"network": "resnet", "activation": "prelu", "spatial_dropout": 0.2, "schedule": "warmup_cosine", "clipping": "adaptive"},
+    "wide_lstm": {"spatial_dropout": 0.2, "initializer": "variance_scaling", "schedule": "cyclic", "clipping": "percentile"},
 }
 
 
@@ -339,13 +349,15 @@ def test_images_are_normalized_by_pixel_channel_or_as_a_whole(shape):
         np.testing.assert_allclose(keras.ops.convert_to_numpy(normalized), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in WIDE else n for n in NAMES])
 def test_a_space_knows_which_hyperparameters_change_the_program(tmp_path, name):
     space = spaces(batch_sizes=(8, 16))[name]
     tuner = OptunaTuner(lambda hp: space.build(hp), "loss", directory=tmp_path)
-    # By building models, which know no size of a batch.
+    # By building models, which know no size of a batch but in a schedule.
     found = tuner.oracle.structure_names()
-    assert {*found, "batch_size"} == set(space.structure_hyperparameters)
+    known = {hp.name for hp in tuner.oracle.get_space().space}
+    assert {*found, "batch_size"} == {name for name in known if space.changes_structure(name)}
+    assert set(OptunaTuner(space, "loss", directory=tmp_path / "own").oracle.structure_names()) == {*found, "batch_size"}
 
 
 def test_a_space_of_ones_own():
@@ -374,7 +386,8 @@ def test_a_space_of_ones_own():
         (lambda: ResidualMLP((4,), blocks=(0,)), "`blocks` must be a sequence of positive whole numbers, got (0,)."),
         (
             lambda: ResidualMLP((4,), activations=("relu6",)),
-            "`activations` must be a sequence of some of 'relu', 'leaky_relu', 'selu', 'tanh', 'sigmoid', 'gelu', 'silu', got ('relu6',).",
+            "`activations` must be a sequence of some of 'relu', 'leaky_relu', 'selu', 'tanh', 'sigmoid', 'gelu', 'silu', 'prelu', "
+            "got ('relu6',).",
         ),
         (lambda: LSTM((5, 3, 2)), "`input_shape` must be (time, features) or (time,), got (5, 3, 2)."),
         (lambda: LSTM((5, None)), "`input_shape` must be a sequence of positive whole numbers, got [5, None]."),
@@ -425,7 +438,7 @@ def test_full_batch_descent_keeps_so_many_samples_in_memory(clipping):
         keras.utils.set_random_seed(0)
         space = Noting((4,), classes=3, samples=50, batch_sizes=("full",), micro_batch=micro_batch)
         hp = keras_tuner.HyperParameters()
-        hp.values = {"clipping": clipping, "clipping_threshold": 0.1, "learning_rate_adam": 0.01}
+        hp.values = {"clipping": clipping, "clipping_threshold_global_norm": 0.1, "learning_rate_adam": 0.01}
         model = space.build(hp)
         model.run_eagerly = True
         del seen[:]

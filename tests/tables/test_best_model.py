@@ -150,6 +150,7 @@ def test_the_page_says_at_its_top_how_the_search_was_made(refitted):
             "pruner": "none",
             "trials": "at most 2, of at most 3 epochs each",
             "put aside": "0.2 of the samples for the scores, 0.2 for the test",
+            "networks": "mlp",
             "batch sizes": "16, 32, 64, 128",
             "computed in": "float32",
             "backend": f"keras {keras.__version__} on {reported['backend']}, {reported['device']}",

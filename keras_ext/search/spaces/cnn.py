@@ -26,9 +26,10 @@ class CNN(ImageSpace):
         max_blocks: most blocks, where the images are large enough.
         filters: of the first block, to choose from.
         kernels: heights and widths of the kernels to choose from.
-        activations: to choose from, see `choices.activation`.
+        activations: to choose from, see `choices.activation`; None: the usual ones, or all with `wide`.
         name: name of the search space.
-        **kwargs: `mean`, `variance` (of an image, of a channel, or one number), `samples`, `batch_sizes` and `regularization`, as in `MLP`.
+        **kwargs: `mean`, `variance` (of an image, of a channel, or one number), and the other
+            arguments of `Space`.
 
     Raises:
         ValueError: an argument is out of range, or only one of `mean` and `variance` is given.
@@ -54,7 +55,7 @@ class CNN(ImageSpace):
         max_blocks: int = 4,
         filters: Sequence[int] = (16, 32, 64),
         kernels: Sequence[int] = (3, 5),
-        activations: Sequence[str] = choices.ACTIVATIONS,
+        activations: Sequence[str] | None = None,
         name: str = "cnn",
         **kwargs: Any,
     ) -> None:
@@ -64,16 +65,16 @@ class CNN(ImageSpace):
         self.max_blocks = min(integer("max_blocks", max_blocks), self.halvings)
         self.kernels = integers("kernels", kernels)
 
-    def body(self, hp: Any, x: Any) -> Any:
+    def blocks(self, hp: Any, x: Any, activation: str, filters: int) -> Any:
         """Return the features behind the last block."""
-        activation = choices.activation(hp, activations=self.activations)
-        filters, size = hp.Choice("filters", list(self.filters)), hp.Choice("kernel", list(self.kernels))
-        for i in range(1, hp.Int("blocks", 1, self.max_blocks) + 1):
+        with self.own_choices(hp):
+            size, count = hp.Choice(self.own_name("kernel"), list(self.kernels)), hp.Int(self.own_name("blocks"), 1, self.max_blocks)
+        for i in range(1, count + 1):
             x = self.convolution(hp, filters * 2 ** (i - 1), size, activation, f"convolution_{i}")(x)
-            for layer in self.normalization(hp, "none", "batch"):
+            for layer in self.own_normalization(hp, "none", "batch"):
                 x = layer(x)
-            x = keras.layers.Activation(activation, name=f"{activation}_{i}")(x)
-            x = keras.layers.MaxPooling2D(name=f"pooling_{i}", **LAST)(x)
+            x = keras.layers.MaxPooling2D(name=f"pooling_{i}", **LAST)(self.activated(x, activation, str(i)))
+            x = self.whole_channels_dropped(hp, x)
         x = self._flat(hp, x)
         for layer in choices.dropout(hp):
             x = layer(x)
@@ -85,6 +86,6 @@ class CNN(ImageSpace):
         several = [n for n in range(1, self.max_blocks + 1) if (height >> n) * (width >> n) > 1]
         chosen = None
         if several:
-            with hp.conditional_scope("blocks", several):
-                chosen = hp.Choice("flat", ["average", "flatten"])
+            with self.own_choices(hp), hp.conditional_scope(self.own_name("blocks"), several):
+                chosen = hp.Choice(self.own_name("flat"), ["average", "flatten"])
         return keras.layers.GlobalAveragePooling2D(**LAST)(x) if chosen == "average" else keras.layers.Flatten(**LAST)(x)

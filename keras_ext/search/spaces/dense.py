@@ -17,7 +17,7 @@ class DenseSpace(Space):
         input_shape: shape of one sample, without the batch; more than one axis is flattened.
         units: widths to choose from; where a search begins is the one that `choices.units` takes.
         features: a `tables.TableFeatures` that has been adapted, for inputs as its `encode` returns them; each model gets a copy.
-        activations: to choose from, see `choices.activation`.
+        activations: to choose from, see `choices.activation`; None: the usual ones, or all with `wide`.
         **kwargs: the other arguments of `Space`.
 
     Raises:
@@ -29,7 +29,7 @@ class DenseSpace(Space):
         input_shape: Sequence[int],
         units: Sequence[int],
         features: keras.layers.Layer | None,
-        activations: Sequence[str],
+        activations: Sequence[str] | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(integers("input_shape", input_shape), **kwargs)
@@ -44,7 +44,7 @@ class DenseSpace(Space):
             )
         self.units = integers("units", units)
         self.features = features
-        self.activations = choices.checked_activations(activations)
+        self.activations = self.offered_activations(activations)
 
     def prepare(self, x: Any) -> Any:
         """Return the inputs on one axis, normalized or as the features of a table."""
@@ -59,5 +59,5 @@ class DenseSpace(Space):
 
     def dense(self, hp: Any, units: int, activation: str, name: str) -> Any:
         """Return a Dense layer, whose activation comes after it."""
-        initializer = choices.initializer(hp, activation, activations=self.activations)
+        initializer = self.initializer(hp, activation, self.activations)
         return keras.layers.Dense(units, kernel_initializer=initializer, kernel_regularizer=self.regularizer(hp), name=name)

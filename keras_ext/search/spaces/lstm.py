@@ -31,7 +31,8 @@ class LSTM(Space):
         embedding: numbers that stand for a code, to choose from, with `vocabulary`.
         mask_zero: the code 0 fills sequences up and is passed over, with `vocabulary`.
         name: name of the search space.
-        **kwargs: `mean`, `variance` (of a sample, of a feature, or one number), `samples`, `batch_sizes` and `regularization`, as in `MLP`.
+        **kwargs: `mean`, `variance` (of a sample, of a feature, or one number), and the other
+            arguments of `Space`.
 
     Raises:
         ValueError: an argument is out of range, only one of `mean` and `variance` is given, `mean` is given with `vocabulary`, or
@@ -97,13 +98,15 @@ class LSTM(Space):
             start = initializers.LecunNormal(kind="embedding")
             size = hp.Choice("embedding", list(self.embedding))
             x = keras.layers.Embedding(self.vocabulary, size, start, mask_zero=self.mask_zero, name="embedding")(x)
+        for layer in choices.dropout(hp, "spatial_dropout", spatial=1) if self.wide else []:
+            x = layer(x)
         units, count = hp.Choice("units", list(self.units)), choices.layers(hp, self.max_layers)
         both = hp.Choice("direction", ["forward", "both"]) == "both"
         for i in range(1, count + 1):
             layer = keras.layers.LSTM(
                 units,
                 return_sequences=i < count,
-                kernel_initializer=choices.initializer(hp, "tanh", activations=None, gates=_GATES),
+                kernel_initializer=self.initializer(hp, "tanh", gates=_GATES),
                 recurrent_initializer=initializers.Orthogonal(kind="recurrent", blocks=_GATES),
                 kernel_regularizer=self.regularizer(hp),
                 recurrent_regularizer=self.regularizer(hp),

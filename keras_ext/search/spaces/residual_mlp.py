@@ -27,9 +27,9 @@ class ResidualMLP(DenseSpace):
         blocks: numbers of blocks to choose from, each of two layers.
         units: widths to choose from; where a search begins is the one that `choices.units` takes.
         features: a `tables.TableFeatures` that has been adapted, for inputs as its `encode` returns them; each model gets a copy.
-        activations: to choose from, see `choices.activation`.
+        activations: to choose from, see `choices.activation`; None: the usual ones, or all with `wide`.
         name: name of the search space.
-        **kwargs: `mean`, `variance`, `samples`, `batch_sizes` and `regularization`, as in `MLP`.
+        **kwargs: `mean`, `variance`, `samples`, `batch_sizes` and the other arguments of `Space`.
 
     Raises:
         ValueError: an argument is out of range, only one of `mean` and `variance` is given, or both them and `features`.
@@ -56,7 +56,7 @@ class ResidualMLP(DenseSpace):
         blocks: Sequence[int] = (1, 2, 4, 8, 16),
         units: Sequence[int] = (32, 64, 128, 256),
         features: keras.layers.Layer | None = None,
-        activations: Sequence[str] = choices.ACTIVATIONS,
+        activations: Sequence[str] | None = None,
         name: str = "residual_mlp",
         **kwargs: Any,
     ) -> None:
@@ -71,7 +71,7 @@ class ResidualMLP(DenseSpace):
         def activated(x: Any, name: str) -> Any:
             for layer in self.normalization(hp, "batch", "layer"):
                 x = layer(x)
-            return keras.layers.Activation(activation, name=f"{activation}_{name}")(x)
+            return choices.activation_layer(activation, f"{activation}_{name}")(x)
 
         x = self.dense(hp, units, activation, "first")(x)
         for i in range(1, hp.Choice("blocks", list(self.blocks)) + 1):

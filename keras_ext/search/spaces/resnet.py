@@ -29,9 +29,10 @@ class ResNet(ImageSpace):
         max_stages: most stages, where the images are large enough.
         max_blocks: most blocks of a stage.
         filters: of the first stage, to choose from.
-        activations: to choose from, see `choices.activation`.
+        activations: to choose from, see `choices.activation`; None: the usual ones, or all with `wide`.
         name: name of the search space.
-        **kwargs: `mean`, `variance` (of an image, of a channel, or one number), `samples`, `batch_sizes` and `regularization`, as in `MLP`.
+        **kwargs: `mean`, `variance` (of an image, of a channel, or one number), and the other
+            arguments of `Space`.
 
     Raises:
         ValueError: an argument is out of range, or only one of `mean` and `variance` is given.
@@ -57,7 +58,7 @@ class ResNet(ImageSpace):
         max_stages: int = 4,
         max_blocks: int = 3,
         filters: Sequence[int] = (16, 32, 64),
-        activations: Sequence[str] = choices.ACTIVATIONS,
+        activations: Sequence[str] | None = None,
         name: str = "resnet",
         **kwargs: Any,
     ) -> None:
@@ -65,17 +66,16 @@ class ResNet(ImageSpace):
         self.max_stages = min(integer("max_stages", max_stages), self.halvings + 1)
         self.max_blocks = integer("max_blocks", max_blocks)
 
-    def body(self, hp: Any, x: Any) -> Any:
+    def blocks(self, hp: Any, x: Any, activation: str, filters: int) -> Any:
         """Return the average of each channel behind the last block."""
-        activation = choices.activation(hp, activations=self.activations)
-        first = hp.Choice("filters", list(self.filters))
-        stages, blocks = hp.Int("stages", 1, self.max_stages), hp.Int("blocks", 1, self.max_blocks)
-        x = self._normalized(hp, x, first, 3, activation, "first")
-        x = keras.layers.Activation(activation, name=f"{activation}_first")(x)
+        with self.own_choices(hp):
+            stages, blocks = hp.Int(self.own_name("stages"), 1, self.max_stages), hp.Int(self.own_name("blocks"), 1, self.max_blocks)
+        x = self._normalized(hp, x, filters, 3, activation, "first")
+        x = self.activated(x, activation, "first")
         for stage in range(stages):
             for block in range(blocks):
                 name = f"{stage + 1}_{block + 1}"
-                x = self._block(hp, x, first * 2**stage, 2 if stage > 0 and block == 0 else 1, activation, name)
+                x = self._block(hp, x, filters * 2**stage, 2 if stage > 0 and block == 0 else 1, activation, name)
         x = keras.layers.GlobalAveragePooling2D(**LAST)(x)
         for layer in choices.dropout(hp):
             x = layer(x)
@@ -83,16 +83,16 @@ class ResNet(ImageSpace):
 
     def _block(self, hp: Any, x: Any, filters: int, strides: int, activation: str, name: str) -> Any:
         inner = self._normalized(hp, x, filters, 3, activation, f"{name}_a", strides)
-        inner = keras.layers.Activation(activation, name=f"{activation}_{name}_a")(inner)
+        inner = self.whole_channels_dropped(hp, self.activated(inner, activation, f"{name}_a"))
         inner = self._normalized(hp, inner, filters, 3, activation, f"{name}_b")
         if strides > 1:
             x = self._normalized(hp, x, filters, 1, activation, f"{name}_projection", strides)
         x = keras.layers.Add(name=f"sum_{name}")([x, inner])
-        return keras.layers.Activation(activation, name=f"{activation}_{name}_b")(x)
+        return self.activated(x, activation, f"{name}_b")
 
     def _normalized(self, hp: Any, x: Any, filters: int, size: int, activation: str, name: str, strides: int = 1) -> Any:
         # The normalization has an offset of its own.
         x = self.convolution(hp, filters, size, activation, f"convolution_{name}", strides, use_bias=False)(x)
-        for layer in self.normalization(hp, "batch", "layer"):
+        for layer in self.own_normalization(hp, "batch", "layer"):
             x = layer(x)
         return x

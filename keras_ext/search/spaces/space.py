@@ -14,7 +14,12 @@ from keras_ext._checks import bad_argument, flag, integer, items
 from keras_ext.schedules import FullBatch
 from keras_ext.search import choices
 from keras_ext.search.batch_sizes import checked_batch_sizes, offered_batch_sizes
+from keras_ext.search.grid import coarse
 from keras_ext.search.strategy import in_equal_parts
+
+# What varies in a grid: of some hyperparameters these values, of others coarse ones.
+_IN_GRID: dict[str, tuple[Any, ...]] = {"optimizer": ("adam", "sgd"), "sgd": ("momentum",), "dropout": (0.0, 0.2)}
+_COARSE = ("activation", "layers", "blocks", "stages", "units", "filters", "network", "direction", "normalization", "learning_rate")
 
 
 class Space(keras_tuner.HyperModel, abc.ABC):
@@ -37,6 +42,10 @@ class Space(keras_tuner.HyperModel, abc.ABC):
         regularization: choose a penalty on the weights, L1, L2 or none, and its strength.
         micro_batch: most samples in memory at once in full-batch descent. More are taken in parts, whose gradients the optimizer collects,
             see `schedules.FullBatch`; batch normalization then sees the parts, and arrays alone can be trained on.
+        wide: choose among all parts of the package: every activation and clipping rule, scaled initializers, layer normalization, whole
+            channels to drop, penalties as with `regularization`, Adam's betas and RMSprop's rho.
+        epochs: of a training. With `samples` and `wide`, the course of the learning rate is a choice too; Hyperband's trials have their own
+            number.
         name: name of the search space.
 
     Raises:
@@ -61,6 +70,8 @@ class Space(keras_tuner.HyperModel, abc.ABC):
         batch_sizes: Sequence[int | str] = (16, 32, 64, 128),
         regularization: bool = False,
         micro_batch: int = 1024,
+        wide: bool = False,
+        epochs: int | None = None,
         name: str = "space",
     ) -> None:
         if name is not None and (not isinstance(name, str) or not name or "/" in name):
@@ -74,8 +85,12 @@ class Space(keras_tuner.HyperModel, abc.ABC):
         self.mean, self.variance = (_broadcasting(n, v, self.input_shape) for n, v in (("mean", mean), ("variance", variance)))
         self.samples = None if samples is None else integer("samples", samples)
         self.batch_sizes = checked_batch_sizes(batch_sizes, "batch_sizes")
-        self.regularization = flag("regularization", regularization)
+        self.wide = flag("wide", wide)
+        self.regularization = flag("regularization", regularization) or self.wide
         self.micro_batch = integer("micro_batch", micro_batch)
+        self.epochs = None if epochs is None else integer("epochs", epochs)
+        # Of an epoch of the schedules; what trains a network again on more samples sets it.
+        self.samples_of_epoch = self.samples
 
     @abc.abstractmethod
     def body(self, hp: Any, x: Any) -> Any:
@@ -86,12 +101,15 @@ class Space(keras_tuner.HyperModel, abc.ABC):
         """The objective of a search of this space: validation accuracy, or R2 for regression."""
         return keras_tuner.Objective("val_accuracy" if self.classes else "val_r2_score", "max")
 
-    @property
-    def structure_hyperparameters(self) -> tuple[str, ...]:
-        """The names of the hyperparameters that change the program of a training step: all but rates, strengths and first weights."""
-        hp = keras_tuner.HyperParameters()
-        self.build(hp)
-        return tuple(dict.fromkeys(each.name for each in hp.space if not each.name.startswith(choices.NUISANCE)))
+    def changes_structure(self, name: str) -> bool:
+        """Return whether the hyperparameter `name` changes the program of a training step: all but rates, strengths and first weights."""
+        return not name.startswith(choices.NUISANCE)
+
+    def coarse_values(self, hp: Any) -> list[Any]:
+        """Return the values of a hyperparameter in a grid: few of those that matter most, and of the others the default."""
+        if hp.name in _IN_GRID:
+            return [value for value in hp.values if value in _IN_GRID[hp.name]] or [hp.default]
+        return coarse(hp) if hp.name.startswith(_COARSE) else [hp.default]
 
     @property
     def exact(self) -> str:
@@ -128,7 +146,13 @@ class Space(keras_tuner.HyperModel, abc.ABC):
             dtype=self.exact,
         )
         model = keras.Model(inputs, last(x), name=self.name)
-        optimizer = choices.optimizer(hp, gradient_accumulation_steps=self._parts(hp))
+        optimizer = choices.optimizer(
+            hp,
+            gradient_accumulation_steps=self._parts(hp),
+            rules=choices.ALL_CLIPPINGS if self.wide else choices.CLIPPINGS,
+            averages=self.wide,
+            steps=self._steps(hp) if self.wide else None,
+        )
         if self.classes:
             model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
         else:
@@ -153,10 +177,27 @@ class Space(keras_tuner.HyperModel, abc.ABC):
         is_full = self.samples is not None and "full" in self.batch_sizes and hp.get("batch_size") == self.samples
         return math.ceil(self.samples / self.micro_batch) if is_full and self.samples > self.micro_batch else None
 
-    def normalization(self, hp: Any, *kinds: str) -> list[Any]:
+    def _steps(self, hp: Any) -> int | None:
+        """Return the steps of a training as Keras counts them, each batch one; None where they are not known."""
+        if self.epochs is None or self.samples_of_epoch is None:
+            return None
+        an_epoch = self._parts(hp) or math.ceil(self.samples_of_epoch / min(hp.get("batch_size"), self.samples_of_epoch))
+        return an_epoch * hp.values.get("tuner/epochs", self.epochs)
+
+    def offered_activations(self, activations: Any) -> tuple[str, ...]:
+        """Return the activations to choose from: those that were given, or for None all or the usual ones."""
+        if activations is None:
+            return choices.ALL_ACTIVATIONS if self.wide else choices.ACTIVATIONS
+        return choices.checked_activations(activations)
+
+    def initializer(self, hp: Any, activation: str, activations: Any = None, gates: int | None = None) -> Any:
+        """Choose an initializer as `choices.initializer` does."""
+        return choices.initializer(hp, activation, activations=activations, gates=gates, gains=self.wide)
+
+    def normalization(self, hp: Any, *kinds: str, name: str = "normalization") -> list[Any]:
         """Choose among kinds of normalization as `choices.normalization` does, which must know whether batches may have one sample."""
         sizes = [] if self.samples is None else offered_batch_sizes(self.samples, self.batch_sizes)
-        return choices.normalization(hp, kinds=kinds, batch_sizes=sizes)
+        return choices.normalization(hp, name, kinds=kinds, batch_sizes=sizes)
 
     def regularizer(self, hp: Any) -> Any:
         """Choose a penalty on the weights, if this space has that choice; None otherwise."""
