@@ -129,6 +129,8 @@ def run(
             epochs=settings.epochs,
             seed=settings.seed,
             values=settings.values,
+            repeats=settings.repeats,
+            trials_per_structure=settings.trials_per_structure,
         )
         held_out = (prepared.inputs(split.x_validation), prepared.targets(split.y_validation))
         reported = reported_where_not_writable(output, AGAIN)

@@ -12,6 +12,7 @@ from keras_ext.automl.networks import NETWORKS
 from keras_ext.automl.tuners import PROJECT, checked
 from keras_ext.search.choices import WIDTHS
 from keras_ext.search.pruning import PRUNERS
+from keras_ext.search.samplers import SAMPLERS
 from keras_ext.tables.data import Table
 
 SETTINGS = "search.json"
@@ -30,6 +31,8 @@ class Settings:
         pruner: `"median"`, `"halving"` or `"hyperband"`: ends trials that do worse than the others. `"none"`: lets each train to its end.
         trials: most trials; Hyperband sets its own number.
         epochs: most epochs of a trial.
+        repeats: trainings of each trial, from other first weights; its score is the mean of theirs.
+        trials_per_structure: trials of each structure that the tuner chooses, which differ in rates and strengths and share a program.
         seed: of the tuner, the split and each trial's weights.
         validation: share of the samples that scores are taken on.
         test: share of the samples that no trial sees: the best model is tried on them once, at the end. 0: none.
@@ -49,6 +52,8 @@ class Settings:
     pruner: str = "none"
     trials: int = 20
     epochs: int = 20
+    repeats: int = 1
+    trials_per_structure: int = 1
     seed: int = 0
     validation: float = 0.2
     test: float = 0.2
@@ -68,6 +73,11 @@ class Settings:
         if self.tuner == "hyperband" and self.pruner != "none":
             raise bad_argument("pruner", "'none' with hyperband, which gives poor trials few epochs itself", self.pruner, "Leave it out.")
         keep(self, trials=integer("trials", self.trials), epochs=integer("epochs", self.epochs), seed=integer("seed", self.seed, 0, _MOST))
+        keep(self, repeats=integer("repeats", self.repeats))
+        keep(self, trials_per_structure=integer("trials_per_structure", self.trials_per_structure))
+        if self.trials_per_structure > 1 and self.tuner not in SAMPLERS:
+            fix = f"Choose one of {', '.join(SAMPLERS)}."
+            raise bad_argument("trials_per_structure", f"1 with the tuner {self.tuner}", self.trials_per_structure, fix)
         keep(self, validation=in_range("validation", self.validation, 0.0, 0.5, closed="right"))
         keep(self, test=in_range("test", self.test, 0.0, 0.5, closed="left"), refit=flag("refit", self.refit))
         one_of("mixed_precision", self.mixed_precision, (None, "float16", "bfloat16"))

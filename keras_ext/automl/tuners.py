@@ -41,16 +41,21 @@ def make_tuner(
     epochs: int,
     seed: int,
     values: dict[str, Any] | None = None,
+    repeats: int = 1,
+    trials_per_structure: int = 1,
 ) -> Any:
     """Return a tuner of this kind whose project is `trials` in `folder`; one that is there already is continued.
 
     KerasTuner takes a seed of 0 for none, so the tuner's is one higher. `values` are those of the grid.
     """
     arguments: dict[str, Any] = {"max_epochs": epochs} if kind == "hyperband" else {"max_trials": trials}
+    if kind in samplers.SAMPLERS:
+        arguments["trials_per_structure"] = trials_per_structure
     if kind == "grid":
         arguments["values"] = values
     with contextlib.redirect_stdout(io.StringIO()):  # KerasTuner prints that it reloads
-        return TUNERS[kind](space, objective=objective, seed=seed + 1, directory=folder, project_name=PROJECT, **arguments)
+        arguments |= {"executions_per_trial": repeats, "directory": folder, "project_name": PROJECT}
+        return TUNERS[kind](space, objective=objective, seed=seed + 1, **arguments)
 
 
 def grid_size(space: keras_tuner.HyperModel, values: dict[str, Any]) -> int:

@@ -46,6 +46,15 @@ _PARTS = 3
 )  # fmt: skip
 @click.option("--epochs", type=int, metavar="N", help=f"Most epochs of a trial. Example: --epochs 30  [default: {_DEFAULTS.epochs}]")
 @click.option(
+    "--repeats", type=int, metavar="N",
+    help=f"Train each trial so often; its score is the mean. Example: --repeats 3  [default: {_DEFAULTS.repeats}]",
+)  # fmt: skip
+@click.option(
+    "--trials-per-structure", type=int, metavar="N",
+    help="Trials of each structure, which differ in rates and strengths and share a program. "
+    f"Example: --trials 80 --trials-per-structure 8  [default: {_DEFAULTS.trials_per_structure}]",
+)  # fmt: skip
+@click.option(
     "--seed", type=int, metavar="N",
     help=f"Of the tuner, the split of the samples and each trial's weights. Example: --seed 7  [default: {_DEFAULTS.seed}]",
 )  # fmt: skip

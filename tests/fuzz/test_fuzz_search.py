@@ -212,6 +212,8 @@ FUZZED = {
             "pruner": st.sampled_from(["none", "median"]),
             "trials": WHOLE,
             "epochs": WHOLE,
+            "repeats": WHOLE,
+            "trials_per_structure": st.just(1),
             "seed": st.integers(0, 9),
             "validation": st.sampled_from([0.1, 0.5, np.float32(0.25)]),
             "test": st.sampled_from([0, 0.2]),

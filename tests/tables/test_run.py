@@ -140,6 +140,21 @@ def watched_grid(space, data, objective, trials, epochs, folder):
     return watch(tuner, monitor, seed=0)
 
 
+def test_trials_are_repeated_and_structures_have_several_trials(tmp_path):
+    settings = Settings(trials=4, epochs=2, repeats=2, trials_per_structure=2)
+    found = run(table(), tmp_path / "s", settings).results
+    assert all(len(record.executions) == 2 for record in found)
+    assert all(record.score == pytest.approx(sum(record.executions) / 2) for record in found)
+    in_turn = sorted(found, key=lambda record: record.number)
+    for first, second in (in_turn[:2], in_turn[2:]):
+        assert [first.hyperparameters.get(n) for n in ("layers", "units", "optimizer")] == [
+            second.hyperparameters.get(n) for n in ("layers", "units", "optimizer")
+        ]
+        assert first.hyperparameters != second.hyperparameters
+    with pytest.raises(ValueError, match=r"^`trials_per_structure` must be 1 with the tuner grid, got 2\. Choose one of tpe, "):
+        Settings(tuner="grid", trials_per_structure=2)
+
+
 def test_unpromising_trials_are_recorded_with_their_reason_and_the_search_goes_on(tmp_path):
     data = table().split()
     objective = keras_tuner.Objective("val_loss", "min")
