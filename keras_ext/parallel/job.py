@@ -1,4 +1,4 @@
-"""What travels between a search and the processes of its trials."""
+"""The data that travel between a search and the processes of its trials."""
 
 import uuid
 from collections.abc import Callable
