@@ -20,7 +20,7 @@ GUIDES = {
     "scaling.md": (1, "Leaderboard"),
     "together.md": (1, "shared"),
     "training.md": (9, "reached after epoch"),
-    "tuners.md": (3, "Leaderboard"),
+    "tuners.md": (4, "Leaderboard"),
 }
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 COMMANDS = [line.strip() for page in PAGES for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("    keras-ext ")]
