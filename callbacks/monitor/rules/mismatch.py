@@ -23,7 +23,11 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
     if snapshot.input_rms > limits.unscaled_input:
         scale = f"The root mean square of what its first layer is given is {snapshot.input_rms:.3g}"
         advice = f"{scale}. Scale the inputs to unit variance (keras.layers.Normalization)."
-        yield State("unscaled_input", None, snapshot.input_rms, limits.unscaled_input, advice, can_be_critical=False)
+        yield State("unscaled_input", None, snapshot.input_rms, limits.unscaled_input, advice, needs_others=True)
+    elif 0 < snapshot.input_rms < limits.faint_input:
+        scale = f"The root mean square of what its first layer is given is {snapshot.input_rms:.2g}"
+        advice = f"{scale}: it may have been divided twice. Scale the inputs to unit variance (keras.layers.Normalization)."
+        yield State("unscaled_input", None, snapshot.input_rms, limits.faint_input, advice, needs_others=True)
     if len(aims) != len(snapshot.outputs):
         return
     ends = [a for a in snapshot.activations if a.is_output]
@@ -35,10 +39,20 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
         reported = _mismatch(output, aim, end.kind if end else "", which)
         if reported is not None:
             yield State("output_mismatch", end.layer if end else None, *reported)
+        share = output.deviation / aim.deviation if aim.deviation > 0 else math.nan
+        if _compares(aim, output) and snapshot.step > 0 and share < limits.flat:
+            seen = f"The predictions of {which} vary {share:.1g} times as much as the targets: whatever the input, they are the same"
+            fix = "Scale the inputs to unit variance, raise the learning rate, weight rare classes (class_weight), and start from HeNormal"
+            yield State("constant_output", None, share, limits.flat, f"{seen}. {fix}.", quiet=True)
         if aim.loss in DISTANCES and aim.rms > limits.unscaled_target:
             scale = f"The root mean square of the targets of {which} is {aim.rms:.3g}"
             advice = f"{scale}. Scale them to unit variance, and the predictions back."
-            yield State("unscaled_target", None, aim.rms, limits.unscaled_target, advice, can_be_critical=False)
+            yield State("unscaled_target", None, aim.rms, limits.unscaled_target, advice, needs_others=True)
+
+
+def _compares(aim: Aim, output: Output) -> bool:
+    """Return whether predictions of `output` are numbers of the targets' scale: not of classes by number, nor logits."""
+    return aim.units == output.units and aim.loss not in CHOICES and not aim.from_logits
 
 
 def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, float, str] | None:
