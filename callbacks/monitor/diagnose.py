@@ -25,7 +25,7 @@ from keras_ext.callbacks.monitor.snapshot import Snapshot
 from keras_ext.callbacks.monitor.wording import grouped, number, verdict
 
 _COLUMNS = ("layer", "saturated", "dead", "gradient norm", "gradient / weight", "weight scale", "worst finding")
-_NO_LOSS = "The model is not compiled with a loss: nothing is known of its gradients. Call model.compile(loss=...) first to know them."
+_NO_LOSS = "Without a loss nothing is known of its gradients. Call model.compile(loss=...) first to know them."
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,8 @@ def diagnose(
         raise
     except Exception as error:
         raise cannot("run", model, data, error) from error
-    findings = examine([snapshot], limits, aims=aims(model, *data[1:]) if has_loss else (), training=training_of(model) if model.compiled else None)
+    findings = examine(
+        [snapshot], limits, aims=aims(model, *data[1:]) if has_loss else (), training=training_of(model) if model.compiled else None
+    )
     samples = len(next(a for a in tree.flatten(data[0]) if a is not None))
     return Diagnosis(model.name, findings, snapshot, samples, has_loss)

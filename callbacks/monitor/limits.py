@@ -26,8 +26,8 @@ class Limits:
         initial_scale: how many times larger than He's or smaller than LeCun's and Glorot's a first kernel may be: what two such layers do
             to a signal, normalisation apart, no usual rate undoes (He et al. 2015, section 2.2: a layer keeps its variance).
         initial_bias: largest absolute first bias of a hidden layer: five standard deviations of what a usual kernel makes of unit variance.
-        forgetting: root mean square of a forget gate (LSTM) or update gate (GRU) before the first step: of what a cell keeps, less than this
-            share is left a step later, and nothing after ten (Jozefowicz et al. 2015 start it at .73).
+        forgetting: root mean square of a forget gate (LSTM) or update gate (GRU) before the first step: less than this
+            share of what a cell keeps is left a step later, and nothing after ten (Jozefowicz et al. 2015 start it at .73).
         reach: share of a recurrent layer's time steps that its gradient must reach with `vanishing_ratio` of its largest norm.
         one_hot: share of an attention's rows that choose one place alone before the first step: no gradient passes their softmax.
         dropout: rate of dropout from which on its noise is nine times as strong as the signal (Srivastava et al. 2014 use .2 to .5).
@@ -104,7 +104,15 @@ class Limits:
         keep(self, window=integer("window", self.window, 4), slow=integer("slow", self.slow))
         keep(self, lasting_steps=integer("lasting_steps", self.lasting_steps, 0))
         keep(self, lasting_share=in_range("lasting_share", self.lasting_share, 0.0, 1.0))
-        for name in ("exploding_gradient", "exploding_activation", "exploding_weight", "unscaled_input", "unscaled_target", "initial_bias", "shifted"):
+        for name in (
+            "exploding_gradient",
+            "exploding_activation",
+            "exploding_weight",
+            "unscaled_input",
+            "unscaled_target",
+            "initial_bias",
+            "shifted",
+        ):
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, closed="neither")})
 
 

@@ -4,16 +4,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keras_ext.callbacks.monitor.probe.statistics import ATTENTION, CHOOSING, RECTIFYING, SATURATING
+from keras_ext.callbacks.monitor.probe.statistics import CHOOSING, RECTIFYING, SATURATING
 
 
 @dataclass(frozen=True)
 class Activation:
     """One activation's values on the probe; `statistics.activation_statistics` says what the numbers are.
 
-    `kind` is the activation's name. `part` names a gate inside a recurrent layer, such as `"forget gate"`, is `ATTENTION` for the choices
-    of an attention layer, or is empty. An activation that
-    `counts` is a hidden one; the model's output and the softmax of attention are measured, and their saturation is no symptom.
+    `kind` is the activation's name. `part` names a gate inside a recurrent layer, such as `"forget gate"`, is `statistics.ATTENTION` for
+    the choices of an attention layer, or is empty. An activation that `counts` is a hidden one; the model's output and the softmax of
+    attention are measured, and their saturation is no symptom.
     """
 
     layer: str
@@ -131,9 +131,11 @@ class Snapshot:
     `step` counts the batches of this fit, `epoch` its epochs; both are 0 before the first step. `spread` is 0 where the model predicts the
     same whatever its input, and NaN where it saw one sample alone. `input_rms` is the root mean square of what the first layer with a
     kernel is given, 0 if that is no array of numbers. `clipped` and `skipped` are the shares of steps since the last snapshot that a
-    `GradientClipping` changed and left out; NaN without one. `layers` names the layers in the network's order. `recurrent` has the gradients
-    through time, `normalizations` what inference will normalize by. Where a `train_step` of the model's own keeps its loss to itself, `has_loss` is False: gradients are NaN, `loss` is the
-    mean that was logged for the last epoch, NaN before the first one ends, and `logged` has all losses that were logged.
+    `GradientClipping` changed and left out; NaN without one. `layers` names the layers in the network's order. `recurrent` has the
+    gradients through time, `normalizations` what inference will normalize by.
+
+    Where a `train_step` of the model's own keeps its loss to itself, `has_loss` is False: gradients are NaN, `loss` is the mean that was
+    logged for the last epoch, NaN before the first one ends, and `logged` has all losses that were logged.
     """
 
     step: int

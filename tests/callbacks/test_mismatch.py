@@ -111,15 +111,17 @@ def states(outputs, aims, kinds=(), input_rms=1.0):
 
 
 def numbers(*arguments, **more):
-    return [(s.symptom, s.value, s.limit, s.can_be_critical) for s in states(*arguments, **more)]
+    return [(s.symptom, s.value, s.limit, s.can_be_critical and not s.needs_others) for s in states(*arguments, **more)]
 
 
 PROBABILITIES = Output(1, 0.0, 1.0, 1.0, 0.5)
 
 
-def test_the_scale_of_inputs_and_targets_is_judged_at_its_limit_and_never_critical():
+def test_the_scale_of_inputs_and_targets_is_judged_at_its_limit_and_never_critical_alone():
     assert numbers([], [], input_rms=10.0) == []
     assert numbers([], [], input_rms=10.1) == [("unscaled_input", 10.1, 10.0, False)]
+    assert numbers([], [], input_rms=0.005) == numbers([], [], input_rms=0.0) == []  # no array of numbers
+    assert numbers([], [], input_rms=0.004) == [("unscaled_input", 0.004, 0.005, False)]
     for rms, loss, expected in ((100.0, "huber", []), (101.0, "huber", [("unscaled_target", 101.0, 100.0, False)]), (101.0, "poisson", [])):
         assert numbers([PROBABILITIES], [Aim(loss, False, -1.0, 1.0, rms)]) == expected
     assert numbers([], [Aim("huber", False, -1.0, 1.0, 101.0)]) == []  # of which output is not known

@@ -112,7 +112,10 @@ def test_a_logged_loss_of_nan_is_critical(name):
 
 
 def course(*epochs):
-    return [Snapshot(50 * i, i, math.nan, 0.5, (), (), has_loss=False, logged=tuple(Logged(*e) for e in epoch)) for i, epoch in enumerate(epochs)]
+    return [
+        Snapshot(50 * i, i, math.nan, 0.5, (), (), has_loss=False, logged=tuple(Logged(*e) for e in epoch))
+        for i, epoch in enumerate(epochs)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -97,9 +97,7 @@ def test_ratio_and_reach():
 
 
 def course(norms_of, losses):
-    return [
-        Snapshot(50 * i, i, loss, 0.5, (), (), recurrent=(Recurrent("rnn", 40, tuple(norms_of(i))),)) for i, loss in enumerate(losses)
-    ]
+    return [Snapshot(50 * i, i, loss, 0.5, (), (), recurrent=(Recurrent("rnn", 40, tuple(norms_of(i))),)) for i, loss in enumerate(losses)]
 
 
 def lost(i):

@@ -10,7 +10,7 @@ def names_of(model: Any) -> dict[int, str]:
     """Return the name of each layer inside `model` by its `id`: its own, or its path where several have the same, as blocks' parts do."""
     layers = {id(layer): layer for layer in keras_private.flatten_layers(model)}
     counts = Counter(layer.name for layer in layers.values())
-    return {key: layer.name if counts[layer.name] == 1 else layer.path or layer.name for key, layer in layers.items()}
+    return {key: layer.name if counts[layer.name] == 1 else str(layer.path or layer.name) for key, layer in layers.items()}
 
 
 def is_named(name: str, chosen: Any) -> bool:

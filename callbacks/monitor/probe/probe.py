@@ -182,7 +182,7 @@ class Probe:
         if scales is not None:
             rms = values["weight_norm"] / math.sqrt(math.prod(variable.shape))
             values |= {"scale": rms * math.sqrt(scales.fan_in), "least_scale": scales.least, "most_scale": scales.most}
-        owner = self._owner.get(id(variable), self._model.name)
+        owner = self._owner.get(id(variable), str(self._model.name))
         is_kernel, normalized = len(variable.shape) >= 2, place in self._traced.normalized
         return Weight(owner, variable.path, is_kernel, **values, finite=finite, normalized=normalized)
 

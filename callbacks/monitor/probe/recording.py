@@ -174,7 +174,9 @@ class Recording:
                 self.normalized.append(self._sums[id(x)][0])
             if isinstance(layer, _MOVING) and layer.trainable and kwargs.get("training") is not False and isinstance(layer.axis, int):
                 mean, variance = layer.moving_mean, layer.moving_variance
-                self.moving.append((self._names[id(layer)], statistics.normalization_statistics(x, mean, variance, layer.axis, layer.epsilon)))
+                self.moving.append(
+                    (self._names[id(layer)], statistics.normalization_statistics(x, mean, variance, layer.axis, layer.epsilon))
+                )
             # Padded steps have no gradient, and would count for steps that it does not reach.
             if id(layer) in self._notes and args and x.shape[1] and kwargs.get("mask") is None:
                 self.steps[id(layer)] = x.shape[1]

@@ -101,6 +101,6 @@ def step_of(optimizer: Any) -> Step:
 
 def _number(value: Any) -> float:
     try:
-        return math.nan if value is None else float(ops.convert_to_numpy(value))
+        return math.nan if value is None else float(ops.convert_to_numpy(ops.convert_to_tensor(value)))
     except (TypeError, ValueError):  # a rate that is a function of a training's state
         return math.nan

@@ -24,6 +24,8 @@ _OF_THE_OUTPUT = ("output_mismatch",)
 # A loss that falls in training says nothing of inference.
 _OF_INFERENCE = ("stale_statistics",)
 _OF_THE_LOGS = ("one_sided_losses",)
+# What follows from steps that lead nowhere; beside anything else they are short because the gradient is.
+_OF_A_SMALL_STEP = ("constant_output", "unchanged_weights", "vanishing_through_time")
 _OF_THE_SETTINGS = ("frozen", "heavy_dropout", "strong_decay", "small_step")
 # What errors as large as targets of a large scale do to a network.
 _OF_LARGE_ERRORS = (
@@ -40,12 +42,13 @@ def examine(
 ) -> list[Finding]:  # fmt: skip
     """Return what the last snapshot adds to the `known` findings.
 
-    A state that a rule sees is a warning. It is critical once it has lasted for `patience` regular snapshots, and as many steps as
-    `limits.lasting_steps` and `limits.lasting_share` ask for of the planned ones, in which the network did not
-    learn, or for `limits.slow` times as many since the first snapshot in which it learned too little; an output that its loss cannot use
-    even while that falls. Of several those are critical that the others may follow from: those of layers with poor first weights, else
-    what was there before the first step, else a layer's own state and such an output. Values that are not finite are critical at once,
-    with the poor first weights that they may come from.
+    A state that a rule sees is a warning, unless it is `quiet`. It is critical once it has lasted for `patience` regular snapshots in which
+    the network did not learn, and for as many steps as `limits.lasting_steps` and `limits.lasting_share` ask for; or for `limits.slow`
+    times as many since the first snapshot in which it learned too little; an output that its loss cannot use, and statistics that
+    inference will use, even while the loss falls. Of several those are critical that the others may follow from: those of layers with poor
+    first weights and of a wrong setting or scale, else what was there before the first step, else a layer's own state and such an output.
+    Values that are not finite, and a network of which nothing can train, are critical at once, with the poor first weights that they may
+    come from.
     """
     last = snapshots[-1]
     training = training or Training()
@@ -80,9 +83,7 @@ def examine(
     return new
 
 
-def _states(
-    snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | None], training: Training, patience: int
-) -> list[State]:  # fmt: skip
+def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | None], training: Training, patience: int) -> list[State]:
     cost = baseline(aims)
     before = snapshots[-2] if len(snapshots) > 1 else None
     found = [*setting_states(training, limits), *states(snapshots[-1], limits, aims, snapshots[0], before)]
@@ -124,18 +125,24 @@ def _lasting(
         return [s for s in now if s.can_be_critical and all((s.symptom, s.layer) in each for each in names)]
 
     lasting = in_each_of(span)
-    if has_learned(regular, limits, cost):
+    learned = has_learned(regular, limits, cost)
+    if math.isnan(cost) and (_poor(first) or (regular[-1].loss < 0 and any(s.symptom in _OF_THE_OUTPUT for s in lasting))):
+        # The first loss, which stands for the unknown cost, is no measure where first weights are poor, nor where no loss can be below 0.
+        learned = False
+    if learned:
         return [s for s in lasting if s.symptom in _OF_INFERENCE], first
     if math.isnan(regular[-1].loss):
         # Whether it learns is not known: of two networks against each other no loss need fall.
         return [s for s in lasting if s.symptom in _OF_THE_LOGS], first
     if learning(regular, limits, span, cost):
         # A loss that cannot use the output falls, and means nothing.
-        lasting = [s for s in lasting if s.symptom in (*_OF_THE_OUTPUT, *_OF_INFERENCE)]
+        lasting = [s for s in lasting if s.symptom in (*_OF_THE_OUTPUT, *_OF_INFERENCE, "small_step")]
         if len(regular) > limits.slow * span:
             lasting += [s for s in in_each_of(limits.slow * span, first) if s not in lasting]
     if is_below(limits.begun, regular, limits, cost):
         lasting = [s for s in lasting if s.symptom not in _PARTIAL or s.value >= limits.severe]
+    if any(s.symptom not in (*_OF_A_SMALL_STEP, "small_step") and not s.needs_others for s in lasting):
+        lasting = [s for s in lasting if s.symptom != "small_step"]
     if all(s.needs_others for s in lasting):
         # Poor first weights or inputs of another scale alone may only take time; where something else lasts, it follows from them.
         return [], first

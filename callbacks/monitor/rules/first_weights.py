@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.snapshot import ATTENTION, Activation, Snapshot, Weight
+from keras_ext.callbacks.monitor.probe.statistics import ATTENTION
+from keras_ext.callbacks.monitor.snapshot import Activation, Snapshot, Weight
 
 _BIASES = ("bias", "beta")
 # Steps after which the scale of a normalized kernel is judged.

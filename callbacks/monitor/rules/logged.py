@@ -26,7 +26,7 @@ def logged_states(snapshots: Sequence[Snapshot], limits: Limits) -> Iterator[Sta
 
 
 def _won(first: Sequence[Logged], now: Sequence[Logged], limits: Limits) -> tuple[Logged, Logged, float] | None:
-    """Return the loss that is almost none of what both losses are together, and the other, which has risen; None where one total is logged."""
+    """Return the loss that is almost none of both together, and the other, which has risen; None where a total is logged."""
     losses = [loss for loss in now if loss.name.endswith("loss")]
     if len(losses) != 2 or any(loss.name == "loss" for loss in losses) or not all(math.isfinite(loss.value) for loss in losses):
         return None

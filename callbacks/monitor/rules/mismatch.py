@@ -14,6 +14,8 @@ _RANGES = {
     **dict.fromkeys(("tanh", "softsign"), (-1.0, 1.0)),
     "relu": (0.0, math.inf),
 }
+# Activations that do not end in probabilities, whatever they put out now.
+_NO_PROBABILITIES = ("relu", "relu6", "tanh", "softsign")
 # Rounding of probabilities in half precision.
 _ROUNDING = 0.02
 
@@ -43,7 +45,9 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
         if _compares(aim, output) and snapshot.step > 0 and share < limits.flat:
             seen = f"The predictions of {which} vary {share:.1g} times as much as the targets: whatever the input, they are the same"
             fix = "Scale the inputs to unit variance, raise the learning rate, weight rare classes (class_weight), and start from HeNormal"
-            yield State("constant_output", None, share, limits.flat, f"{seen}. {fix}.", quiet=True)
+            # In the first epochs networks that will learn do this too.
+            quiet = not snapshot.is_regular or snapshot.epoch <= limits.slow
+            yield State("constant_output", None, share, limits.flat, f"{seen}. {fix}.", quiet=quiet)
         if aim.loss in DISTANCES and aim.rms > limits.unscaled_target:
             scale = f"The root mean square of the targets of {which} is {aim.rms:.3g}"
             advice = f"{scale}. Scale them to unit variance, and the predictions back."
@@ -59,6 +63,9 @@ def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, f
     """Return the value, the limit and the advice of what the loss cannot use; `kind` is the activation that ends the output."""
     is_outside = output.low < -_ROUNDING or output.high > 1 + _ROUNDING
     adds_up = output.low >= -_ROUNDING and output.sum_off <= _ROUNDING
+    if kind == "softmax" and output.units == 1:
+        advice = f"A softmax over the one unit of {which} is 1 whatever the input. End it with sigmoid and take binary_crossentropy."
+        return 1.0, 2.0, advice
     if aim.loss in CHOICES and output.units == 1:
         advice = f"{aim.loss} chooses among units, and {which} has one. Take sigmoid and binary_crossentropy, or a unit a class."
         return 1.0, 2.0, advice
@@ -72,7 +79,7 @@ def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, f
     if aim.loss in BINARY and (aim.low < 0 or aim.high > 1):
         advice = f"{aim.loss} takes targets from 0 to 1, got {aim.low:.3g} to {aim.high:.3g}. Scale them, or take another loss."
         return *_worse(aim, 0.0, 1.0), advice
-    if aim.loss in BINARY and not aim.from_logits and is_outside:
+    if aim.loss in BINARY and not aim.from_logits and (is_outside or kind in _NO_PROBABILITIES):
         advice = f"{aim.loss} takes probabilities, and {which} gives {output.low:.3g} to {output.high:.3g}. End it with sigmoid"
         return *_worse(output, 0.0, 1.0), f"{advice}, or compile with BinaryCrossentropy(from_logits=True)."
     if aim.loss in BINARY and aim.from_logits and kind == "sigmoid":

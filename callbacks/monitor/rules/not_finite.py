@@ -32,7 +32,10 @@ def _origin(snapshot: Snapshot, before: Snapshot | None, clipping: str, limits: 
     begins = [w.layer for w in snapshot.weights if not w.finite]
     if not begins or not math.isfinite(snapshot.loss):
         seen = "All activations are finite, and the loss is not"
-        return None, f"{seen}: it takes the logarithm or the root of 0, divides by 0, or the targets have NaN. Add an epsilon, or take Keras's loss."
+        return (
+            None,
+            f"{seen}: it takes the logarithm or the root of 0, divides by 0, or the targets have NaN. Add an epsilon, use Keras's loss.",
+        )
     # The gradient comes from the loss: the last layer that has it is where it begins.
     fix = "A root or a power at 0 has an infinite slope: add an epsilon under it"
     return begins[-1], f"Loss and activations are finite, and its gradient is not. {fix}, or {clipping}."
@@ -60,5 +63,3 @@ def _largest(before: Snapshot, limits: Limits) -> tuple[str, str] | None:
         if w.largest > limits.exploding_weight:
             return w.layer, f"its largest weight was {w.largest:.1e}"
     return None
-
-

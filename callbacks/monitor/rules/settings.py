@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
@@ -19,7 +20,9 @@ def setting_states(training: Training, limits: Limits) -> Iterator[State]:
     more = len(training.frozen) - _MOST_NAMES
     names += f" and {more} more" if more > 0 else ""
     if not training.can_train:
-        advice = f"No weight can change: {names} {_are(training)} frozen. Set trainable=True on the layers that must learn, and compile again."
+        advice = (
+            f"No weight can change: {names} {_are(training)} frozen. Set trainable=True on the layers that must learn, and compile again."
+        )
         yield State("frozen", None, 1.0, 1.0, advice, fatal=True)
     elif training.frozen:
         seen = f"{names} {_are(training)} frozen with first weights, so that only random features reach the layers that learn"
@@ -39,6 +42,11 @@ def setting_states(training: Training, limits: Limits) -> Iterator[State]:
 def step_states(snapshots: Sequence[Snapshot], limits: Limits, training: Training, baseline: float, patience: int) -> Iterator[State]:
     """Yield a step that is too small: the loss stands, there is a gradient, and no kernel will go far in the training that is planned."""
     last, step = snapshots[-1], training.step
+    end = _loss_at_the_end([s for s in snapshots if s.is_regular], limits, training.planned, baseline)
+    if end > baseline:
+        seen = f"Its loss falls so slowly that it will be {end:.3g} after the planned steps, and a constant prediction costs {baseline:.3g}"
+        yield State("small_step", None, end, baseline, f"{seen}. {_cure(step, math.inf)}", quiet=True)
+        return
     longest = max(last.kernels, key=lambda w: w.gradient_norm, default=None)
     if len(snapshots) < 2 or longest is None or not longest.gradient_norm >= limits.vanishing_norm:
         return
@@ -52,11 +60,25 @@ def step_states(snapshots: Sequence[Snapshot], limits: Limits, training: Trainin
     yield State("small_step", None, way, limits.way, f"{seen}. {_cure(step, longest.gradient_norm)}", quiet=True)
 
 
+def _loss_at_the_end(regular: Sequence[Snapshot], limits: Limits, planned: float, baseline: float) -> float:
+    """Return where a loss that has always been above a constant prediction's, and falls steadily, will be; NaN for any other.
+
+    At the earliest after half of the planned steps. What falls faster and faster gets there sooner, and is no such loss.
+    """
+    losses = [s.loss for s in regular[-limits.window :]]
+    if len(regular) <= limits.window or not regular[-1].step >= planned / 2 or not min(s.loss for s in regular) > baseline:
+        return math.nan
+    falls = [a - b for a, b in pairwise(losses)]
+    if min(falls) <= 0 or falls[-1] > falls[0]:
+        return math.nan
+    return losses[-1] - falls[-1] * (planned - regular[-1].step) / max(regular[-1].step - regular[-2].step, 1)
+
+
 def _cure(step: Step, gradient: float) -> str:
-    if step.epsilon > gradient:
+    if math.isfinite(gradient) and step.epsilon > gradient:
         return f"The optimizer's epsilon ({step.epsilon:.3g}) is larger than its gradients: set it to 1e-7."
-    if step.threshold < gradient / 10:
-        return f"{step.clipping}={step.threshold:.3g} cuts its gradients (norm {gradient:.1g}) to almost nothing: set it to 1, or leave it out."
+    if math.isfinite(gradient) and step.threshold < gradient / 10:
+        return f"{step.clipping}={step.threshold:.3g} cuts its gradients (norm {gradient:.1g}) to nothing: set it to 1, or leave it out."
     rate = f" ({step.rate:.3g})" if math.isfinite(step.rate) else ""
     return f"Raise learning_rate{rate}: callbacks.LearningRateFinder(x, y).find(model).suggested is one that works."
 

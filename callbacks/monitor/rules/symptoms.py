@@ -7,10 +7,11 @@ from keras_ext._wording import sentence
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.setting import Aim
+from keras_ext.callbacks.monitor.probe.statistics import ATTENTION
 from keras_ext.callbacks.monitor.rules.first_weights import poor_initializations
 from keras_ext.callbacks.monitor.rules.mismatch import mismatches
 from keras_ext.callbacks.monitor.rules.not_finite import not_finite
-from keras_ext.callbacks.monitor.snapshot import ATTENTION, Snapshot
+from keras_ext.callbacks.monitor.snapshot import Snapshot
 
 # A kernel of so many times the largest usual scale drives its layer out of range by itself.
 _LARGE = 3.0
@@ -88,8 +89,9 @@ def _gradient_states(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
         advice = f"The gradient of the first layer is {ratio:.0e} of the largest. {fix}"
         yield State("vanishing_gradient", first.layer, ratio, limits.vanishing_ratio, advice)
     for w in kernels:
-        # Of an embedding few rows change; and in mid-epoch the rate may still be warming up from zero.
-        if w.update == 0.0 and w.gradient_norm > 0.0 and w.zero_gradients < _FEW and snapshot.is_regular:
+        # Of an embedding few rows change; in mid-epoch the rate may still be warming up from zero; and where the gradient has vanished, no
+        # rate helps.
+        if w.update == 0.0 and w.gradient_norm > limits.vanishing_norm and w.zero_gradients < _FEW and snapshot.is_regular:
             yield State("unchanged_weights", w.layer, 0.0, 0.0, _OF_STANDING)
         if w.gradient_norm > limits.exploding_gradient:
             fix = f"{sentence(clipping(snapshot))}, scale inputs and targets to unit variance, or lower the learning rate."
