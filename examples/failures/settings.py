@@ -47,8 +47,9 @@ def main() -> None:
     """Train, print, draw."""
     figures, data, limits = Figures("settings"), digits(), Limits()
     settings = {"layers": LAYERS, "units": UNITS, "epochs": EPOCHS, "rate": RATE, "low_rate": LOW, "decay": DECAY}
-    for name, value in {**settings, "dropout": DROPOUT, "momentum": MOMENTUM}.items():
+    for name, value in {**settings, "dropout": DROPOUT}.items():
         figures.number(name, value)
+    figures.text("momentum", f"{MOMENTUM:g}")
     for name in ("way", "decay", "dropout", "stale"):
         figures.number(f"limit_{name}", getattr(limits, name))
     figure, left, right = panels("Loss on the monitor's probe", "Validation accuracy")

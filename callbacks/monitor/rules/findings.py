@@ -137,8 +137,9 @@ def _lasting(
     if learning(regular, limits, span, cost):
         # A loss that cannot use the output falls, and means nothing.
         lasting = [s for s in lasting if s.symptom in (*_OF_THE_OUTPUT, *_OF_INFERENCE, "small_step")]
-        if len(regular) > limits.slow * span:
-            lasting += [s for s in in_each_of(limits.slow * span, first) if s not in lasting]
+        long = max(limits.slow * patience, span)
+        if len(regular) > long:
+            lasting += [s for s in in_each_of(long, first) if s not in lasting]
     if is_below(limits.begun, regular, limits, cost):
         lasting = [s for s in lasting if s.symptom not in _PARTIAL or s.value >= limits.severe]
     if any(s.symptom not in (*_OF_A_SMALL_STEP, "small_step") and not s.needs_others for s in lasting):

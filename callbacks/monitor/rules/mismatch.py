@@ -45,9 +45,9 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
         if _compares(aim, output) and snapshot.step > 0 and share < limits.flat:
             seen = f"The predictions of {which} vary {share:.1g} times as much as the targets: whatever the input, they are the same"
             fix = "Scale the inputs to unit variance, raise the learning rate, weight rare classes (class_weight), and start from HeNormal"
-            # In the first epochs networks that will learn do this too.
+            # In the first epochs networks that will learn do this too, small ones for a long time.
             quiet = not snapshot.is_regular or snapshot.epoch <= limits.slow
-            yield State("constant_output", None, share, limits.flat, f"{seen}. {fix}.", quiet=quiet)
+            yield State("constant_output", None, share, limits.flat, f"{seen}. {fix}.", can_be_critical=False, quiet=quiet)
         if aim.loss in DISTANCES and aim.rms > limits.unscaled_target:
             scale = f"The root mean square of the targets of {which} is {aim.rms:.3g}"
             advice = f"{scale}. Scale them to unit variance, and the predictions back."

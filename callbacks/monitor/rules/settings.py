@@ -35,7 +35,7 @@ def setting_states(training: Training, limits: Limits) -> Iterator[State]:
     decay = training.step.rate * training.step.weight_decay
     if decay > limits.decay:
         seen = f"Each step takes {decay:.3g} of every weight away, the product of learning_rate and weight_decay"
-        advice = f"{seen}. Set weight_decay to {limits.decay / 10 / training.step.rate:.1g} or less."
+        advice = f"{seen}. Set weight_decay to {limits.decay / 100 / training.step.rate:.1g} or less."
         yield State("strong_decay", None, decay, limits.decay, advice)
 
 
