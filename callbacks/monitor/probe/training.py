@@ -1,4 +1,4 @@
-"""What a training is set to beside its model: what may change, how much drops out, how long a step is and how many are planned."""
+"""The settings of a training beside its model: what may change, how much drops out, how long a step is and how many are planned."""
 
 import math
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Training:
-    """What a training is set to.
+    """The settings of a training.
 
     Args:
         can_train: False where every weight that a step could change is frozen.

@@ -1,4 +1,4 @@
-"""What the losses say that a `train_step` of a model's own logs."""
+"""Rules on the losses that a `train_step` of a model's own logs."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -26,6 +26,10 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
         scale = f"The root mean square of what its first layer is given is {snapshot.input_rms:.3g}"
         advice = f"{scale}. Scale the inputs to unit variance (keras.layers.Normalization)."
         yield State("unscaled_input", None, snapshot.input_rms, limits.unscaled_input, advice, needs_others=True)
+    elif 0 < snapshot.input_rms < limits.faint_input and _is_embedding(snapshot):
+        seen = f"The root mean square of what its embeddings give is {snapshot.input_rms:.2g}, and the signal and its gradient with it"
+        advice = f"{seen}. Draw them with embeddings_initializer=initializers.RandomNormal(stddev=0.05), or larger."
+        yield State("poor_initialization", snapshot.kernels[0].layer, snapshot.input_rms, limits.faint_input, advice, needs_others=True)
     elif 0 < snapshot.input_rms < limits.faint_input:
         scale = f"The root mean square of what its first layer is given is {snapshot.input_rms:.2g}"
         advice = f"{scale}: it may have been divided twice. Scale the inputs to unit variance (keras.layers.Normalization)."
@@ -54,6 +58,10 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
             yield State("unscaled_target", None, aim.rms, limits.unscaled_target, advice, needs_others=True)
 
 
+def _is_embedding(snapshot: Snapshot) -> bool:
+    return bool(snapshot.kernels) and snapshot.kernels[0].path.endswith("embeddings")
+
+
 def _compares(aim: Aim, output: Output) -> bool:
     """Return whether predictions of `output` are numbers of the targets' scale: not of classes by number, nor logits."""
     return aim.units == output.units and aim.loss not in CHOICES and not aim.from_logits
@@ -63,11 +71,11 @@ def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, f
     """Return the value, the limit and the advice of what the loss cannot use; `kind` is the activation that ends the output."""
     is_outside = output.low < -_ROUNDING or output.high > 1 + _ROUNDING
     adds_up = output.low >= -_ROUNDING and output.sum_off <= _ROUNDING
-    if kind == "softmax" and output.units == 1:
-        advice = f"A softmax over the one unit of {which} is 1 whatever the input. End it with sigmoid and take binary_crossentropy."
-        return 1.0, 2.0, advice
     if aim.loss in CHOICES and output.units == 1:
         advice = f"{aim.loss} chooses among units, and {which} has one. Take sigmoid and binary_crossentropy, or a unit a class."
+        return 1.0, 2.0, advice
+    if kind == "softmax" and output.units == 1:
+        advice = f"A softmax over the one unit of {which} is 1 whatever the input. End it with sigmoid and take binary_crossentropy."
         return 1.0, 2.0, advice
     if aim.loss in CHOICES and not aim.from_logits and not adds_up:
         value, limit = (output.low, 0.0) if output.low < 0 else (output.sum_off, _ROUNDING)

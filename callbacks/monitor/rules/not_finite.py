@@ -1,4 +1,4 @@
-"""Where a value that is NaN or infinite comes from."""
+"""The origin of a value that is NaN or infinite."""
 
 import math
 
