@@ -1,6 +1,5 @@
 """A model as it stands: what SaturationMonitor would find in it, without training."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +14,10 @@ from keras_ext._atomic import saved, write_text
 from keras_ext._checks import bad_argument, flag, integer
 from keras_ext.callbacks.monitor.finding import Finding
 from keras_ext.callbacks.monitor.limits import Limits, checked_choice
-from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer
+from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, knows_loss
 from keras_ext.callbacks.monitor.probe.samples import build, cannot, check_targets, probe_batch
 from keras_ext.callbacks.monitor.probe.setting import aims
+from keras_ext.callbacks.monitor.probe.training import training_of
 from keras_ext.callbacks.monitor.report.json_report import to_json
 from keras_ext.callbacks.monitor.report.table import layer_table, reported
 from keras_ext.callbacks.monitor.rules.findings import examine
@@ -25,7 +25,7 @@ from keras_ext.callbacks.monitor.snapshot import Snapshot
 from keras_ext.callbacks.monitor.wording import grouped, number, verdict
 
 _COLUMNS = ("layer", "saturated", "dead", "gradient norm", "gradient / weight", "weight scale", "worst finding")
-_NO_LOSS = "The model is not compiled: nothing is known of its gradients. Call model.compile(loss=...) first to know them."
+_NO_LOSS = "Without a loss nothing is known of its gradients. Call model.compile(loss=...) first to know them."
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def diagnose(
     layers, limits = checked_choice(layers, limits)
     flag("rank", rank)
     data = probe_batch(x, y, sample_weight, size=integer("probe_size", probe_size), seed=integer("seed", seed, 0))
-    has_loss = model.compiled
+    has_loss = model.compiled and knows_loss(model)
     check_targets(model, data)
     build(model, data)
     try:
@@ -143,6 +143,8 @@ def diagnose(
         raise
     except Exception as error:
         raise cannot("run", model, data, error) from error
-    findings = examine([snapshot], limits, aims=aims(model, *data[1:]) if has_loss else ())
+    findings = examine(
+        [snapshot], limits, aims=aims(model, *data[1:]) if has_loss else (), training=training_of(model) if model.compiled else None
+    )
     samples = len(next(a for a in tree.flatten(data[0]) if a is not None))
-    return Diagnosis(model.name, findings, snapshot if has_loss else replace(snapshot, loss=math.nan), samples, has_loss)
+    return Diagnosis(model.name, findings, snapshot, samples, has_loss)

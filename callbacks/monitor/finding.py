@@ -28,7 +28,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class State:
-    """A symptom that a rule sees in one snapshot, before persistence and the loss are weighed; `fatal` needs neither."""
+    """A symptom that a rule sees in one snapshot, before persistence and the loss are weighed; `fatal` needs neither.
+
+    One that `needs_others` is critical only beside another that lasts: alone it may only take time. A `quiet` one is no finding before it
+    is critical, as healthy networks pass through it.
+    """
 
     symptom: str
     layer: str | None
@@ -37,3 +41,5 @@ class State:
     advice: str
     can_be_critical: bool = True
     fatal: bool = False
+    needs_others: bool = False
+    quiet: bool = False

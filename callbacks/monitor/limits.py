@@ -21,13 +21,29 @@ class Limits:
         exploding_weight: largest absolute weight; initial weights of unit-scale networks are under 10.
         constant: standard deviation over root mean square of the predictions below which they do not depend on the input.
         unscaled_input: root mean square of what the first layer is given; ten times that of unit variance (LeCun et al. 1998, section 4.3).
+        faint_input: the same at the other end: pictures of 0 to 1 that are divided by 255 once more have some .002.
         unscaled_target: root mean square of the targets of a squared or absolute error; the gradient grows with it.
         initial_scale: how many times larger than He's or smaller than LeCun's and Glorot's a first kernel may be: what two such layers do
             to a signal, normalisation apart, no usual rate undoes (He et al. 2015, section 2.2: a layer keeps its variance).
         initial_bias: largest absolute first bias of a hidden layer: five standard deviations of what a usual kernel makes of unit variance.
+        forgetting: root mean square of a forget gate (LSTM) or update gate (GRU) before the first step: less than this
+            share of what a cell keeps is left a step later, and nothing after ten (Jozefowicz et al. 2015 start it at .73).
+        reach: share of a recurrent layer's time steps that its gradient must reach with `vanishing_ratio` of its largest norm.
+        one_hot: share of an attention's rows that choose one place alone before the first step: no gradient passes their softmax.
+        dropout: rate of dropout from which on its noise is nine times as strong as the signal (Srivastava et al. 2014 use .2 to .5).
+        decay: share of each weight that one step's weight decay takes away; at 1 % a weight is gone within some hundred steps.
+        way: how far, of its own length, the kernel that moves most must go in the steps that are planned for the loss to follow.
+        stale: share of a batch normalization's first moving statistics that will be left at the end of the planned steps.
+        unlike: factor between its moving variances and the data's from which on inference is another network.
+        shifted: standard deviations between its moving means and the data's, likewise.
+        flat: standard deviation of the predictions over that of the targets, of a loss that compares both, below which they are constant.
+        latent: divergence of a latent from its prior, in nats, under which it says nothing of the input.
+        won: the smaller of two logged losses over the larger, which has risen, under which one of two networks has won.
         alike: standard deviation over root mean square under which the numbers of a first kernel are all alike.
         oscillating: mean change of the loss from snapshot to snapshot, over what the best constant prediction costs, above which it swings.
         stalled: share of what the best constant prediction costs within which the loss stands still.
+        lasting_steps: steps for which a state must last beside `patience` to be critical, or half of the planned ones if that is fewer.
+        lasting_share: share of the planned steps for which it must last as well.
         window: snapshots over which swinging and standing still are judged.
         slow: how many times `patience` a state may last from the first snapshot on while the loss falls, until it must have `learned`.
         falling: share by which the loss must have fallen below its best value before the last snapshots to count as falling.
@@ -47,12 +63,27 @@ class Limits:
     exploding_weight: float = 1e3
     constant: float = 1e-3
     unscaled_input: float = 10.0
+    faint_input: float = 0.005
     unscaled_target: float = 100.0
     initial_scale: float = 10.0
     initial_bias: float = 5.0
+    forgetting: float = 0.1
+    reach: float = 0.5
+    one_hot: float = 0.5
+    dropout: float = 0.9
+    decay: float = 0.01
+    way: float = 0.05
+    stale: float = 0.5
+    unlike: float = 4.0
+    shifted: float = 1.0
+    flat: float = 0.02
+    latent: float = 0.05
+    won: float = 1e-3
     alike: float = 1e-3
     oscillating: float = 0.1
     stalled: float = 0.01
+    lasting_steps: int = 100
+    lasting_share: float = 0.1
     window: int = 6
     slow: int = 3
     falling: float = 0.01
@@ -62,13 +93,26 @@ class Limits:
     learned: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("saturated", "dead", "severe", "begun", "learned"):
+        for name in ("saturated", "dead", "severe", "begun", "learned", "reach", "one_hot", "dropout"):
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="right")})
-        for name in ("vanishing_ratio", "vanishing_norm", "constant", "falling", "catching_up", "alike", "oscillating", "stalled"):
+        for name in (
+            "vanishing_ratio", "vanishing_norm", "constant", "falling", "catching_up", "alike", "oscillating", "stalled", "faint_input",
+            "forgetting", "decay", "way", "latent", "won", "stale", "flat",
+        ):  # fmt: skip
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="neither")})
-        keep(self, initial_scale=in_range("initial_scale", self.initial_scale, 1.0))
+        keep(self, initial_scale=in_range("initial_scale", self.initial_scale, 1.0), unlike=in_range("unlike", self.unlike, 1.0))
         keep(self, window=integer("window", self.window, 4), slow=integer("slow", self.slow))
-        for name in ("exploding_gradient", "exploding_activation", "exploding_weight", "unscaled_input", "unscaled_target", "initial_bias"):
+        keep(self, lasting_steps=integer("lasting_steps", self.lasting_steps, 0))
+        keep(self, lasting_share=in_range("lasting_share", self.lasting_share, 0.0, 1.0))
+        for name in (
+            "exploding_gradient",
+            "exploding_activation",
+            "exploding_weight",
+            "unscaled_input",
+            "unscaled_target",
+            "initial_bias",
+            "shifted",
+        ):
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, closed="neither")})
 
 

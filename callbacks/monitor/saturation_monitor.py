@@ -1,6 +1,7 @@
 """The callback: when to take a snapshot, and what to do with what was found. No arithmetic."""
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,14 +19,15 @@ from keras_ext._wording import reason
 from keras_ext.callbacks.clipping_log import ClippingShares
 from keras_ext.callbacks.monitor.finding import Finding
 from keras_ext.callbacks.monitor.limits import Limits, checked_choice
-from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, affordable
+from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, affordable, has_weights
 from keras_ext.callbacks.monitor.probe.samples import cannot, probe_batch
 from keras_ext.callbacks.monitor.probe.setting import Aim, aims
+from keras_ext.callbacks.monitor.probe.training import Training, step_of, training_of
 from keras_ext.callbacks.monitor.report.json_report import RUN_FILE, new_run, to_json
 from keras_ext.callbacks.monitor.report.scalars import Scalars
 from keras_ext.callbacks.monitor.report.table import table
 from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, worst
-from keras_ext.callbacks.monitor.snapshot import Snapshot
+from keras_ext.callbacks.monitor.snapshot import Logged, Snapshot
 
 # A symptom of the first steps shows long before the first epoch ends, and each snapshot costs as much as a step.
 EARLY = (1, 10, 100, 1000)
@@ -128,6 +130,8 @@ class SaturationMonitor(keras.callbacks.Callback):
         self.snapshots: list[Snapshot] = []
         self._probe: Probe | None = None
         self._aims: tuple[Aim | None, ...] = ()
+        self._training = Training()
+        self._logged: tuple[Logged, ...] = ()
         self._shares = ClippingShares()
         self._is_first_epoch, self._blind = True, False
 
@@ -152,7 +156,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._rhythm = Rhythm(self.every, self._step)
         if epoch:
             self._rhythm.end_early_snapshots()
-        if keras_private.is_built(self.model):
+        if has_weights(self.model):
             self._snapshot(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -171,6 +175,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         """Snapshot, and put the numbers into `logs`."""
         self._step = self._epoch_began = self._epoch_began + self._steps_taken()
         self._is_first_epoch = False
+        self._hear(logs or {})
         due = self._rhythm.is_due(self._step)
         self._rhythm.end_early_snapshots()
         if due or not self._rhythm.is_regular or not self.snapshots:
@@ -241,6 +246,21 @@ class SaturationMonitor(keras.callbacks.Callback):
         at_once = model.steps_per_execution if isinstance(model.steps_per_execution, int) else 1
         return min(begun + at_once, int(steps or begun + at_once))
 
+    def _hear(self, logs: dict[str, Any]) -> None:
+        """Take the losses that a `train_step` has logged, in case that nothing else knows them."""
+        means = {name: float(value) for name, value in logs.items() if name.endswith("loss") and not name.startswith("val_")}
+        if not self._logged:
+            # What the first epoch cost stands for what the first weights did.
+            first = means.get("loss", math.nan)
+            self.snapshots = [s if s.has_loss else replace(s, loss=first) for s in self.snapshots]
+        self._logged = tuple(Logged(name, value) for name, value in means.items())
+
+    def _planned(self, epoch: int) -> float:
+        """Return the steps of the whole fit; NaN where an epoch's are not known yet."""
+        params = self.params or {}
+        steps = params.get("steps") or (self._step / epoch if epoch else math.nan)
+        return float(params.get("epochs") or 1) * float(steps)
+
     def _close_scalars(self) -> None:
         if self._scalars is not None:
             self._scalars.close()
@@ -260,9 +280,12 @@ class SaturationMonitor(keras.callbacks.Callback):
         try:
             if self._probe is None:
                 self._probe = self._probe_of(model)
-                self._aims = aims(model, *self._data[1:])
+                self._aims, self._training = aims(model, *self._data[1:]), training_of(model)
             snapshot = self._probe.snapshot(self._step, epoch, is_regular)
             clipped, skipped = self._shares.since_last(model)
+            if not snapshot.has_loss:
+                loss = next((each.value for each in self._logged if each.name == "loss"), math.nan)
+                snapshot = replace(snapshot, loss=loss, logged=self._logged)
             self.snapshots.append(replace(snapshot, clipped=clipped, skipped=skipped))
         except UnknownLayer:
             raise
@@ -273,7 +296,8 @@ class SaturationMonitor(keras.callbacks.Callback):
             return
         if self._scalars is not None:
             self._write_scalars(self._scalars)
-        new = examine(self.snapshots, self.limits, self.findings, self.patience, self._aims)
+        training = replace(self._training, step=step_of(getattr(model, "optimizer", None)), planned=self._planned(epoch))
+        new = examine(self.snapshots, self.limits, self.findings, self.patience, self._aims, training)
         self.findings.extend(new)
         for finding in new:
             if self.on_finding is not None:

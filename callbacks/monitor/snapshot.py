@@ -11,8 +11,9 @@ from keras_ext.callbacks.monitor.probe.statistics import CHOOSING, RECTIFYING, S
 class Activation:
     """One activation's values on the probe; `statistics.activation_statistics` says what the numbers are.
 
-    `kind` is the activation's name. `part` names a gate inside a recurrent layer, such as `"forget gate"`, or is empty. An activation that
-    `counts` is a hidden one; the model's output and the softmax of attention are measured, and their saturation is no symptom.
+    `kind` is the activation's name. `part` names a gate inside a recurrent layer, such as `"forget gate"`, is `statistics.ATTENTION` for
+    the choices of an attention layer, or is empty. An activation that `counts` is a hidden one; the model's output and the softmax of
+    attention are measured, and their saturation is no symptom.
     """
 
     layer: str
@@ -78,6 +79,49 @@ class Output:
     high: float
     sum_off: float
     spread: float
+    deviation: float = math.nan
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """The loss's gradient at the inputs of a recurrent layer, time step by time step.
+
+    `norms` are L2 norms in the order in which the layer takes its `steps`, each the root mean square over as many steps as share a number:
+    one of 64 steps and fewer. They are 0 where no step before passes anything back, and empty where nothing was measured.
+    """
+
+    layer: str
+    steps: int
+    norms: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        """Norm at the first step over the largest of all steps; 1 where all are zero."""
+        largest = max(self.norms, default=0.0)
+        return self.norms[0] / largest if largest > 0 else 1.0
+
+    def reach(self, share: float) -> int:
+        """Return over how many steps, counted from the last, the gradient keeps at least that share of its largest norm."""
+        least = share * max(self.norms, default=0.0)
+        together = -(-self.steps // max(len(self.norms), 1))
+        return next((self.steps - i * together for i, norm in enumerate(self.norms) if norm >= least), 0)
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How far the moving statistics of a batch normalization are from the probe's; `statistics.normalization_statistics` says how."""
+
+    layer: str
+    shift: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A loss that a `train_step` logged, and its mean over the last epoch."""
+
+    name: str
+    value: float
 
 
 @dataclass(frozen=True)
@@ -87,7 +131,11 @@ class Snapshot:
     `step` counts the batches of this fit, `epoch` its epochs; both are 0 before the first step. `spread` is 0 where the model predicts the
     same whatever its input, and NaN where it saw one sample alone. `input_rms` is the root mean square of what the first layer with a
     kernel is given, 0 if that is no array of numbers. `clipped` and `skipped` are the shares of steps since the last snapshot that a
-    `GradientClipping` changed and left out; NaN without one. `layers` names the layers in the network's order.
+    `GradientClipping` changed and left out; NaN without one. `layers` names the layers in the network's order. `recurrent` has the
+    gradients through time, `normalizations` what inference will normalize by.
+
+    Where a `train_step` of the model's own keeps its loss to itself, `has_loss` is False: gradients are NaN, `loss` is the mean that was
+    logged for the last epoch, NaN before the first one ends, and `logged` has all losses that were logged.
     """
 
     step: int
@@ -102,6 +150,10 @@ class Snapshot:
     clipped: float = math.nan
     skipped: float = math.nan
     layers: tuple[str, ...] = ()
+    recurrent: tuple[Recurrent, ...] = ()
+    normalizations: tuple[Normalization, ...] = ()
+    has_loss: bool = True
+    logged: tuple[Logged, ...] = ()
 
     @property
     def hidden(self) -> tuple[Activation, ...]:
@@ -115,8 +167,9 @@ class Snapshot:
 
     @property
     def finite(self) -> bool:
-        """False where the loss, an activation, a weight or a gradient is NaN or infinite."""
-        return math.isfinite(self.loss) and all(p.finite for p in (*self.activations, *self.weights))
+        """False where a loss, an activation, a weight or a gradient is NaN or infinite."""
+        losses = [self.loss] if self.has_loss else [logged.value for logged in self.logged]
+        return all(map(math.isfinite, losses)) and all(p.finite for p in (*self.activations, *self.weights))
 
     @property
     def gradient_ratio(self) -> float:

@@ -22,6 +22,15 @@ def flatten_layers(layer: Any) -> Iterator[Any]:
     yield from layer._flatten_layers(include_self=False, recursive=True)
 
 
+def own_trainable_variables(layer: Any) -> list[Any]:
+    """Return the weights of a layer's own that a step changes unless the layer is frozen.
+
+    `layer.trainable_variables` is public, but is empty for a frozen layer, and `layer.weights` has moving statistics and those of the
+    layers inside too.
+    """
+    return list(layer._trainable_variables)
+
+
 def is_built(model: Any) -> bool:
     """Return True where the model and every layer inside it have their weights."""
     return model.built and all(layer.built for layer in flatten_layers(model))

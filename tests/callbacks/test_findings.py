@@ -8,6 +8,7 @@ import pytest
 from keras_ext.callbacks.monitor.finding import Finding
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.setting import Aim
+from keras_ext.callbacks.monitor.probe.training import Training
 from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, worst
 from keras_ext.callbacks.monitor.snapshot import Activation, Output, Snapshot, Weight
 
@@ -278,3 +279,40 @@ def test_log_numbers_of_single_layers_are_of_those_that_can_saturate_or_die():
 def test_a_finding_says_when_it_was_made(step, epoch, when):
     finding = Finding("saturated", "warning", "h1", step, epoch, 0.9, 0.5, "Use relu.")
     assert str(finding) == f'warning: saturated in layer "h1", {when}. Use relu.'
+
+
+def test_a_state_must_last_for_steps_too():
+    snapshots = [snapshot(activations=[UNHEALTHY], step=5 * i, epoch=i) for i in range(41)]
+
+    def since(planned):
+        training, found = Training(planned=planned), []
+        for i in range(1, len(snapshots) + 1):
+            found = examine(snapshots[:i], Limits(), [], 2, training=training)
+            if critical(found):
+                return snapshots[i - 1].step
+        return None
+
+    assert since(math.nan) == 10
+    assert since(60) == 30  # half of what is planned
+    assert since(500) == 100
+    assert since(1500) == 150  # a tenth
+
+
+def test_a_setting_that_keeps_a_network_from_learning_is_critical_before_what_follows_from_it():
+    training, found = Training(dropping=(("drop", 0.99),)), []
+    snapshots = [snapshot(step=0, epoch=0), *[snapshot(activations=[replace(HEALTHY, kind="relu", dead=0.9)]) for _ in range(3)]]
+    for i in range(1, 5):
+        found += examine(snapshots[:i], Limits(), found, training=training)
+    assert critical(found) == [("heavy_dropout", "drop")]
+    assert ("dead_relu", "warning") in {(f.symptom, f.severity) for f in found}
+
+
+def test_a_negative_cross_entropy_is_nothing_learned():
+    aims = [Aim("binary_crossentropy", False, 0.0, 255.0, 100.0)]
+    snapshots = [replace(snapshot(loss), outputs=(Output(1, 0.0, 1.0, 1.0, 0.5),)) for loss in (1.0, -50.0, -400.0, -900.0)]
+    assert critical(run(*snapshots, aims=aims)) == [("output_mismatch", None)]
+
+
+def test_what_began_as_nan_is_reported_once():
+    bad = snapshot(math.nan, activations=[replace(HEALTHY, finite=False)])
+    assert [f.symptom for f in run(bad, snapshot(math.nan))] == ["non_finite"]

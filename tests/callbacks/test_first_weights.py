@@ -141,3 +141,27 @@ def test_parts_of_recurrent_and_attention_layers_are_reported_under_the_layers_n
     x = L.GRU(8, recurrent_initializer=wide, return_sequences=True, name="memory")(inputs)
     x = L.MultiHeadAttention(2, 4, kernel_initializer=wide, name="attention")(x, x)
     assert set(reported(keras.Model(inputs, L.Dense(1)(L.Flatten()(x))), (6, 8))) == {"memory", "attention"}
+
+
+@pytest.mark.parametrize(("deviation", "is_found"), [(3.0, True), (0.3, False)])
+def test_attention_that_chooses_one_place_before_the_first_step_is_reported(deviation, is_found):
+    kernels = keras.initializers.RandomNormal(stddev=deviation, seed=1)
+    inputs = keras.Input((6, 8))
+    attended = L.MultiHeadAttention(2, 8, kernel_initializer=kernels, name="attention")(inputs, inputs)
+    found = reported(keras.Model(inputs, L.Dense(1)(L.Flatten()(attended))), (6, 8))
+    assert ("attention" in found and "rows choose one place alone" in found["attention"][1]) == is_found
+
+
+def test_parts_of_one_name_are_told_apart_by_their_path():
+    class Block(L.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.inner = L.Dense(8, "relu", kernel_initializer="zeros", name="inner")
+
+        def call(self, x):
+            return self.inner(x)
+
+    blocks = [Block(name="first"), Block(name="second")]
+    found = reported(keras.Sequential([keras.Input((8,)), *blocks, L.Dense(1, name="out")]))
+    assert [name.rpartition("/")[2] for name in found] == ["inner", "inner"]
+    assert ["first" in name for name in found] == [True, False]

@@ -8,7 +8,7 @@ from keras_ext.callbacks import SaturationMonitor
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.setting import Aim
 from keras_ext.callbacks.monitor.rules.mismatch import mismatches
-from keras_ext.callbacks.monitor.snapshot import Activation, Output, Snapshot
+from keras_ext.callbacks.monitor.snapshot import Activation, Output, Snapshot, Weight
 
 BCE, CCE, SCCE = keras.losses.BinaryCrossentropy, keras.losses.CategoricalCrossentropy, keras.losses.SparseCategoricalCrossentropy
 RNG = np.random.default_rng(0)
@@ -111,15 +111,17 @@ def states(outputs, aims, kinds=(), input_rms=1.0):
 
 
 def numbers(*arguments, **more):
-    return [(s.symptom, s.value, s.limit, s.can_be_critical) for s in states(*arguments, **more)]
+    return [(s.symptom, s.value, s.limit, s.can_be_critical and not s.needs_others) for s in states(*arguments, **more)]
 
 
 PROBABILITIES = Output(1, 0.0, 1.0, 1.0, 0.5)
 
 
-def test_the_scale_of_inputs_and_targets_is_judged_at_its_limit_and_never_critical():
+def test_the_scale_of_inputs_and_targets_is_judged_at_its_limit_and_never_critical_alone():
     assert numbers([], [], input_rms=10.0) == []
     assert numbers([], [], input_rms=10.1) == [("unscaled_input", 10.1, 10.0, False)]
+    assert numbers([], [], input_rms=0.005) == numbers([], [], input_rms=0.0) == []  # no array of numbers
+    assert numbers([], [], input_rms=0.004) == [("unscaled_input", 0.004, 0.005, False)]
     for rms, loss, expected in ((100.0, "huber", []), (101.0, "huber", [("unscaled_target", 101.0, 100.0, False)]), (101.0, "poisson", [])):
         assert numbers([PROBABILITIES], [Aim(loss, False, -1.0, 1.0, rms)]) == expected
     assert numbers([], [Aim("huber", False, -1.0, 1.0, 101.0)]) == []  # of which output is not known
@@ -194,3 +196,38 @@ def test_probabilities_and_their_targets_are_from_0_to_1(low, high, target, wors
 def test_choices_are_probabilities_that_add_up_to_1_unless_they_are_logits(units, low, sum_off, from_logits, worst):
     expected = [] if worst is None else [("output_mismatch", *worst, True)]
     assert numbers([Output(units, low, 1.0, sum_off, 0.5)], [Aim("categorical_crossentropy", from_logits, 0.0, 1.0, 0.5)]) == expected
+
+
+def test_a_faint_embedding_is_a_matter_of_its_first_weights():
+    tokens = Weight("tokens", "tokens/embeddings", True, 0.1, 5.0, 1.0, 0.0, True)
+    (state,) = mismatches(Snapshot(0, 0, 1.0, 0.5, (), (tokens,), input_rms=1e-8), [], Limits())
+    assert (state.symptom, state.layer, state.needs_others) == ("poor_initialization", "tokens", True)
+
+
+def test_a_softmax_on_one_unit_is_named_whatever_the_loss():
+    for loss in ("binary_crossentropy", "mean_squared_error"):
+        (state,) = states([Output(1, 1.0, 1.0, 0.0, 0.0)], [Aim(loss, False, 0.0, 1.0, 0.7)], ["softmax"])
+        assert state.symptom == "output_mismatch"
+        assert state.advice.startswith("A softmax over the one unit of the output is 1 whatever the input.")
+
+
+@pytest.mark.parametrize(("kind", "is_found"), [("relu", True), ("tanh", True), ("sigmoid", False)])
+def test_an_activation_that_ends_in_no_probabilities_is_named_even_where_its_values_are_some(kind, is_found):
+    found = states([Output(1, 0.1, 0.9, 0.9, 0.5)], [Aim("binary_crossentropy", False, 0.0, 1.0, 0.7)], [kind])
+    assert [s.symptom for s in found] == ["output_mismatch"] * is_found
+
+
+@pytest.mark.parametrize(
+    ("deviation", "units", "loss", "is_found"),
+    [
+        (0.019, 1, "mean_squared_error", True),
+        (0.021, 1, "mean_squared_error", False),
+        (0.019, 2, "mean_squared_error", False),  # of another shape
+        (0.019, 1, "sparse_categorical_crossentropy", False),
+    ],
+)
+def test_predictions_that_vary_much_less_than_the_targets_are_constant(deviation, units, loss, is_found):
+    output, aim = Output(units, 0.0, 1.0, 0.0, 0.5, deviation), Aim(loss, False, 0.0, 1.0, 0.7, 1.0, 1.0, 1)
+    found = [s for s in mismatches(Snapshot(90, 9, 1.0, 0.5, (), (), outputs=(output,)), [aim], Limits()) if s.symptom == "constant_output"]
+    assert len(found) == is_found
+    assert not any(s.can_be_critical or s.quiet for s in found)

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,9 +13,10 @@ from keras import ops, tree
 
 from keras_ext import _backend
 from keras_ext._backend import keras_private
-from keras_ext.callbacks.monitor.probe import statistics
-from keras_ext.callbacks.monitor.probe.recording import OPAQUE, Recording, watched_layers
-from keras_ext.callbacks.monitor.snapshot import Activation, Output, Snapshot, Weight
+from keras_ext.callbacks.monitor.probe import statistics, through_time
+from keras_ext.callbacks.monitor.probe.names import is_named, names_of
+from keras_ext.callbacks.monitor.probe.recording import OPAQUE, Recording, recurrent_layers, watched_layers
+from keras_ext.callbacks.monitor.snapshot import Activation, Normalization, Output, Recurrent, Snapshot, Weight
 from keras_ext.initializers.scales import scales_of
 
 # So many numbers are measured together at most: fewer are not worth a program of their own, and more not the memory.
@@ -37,12 +38,16 @@ class _Traced:
         groups: their places, of what is measured together.
         units: of the outputs.
         normalized: places of the kernels behind which the layer's output is normalized.
+        moving: names of the batch normalizations.
+        steps: time steps of each recurrent layer, 0 where they are not known.
     """
 
     seen: list[tuple[str, str, str, bool]] = field(default_factory=list)
     groups: list[list[int]] = field(default_factory=list)
     units: list[int] = field(default_factory=list)
     normalized: set[int] = field(default_factory=set)
+    moving: list[str] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
 
 
 class UnknownLayer(ValueError):
@@ -57,8 +62,9 @@ class Probe:
     write is caught by a stateless scope and forgotten.
 
     `data` is `(x, y, sample_weight)`. `rank` is whether to measure effective ranks, `layers` are the names of the layers to tell about.
-    Without `has_loss` the loss is 0, the gradients are NaN, and the model need not be compiled. A pass that other models of the structure
-    share (`of`) is traced within `tracing()`, on PyTorch, too.
+    Without `has_loss` the loss is NaN, the gradients are NaN, and the model need not be compiled; None takes the loss where `compute_loss`
+    knows it. Of a model without `call` those models inside it run that take such inputs. A pass that other models of the structure share
+    (`of`) is traced within `tracing()`, on PyTorch, too.
     """
 
     def __init__(
@@ -67,18 +73,21 @@ class Probe:
         data: tuple[Any, Any, Any],
         rank: bool = False,
         layers: Sequence[str] | None = None,
-        has_loss: bool = True,
+        has_loss: bool | None = None,
         tracing: Callable[[], contextlib.AbstractContextManager[None]] | None = None,
     ) -> None:
-        inner = list(keras_private.flatten_layers(model))
-        known = [layer.name for layer in inner if not isinstance(layer, keras.layers.InputLayer)]
+        inner, names = list(keras_private.flatten_layers(model)), names_of(model)
+        known = list(dict.fromkeys(names[id(layer)] for layer in inner if not isinstance(layer, keras.layers.InputLayer)))
         for name in layers or ():
-            if name not in known:
+            if not any(is_named(each, (name,)) for each in known):
                 raise UnknownLayer(f"`layers` must name layers of the model, got {name!r}. It has {', '.join(known)}.")
-        self._layers, self._rank, self._has_loss, self._tracing = layers, rank, has_loss, tracing
-        self._data = tree.map_structure(_as_fit_does, data if has_loss else (data[0], None, None))
+        self._layers, self._rank, self._tracing = layers, rank, tracing
+        self._has_loss = knows_loss(model) if has_loss is None else has_loss
+        self._data = tree.map_structure(_as_fit_does, data if self._has_loss else (data[0], None, None))
         self._watched = list(watched_layers(model))
-        self._order = tuple(dict.fromkeys(layer.name for layer in inner))
+        # Of no weight, and never changed: their gradients tell of the gradient through time.
+        self._notes = [keras.Variable(np.zeros(through_time.NOTED, "float32"), trainable=False) for _ in recurrent_layers(model)]
+        self._order = tuple(dict.fromkeys(names[id(layer)] for layer in inner))
         self._loss_scales = _SCALES["float16"] if any(layer.compute_dtype == "float16" for layer in inner) else (1.0,)
         self._take_variables(model)
         self._groups = _groups_of([math.prod(v.shape) for v in self._trainable])
@@ -93,7 +102,8 @@ class Probe:
         # A block comes before its parts, so that the part, the owner of the weight, is named last; but cells and heads are no layers that
         # a user named.
         owners = [*inner, *(layer for layer in inner if isinstance(layer, OPAQUE))]
-        self._owner = {id(v): layer.name for layer in owners for v in layer.trainable_variables}
+        self._names = names_of(model)
+        self._owner = {id(v): self._names[id(layer)] for layer in owners for v in layer.trainable_variables}
         self._scales_of = scales_of(model)
 
     def _forget(self) -> None:
@@ -123,7 +133,7 @@ class Probe:
                 without_loss._forget()
                 unhealthy = without_loss._first_finite(step, epoch, is_regular)
                 if not unhealthy.finite:
-                    return replace(unhealthy, loss=math.nan)
+                    return replace(unhealthy, has_loss=True)
             raise
 
     def _first_finite(self, step: int, epoch: int, is_regular: bool) -> Snapshot:
@@ -140,7 +150,7 @@ class Probe:
             kept_of = [statistics.kept_of(math.prod(v.shape)) for v in self._trainable]
             before = [ops.zeros((len(group), max(kept_of[i] for i in group)), "float32") for group in self._groups]
         data = (*self._data, ops.convert_to_tensor(scale, "float32"), before)
-        vector, kept = self._run(self._trainable, self._other, data)
+        vector, kept = self._run([*self._trainable, *self._notes], self._other, data)
         loss, input_rms, rest = float(vector[0]), float(vector[1]), vector[2:].astype("float64")
         numbers, rest = _rows(rest, statistics.OUTPUT_FIELDS, [range(len(self._traced.units))])
         outputs = tuple(Output(units, **values) for units, values in zip(self._traced.units, numbers, strict=True))
@@ -151,13 +161,17 @@ class Probe:
             Activation(*seen, **values, finite=math.isfinite(values["rms"]))
             for seen, values in zip(self._traced.seen, numbers, strict=True)
         ]
-        numbers, _ = _rows(rest, statistics.WEIGHT_FIELDS, self._groups)
+        moving, rest = _rows(rest, statistics.NORMALIZATION_FIELDS, [range(len(self._traced.moving))])
+        numbers, rest = _rows(rest, statistics.WEIGHT_FIELDS, self._groups)
         weights = [self._weight(place, values) for place, values in enumerate(numbers)]
-        weights = [w for w in weights if self._layers is None or w.layer in self._layers]
+        weights = [w for w in weights if is_named(w.layer, self._layers)]
         named = {part.layer for part in (*activations, *weights)}
-        spread, layers = max(output.spread for output in outputs), tuple(name for name in self._order if name in named)
+        spread, layers = max((output.spread for output in outputs), default=math.nan), tuple(name for name in self._order if name in named)
         parts = {"activations": tuple(activations), "weights": tuple(weights), "outputs": outputs, "layers": layers}
-        return Snapshot(step, epoch, loss, spread, is_regular=is_regular, input_rms=input_rms, **parts), kept
+        parts["normalizations"] = tuple(Normalization(name, **each) for name, each in zip(self._traced.moving, moving, strict=True))
+        parts["recurrent"] = tuple(self._recurrent_of(rest.reshape(len(self._notes), through_time.NOTED)))
+        loss = loss if self._has_loss else math.nan
+        return Snapshot(step, epoch, loss, spread, is_regular=is_regular, input_rms=input_rms, has_loss=self._has_loss, **parts), kept
 
     def _weight(self, place: int, values: dict[str, float]) -> Weight:
         variable = self._trainable[place]
@@ -168,38 +182,57 @@ class Probe:
         if scales is not None:
             rms = values["weight_norm"] / math.sqrt(math.prod(variable.shape))
             values |= {"scale": rms * math.sqrt(scales.fan_in), "least_scale": scales.least, "most_scale": scales.most}
-        owner = self._owner.get(id(variable), self._model.name)
+        owner = self._owner.get(id(variable), str(self._model.name))
         is_kernel, normalized = len(variable.shape) >= 2, place in self._traced.normalized
         return Weight(owner, variable.path, is_kernel, **values, finite=finite, normalized=normalized)
 
-    def _forward(self, trainable: list[Any], other: list[Any], data: Any) -> tuple[Any, Any]:
+    def _recurrent_of(self, sums: Any) -> Iterator[Recurrent]:
+        if not self._has_loss:
+            return
+        for layer, steps, squares in zip(recurrent_layers(self._model), self._traced.steps, sums, strict=True):
+            name = self._names[id(layer)]
+            if steps and is_named(name, self._layers):
+                yield Recurrent(name, steps, through_time.norms(squares, steps, layer.go_backwards))
+
+    def _forward(self, leaves: list[Any], other: list[Any], data: Any) -> tuple[Any, Any]:
         x, y, sample_weight, scale, before = data
-        recording = Recording(self._model, self._watched)
+        trainable, notes = leaves[: len(self._trainable)], leaves[len(self._trainable) :]
+        recording = Recording(self._model, self._watched, notes)
         mapping = [*zip(self._trainable, trainable, strict=True), *zip(self._other, other, strict=True)]
         tracing = contextlib.nullcontext() if self._tracing is None else self._tracing()
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True), tracing, recording:
-            predictions = self._model(x, training=True)
+            predictions = self._predictions(x)
             loss = ops.zeros(())
             if self._has_loss:
                 loss = self._model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=sample_weight, training=True)
             seen = recording.values(predictions)
         normalized = {id(v) for layer in recording.normalized for v in layer.trainable_variables}
-        seen = [s for s in seen if self._layers is None or s.layer in self._layers]
+        seen = [s for s in seen if is_named(s.layer, self._layers)]
         sizes = [_GROUP if None in s.values.shape else math.prod(s.values.shape) for s in seen]
         ends, traced = tree.flatten(predictions), self._traced
         traced.normalized = {place for place, v in enumerate(self._trainable) if id(v) in normalized}
         traced.seen = [(s.layer, s.kind, s.part, s.is_output) for s in seen]
         traced.groups = _groups_of(sizes, [(s.kind, s.axis, *s.values.shape) for s in seen])
+        traced.steps = [recording.steps.get(id(layer), 0) for layer in recurrent_layers(self._model)]
         traced.units = [p.shape[-1] if len(p.shape) > 1 else 1 for p in ends]
         numbers = []
         for group in traced.groups:
             first, values = seen[group[0]], [ops.stop_gradient(seen[i].values) for i in group]
             numbers.append(statistics.activation_statistics(values, first.kind, first.axis, self._rank))
         numbers = [*(statistics.output_statistics(ops.stop_gradient(p)) for p in ends), *numbers]
+        traced.moving = [name for name, _ in recording.moving]
+        numbers += [ops.stop_gradient(apart) for _, apart in recording.moving]
         first = recording.first_input
         has_scale = first is not None and hasattr(first, "dtype") and keras.backend.is_float_dtype(first.dtype)
         input_rms = statistics.rms(ops.stop_gradient(first)) if has_scale else ops.zeros((), "float32")
         return ops.cast(loss, "float32") * scale, (numbers, input_rms, scale, before)
+
+    def _predictions(self, x: Any) -> Any:
+        if type(self._model).call is not keras.Model.call:
+            return self._model(x, training=True)
+        shapes = [tuple(a.shape[1:]) for a in tree.flatten(x)]
+        models = [part for part in self._model.layers if isinstance(part, keras.Model) and part.built and hasattr(part, "inputs")]
+        return [part(x, training=True) for part in models if [tuple(i.shape[1:]) for i in tree.flatten(part.inputs)] == shapes]
 
     def _reduce(self, loss: Any, gradients: list[Any], trainable: list[Any], outputs: Any) -> tuple[Any, Any]:
         numbers, input_rms, scale, before = outputs
@@ -209,7 +242,21 @@ class Probe:
             rows, new = statistics.weight_statistics([trainable[i] for i in group], unscaled, old)
             numbers.append(rows)
             kept.append(new)
+        numbers += [ops.cast(gradient, "float32") / ops.square(scale) for gradient in gradients[len(self._trainable) :]]
         return ops.concatenate([ops.stack([loss / scale, input_rms]), *(ops.reshape(rows, (-1,)) for rows in numbers)]), kept
+
+
+def knows_loss(model: Any) -> bool:
+    """Return False where the loss is known to a `train_step` of the model's own alone."""
+    overrides = [getattr(type(model), name) is not getattr(keras.Model, name) for name in ("train_step", "compute_loss")]
+    return getattr(model, "loss", None) is not None or overrides != [True, False]
+
+
+def has_weights(model: Any) -> bool:
+    """Return True where a snapshot finds all weights: of models without `call`, or whose step is their own, nothing builds the whole."""
+    if knows_loss(model):
+        return keras_private.is_built(model)
+    return bool(model.weights) and all(layer.built for layer in keras_private.flatten_layers(model))
 
 
 def _groups_of(sizes: Sequence[int], kinds: Sequence[Any] | None = None) -> list[list[int]]:

@@ -1,6 +1,6 @@
 """A recording of the outputs of a model's layers in one call, with random layers switched off."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ from keras import tree
 from keras_ext._backend import keras_private
 from keras_ext.callbacks.monitor.probe import statistics
 from keras_ext.callbacks.monitor.probe.gates import gates
+from keras_ext.callbacks.monitor.probe.names import names_of
+from keras_ext.callbacks.monitor.probe.through_time import noted
 from keras_ext.layers import BatchNormalization, Dropout
 from keras_ext.tables import ClassNames
 
@@ -35,6 +37,8 @@ _NORMALIZING = (
     BatchNormalization,
     *_keras_layers("BatchNormalization LayerNormalization GroupNormalization RMSNormalization UnitNormalization"),
 )
+# Layers that normalize by other numbers in inference than in training.
+_MOVING = (BatchNormalization, keras.layers.BatchNormalization)
 # Activations that give a multiple of their input as the same multiple of their output.
 _HOMOGENEOUS = ("linear", "relu", "leaky_relu")
 _KINDS = statistics.SATURATING + statistics.RECTIFYING + statistics.CHOOSING
@@ -54,18 +58,14 @@ class Seen:
 
 def watched_layers(model: Any) -> Iterator[tuple[Any, str]]:
     """Yield the layers whose outputs are noted, and for each what is noted: an activation's name, `"gates"`, or `"shape"` for nothing."""
-    layers = list(keras_private.flatten_layers(model))
-    inside = {id(inner) for layer in layers if isinstance(layer, OPAQUE) for inner in keras_private.flatten_layers(layer)}
-    for layer in layers:
-        if id(layer) in inside:
-            continue
+    for layer in _seen_from_outside(model):
         if isinstance(layer, _GATED):
             yield layer, "gates"
         elif isinstance(layer, _ATTENTION):
             yield layer, "softmax"
         elif isinstance(layer, _SHAPES):
             yield layer, "shape"
-        elif not isinstance(layer, OPAQUE):
+        elif isinstance(layer, keras.layers.SimpleRNN) or not isinstance(layer, OPAQUE):
             # Activations that are layers of their own have no `activation`.
             own = {keras.layers.ReLU: "relu", keras.layers.Softmax: "softmax"}
             kind = next((name for cls, name in own.items() if isinstance(layer, cls)), _activation_of(layer))
@@ -73,20 +73,39 @@ def watched_layers(model: Any) -> Iterator[tuple[Any, str]]:
                 yield layer, kind
 
 
+def recurrent_layers(model: Any) -> list[Any]:
+    """Return the layers at whose inputs the gradient is noted by time step."""
+    return [layer for layer in _seen_from_outside(model) if isinstance(layer, keras.layers.RNN)]
+
+
+def _seen_from_outside(model: Any) -> list[Any]:
+    layers = list(keras_private.flatten_layers(model))
+    inside = {id(inner) for layer in layers if isinstance(layer, OPAQUE) for inner in keras_private.flatten_layers(layer)}
+    return [layer for layer in layers if id(layer) not in inside]
+
+
 def _activation_of(layer: Any) -> str:
     return getattr(getattr(layer, "activation", None), "__name__", "linear")
 
 
 class Recording:
-    """Notes the outputs of the `watched_layers` of a model, and switches off what is random in it, while its block runs."""
+    """Notes the outputs of the `watched_layers` of a model, and switches off what is random in it, while its block runs.
 
-    def __init__(self, model: Any, watched: list[tuple[Any, str]]) -> None:
-        self._model = model
+    `notes` are the tensors whose gradients will tell of the `recurrent_layers`, in their order.
+    """
+
+    def __init__(self, model: Any, watched: list[tuple[Any, str]], notes: Sequence[Any] = ()) -> None:
+        self._model, self._names = model, names_of(model)
+        self._notes = {id(layer): note for layer, note in zip(recurrent_layers(model), notes, strict=False)}
+        # The time steps of each recurrent layer; 0 where a mask leaves some out.
+        self.steps: dict[int, int] = {}
         self._kinds = {id(layer): kind for layer, kind in watched}
         self._outputs: list[tuple[Any, str, Any]] = []
         self._reshaped: list[tuple[Any, Any]] = []
         # What the first layer with a kernel was given.
         self.first_input: Any = None
+        # Names of the batch normalizations that train, and how far its moving statistics are from the probe's.
+        self.moving: list[tuple[str, Any]] = []
         # The layers with a kernel whose output is normalized at once.
         self.normalized: list[Any] = []
         self._sums: dict[int, tuple[Any, Any]] = {}
@@ -125,10 +144,11 @@ class Recording:
         for layer, kind, values in self._outputs:
             if kind == "gates":
                 parts = [(name, part, v) for part, (name, v) in gates(layer, values).items() if name in _KINDS]
-                seen += [Seen(layer.name, name, part, False, v, -1) for name, part, v in parts]
+                seen += [Seen(self._names[id(layer)], name, part, False, v, -1) for name, part, v in parts]
             else:
                 axis = 1 if kind != "softmax" and getattr(layer, "data_format", None) == "channels_first" else -1
-                seen.append(Seen(layer.name, kind, "", id(values) in ends, values, axis))
+                part = statistics.ATTENTION if isinstance(layer, _ATTENTION) else ""
+                seen.append(Seen(self._names[id(layer)], kind, part, id(values) in ends, values, axis))
         return seen
 
     def _replace(self, layer: Any, name: str, value: Any) -> None:
@@ -152,6 +172,15 @@ class Recording:
                 self.first_input = x
             if normalizes and id(x) in self._sums:
                 self.normalized.append(self._sums[id(x)][0])
+            if isinstance(layer, _MOVING) and layer.trainable and kwargs.get("training") is not False and isinstance(layer.axis, int):
+                mean, variance = layer.moving_mean, layer.moving_variance
+                self.moving.append(
+                    (self._names[id(layer)], statistics.normalization_statistics(x, mean, variance, layer.axis, layer.epsilon))
+                )
+            # Padded steps have no gradient, and would count for steps that it does not reach.
+            if id(layer) in self._notes and args and x.shape[1] and kwargs.get("mask") is None:
+                self.steps[id(layer)] = x.shape[1]
+                args = (noted(x, self._notes[id(layer)]), *args[1:])
             y = call(*args, **kwargs)
             if kind == "shape":
                 self._reshaped.append((x, y))

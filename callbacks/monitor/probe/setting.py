@@ -20,7 +20,8 @@ class Aim:
     """The aim of one output: the loss's name, whether it takes logits, and range and root mean square of the targets.
 
     `baseline` is the loss of the best prediction that does not depend on the input: the entropy of the classes, the variance of numbers,
-    or their mean distance from the median. NaN where it is not known.
+    or their mean distance from the median. NaN where it is not known. `deviation` is the standard deviation of the targets over the
+    samples, `units` their last axis.
     """
 
     loss: str
@@ -29,6 +30,8 @@ class Aim:
     high: float
     rms: float
     baseline: float = math.nan
+    deviation: float = math.nan
+    units: int = 0
 
 
 def aims(model: Any, y: Any, sample_weight: Any = None) -> tuple[Aim | None, ...]:
@@ -56,7 +59,9 @@ def _aim(loss: Any, target: np.ndarray) -> Aim | None:
     is_plain = not config.get("label_smoothing") and config.get("ignore_class") is None and config.get("reduction") != "sum"
     constant = _of_a_constant(name, values) if is_plain else math.nan
     rms = float(np.sqrt(np.mean(values**2)))
-    return Aim(name, bool(config.get("from_logits", False)), float(values.min()), float(values.max()), rms, constant)
+    units = target.shape[-1] if target.ndim > 1 else 1
+    deviation = float(np.sqrt(values.var(axis=0).mean()))
+    return Aim(name, bool(config.get("from_logits", False)), float(values.min()), float(values.max()), rms, constant, deviation, units)
 
 
 def baseline(aims: Sequence[Aim | None]) -> float:

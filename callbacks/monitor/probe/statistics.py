@@ -28,10 +28,13 @@ SATURATING = ("sigmoid", "tanh", "softsign", "hard_sigmoid", "sparse_sigmoid", "
 RECTIFYING = ("relu", "relu6")
 # Measured, but its saturation is no symptom: a sure choice is what it is for.
 CHOOSING = ("softmax",)
+# The part of an attention layer whose softmax is measured.
+ATTENTION = "attention"
 
 ACTIVATION_FIELDS = ("saturated", "saturated_units", "dead", "zeros", "rms", "rank")
 WEIGHT_FIELDS = ("gradient_norm", "weight_norm", "largest", "zero_gradients", "update", "deviation")
-OUTPUT_FIELDS = ("low", "high", "sum_off", "spread")
+OUTPUT_FIELDS = ("low", "high", "sum_off", "spread", "deviation")
+NORMALIZATION_FIELDS = ("shift", "ratio")
 # So many of a weight's numbers are kept until the next snapshot, to tell how far it went.
 KEPT = 4096
 
@@ -43,7 +46,7 @@ def activation_statistics(values: Sequence[Any], kind: str, channel_axis: int = 
     and softmax can be saturated, only `RECTIFYING` ones dead.
 
     Returns:
-        saturated: share of (sample, unit) pairs under `SLOPE_SHARE`; of a softmax, share of choices whose largest value is.
+        saturated: share of (sample, unit) pairs under `SLOPE_SHARE`; of a softmax, share of rows with one value near 1.
         saturated_units: share of units saturated on all samples. dead: share of units that are zero on all samples. zeros: share of zeros.
         rms: root mean square, not finite if a value is not. rank: the effective rank, or 0.
     """
@@ -56,7 +59,9 @@ def activation_statistics(values: Sequence[Any], kind: str, channel_axis: int = 
     zero = ops.cast(ops.equal(y, 0.0), "float32")
     saturated = saturated_units = dead = ranks = nothing
     if kind in CHOOSING:
-        saturated = _mean(ops.cast(slope_share(ops.max(y, axis=channel_axis), kind) < SLOPE_SHARE, "float32"))
+        most = ops.max(y, axis=channel_axis)
+        # A small largest value has a small slope too, and is no choice.
+        saturated = _mean(ops.cast(ops.logical_and(slope_share(most, kind) < SLOPE_SHARE, most > 0.5), "float32"))
     elif kind in SATURATING:
         flat = ops.cast(slope_share(y, kind) < SLOPE_SHARE, "float32")
         saturated, saturated_units = _mean(flat), ops.mean(ops.min(flat, axis=others), axis=1)
@@ -146,12 +151,30 @@ def output_statistics(predictions: Any) -> Any:
 
     Returns:
         low and high: the smallest and the largest. sum_off: how far sums over the units are from 1 at most. spread: the standard deviation
-        over the samples, over the root mean square; NaN of one sample.
+        over the samples, over the root mean square; NaN of one sample. deviation: that standard deviation itself.
     """
     p = ops.cast(predictions, "float32")
     p = p if len(p.shape) > 1 else p[:, None]
-    spread = ops.sqrt(ops.mean(ops.var(p, axis=0))) / (rms(p) + 1e-30) if p.shape[0] != 1 else ops.full((), math.nan, "float32")
-    return ops.stack([ops.min(p), ops.max(p), ops.max(ops.abs(ops.sum(p, axis=-1) - 1.0)), spread])
+    deviation = ops.sqrt(ops.mean(ops.var(p, axis=0))) if p.shape[0] != 1 else ops.full((), math.nan, "float32")
+    return ops.stack([ops.min(p), ops.max(p), ops.max(ops.abs(ops.sum(p, axis=-1) - 1.0)), deviation / (rms(p) + 1e-30), deviation])
+
+
+def normalization_statistics(x: Any, mean: Any, variance: Any, axis: int, epsilon: float) -> Any:
+    """Return `NORMALIZATION_FIELDS`: how far the moving statistics of a batch normalization are from those of its input `x`, as a vector.
+
+    `mean` and `variance` have the shape (channels,), and the channels of `x` are on `axis`.
+
+    Returns:
+        shift: root mean square over the channels of the means' difference in standard deviations of `x`. ratio: the larger of the variances
+        over the smaller, in the geometric mean over the channels; both variances with `epsilon` added.
+    """
+    x = ops.cast(x, "float32")
+    axis %= len(x.shape)
+    axes = [i for i in range(len(x.shape)) if i != axis]
+    own_mean, own_variance = ops.mean(x, axis=axes), ops.var(x, axis=axes) + epsilon
+    shift = ops.sqrt(ops.mean(ops.square(own_mean - ops.cast(mean, "float32")) / own_variance))
+    ratio = ops.exp(ops.mean(ops.abs(ops.log(own_variance) - ops.log(ops.cast(variance, "float32") + epsilon))))
+    return ops.stack([shift, ratio])
 
 
 def rms(x: Any) -> Any:

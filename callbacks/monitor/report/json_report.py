@@ -75,7 +75,8 @@ def _field(kind: Any, value: Any) -> Any:
         return math.nan if value is None else float(value)
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
-        return tuple(each if item is str else _record(item, each) for each in value)
+        is_record = isinstance(item, type) and dataclasses.is_dataclass(item)
+        return tuple(_record(item, each) if is_record else _field(item, each) for each in value)
     return value
 
 

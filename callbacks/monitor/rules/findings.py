@@ -7,8 +7,13 @@ from functools import partial
 from keras_ext.callbacks.monitor.finding import Finding, State
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.setting import Aim, baseline
+from keras_ext.callbacks.monitor.probe.training import Training
+from keras_ext.callbacks.monitor.rules.logged import logged_states
 from keras_ext.callbacks.monitor.rules.loss_course import course_states, has_learned, is_below, learning
+from keras_ext.callbacks.monitor.rules.modes import mode_states
+from keras_ext.callbacks.monitor.rules.settings import setting_states, step_states
 from keras_ext.callbacks.monitor.rules.symptoms import states
+from keras_ext.callbacks.monitor.rules.through_time import through_time_states
 from keras_ext.callbacks.monitor.snapshot import Snapshot, layer_states
 
 # What follows from a symptom elsewhere: where a layer's own symptom, or an output that its loss cannot use, is named, these stay warnings.
@@ -16,6 +21,12 @@ _CONSEQUENCES = ("vanishing_gradient", "zero_gradient", "constant_output", "unch
 # Of a part of a layer; the rest may serve.
 _PARTIAL = ("saturated", "dead_relu")
 _OF_THE_OUTPUT = ("output_mismatch",)
+# A loss that falls in training says nothing of inference.
+_OF_INFERENCE = ("stale_statistics",)
+_OF_THE_LOGS = ("one_sided_losses",)
+# What follows from steps that lead nowhere; beside anything else they are short because the gradient is.
+_OF_A_SMALL_STEP = ("constant_output", "unchanged_weights", "vanishing_through_time")
+_OF_THE_SETTINGS = ("frozen", "heavy_dropout", "strong_decay", "small_step")
 # What errors as large as targets of a large scale do to a network.
 _OF_LARGE_ERRORS = (
     "saturated", "dead_relu", "exploding_gradient", "exploding_activation", "exploding_weight", "constant_output", "oscillating_loss",
@@ -26,29 +37,37 @@ _OF_LEARNING = ("vanishing_gradient", "zero_gradient")
 
 
 def examine(
-    snapshots: Sequence[Snapshot], limits: Limits, known: Sequence[Finding] = (), patience: int = 2, aims: Sequence[Aim | None] = ()
-) -> list[Finding]:
+    snapshots: Sequence[Snapshot], limits: Limits, known: Sequence[Finding] = (), patience: int = 2, aims: Sequence[Aim | None] = (),
+    training: Training | None = None,
+) -> list[Finding]:  # fmt: skip
     """Return what the last snapshot adds to the `known` findings.
 
-    A state that a rule sees is a warning. It is critical once it has lasted for `patience` regular snapshots in which the network did not
-    learn, or for `limits.slow` times as many since the first snapshot in which it learned too little; an output that its loss cannot use
-    even while that falls. Of several those are critical that the others may follow from: those of layers with poor first weights, else
-    what was there before the first step, else a layer's own state and such an output. Values that are not finite are critical at once,
-    with the poor first weights that they may come from.
+    A state that a rule sees is a warning, unless it is `quiet`. It is critical once it has lasted for `patience` regular snapshots in which
+    the network did not learn, and for as many steps as `limits.lasting_steps` and `limits.lasting_share` ask for; or for `limits.slow`
+    times as many since the first snapshot in which it learned too little; an output that its loss cannot use, and statistics that
+    inference will use, even while the loss falls. Of several those are critical that the others may follow from: those of layers with poor
+    first weights and of a wrong setting or scale, else what was there before the first step, else a layer's own state and such an output.
+    Values that are not finite, and a network of which nothing can train, are critical at once, with the poor first weights that they may
+    come from.
     """
     last = snapshots[-1]
-    states_of = partial(_states, limits=limits, aims=aims)
+    training = training or Training()
+    states_of = partial(_states, limits=limits, aims=aims, training=training, patience=patience)
     now = states_of(snapshots)
     critical = [state for state in now if state.fatal]
     if critical:
         critical += _poor(states_of(snapshots[:1]))
     elif last.is_regular:
-        critical += _roots(*_lasting(snapshots, now, states_of, limits, patience, baseline(aims)))
+        critical += _roots(*_lasting(snapshots, now, states_of, limits, patience, baseline(aims), training.planned))
     reported = {(f.symptom, f.layer, f.severity) for f in known}
     target = next((s for s in now if s.symptom == "unscaled_target"), None)
     new = []
     for state in [*(s for s in critical if s not in now), *now]:
         severity = "critical" if state in critical else "warning"
+        if severity == "warning" and state.quiet:
+            continue
+        if state.symptom == "non_finite" and any(f.symptom == "non_finite" for f in known):
+            continue  # it spreads, and where it began is known
         if (state.symptom, state.layer, severity) in reported or (state.symptom, state.layer, "critical") in reported:
             continue
         reported.add((state.symptom, state.layer, severity))
@@ -64,11 +83,17 @@ def examine(
     return new
 
 
-def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | None]) -> list[State]:
+def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | None], training: Training, patience: int) -> list[State]:
     cost = baseline(aims)
-    found = list(states(snapshots[-1], limits, aims, snapshots[0]))
-    if snapshots[-1].is_regular:
-        found += course_states([snapshot for snapshot in snapshots if snapshot.is_regular], limits, cost)
+    before = snapshots[-2] if len(snapshots) > 1 else None
+    found = [*setting_states(training, limits), *states(snapshots[-1], limits, aims, snapshots[0], before)]
+    if snapshots[-1].is_regular and snapshots[-1].finite:
+        regular = [snapshot for snapshot in snapshots if snapshot.is_regular]
+        found += course_states(regular, limits, cost)
+        found += logged_states(regular, limits)
+        found += mode_states(snapshots[-1], limits, training)
+        found += through_time_states(regular, limits, patience, cost)
+        found += step_states(snapshots, limits, training, cost, patience)
     if any(s.symptom == "constant_output" for s in found):
         # It stands where a constant prediction stands, and its own advice is another.
         found = [s for s in found if s.symptom != "stalled_loss"]
@@ -83,11 +108,13 @@ def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | 
 
 
 def _lasting(
-    snapshots: Sequence[Snapshot], now: Sequence[State], states_of: Callable[..., list[State]], limits: Limits, patience: int, cost: float
-) -> tuple[list[State], list[State]]:
+    snapshots: Sequence[Snapshot], now: Sequence[State], states_of: Callable[..., list[State]], limits: Limits, patience: int, cost: float,
+    planned: float,
+) -> tuple[list[State], list[State]]:  # fmt: skip
     """Return those of the states that have lasted while the network did not learn, and all that were there at the first snapshot."""
     regular = [snapshot for snapshot in snapshots if snapshot.is_regular]
-    if len(regular) <= patience or has_learned(regular, limits, cost):
+    span = _span(regular, limits, patience, planned)
+    if span is None:
         return [], []
     first = states_of(regular[:1])
 
@@ -97,16 +124,42 @@ def _lasting(
         names = [{(s.symptom, s.layer) for s in each} for each in seen]
         return [s for s in now if s.can_be_critical and all((s.symptom, s.layer) in each for each in names)]
 
-    lasting = in_each_of(patience)
-    if learning(regular, limits, patience, cost):
+    lasting = in_each_of(span)
+    learned = has_learned(regular, limits, cost)
+    if math.isnan(cost) and (_poor(first) or (regular[-1].loss < 0 and any(s.symptom in _OF_THE_OUTPUT for s in lasting))):
+        # The first loss, which stands for the unknown cost, is no measure where first weights are poor, nor where no loss can be below 0.
+        learned = False
+    if learned:
+        return [s for s in lasting if s.symptom in _OF_INFERENCE], first
+    if math.isnan(regular[-1].loss):
+        # Whether it learns is not known: of two networks against each other no loss need fall.
+        return [s for s in lasting if s.symptom in _OF_THE_LOGS], first
+    if learning(regular, limits, span, cost):
         # A loss that cannot use the output falls, and means nothing.
-        lasting = [s for s in lasting if s.symptom in _OF_THE_OUTPUT]
-        if len(regular) > limits.slow * patience:
-            lasting += [s for s in in_each_of(limits.slow * patience, first) if s not in lasting]
+        lasting = [s for s in lasting if s.symptom in (*_OF_THE_OUTPUT, *_OF_INFERENCE, "small_step")]
+        long = max(limits.slow * patience, span)
+        if len(regular) > long:
+            lasting += [s for s in in_each_of(long, first) if s not in lasting]
     if is_below(limits.begun, regular, limits, cost):
         lasting = [s for s in lasting if s.symptom not in _PARTIAL or s.value >= limits.severe]
-    # Poor first weights alone may only take time; where something else lasts, it follows from them.
-    return [*(_poor(first) if lasting else []), *lasting], first
+    if any(s.symptom not in (*_OF_A_SMALL_STEP, "small_step") and not s.needs_others for s in lasting):
+        lasting = [s for s in lasting if s.symptom != "small_step"]
+    if all(s.needs_others for s in lasting):
+        # Poor first weights or inputs of another scale alone may only take time; where something else lasts, it follows from them.
+        return [], first
+    return [*(s for s in _poor(first) if s not in lasting), *lasting], first
+
+
+def _span(regular: Sequence[Snapshot], limits: Limits, patience: int, planned: float) -> int | None:
+    """Return over how many of the rhythm's snapshots a state must last: `patience`, and more where these are few steps; None for too few.
+
+    Of a small data set two epochs are ten steps, in which no network learns.
+    """
+    steps = 0.0 if math.isnan(planned) else max(min(limits.lasting_steps, planned / 2), limits.lasting_share * planned)
+    for span in range(patience, len(regular)):
+        if regular[-1].step - regular[-1 - span].step >= steps:
+            return span
+    return None
 
 
 def _poor(states: Sequence[State]) -> list[State]:
@@ -118,7 +171,9 @@ def _roots(lasting: Sequence[State], first: Sequence[State]) -> list[State]:
     born = {(s.symptom, s.layer) for s in first}
     own = [s for s in lasting if s.symptom not in _CONSEQUENCES]
     poor = {s.layer for s in _poor(own)}
-    return [s for s in own if s.layer in poor] or [s for s in own if (s.symptom, s.layer) in born] or own or list(lasting)
+    if poor:
+        return [s for s in own if s.layer in poor or s.needs_others or s.symptom in _OF_THE_SETTINGS]
+    return [s for s in own if (s.symptom, s.layer) in born] or own or list(lasting)
 
 
 def worst(snapshots: Sequence[Snapshot]) -> dict[str, float]:

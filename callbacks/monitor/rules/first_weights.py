@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.snapshot import Snapshot, Weight
+from keras_ext.callbacks.monitor.probe.statistics import ATTENTION
+from keras_ext.callbacks.monitor.snapshot import Activation, Snapshot, Weight
 
 _BIASES = ("bias", "beta")
 # Steps after which the scale of a normalized kernel is judged.
@@ -27,6 +28,11 @@ def poor_initializations(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
         return
     last = snapshot.kernels[-1].layer
     reported = set()
+    for activation in snapshot.activations if snapshot.step == 0 else ():
+        poor = _poor_choice(activation, limits)
+        if poor is not None and activation.layer not in reported:
+            reported.add(activation.layer)
+            yield State("poor_initialization", activation.layer, *poor, needs_others=True)
     for weight in snapshot.weights:
         poor = None
         if snapshot.step == 0:
@@ -35,7 +41,25 @@ def poor_initializations(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
             poor = _far_off(weight, limits)
         if poor is not None and weight.layer not in reported:
             reported.add(weight.layer)
-            yield State("poor_initialization", weight.layer, *poor)
+            yield State("poor_initialization", weight.layer, *poor, needs_others=True)
+
+
+def is_closed(a: Activation, limits: Limits) -> bool:
+    """Return whether this is a gate that keeps a recurrent layer's state, and keeps almost nothing of it."""
+    return a.part in ("forget gate", "update gate") and a.rms < limits.forgetting
+
+
+def _poor_choice(a: Activation, limits: Limits) -> tuple[float, float, str] | None:
+    """Return the value, the limit and the advice of a gate or an attention that starts closed."""
+    if is_closed(a, limits):
+        own = "leave unit_forget_bias=True and the bias alone" if a.part == "forget gate" else "leave its bias at zero"
+        seen = f"Its {a.part} starts at {a.rms:.2g}: ten steps later {a.rms**10:.0e} of what it had is left"
+        return a.rms, limits.forgetting, f"{seen}. To remember, {own}, or start the gate's bias at 1."
+    if a.part == ATTENTION and a.saturated > limits.one_hot:
+        seen = f"{a.saturated:.0%} of its attention's rows choose one place alone, so that query and key get no gradient"
+        fix = "Draw their kernels with initializers.GlorotUniform, and divide the products by the root of key_dim"
+        return a.saturated, limits.one_hot, f"{seen}. {fix}."
+    return None
 
 
 def _poor(weight: Weight, is_last: bool, limits: Limits) -> tuple[float, float, str] | None:

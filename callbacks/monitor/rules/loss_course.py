@@ -33,6 +33,11 @@ def has_learned(snapshots: Sequence[Snapshot], limits: Limits, baseline: float =
     return is_below(limits.learned, snapshots, limits, baseline)
 
 
+def stands(snapshots: Sequence[Snapshot], limits: Limits, patience: int, baseline: float = math.nan) -> bool:
+    """Return True where there are more than `patience` of the rhythm's snapshots, and the network has not learned in the last of them."""
+    return len(snapshots) > patience and not learning(snapshots, limits, patience, baseline)
+
+
 def is_below(share: float, snapshots: Sequence[Snapshot], limits: Limits, baseline: float) -> bool:
     """Return True where the loss is at most that share of it; further arguments as of `has_learned`."""
     # Of one sample the spread is NaN, and no reason to doubt.

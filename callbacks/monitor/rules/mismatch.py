@@ -14,6 +14,8 @@ _RANGES = {
     **dict.fromkeys(("tanh", "softsign"), (-1.0, 1.0)),
     "relu": (0.0, math.inf),
 }
+# Activations that do not end in probabilities, whatever they put out now.
+_NO_PROBABILITIES = ("relu", "relu6", "tanh", "softsign")
 # Rounding of probabilities in half precision.
 _ROUNDING = 0.02
 
@@ -23,7 +25,15 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
     if snapshot.input_rms > limits.unscaled_input:
         scale = f"The root mean square of what its first layer is given is {snapshot.input_rms:.3g}"
         advice = f"{scale}. Scale the inputs to unit variance (keras.layers.Normalization)."
-        yield State("unscaled_input", None, snapshot.input_rms, limits.unscaled_input, advice, can_be_critical=False)
+        yield State("unscaled_input", None, snapshot.input_rms, limits.unscaled_input, advice, needs_others=True)
+    elif 0 < snapshot.input_rms < limits.faint_input and _is_embedding(snapshot):
+        seen = f"The root mean square of what its embeddings give is {snapshot.input_rms:.2g}, and the signal and its gradient with it"
+        advice = f"{seen}. Draw them with embeddings_initializer=initializers.RandomNormal(stddev=0.05), or larger."
+        yield State("poor_initialization", snapshot.kernels[0].layer, snapshot.input_rms, limits.faint_input, advice, needs_others=True)
+    elif 0 < snapshot.input_rms < limits.faint_input:
+        scale = f"The root mean square of what its first layer is given is {snapshot.input_rms:.2g}"
+        advice = f"{scale}: it may have been divided twice. Scale the inputs to unit variance (keras.layers.Normalization)."
+        yield State("unscaled_input", None, snapshot.input_rms, limits.faint_input, advice, needs_others=True)
     if len(aims) != len(snapshot.outputs):
         return
     ends = [a for a in snapshot.activations if a.is_output]
@@ -35,10 +45,26 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
         reported = _mismatch(output, aim, end.kind if end else "", which)
         if reported is not None:
             yield State("output_mismatch", end.layer if end else None, *reported)
+        share = output.deviation / aim.deviation if aim.deviation > 0 else math.nan
+        if _compares(aim, output) and snapshot.step > 0 and share < limits.flat:
+            seen = f"The predictions of {which} vary {share:.1g} times as much as the targets: whatever the input, they are the same"
+            fix = "Scale the inputs to unit variance, raise the learning rate, weight rare classes (class_weight), and start from HeNormal"
+            # In the first epochs networks that will learn do this too, small ones for a long time.
+            quiet = not snapshot.is_regular or snapshot.epoch <= limits.slow
+            yield State("constant_output", None, share, limits.flat, f"{seen}. {fix}.", can_be_critical=False, quiet=quiet)
         if aim.loss in DISTANCES and aim.rms > limits.unscaled_target:
             scale = f"The root mean square of the targets of {which} is {aim.rms:.3g}"
             advice = f"{scale}. Scale them to unit variance, and the predictions back."
-            yield State("unscaled_target", None, aim.rms, limits.unscaled_target, advice, can_be_critical=False)
+            yield State("unscaled_target", None, aim.rms, limits.unscaled_target, advice, needs_others=True)
+
+
+def _is_embedding(snapshot: Snapshot) -> bool:
+    return bool(snapshot.kernels) and snapshot.kernels[0].path.endswith("embeddings")
+
+
+def _compares(aim: Aim, output: Output) -> bool:
+    """Return whether predictions of `output` are numbers of the targets' scale: not of classes by number, nor logits."""
+    return aim.units == output.units and aim.loss not in CHOICES and not aim.from_logits
 
 
 def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, float, str] | None:
@@ -47,6 +73,9 @@ def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, f
     adds_up = output.low >= -_ROUNDING and output.sum_off <= _ROUNDING
     if aim.loss in CHOICES and output.units == 1:
         advice = f"{aim.loss} chooses among units, and {which} has one. Take sigmoid and binary_crossentropy, or a unit a class."
+        return 1.0, 2.0, advice
+    if kind == "softmax" and output.units == 1:
+        advice = f"A softmax over the one unit of {which} is 1 whatever the input. End it with sigmoid and take binary_crossentropy."
         return 1.0, 2.0, advice
     if aim.loss in CHOICES and not aim.from_logits and not adds_up:
         value, limit = (output.low, 0.0) if output.low < 0 else (output.sum_off, _ROUNDING)
@@ -58,7 +87,7 @@ def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, f
     if aim.loss in BINARY and (aim.low < 0 or aim.high > 1):
         advice = f"{aim.loss} takes targets from 0 to 1, got {aim.low:.3g} to {aim.high:.3g}. Scale them, or take another loss."
         return *_worse(aim, 0.0, 1.0), advice
-    if aim.loss in BINARY and not aim.from_logits and is_outside:
+    if aim.loss in BINARY and not aim.from_logits and (is_outside or kind in _NO_PROBABILITIES):
         advice = f"{aim.loss} takes probabilities, and {which} gives {output.low:.3g} to {output.high:.3g}. End it with sigmoid"
         return *_worse(output, 0.0, 1.0), f"{advice}, or compile with BinaryCrossentropy(from_logits=True)."
     if aim.loss in BINARY and aim.from_logits and kind == "sigmoid":

@@ -7,8 +7,10 @@ from keras_ext._wording import sentence
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.setting import Aim
+from keras_ext.callbacks.monitor.probe.statistics import ATTENTION
 from keras_ext.callbacks.monitor.rules.first_weights import poor_initializations
 from keras_ext.callbacks.monitor.rules.mismatch import mismatches
+from keras_ext.callbacks.monitor.rules.not_finite import not_finite
 from keras_ext.callbacks.monitor.snapshot import Snapshot
 
 # A kernel of so many times the largest usual scale drives its layer out of range by itself.
@@ -25,18 +27,21 @@ _OF_STANDING = (
     "It has a gradient, and its kernel has not changed since the last snapshot. Raise the learning rate, and see that the optimizer does "
     "not leave it out; in half precision small steps are lost without master_weights=True."
 )
+# What may have driven the values out of range.
+_OF_SCALE = ("unscaled_input", "unscaled_target")
 _OF_DEATH = "Lower the learning rate, use initializers.HeNormal, or use leaky_relu."
 
 
-def states(snapshot: Snapshot, limits: Limits, aims: Sequence[Aim | None] = (), first: Snapshot | None = None) -> Iterator[State]:
+def states(
+    snapshot: Snapshot, limits: Limits, aims: Sequence[Aim | None] = (), first: Snapshot | None = None, before: Snapshot | None = None
+) -> Iterator[State]:
     """Yield every state of `snapshot` that is outside the limits, the layers nearest to the input first.
 
-    `first` is the first snapshot of the fit.
+    `first` is the first snapshot of the fit, `before` the one before this.
     """
     if not snapshot.finite:
-        unhealthy = next((p.layer for p in (*snapshot.activations, *snapshot.weights) if not p.finite), None)
-        advice = f"A value is NaN or infinite. Check the data for NaN, lower the learning rate, and {clipping(snapshot)}."
-        yield State("non_finite", unhealthy, math.nan, math.inf, advice, fatal=True)
+        yield not_finite(snapshot, before, clipping(snapshot), limits)
+        yield from (state for state in mismatches(snapshot, aims, limits) if state.symptom in _OF_SCALE)
         return
     yield from mismatches(snapshot, aims, limits)
     yield from poor_initializations(snapshot, limits)
@@ -52,6 +57,12 @@ def states(snapshot: Snapshot, limits: Limits, aims: Sequence[Aim | None] = (), 
 
 
 def _activation_states(snapshot: Snapshot, limits: Limits, first: Snapshot | None) -> Iterator[State]:
+    chose = {a.layer for a in first.activations if a.part == ATTENTION and a.saturated > limits.one_hot} if first is not None else set()
+    for a in snapshot.activations:
+        if a.part == ATTENTION and a.saturated > limits.one_hot and a.layer in chose:
+            seen = f"{a.saturated:.0%} of its attention's rows choose one place alone, as they did at first"
+            fix = "Draw the kernels of query and key with initializers.GlorotUniform, and divide their products by the root of key_dim"
+            yield State("saturated", a.layer, a.saturated, limits.one_hot, f"{seen}. {fix}.")
     for a in snapshot.hidden:
         if a.saturated > limits.saturated:
             part = f" ({a.part})" if a.part else ""
@@ -78,8 +89,9 @@ def _gradient_states(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
         advice = f"The gradient of the first layer is {ratio:.0e} of the largest. {fix}"
         yield State("vanishing_gradient", first.layer, ratio, limits.vanishing_ratio, advice)
     for w in kernels:
-        # Of an embedding few rows change; and in mid-epoch the rate may still be warming up from zero.
-        if w.update == 0.0 and w.gradient_norm > 0.0 and w.zero_gradients < _FEW and snapshot.is_regular:
+        # Of an embedding few rows change; in mid-epoch the rate may still be warming up from zero; and where the gradient has vanished, no
+        # rate helps.
+        if w.update == 0.0 and w.gradient_norm > limits.vanishing_norm and w.zero_gradients < _FEW and snapshot.is_regular:
             yield State("unchanged_weights", w.layer, 0.0, 0.0, _OF_STANDING)
         if w.gradient_norm > limits.exploding_gradient:
             fix = f"{sentence(clipping(snapshot))}, scale inputs and targets to unit variance, or lower the learning rate."

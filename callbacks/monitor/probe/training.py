@@ -1,0 +1,106 @@
+"""The settings of a training beside its model: what may change, how much drops out, how long a step is and how many are planned."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ext._backend import keras_private
+from keras_ext.callbacks.monitor.probe.names import names_of
+from keras_ext.layers import BatchNormalization, Dropout
+
+_DROPPING = (Dropout, keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.AlphaDropout)
+# Weights of one axis start at these numbers: biases and shifts, scales and the forget gate's bias.
+_FIRST_NUMBERS = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The arguments of an optimizer that decide how far a step goes; NaN for one that it does not have, or that is off.
+
+    `clipping` is the name of the clipping argument that is set, or empty, and `threshold` its value.
+    """
+
+    rate: float = math.nan
+    epsilon: float = math.nan
+    weight_decay: float = math.nan
+    clipping: str = ""
+    threshold: float = math.nan
+
+
+@dataclass(frozen=True)
+class Training:
+    """The settings of a training.
+
+    Args:
+        can_train: False where every weight that a step could change is frozen.
+        frozen: the frozen layers where nothing can train; else those whose kernels are frozen as they were drawn, if most kernels are
+            frozen and no layer shows that it was trained before.
+        dropping: layers that drop inputs, and at what rate.
+        moving: layers whose moving statistics inference uses, and their momentum.
+        step: what decides how far a step goes.
+        planned: steps of the fit from its first to its last; NaN where that is not known.
+    """
+
+    can_train: bool = True
+    frozen: tuple[str, ...] = ()
+    dropping: tuple[tuple[str, float], ...] = ()
+    moving: tuple[tuple[str, float], ...] = ()
+    step: Step = Step()
+    planned: float = math.nan
+
+
+def training_of(model: Any, planned: float = math.nan) -> Training:
+    """Return what a training of `model` is set to now."""
+    layers, names = list(keras_private.flatten_layers(model)), names_of(model)
+    stuck = [layer for layer in layers if any(not v.trainable for v in keras_private.own_trainable_variables(layer))]
+    can_train = bool(model.trainable_variables) or not stuck
+    frozen = tuple(_frozen_as_drawn(layers, stuck, names)) if can_train else tuple(names[id(layer)] for layer in stuck)
+    step = step_of(getattr(model, "optimizer", None))
+    return Training(can_train, frozen, tuple(_dropping(layers, names)), tuple(_moving(layers, names)), step, planned)
+
+
+def _frozen_as_drawn(layers: list[Any], stuck: list[Any], names: dict[int, str]) -> list[str]:
+    kernels = [(names[id(layer)], v) for layer in layers for v in keras_private.own_trainable_variables(layer) if len(v.shape) >= 2]
+    frozen = [name for name, v in kernels if not v.trainable]
+    # Kernels look the same before and after a training; what starts at 0 or 1 does not, nor do moving statistics.
+    telling = [v for layer in stuck for v in layer.weights if len(v.shape) == 1 and keras.backend.is_float_dtype(v.dtype)]
+    is_drawn = telling and all(map(_as_drawn, telling))
+    return list(dict.fromkeys(frozen)) if is_drawn and 2 * len(frozen) > len(kernels) else []
+
+
+def _as_drawn(variable: Any) -> bool:
+    return bool(np.isin(ops.convert_to_numpy(ops.cast(variable, "float32")), _FIRST_NUMBERS).all())
+
+
+def _dropping(layers: list[Any], names: dict[int, str]) -> Iterator[tuple[str, float]]:
+    for layer in layers:
+        if isinstance(layer, _DROPPING):
+            yield names[id(layer)], _number(layer.rate)
+
+
+def _moving(layers: list[Any], names: dict[int, str]) -> Iterator[tuple[str, float]]:
+    for layer in layers:
+        if isinstance(layer, (BatchNormalization, keras.layers.BatchNormalization)) and not getattr(layer, "debias", False):
+            yield names[id(layer)], _number(layer.momentum)
+
+
+def step_of(optimizer: Any) -> Step:
+    """Return what decides how far a step of `optimizer` goes; all NaN without one."""
+    while getattr(optimizer, "inner_optimizer", None) is not None:
+        optimizer = optimizer.inner_optimizer
+    names = ("learning_rate", "epsilon", "weight_decay")
+    rate, epsilon, decay = (_number(getattr(optimizer, name, None)) for name in names)
+    clipping = next((name for name in ("clipvalue", "clipnorm", "global_clipnorm") if getattr(optimizer, name, None)), "")
+    return Step(rate, epsilon, decay, clipping, _number(getattr(optimizer, clipping)) if clipping else math.nan)
+
+
+def _number(value: Any) -> float:
+    try:
+        return math.nan if value is None else float(ops.convert_to_numpy(ops.convert_to_tensor(value)))
+    except (TypeError, ValueError):  # a rate that is a function of a training's state
+        return math.nan

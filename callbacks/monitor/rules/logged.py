@@ -1,0 +1,36 @@
+"""Rules on the losses that a `train_step` of a model's own logs."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from keras_ext.callbacks.monitor.finding import State
+from keras_ext.callbacks.monitor.limits import Limits
+from keras_ext.callbacks.monitor.snapshot import Logged, Snapshot
+
+
+def logged_states(snapshots: Sequence[Snapshot], limits: Limits) -> Iterator[State]:
+    """Yield a latent that says nothing of the input, and a network of two that has won; `snapshots` are those of the rhythm."""
+    logged = snapshots[-1].logged
+    for loss in logged:
+        if "kl" in loss.name.lower().split("_") and loss.value < limits.latent:
+            seen = f"{loss.name} is {loss.value:.1e}: the latent has collapsed onto the prior, and says nothing of the input"
+            fix = "Lower the weight of this loss, or raise it from zero over the first epochs"
+            yield State("constant_output", None, loss.value, limits.latent, f"{seen}. {fix}.")
+    first = next((s.logged for s in snapshots if s.logged), ())
+    won = _won(first, logged, limits)
+    if won is not None:
+        winner, loser, share = won
+        seen = f"{winner.name} has fallen to {winner.value:.1e} while {loser.name} has risen to {loser.value:.3g}"
+        fix = f"Lower the learning rate of the network behind {winner.name}, raise the other's, or smooth its labels"
+        yield State("one_sided_losses", None, share, limits.won, f"{seen}: one network has won, and the other gets no gradient. {fix}.")
+
+
+def _won(first: Sequence[Logged], now: Sequence[Logged], limits: Limits) -> tuple[Logged, Logged, float] | None:
+    """Return the loss that is almost none of both together, and the other, which has risen; None where a total is logged."""
+    losses = [loss for loss in now if loss.name.endswith("loss")]
+    if len(losses) != 2 or any(loss.name == "loss" for loss in losses) or not all(math.isfinite(loss.value) for loss in losses):
+        return None
+    winner, loser = sorted(losses, key=lambda loss: loss.value)
+    began = next((loss.value for loss in first if loss.name == loser.name), math.inf)
+    share = winner.value / loser.value if loser.value > 0 else 1.0
+    return (winner, loser, share) if 0 <= share < limits.won and loser.value > began else None

@@ -1,0 +1,27 @@
+"""Whether inference will use the network that was trained."""
+
+import math
+from collections.abc import Iterator
+
+from keras_ext.callbacks.monitor.finding import State
+from keras_ext.callbacks.monitor.limits import Limits
+from keras_ext.callbacks.monitor.probe.training import Training
+from keras_ext.callbacks.monitor.snapshot import Snapshot
+
+
+def mode_states(snapshot: Snapshot, limits: Limits, training: Training) -> Iterator[State]:
+    """Yield each batch normalization whose moving statistics will not follow: a loss that falls in training is none in inference.
+
+    Of the first statistics, `momentum` to the power of the planned steps is left at the end (Ioffe and Szegedy 2015, section 3.1). Where
+    they fit the data all the same, as in a network that was trained before, nothing is wrong.
+    """
+    if not snapshot.step or math.isnan(training.planned):
+        return
+    momenta = dict(training.moving)
+    for n in snapshot.normalizations:
+        left = momenta.get(n.layer, 0.0) ** training.planned
+        if left > limits.stale and (n.ratio > limits.unlike or n.shift > limits.shifted):
+            seen = f"{left:.0%} of its moving statistics will be those of its start, and inference uses them"
+            apart = f"Now they are {n.shift:.2g} standard deviations and a factor of {n.ratio:.3g} in variance from the data"
+            fix = f"Set momentum to {max(0.0, round(0.01 ** (1 / training.planned), 3)):g}, or train longer"
+            yield State("stale_statistics", n.layer, left, limits.stale, f"{seen}. {apart}. {fix}.", quiet=True)

@@ -1,0 +1,87 @@
+"""Whether what a training is set to lets it learn: what may change, what drops out, and how far a step goes."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from keras_ext.callbacks.monitor.finding import State
+from keras_ext.callbacks.monitor.limits import Limits
+from keras_ext.callbacks.monitor.probe.training import Step, Training
+from keras_ext.callbacks.monitor.rules.loss_course import stands
+from keras_ext.callbacks.monitor.snapshot import Snapshot
+
+# So many names are enough to find the line that froze them.
+_MOST_NAMES = 3
+
+
+def setting_states(training: Training, limits: Limits) -> Iterator[State]:
+    """Yield what of the settings alone can keep a network from learning: frozen layers, dropout and weight decay."""
+    names = ", ".join(f'"{name}"' for name in training.frozen[:_MOST_NAMES])
+    more = len(training.frozen) - _MOST_NAMES
+    names += f" and {more} more" if more > 0 else ""
+    if not training.can_train:
+        advice = (
+            f"No weight can change: {names} {_are(training)} frozen. Set trainable=True on the layers that must learn, and compile again."
+        )
+        yield State("frozen", None, 1.0, 1.0, advice, fatal=True)
+    elif training.frozen:
+        seen = f"{names} {_are(training)} frozen with first weights, so that only random features reach the layers that learn"
+        advice = f"{seen}. Set trainable=True and compile again, or load weights that were trained."
+        yield State("frozen", training.frozen[0], 1.0, 1.0, advice)
+    for layer, rate in training.dropping:
+        if rate >= limits.dropout:
+            noise = f", so that noise is {rate / (1 - rate):.3g} times as strong as its signal" if rate < 1 else ""
+            yield State("heavy_dropout", layer, rate, limits.dropout, f"It drops {rate:.3g} of its inputs{noise}. Set rate to .5 or less.")
+    decay = training.step.rate * training.step.weight_decay
+    if decay > limits.decay:
+        seen = f"Each step takes {decay:.3g} of every weight away, the product of learning_rate and weight_decay"
+        advice = f"{seen}. Set weight_decay to {limits.decay / 100 / training.step.rate:.1g} or less."
+        yield State("strong_decay", None, decay, limits.decay, advice)
+
+
+def step_states(snapshots: Sequence[Snapshot], limits: Limits, training: Training, baseline: float, patience: int) -> Iterator[State]:
+    """Yield a step that is too small: the loss stands, there is a gradient, and no kernel will go far in the training that is planned."""
+    last, step = snapshots[-1], training.step
+    end = _loss_at_the_end([s for s in snapshots if s.is_regular], limits, training.planned, baseline)
+    if end > baseline:
+        seen = f"Its loss falls so slowly that it will be {end:.3g} after the planned steps, and a constant prediction costs {baseline:.3g}"
+        yield State("small_step", None, end, baseline, f"{seen}. {_cure(step, math.inf)}", quiet=True)
+        return
+    longest = max(last.kernels, key=lambda w: w.gradient_norm, default=None)
+    if len(snapshots) < 2 or longest is None or not longest.gradient_norm >= limits.vanishing_norm:
+        return
+    taken = last.step - snapshots[-2].step
+    furthest = max((w.update_ratio for w in last.kernels), default=math.nan)
+    planned = training.planned if math.isfinite(training.planned) else last.step
+    way = furthest / taken * max(planned, last.step) if taken > 0 else math.nan
+    if not way < limits.way or not stands([s for s in snapshots if s.is_regular], limits, patience, baseline):
+        return
+    seen = f"The kernel that moves most goes {way:.1g} of its own length in the steps that are planned, and the loss stands"
+    yield State("small_step", None, way, limits.way, f"{seen}. {_cure(step, longest.gradient_norm)}", quiet=True)
+
+
+def _loss_at_the_end(regular: Sequence[Snapshot], limits: Limits, planned: float, baseline: float) -> float:
+    """Return where a loss that has always been above a constant prediction's, and falls steadily, will be; NaN for any other.
+
+    At the earliest after half of the planned steps. What falls faster and faster gets there sooner, and is no such loss.
+    """
+    losses = [s.loss for s in regular[-limits.window :]]
+    if len(regular) <= limits.window or not regular[-1].step >= planned / 2 or not min(s.loss for s in regular) > baseline:
+        return math.nan
+    falls = [a - b for a, b in pairwise(losses)]
+    if min(falls) <= 0 or falls[-1] > falls[0]:
+        return math.nan
+    return losses[-1] - falls[-1] * (planned - regular[-1].step) / max(regular[-1].step - regular[-2].step, 1)
+
+
+def _cure(step: Step, gradient: float) -> str:
+    if math.isfinite(gradient) and step.epsilon > gradient:
+        return f"The optimizer's epsilon ({step.epsilon:.3g}) is larger than its gradients: set it to 1e-7."
+    if math.isfinite(gradient) and step.threshold < gradient / 10:
+        return f"{step.clipping}={step.threshold:.3g} cuts its gradients (norm {gradient:.1g}) to nothing: set it to 1, or leave it out."
+    rate = f" ({step.rate:.3g})" if math.isfinite(step.rate) else ""
+    return f"Raise learning_rate{rate}: callbacks.LearningRateFinder(x, y).find(model).suggested is one that works."
+
+
+def _are(training: Training) -> str:
+    return "are" if len(training.frozen) > 1 else "is"

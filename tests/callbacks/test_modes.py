@@ -1,0 +1,77 @@
+"""Training and inference as two networks: moving statistics that do not follow."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ext.callbacks import Limits, SaturationMonitor
+from keras_ext.callbacks.monitor.probe.probe import Probe
+from keras_ext.callbacks.monitor.probe.training import Training
+from keras_ext.callbacks.monitor.rules.modes import mode_states
+from keras_ext.callbacks.monitor.snapshot import Normalization, Snapshot
+
+
+def network(momentum=0.99):
+    model = keras.Sequential(
+        [
+            keras.Input((6, 4)),
+            keras.layers.Conv1D(8, 3, name="conv"),
+            keras.layers.BatchNormalization(momentum=momentum, name="bn"),
+            keras.layers.ReLU(),
+            keras.layers.GlobalAveragePooling1D(),
+            keras.layers.Dense(1, "sigmoid", name="out"),
+        ]
+    )
+    model.compile("adam", "binary_crossentropy")
+    return model
+
+
+def data():
+    rng = np.random.default_rng(0)
+    x = (5 * rng.normal(size=(512, 6, 4)) + 9).astype("float32")
+    return x, (x[:, 2:3, 0] > 9).astype("float32")
+
+
+def test_the_statistics_are_compared_channel_by_channel():
+    model, (x, y) = network(), data()
+    bn = model.get_layer("bn")
+    moving_mean, moving_variance = np.linspace(-1, 1, 8), np.linspace(0.5, 4, 8)
+    bn.moving_mean.assign(moving_mean)
+    bn.moving_variance.assign(moving_variance)
+    kernel, bias = (w.astype("float64") for w in model.get_layer("conv").get_weights())
+    x = x[:64]
+    sums = np.stack([np.tensordot(x[:, t : t + 3].astype("float64"), kernel, 2) + bias for t in range(4)], axis=1)
+    mean, variance = sums.mean(axis=(0, 1)), sums.var(axis=(0, 1)) + bn.epsilon
+    (seen,) = Probe(model, (x, y[:64], None)).snapshot(0, 0).normalizations
+    assert seen.layer == "bn"
+    assert seen.shift == pytest.approx(np.sqrt(np.mean((mean - moving_mean) ** 2 / variance)), rel=1e-3)
+    assert seen.ratio == pytest.approx(np.exp(np.abs(np.log(variance / (moving_variance + bn.epsilon))).mean()), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("momentum", "ratio", "shift", "step", "is_found"),
+    [
+        (0.9999, 5.0, 0.0, 50, True),
+        (0.9999, 1.0, 1.1, 50, True),
+        (0.9999, 3.0, 0.9, 50, False),  # as in a network that was trained before
+        (0.99, 5.0, 2.0, 50, False),
+        (0.9999, 5.0, 2.0, 0, False),
+    ],
+)
+def test_statistics_that_will_not_follow(momentum, ratio, shift, step, is_found):
+    snapshot = Snapshot(step, 1, 1.0, 0.5, (), (), normalizations=(Normalization("bn", shift, ratio),))
+    found = list(mode_states(snapshot, Limits(), Training(moving=(("bn", momentum),), planned=1000.0)))
+    assert [(s.symptom, s.layer) for s in found] == ([("stale_statistics", "bn")] if is_found else [])
+    assert all("90% of its moving statistics" in s.advice and "Set momentum to 0.995" in s.advice for s in found)
+
+
+@pytest.mark.parametrize(("momentum", "is_found"), [(0.9999, True), (0.9, False)])
+def test_a_loss_that_falls_in_training_alone_is_critical(momentum, is_found):
+    model, (x, y) = network(momentum), data()
+    keras.utils.set_random_seed(1)
+    monitor = SaturationMonitor(x, y, on_critical=None)
+    model.fit(x, y, epochs=6, batch_size=16, verbose=0, callbacks=[monitor])
+    found = [(f.symptom, f.layer, f.severity) for f in monitor.findings]
+    assert (("stale_statistics", "bn", "critical") in found) == is_found
+    if not is_found:
+        assert [f for f in found if f[2] == "critical"] == []

@@ -1,0 +1,158 @@
+"""What a training is set to: frozen layers, dropout, weight decay and steps that lead nowhere, and their healthy twins."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ext
+from keras_ext.callbacks import Limits, SaturationMonitor, diagnose
+from keras_ext.callbacks.monitor.probe.training import Step, Training, step_of, training_of
+from keras_ext.callbacks.monitor.rules.settings import setting_states, step_states
+from keras_ext.callbacks.monitor.snapshot import Snapshot, Weight
+
+
+def data(samples=512):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(samples, 8)).astype("float32")
+    return x, (np.sin(2 * x[:, :1]) + x[:, 1:2] * x[:, 2:3]).astype("float32")
+
+
+def network(optimizer="adam", dropout=0.0):
+    layers = [keras.layers.Dense(32, "relu", kernel_initializer=keras.initializers.HeNormal(i), name=f"h{i}") for i in range(3)]
+    model = keras.Sequential([keras.Input((8,)), *layers, keras.layers.Dropout(dropout, name="drop"), keras.layers.Dense(1, name="out")])
+    model.compile(optimizer, "mse")
+    return model
+
+
+def fit(model, epochs=8, batch_size=16):
+    keras.utils.set_random_seed(1)
+    x, y = data()
+    monitor = SaturationMonitor(x, y, on_critical=None)
+    history = model.fit(x, y, epochs=epochs, batch_size=batch_size, verbose=0, callbacks=[monitor])
+    return monitor, history.history["loss"]
+
+
+def critical(monitor):
+    return {f.symptom for f in monitor.findings if f.severity == "critical"}
+
+
+def test_a_model_of_which_nothing_can_train_is_critical_before_the_first_step():
+    model = network()
+    model.trainable = False
+    model.compile("adam", "mse")
+    monitor, _ = fit(model, epochs=1)
+    (found,) = [f for f in monitor.findings if f.symptom == "frozen"]
+    assert (found.severity, found.step, found.layer) == ("critical", 0, None)
+    assert found.advice == (
+        'No weight can change: "h0", "h1", "h2" and 1 more are frozen. Set trainable=True on the layers that must learn, and compile again.'
+    )
+    assert "frozen" in {f.symptom for f in diagnose(model, *data()).findings}
+
+
+def test_layers_frozen_as_they_were_drawn_are_named_and_those_that_were_trained_are_not():
+    model = network()
+    for layer in model.layers[:-1]:
+        layer.trainable = False
+    assert training_of(model).frozen == ("h0", "h1", "h2")
+    trained = network()
+    trained.fit(*data(), verbose=0)
+    for layer in trained.layers[:-1]:
+        layer.trainable = False
+    assert training_of(trained) == Training(dropping=(("drop", 0.0),), step=training_of(trained).step)
+    # One layer of several may be frozen on purpose.
+    one = network()
+    one.get_layer("h1").trainable = False
+    assert training_of(one).frozen == ()
+
+
+def test_moving_statistics_tell_of_a_training_too():
+    convolutions = [keras.layers.Conv2D(4, 3, use_bias=False, name=name) for name in ("first", "second")]
+    normalization = keras.layers.BatchNormalization(name="bn")
+    model = keras.Sequential([keras.Input((8, 8, 1)), *convolutions, normalization, keras.layers.Flatten(), keras.layers.Dense(1)])
+    for layer in (*convolutions, normalization):
+        layer.trainable = False
+    assert training_of(model).frozen == ("first", "second")
+    normalization.moving_mean.assign(np.full(4, 0.3))
+    assert training_of(model).frozen == ()
+
+
+def test_an_optimizer_is_read_through_what_wraps_it():
+    inner = keras_ext.optimizers.Adam(0.25, epsilon=2.0, weight_decay=0.5)
+    assert step_of(keras_ext.optimizers.GradientClipping(inner)) == Step(0.25, 2.0, 0.5)
+    clipped = step_of(keras.optimizers.SGD(0.5, clipvalue=0.125))
+    assert (clipped.rate, clipped.clipping, clipped.threshold) == (0.5, "clipvalue", 0.125)
+    assert math.isnan(clipped.epsilon)
+    assert math.isnan(step_of(None).rate)
+
+
+@pytest.mark.parametrize(
+    ("training", "symptoms"),
+    [
+        (Training(), []),
+        (Training(can_train=False, frozen=("a",)), ["frozen"]),
+        (Training(frozen=("a", "b")), ["frozen"]),
+        (Training(dropping=(("a", 0.89), ("b", 0.9), ("c", 1.0))), ["heavy_dropout", "heavy_dropout"]),
+        (Training(step=Step(rate=0.1, weight_decay=0.11)), ["strong_decay"]),
+        (Training(step=Step(rate=0.1, weight_decay=0.09)), []),
+    ],
+)
+def test_each_setting_alone(training, symptoms):
+    found = list(setting_states(training, Limits()))
+    assert [s.symptom for s in found] == symptoms
+    assert [s.fatal for s in found] == [not training.can_train] * len(found)
+
+
+KERNEL = Weight("h1", "h1/kernel", True, 0.1, 5.0, 1.0, 0.0, True, update=5e-5)
+
+
+def course(update=5e-5, gradient=0.1, losses=(1.0,) * 4):
+    kernel = Weight("h1", "h1/kernel", True, gradient, 5.0, 1.0, 0.0, True, update=update)
+    return [Snapshot(100 * i, i, loss, 0.5, (), (kernel,)) for i, loss in enumerate(losses)]
+
+
+@pytest.mark.parametrize(
+    ("snapshots", "training", "advice"),
+    [
+        # 1e-5 of its length in 100 steps, of 1000.
+        (course(), Training(planned=1000, step=Step(rate=1e-6)), "Raise learning_rate (1e-06): callbacks.LearningRateFinder"),
+        (course(), Training(planned=1000, step=Step(rate=0.1, epsilon=10.0)), "The optimizer's epsilon (10) is larger than its gradients"),
+        (course(), Training(planned=1000, step=Step(rate=0.1, clipping="clipvalue", threshold=1e-6)), "clipvalue=1e-06 cuts its gradients"),
+        (course(update=0.03), Training(planned=1000), None),  # 6 % in the whole training
+        (course(gradient=1e-4), Training(planned=1000), None),  # without a gradient no rate helps
+        (course(gradient=math.nan), Training(planned=1000), None),
+        (course(losses=(1.0, 0.9, 0.8, 0.7)), Training(planned=1000), None),  # far enough
+    ],
+)
+def test_a_step_that_leads_nowhere_names_the_argument(snapshots, training, advice):
+    found = list(step_states(snapshots, Limits(), training, math.nan, 2))
+    assert [s.symptom for s in found] == (["small_step"] if advice else [])
+    assert all(s.quiet and advice in s.advice and s.value == pytest.approx(1e-4) for s in found)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "symptom", "argument"),
+    [
+        (lambda: keras.optimizers.SGD(1e-6), "small_step", "learning_rate (1e-06)"),
+        (lambda: keras.optimizers.Adam(1e-3, epsilon=1e5), "small_step", "epsilon (1e+05)"),
+        (lambda: keras.optimizers.SGD(1e-2, clipvalue=1e-7), "small_step", "clipvalue=1e-07"),
+        (lambda: keras.optimizers.AdamW(2e-3, weight_decay=200.0), "strong_decay", "weight_decay"),
+    ],
+)
+def test_a_training_whose_steps_lead_nowhere_is_named_with_the_argument(optimizer, symptom, argument):
+    monitor, _ = fit(network(optimizer()))
+    assert symptom in critical(monitor)
+    (found,) = [f for f in monitor.findings if (f.symptom, f.severity) == (symptom, "critical")]
+    assert argument in found.advice
+
+
+def test_dropout_of_almost_all_is_named():
+    monitor, _ = fit(network(dropout=0.99))
+    assert ("heavy_dropout", "drop") in {(f.symptom, f.layer) for f in monitor.findings}
+
+
+def test_their_healthy_twin_gets_no_finding():
+    monitor, loss = fit(network(keras.optimizers.AdamW(2e-3, weight_decay=4e-3), dropout=0.2))
+    assert loss[-1] < 0.7 * loss[0]
+    assert monitor.findings == []
