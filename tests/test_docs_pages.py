@@ -19,8 +19,8 @@ GUIDES = {
     "search.md": (2, "Leaderboard"),
     "scaling.md": (1, "Leaderboard"),
     "together.md": (1, "shared"),
-    "training.md": (9, "reached after epoch"),
-    "tuners.md": (3, "Leaderboard"),
+    "training.md": (10, "reached after epoch"),
+    "tuners.md": (4, "Leaderboard"),
 }
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 COMMANDS = [line.strip() for page in PAGES for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("    keras-ext ")]
