@@ -168,7 +168,7 @@ FUZZED = {
         {
             **{name: ORACLE[name] for name in ("objective", "seed")},
             "structures": WHOLE,
-            "trials_per_structure": WHOLE,
+            "settings": WHOLE,
             "structure_hyperparameters": st.sampled_from([[], ["units"]]),
         },
         owes_draws,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_ext._checks import BadInput
-from keras_ext.search import CNN, LSTM, MLP, ImageNetworks, ResidualMLP, ResNet
+from keras_ext.search import CNN, LSTM, MLP, ImageNetworks, ResidualMLP, ResNet, evolution
 from keras_ext.search.grid import Grid, coarse
 from keras_ext.search.tuners import GridSearch, GridSearchOracle
 
@@ -109,14 +109,14 @@ def spaces(draw):
         values = list(range(draw(st.integers(1, 4))))
         parents = draw(st.none() | st.sampled_from(names)) if names else None
         if parents is None:
-            hp.Choice(f"h{i}", values)
+            hp.Choice(f"h{i}", values, default=draw(st.sampled_from(values)))
         else:
             name, others = parents
             kept = draw(st.lists(st.sampled_from(others), min_size=1, unique=True))
             hps = keras_tuner.HyperParameters()
             hps.Choice(name, others)
             with hps.conditional_scope(name, kept):
-                hps.Choice(f"h{i}", values)
+                hps.Choice(f"h{i}", values, default=draw(st.sampled_from(values)))
             hp.merge([hps.space[-1]])
         names.append((f"h{i}", values))
     return hp.space
@@ -130,7 +130,7 @@ def test_the_points_are_all_combinations_and_the_first_has_the_defaults(space):
     found = {frozenset(point.items()) for point in points}
     assert found == by_product(space, [hp.values for hp in space])
     assert len(found) == len(points)
-    assert all(value == 0 for value in points[0].values())
+    assert points[0] == evolution.defaults(space)
     assert grid.point(grid.size) == points[0]
 
 
