@@ -25,7 +25,7 @@ from keras_ext.callbacks.monitor.snapshot import Snapshot
 from keras_ext.callbacks.monitor.wording import grouped, number, verdict
 
 _COLUMNS = ("layer", "saturated", "dead", "gradient norm", "gradient / weight", "weight scale", "worst finding")
-_NO_LOSS = "Without a loss nothing is known of its gradients. Call model.compile(loss=...) first to know them."
+_NO_LOSS = "It is not compiled with a loss: nothing is known of its gradients. Call model.compile(loss=...) first."
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def test_a_model_that_is_not_compiled_is_looked_at_without_gradients(tmp_path):
     assert {f.layer for f in diagnosis.findings} == {"h0"}
     assert math.isnan(diagnosis.snapshot.loss)
     assert all(math.isnan(w.gradient_norm) and w.scale > 0 for w in diagnosis.snapshot.kernels)
-    last = "Without a loss nothing is known of its gradients. Call model.compile(loss=...) first to know them."
+    last = "It is not compiled with a loss: nothing is known of its gradients. Call model.compile(loss=...) first."
     assert str(diagnosis).splitlines()[-1] == last
     assert last in text(diagnosis.table())
     diagnosis.report(tmp_path / "page.html")
