@@ -15,6 +15,15 @@ import keras_ext
 from keras_ext._backend import keras_private
 
 
+def test_the_own_trainable_weights_of_a_layer_are_there_when_it_is_frozen():
+    model = keras.Sequential([keras.Input((3,)), keras.Sequential([keras.layers.Dense(2)]), keras.layers.BatchNormalization()])
+    model.trainable = False
+    inner, norm = model.layers
+    assert [v.path.split("/")[-1] for v in keras_private.own_trainable_variables(norm)] == ["gamma", "beta"]
+    assert [v.path.split("/")[-1] for v in keras_private.own_trainable_variables(inner.layers[0])] == ["kernel", "bias"]
+    assert keras_private.own_trainable_variables(inner) == []
+
+
 def test_flatten_layers_finds_layers_inside_layers_parents_first():
     class Block(keras.layers.Layer):
         def __init__(self):
