@@ -103,7 +103,7 @@ def test_a_model_that_was_saved_without_a_loss_is_looked_at_all_the_same(tmp_pat
     code, printed = command(path, "--data", write_csv(tmp_path / "trees.csv", ["a", "b", "c", "d", "kind"], *X.T, KINDS))
     assert code == 0
     assert "warning: saturated" in printed
-    assert "The model is not compiled" in printed
+    assert "It is not compiled with a loss" in printed
 
 
 def test_numbers_to_predict_are_looked_at_in_the_unit_that_the_search_trained_in(tmp_path):

@@ -530,6 +530,15 @@ def test_errors_of_a_thread_reach_its_caller_and_the_other_way():
     assert thread.is_done
 
 
+@pytest.fixture
+def hears_ctrl_c():
+    """A process that a shell starts in the background ignores Ctrl-C."""
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, kept)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_an_interruption_ends_a_thread_that_does_not_pause():
     seen = []
 
