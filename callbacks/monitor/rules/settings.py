@@ -53,7 +53,8 @@ def step_states(snapshots: Sequence[Snapshot], limits: Limits, training: Trainin
     taken = last.step - snapshots[-2].step
     furthest = max((w.update_ratio for w in last.kernels), default=math.nan)
     planned = training.planned if math.isfinite(training.planned) else last.step
-    way = furthest / taken * max(planned, last.step) if taken > 0 else math.nan
+    # In a few steps no rate goes far.
+    way = furthest / taken * max(planned, last.step, limits.lasting_steps) if taken > 0 else math.nan
     if not way < limits.way or not stands([s for s in snapshots if s.is_regular], limits, patience, baseline):
         return
     seen = f"The kernel that moves most goes {way:.1g} of its own length in the steps that are planned, and the loss stands"
