@@ -37,7 +37,7 @@ class _RateState:
         if self.variable is None:
             return None
         try:
-            return float(ops.convert_to_numpy(self.variable.value)[0])
+            return float(ops.convert_to_tensor(self.variable)[0])
         except (TypeError, ValueError, RuntimeError, AttributeError):
             return None
 
