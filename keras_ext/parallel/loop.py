@@ -78,7 +78,8 @@ class _Running:
     trial: Any
     job: Job
     listener: Listener
-    group: int
+    # Of the process that it shares with others, once it has started.
+    group: int = -1
     reported: TrialReport = field(default_factory=TrialReport)
     deaths: int = 0
     began: float | None = None
@@ -149,7 +150,7 @@ class ParallelSearch:
         while len({running.group for running in self._running.values()}) < self._at_once:
             group: list[_Running] = []
             while len(group) < self._together and (trial := begin_trial(self._tuner)) is not None:
-                group.append(_Running(trial, self._job(trial), self._watch.listener(trial), self._groups))
+                group.append(_Running(trial, self._job(trial), self._watch.listener(trial)))
                 self._running[trial.trial_id] = group[-1]
             if not group:
                 break

@@ -119,7 +119,7 @@ def run_on_ray(
     pruner = pruner_for(tuner, pruner)
     recover(tuner)
     has_limits = any(value is not None for value in (trial_timeout, memory_limit, strategy))
-    count = min(models_at_once(together), 1) if has_limits else models_at_once(together)
+    count = models_at_once(together, has_limits)
     shared = Shared(
         make_tuner,
         _without_listener(monitor),

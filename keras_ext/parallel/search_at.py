@@ -57,7 +57,7 @@ def search_at(
     pruner = pruner_for(tuner, pruner)
     recover(tuner)
     # A limit is a trial's, and needs a process in which it runs alone.
-    count = models_at_once(placement.together) if placement.isolate and not placement.has_limits else int(placement.together != "off")
+    count = models_at_once(placement.together, placement.has_limits)
     shared = Shared(
         make_tuner,
         monitor,

@@ -59,15 +59,16 @@ class Results(Sequence[Record]):
         for heading in ("#", "trial", self.score_name, "time", "epochs"):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("diagnosis and hyperparameters", ratio=1)
+        tied = self.tied
         for rank, r in enumerate(self.records[:most], start=1):
             score = "failed" if r.score is None else f"{r.score:.4f}" + (f" ± {r.spread:.4f}" if r.spread is not None else "")
             colour = "red" if r.diagnosis.startswith(("critical", "failed")) else "yellow" if r.diagnosis != NOTHING_FOUND else "green"
             epochs = f"{r.epochs} of {r.planned_epochs}" if r.epochs < r.planned_epochs else str(r.epochs)
             reported = Text.assemble((r.diagnosis, colour), "\n", (in_words(r.hyperparameters), "dim"))
-            table.add_row(str(rank), str(r.number), score, f"{r.seconds:.1f} s", epochs, reported, end_section=rank == self.tied)
+            table.add_row(str(rank), str(r.number), score, f"{r.seconds:.1f} s", epochs, reported, end_section=rank == tied)
         captions = [f"and {len(self.records) - most} more"] if len(self.records) > most else []
-        if self.tied > 1:
-            captions.append(f"the executions do not tell the first {self.tied} apart (Welch's test, 5 %)")
+        if tied > 1:
+            captions.append(f"the executions do not tell the first {tied} apart (Welch's test, 5 %)")
         table.caption = "; ".join(captions) or None
         return table
 
@@ -105,12 +106,8 @@ class Results(Sequence[Record]):
         """
         names = self.structure if names is None else tuple(names)
         if names is None:
-            raise bad_argument(
-                "names",
-                "a list of hyperparameters",
-                names,
-                "A NuisanceSearch has its own once it has begun, and so has an OptunaTuner with `settings`.",
-            )
+            fix = "A NuisanceSearch has its own once it has begun, and so has an OptunaTuner with `trials_per_structure`."
+            raise bad_argument("names", "a list of hyperparameters", names, fix)
         best: dict[Any, Record] = {}
         for record in self.records:
             best.setdefault(tuple(map(record.hyperparameters.get, names)), record)

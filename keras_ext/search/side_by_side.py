@@ -13,8 +13,8 @@ from keras_ext.search.trial_run import begin_trial
 from keras_ext.search.trial_thread import TrialThread
 
 
-def models_at_once(together: Any) -> int:
-    """Return the number that `together` stands for on this backend; 0 for none.
+def models_at_once(together: Any, is_alone: bool = False) -> int:
+    """Return the number that `together` stands for on this backend; 0 for none. `is_alone`: a process runs one trial at a time.
 
     Raises:
         ValueError: `together` is no number, `"auto"` or `"off"`, or above 1 on TensorFlow.
@@ -23,13 +23,13 @@ def models_at_once(together: Any) -> int:
     if together == "off":
         return 0
     if together == "auto":
-        return programs.side_by_side()
+        return 1 if is_alone else programs.side_by_side()
     if isinstance(together, str):
         raise bad_argument("together", 'a number of trials, "auto" or "off"', together)
     count = integer("together", together, 1)
     if count > 1 and programs.StackedSteps is None:
         raise bad_argument("together", '1, "auto" or "off" on TensorFlow', together, "There trials of one structure run one after another.")
-    return count
+    return 1 if is_alone else count
 
 
 @dataclass

@@ -100,7 +100,6 @@ def step_of(optimizer: Any) -> Step:
 
 
 def _number(value: Any) -> float:
-    value = value.value if isinstance(value, keras.Variable) else value
     try:
         return math.nan if value is None else float(ops.convert_to_tensor(value))
     except (TypeError, ValueError):  # a rate that is a function of a training's state
