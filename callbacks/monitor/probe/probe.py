@@ -76,8 +76,9 @@ class Probe:
         has_loss: bool | None = None,
         tracing: Callable[[], contextlib.AbstractContextManager[None]] | None = None,
     ) -> None:
-        inner, names = list(keras_private.flatten_layers(model)), names_of(model)
-        known = list(dict.fromkeys(names[id(layer)] for layer in inner if not isinstance(layer, keras.layers.InputLayer)))
+        self._take_variables(model)
+        inner = list(keras_private.flatten_layers(model))
+        known = list(dict.fromkeys(self._names[id(layer)] for layer in inner if not isinstance(layer, keras.layers.InputLayer)))
         for name in layers or ():
             if not any(is_named(each, (name,)) for each in known):
                 raise UnknownLayer(f"`layers` must name layers of the model, got {name!r}. It has {', '.join(known)}.")
@@ -86,10 +87,9 @@ class Probe:
         self._data = tree.map_structure(_as_fit_does, data if self._has_loss else (data[0], None, None))
         self._watched = list(watched_layers(model))
         # Of no weight, and never changed: their gradients tell of the gradient through time.
-        self._notes = [keras.Variable(np.zeros(through_time.NOTED, "float32"), trainable=False) for _ in recurrent_layers(model)]
-        self._order = tuple(dict.fromkeys(names[id(layer)] for layer in inner))
+        self._notes = [keras.Variable(np.zeros(through_time.NOTED, "float32"), trainable=False) for _ in self._recurrent]
+        self._order = tuple(dict.fromkeys(self._names[id(layer)] for layer in inner))
         self._loss_scales = _SCALES["float16"] if any(layer.compute_dtype == "float16" for layer in inner) else (1.0,)
-        self._take_variables(model)
         self._groups = _groups_of([math.prod(v.shape) for v in self._trainable])
         self._forget()
 
@@ -102,7 +102,7 @@ class Probe:
         # A block comes before its parts, so that the part, the owner of the weight, is named last; but cells and heads are no layers that
         # a user named.
         owners = [*inner, *(layer for layer in inner if isinstance(layer, OPAQUE))]
-        self._names = names_of(model)
+        self._names, self._recurrent = names_of(model), recurrent_layers(model)
         self._owner = {id(v): self._names[id(layer)] for layer in owners for v in layer.trainable_variables}
         self._scales_of = scales_of(model)
 
@@ -189,7 +189,7 @@ class Probe:
     def _recurrent_of(self, sums: Any) -> Iterator[Recurrent]:
         if not self._has_loss:
             return
-        for layer, steps, squares in zip(recurrent_layers(self._model), self._traced.steps, sums, strict=True):
+        for layer, steps, squares in zip(self._recurrent, self._traced.steps, sums, strict=True):
             name = self._names[id(layer)]
             if steps and is_named(name, self._layers):
                 yield Recurrent(name, steps, through_time.norms(squares, steps, layer.go_backwards))
@@ -197,7 +197,8 @@ class Probe:
     def _forward(self, leaves: list[Any], other: list[Any], data: Any) -> tuple[Any, Any]:
         x, y, sample_weight, scale, before = data
         trainable, notes = leaves[: len(self._trainable)], leaves[len(self._trainable) :]
-        recording = Recording(self._model, self._watched, notes)
+        noted = {id(layer): note for layer, note in zip(self._recurrent, notes, strict=True)}
+        recording = Recording(self._model, self._watched, self._names, noted)
         mapping = [*zip(self._trainable, trainable, strict=True), *zip(self._other, other, strict=True)]
         tracing = contextlib.nullcontext() if self._tracing is None else self._tracing()
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True), tracing, recording:
@@ -213,7 +214,7 @@ class Probe:
         traced.normalized = {place for place, v in enumerate(self._trainable) if id(v) in normalized}
         traced.seen = [(s.layer, s.kind, s.part, s.is_output) for s in seen]
         traced.groups = _groups_of(sizes, [(s.kind, s.axis, *s.values.shape) for s in seen])
-        traced.steps = [recording.steps.get(id(layer), 0) for layer in recurrent_layers(self._model)]
+        traced.steps = [recording.steps.get(id(layer), 0) for layer in self._recurrent]
         traced.units = [p.shape[-1] if len(p.shape) > 1 else 1 for p in ends]
         numbers = []
         for group in traced.groups:

@@ -1,6 +1,6 @@
 """A recording of the outputs of a model's layers in one call, with random layers switched off."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ from keras import tree
 from keras_ext._backend import keras_private
 from keras_ext.callbacks.monitor.probe import statistics
 from keras_ext.callbacks.monitor.probe.gates import gates
-from keras_ext.callbacks.monitor.probe.names import names_of
 from keras_ext.callbacks.monitor.probe.through_time import noted
 from keras_ext.layers import BatchNormalization, Dropout
 from keras_ext.tables import ClassNames
@@ -91,12 +90,12 @@ def _activation_of(layer: Any) -> str:
 class Recording:
     """Notes the outputs of the `watched_layers` of a model, and switches off what is random in it, while its block runs.
 
-    `notes` are the tensors whose gradients will tell of the `recurrent_layers`, in their order.
+    By the `id` of a layer, `names` has its name, and `notes` the tensor whose gradient will tell of it, if it is one of the
+    `recurrent_layers`.
     """
 
-    def __init__(self, model: Any, watched: list[tuple[Any, str]], notes: Sequence[Any] = ()) -> None:
-        self._model, self._names = model, names_of(model)
-        self._notes = {id(layer): note for layer, note in zip(recurrent_layers(model), notes, strict=False)}
+    def __init__(self, model: Any, watched: list[tuple[Any, str]], names: Mapping[int, str], notes: Mapping[int, Any]) -> None:
+        self._model, self._names, self._notes = model, names, notes
         # The time steps of each recurrent layer; 0 where a mask leaves some out.
         self.steps: dict[int, int] = {}
         self._kinds = {id(layer): kind for layer, kind in watched}
