@@ -21,6 +21,7 @@ from keras_ext.search.fit_data import FitArrays, FitData, draw_as_building, rows
 from keras_ext.search.fit_methods import assign, copies_of, own_functions, saved_once
 from keras_ext.search.free_numbers import InputNumbers, has_own_layers, input_numbers
 from keras_ext.search.stacked_program import Request, StackedProgram
+from keras_ext.search.strategy import device_count
 from keras_ext.search.structure import NotComparable, Structure, structure_of
 from keras_ext.search.trial_thread import TrialThread
 
@@ -114,7 +115,8 @@ class SharedModels:
     def _shared_with(self, model: Any, given: dict[str, Any]) -> _Shared:
         if not model.compiled or model.run_eagerly:
             raise NotComparable("it runs eagerly")
-        if keras.distribution.distribution() is not None or _backend.replica_count() > 1:
+        # TensorFlow's replicas trace one step in turns: each would find the other's inputs where the numbers stand.
+        if keras.distribution.distribution() is not None or device_count(model) > 1:
             raise NotComparable("it is distributed over several devices")
         _build(model, given.get("x"))
         # The variable that holds them is part of the structure.

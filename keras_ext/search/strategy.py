@@ -34,7 +34,7 @@ def in_equal_parts(model: Any, x: Any, y: Any, kwargs: dict[str, Any]) -> tuple[
     TensorFlow and JAX refuse other batches. Up to one sample for each device is left out of the samples of training and of those of
     validation.
     """
-    parts = _devices(model)
+    parts = device_count(model)
     if parts == 1:
         return x, y, kwargs
 
@@ -47,7 +47,8 @@ def in_equal_parts(model: Any, x: Any, y: Any, kwargs: dict[str, Any]) -> tuple[
     return cut(x), cut(y), kwargs
 
 
-def _devices(model: Any) -> int:
+def device_count(model: Any) -> int:
+    """Return how many devices train `model`, each on its part of every batch."""
     distribution = keras.distribution.distribution()
     if distribution is not None:
         return math.prod(distribution.device_mesh.shape)
