@@ -1,5 +1,6 @@
 """Data that users give, as NumPy arrays."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,17 +28,21 @@ def has_samples(a: Any) -> bool:
     return isinstance(a, np.ndarray) and a.ndim > 0 and a.dtype != object
 
 
-def checked_samples(data: tuple[Any, Any, Any], rule: str, fix: str = "", error: type[Exception] = ValueError) -> tuple[Any, int]:
-    """Return `(x, y, sample_weight)` as NumPy arrays in the structure that they came in, and the number of samples, at least 1.
+def checked_samples(
+    data: tuple[Any, Any, Any], rule: str, fix: str = "", error: type[Exception] = ValueError, convert: Callable[[Any], Any] = as_array,
+    fits: Callable[[Any], bool] = has_samples, count: Callable[[Any], int] = len,
+) -> tuple[Any, int]:  # fmt: skip
+    """Return `(x, y, sample_weight)` as arrays in the structure that they came in, and the number of samples, at least 1.
 
-    What is no array breaks the `rule`; `fix` and `error` are as of `bad_argument`.
+    They are NumPy arrays, or what `convert` returns, which `fits`, and whose samples `count` counts. What does not fit breaks the `rule`;
+    `fix` and `error` are as of `bad_argument`.
     """
-    arrays = tree.map_structure(as_array, data)
+    arrays = tree.map_structure(convert, data)
     for name, given, values in zip(NAMES, data, arrays, strict=True):
         leaves = [a for a in tree.flatten(values) if a is not None]
-        if (name == "x" and not leaves) or not all(map(has_samples, leaves)):
+        if (name == "x" and not leaves) or not all(map(fits, leaves)):
             raise bad_argument(name, rule, type(given).__name__, fix, error)
-    lengths = {len(a) for a in tree.flatten(arrays) if a is not None}
+    lengths = {count(a) for a in tree.flatten(arrays) if a is not None}
     if len(lengths) > 1 or lengths == {0}:
         raise ValueError(f"`x`, `y` and `sample_weight` must have the same number of samples, at least 1, got {sorted(lengths)}.")
     return arrays, lengths.pop()

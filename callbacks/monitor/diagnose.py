@@ -21,6 +21,7 @@ from keras_ext.callbacks.monitor.probe.training import training_of
 from keras_ext.callbacks.monitor.report.json_report import to_json
 from keras_ext.callbacks.monitor.report.table import layer_table, reported
 from keras_ext.callbacks.monitor.rules.findings import examine
+from keras_ext.callbacks.monitor.rules.mismatch import has_impossible_targets
 from keras_ext.callbacks.monitor.snapshot import Snapshot
 from keras_ext.callbacks.monitor.wording import grouped, number, verdict
 
@@ -35,7 +36,7 @@ class Diagnosis:
     Args:
         model: the model's name.
         findings: what is outside the limits, the layers nearest to the input first. One snapshot does not show whether a state lasts, so
-            only values that are not finite are critical.
+            only values that are not finite, and targets of classes that the output does not have, are critical.
         snapshot: the numbers. Its `step` is that of the optimizer, 0 without one. Without a loss, loss and gradients are NaN.
         samples: how many samples were observed.
         has_loss: False for a model that is not compiled.
@@ -135,16 +136,17 @@ def diagnose(
     has_loss = model.compiled and knows_loss(model)
     check_targets(model, data)
     build(model, data)
+    targets = aims(model, *data[1:]) if has_loss else ()
     try:
         iterations = getattr(getattr(model, "optimizer", None), "iterations", None)
         steps = 0 if iterations is None else int(ops.convert_to_numpy(iterations))
-        snapshot = Probe(model, data, rank, layers, has_loss).snapshot(steps, 0)
+        snapshot = Probe(model, data, rank, layers, has_loss, slope=limits.slope).snapshot(
+            steps, 0, explains=lambda s: has_impossible_targets(s, targets)
+        )
     except UnknownLayer:
         raise
     except Exception as error:
         raise cannot("run", model, data, error) from error
-    findings = examine(
-        [snapshot], limits, aims=aims(model, *data[1:]) if has_loss else (), training=training_of(model) if model.compiled else None
-    )
+    findings = examine([snapshot], limits, aims=targets, training=training_of(model) if model.compiled else None)
     samples = len(next(a for a in tree.flatten(data[0]) if a is not None))
     return Diagnosis(model.name, findings, snapshot, samples, has_loss)

@@ -11,8 +11,9 @@ class Limits:
     """The numbers that the rules compare with.
 
     Args:
-        saturated: share of a hidden layer's (sample, unit) pairs whose slope is under 5 % of the steepest. From half on the median unit
-            passes no gradient back (Glorot and Bengio 2010, section 3, show such layers).
+        saturated: share of a hidden layer's (sample, unit) pairs that are saturated. From half on the median unit passes no gradient back
+            (Glorot and Bengio 2010, section 3, show such layers).
+        slope: share of the steepest slope of an activation under which a unit is saturated: beyond 4.4 of a sigmoid's input, 2.2 of tanh's.
         dead: share of a ReLU layer's units, zero on every sample of the probe, from which on it is ill: half of the layer is lost.
         vanishing_ratio: gradient norm of the first kernel over the largest, below which the first layer stands still while another learns.
         vanishing_norm: gradient norm below which the first kernel stands still: rates of .001 to .1 move a unit weight by under 1e-4.
@@ -25,10 +26,12 @@ class Limits:
         unscaled_target: root mean square of the targets of a squared or absolute error; the gradient grows with it.
         initial_scale: how many times larger than He's or smaller than LeCun's and Glorot's a first kernel may be: what two such layers do
             to a signal, normalisation apart, no usual rate undoes (He et al. 2015, section 2.2: a layer keeps its variance).
+        settled: steps after which the scale of a kernel is judged that normalization follows.
         initial_bias: largest absolute first bias of a hidden layer: five standard deviations of what a usual kernel makes of unit variance.
         forgetting: root mean square of a forget gate (LSTM) or update gate (GRU) before the first step: less than this
             share of what a cell keeps is left a step later, and nothing after ten (Jozefowicz et al. 2015 start it at .73).
         reach: share of a recurrent layer's time steps that its gradient must reach with `vanishing_ratio` of its largest norm.
+        gaining: how many times farther than a `window` ago the gradient must reach for the layer to be on its way out of it.
         one_hot: share of an attention's rows that choose one place alone before the first step: no gradient passes their softmax.
         dropout: rate of dropout from which on its noise is nine times as strong as the signal (Srivastava et al. 2014 use .2 to .5).
         decay: share of each weight that one step's weight decay takes away; at 1 % a weight is gone within some hundred steps.
@@ -55,6 +58,7 @@ class Limits:
     """
 
     saturated: float = 0.5
+    slope: float = 0.05
     dead: float = 0.5
     vanishing_ratio: float = 1e-3
     vanishing_norm: float = 1e-3
@@ -66,9 +70,11 @@ class Limits:
     faint_input: float = 0.005
     unscaled_target: float = 100.0
     initial_scale: float = 10.0
+    settled: int = 10
     initial_bias: float = 5.0
     forgetting: float = 0.1
     reach: float = 0.5
+    gaining: float = 1.25
     one_hot: float = 0.5
     dropout: float = 0.9
     decay: float = 0.01
@@ -97,11 +103,12 @@ class Limits:
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="right")})
         for name in (
             "vanishing_ratio", "vanishing_norm", "constant", "falling", "catching_up", "alike", "oscillating", "stalled", "faint_input",
-            "forgetting", "decay", "way", "latent", "won", "stale", "flat",
+            "forgetting", "decay", "way", "latent", "won", "stale", "flat", "slope",
         ):  # fmt: skip
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="neither")})
         keep(self, initial_scale=in_range("initial_scale", self.initial_scale, 1.0), unlike=in_range("unlike", self.unlike, 1.0))
         keep(self, window=integer("window", self.window, 4), slow=integer("slow", self.slow))
+        keep(self, settled=integer("settled", self.settled), gaining=in_range("gaining", self.gaining, 1.0))
         keep(self, lasting_steps=integer("lasting_steps", self.lasting_steps, 0))
         keep(self, lasting_share=in_range("lasting_share", self.lasting_share, 0.0, 1.0))
         for name in (

@@ -1,6 +1,7 @@
 """The callback: when to take a snapshot, and what to do with what was found. No arithmetic."""
 
 import contextlib
+import copy
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from keras_ext.callbacks.monitor.report.json_report import RUN_FILE, new_run, to
 from keras_ext.callbacks.monitor.report.scalars import Scalars
 from keras_ext.callbacks.monitor.report.table import table
 from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, worst
+from keras_ext.callbacks.monitor.rules.mismatch import has_impossible_targets
 from keras_ext.callbacks.monitor.snapshot import Logged, Snapshot
 
 # A symptom of the first steps shows long before the first epoch ends, and each snapshot costs as much as a step.
@@ -92,12 +94,16 @@ class SaturationMonitor(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, x: Any, y: Any = None, *, sample_weight: Any = None, every: str | int = "epoch", layers: Sequence[str] | None = None,
+        self, x: Any = None, y: Any = None, *, sample_weight: Any = None, every: str | int = "epoch", layers: Sequence[str] | None = None,
         limits: Limits | None = None, on_critical: str | None = "warn", patience: int = 2, probe_size: int = 256, seed: int = 0,
         rank: bool = False, per_layer: bool = False, report: str | Path | None = None, log_dir: str | Path | None = None,
         on_finding: Callable[[Finding], None] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        if x is None:
+            raise bad_argument(
+                "x", "samples as `fit` takes them", None, "Write SaturationMonitor(x, y): it observes the model on them.", TypeError
+            )
         if on_finding is not None and not callable(on_finding):
             raise bad_argument("on_finding", "a function of one Finding, or None", on_finding, error=TypeError)
         self.every = every
@@ -134,6 +140,20 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._logged: tuple[Logged, ...] = ()
         self._shares = ClippingShares()
         self._is_first_epoch, self._blind = True, False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SaturationMonitor":
+        """Return a copy with the same `on_finding`: a method of an object that is copied too would be called on the copy."""
+        new = copy.copy(self)
+        memo |= {id(self): new, id(self.on_finding): self.on_finding}
+        vars(new).update({name: copy.deepcopy(value, memo) for name, value in vars(self).items()})
+        return new
+
+    def set_model(self, model: Any = None) -> None:
+        """Set the model of the fit that begins; Keras calls it."""
+        if not isinstance(self, SaturationMonitor):  # the model, as `callbacks` has the class itself
+            fix = "Write callbacks=[SaturationMonitor(x, y)]."
+            raise bad_argument("callbacks", "a list of callbacks", "the class SaturationMonitor", fix, TypeError)
+        super().set_model(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Forget the last fit, and make the folder of this one."""
@@ -281,7 +301,7 @@ class SaturationMonitor(keras.callbacks.Callback):
             if self._probe is None:
                 self._probe = self._probe_of(model)
                 self._aims, self._training = aims(model, *self._data[1:]), training_of(model)
-            snapshot = self._probe.snapshot(self._step, epoch, is_regular)
+            snapshot = self._probe.snapshot(self._step, epoch, is_regular, lambda s: has_impossible_targets(s, self._aims))
             clipped, skipped = self._shares.since_last(model)
             if not snapshot.has_loss:
                 loss = next((each.value for each in self._logged if each.name == "loss"), math.nan)
@@ -305,10 +325,16 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._act(model, [f for f in new if f.severity == "critical"])
 
     def _probe_of(self, model: Any) -> Probe:
-        key = (self.rank, self.layers, *(None if a is None else np.asarray(a).tobytes() for a in tree.flatten(self._data)))
+        key = (
+            self.rank,
+            self.layers,
+            self.limits.slope,
+            *(None if a is None else np.asarray(a).tobytes() for a in tree.flatten(self._data)),
+        )
         probes = {} if self._probes is None else self._probes
         if key not in probes:
-            probes[key] = Probe(model, affordable(model, self._data), rank=self.rank, layers=self.layers, tracing=self._tracing)
+            settings: Any = {"rank": self.rank, "layers": self.layers, "tracing": self._tracing, "slope": self.limits.slope}
+            probes[key] = Probe(model, affordable(model, self._data), **settings)
         return probes[key].of(model)
 
     def _write_scalars(self, scalars: Scalars) -> None:

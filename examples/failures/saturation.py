@@ -12,7 +12,6 @@ import numpy as np
 from page import ALSO, MENDED, THIRD, UNHEALTHY, Figures, digits, legend_below, panels, train
 
 from keras_ext.callbacks import Limits
-from keras_ext.callbacks.monitor.probe.statistics import SLOPE_SHARE
 from keras_ext.initializers import HeNormal, initialize
 from keras_ext.layers import BatchNormalization
 from keras_ext.optimizers import SGD
@@ -53,8 +52,8 @@ def main() -> None:
     figures, data = Figures("saturation"), digits()
     for name, value in {"layers": LAYERS, "units": UNITS, "epochs": EPOCHS, "rate": RATE, "stddev": STDDEV}.items():
         figures.number(name, value)
-    edge = np.arctanh(np.sqrt(1 - SLOPE_SHARE))
-    figures.percent("slope_share", SLOPE_SHARE)
+    edge = np.arctanh(np.sqrt(1 - Limits().slope))
+    figures.percent("slope_share", Limits().slope)
     figures.number("edge", edge)
     figures.number("limit", Limits().saturated)
     figures.number("theory_sums", UNITS**0.5 * STDDEV)

@@ -165,3 +165,13 @@ def test_parts_of_one_name_are_told_apart_by_their_path():
     found = reported(keras.Sequential([keras.Input((8,)), *blocks, L.Dense(1, name="out")]))
     assert [name.rpartition("/")[2] for name in found] == ["inner", "inner"]
     assert ["first" in name for name in found] == [True, False]
+
+
+def test_a_kernel_of_few_numbers_has_no_scale_and_one_number_is_not_alike():
+    def dense(units, first):
+        hidden = L.Dense(units, kernel_initializer=keras.initializers.Constant(first), name="hidden")
+        return keras.Sequential([keras.Input((1,)), hidden, L.Dense(1)])
+
+    assert reported(dense(1, 0.01), (1,)) == {}
+    assert "start alike" in reported(dense(4, 0.5), (1,))["hidden"][1]
+    assert "starts at zero" in reported(dense(1, 0.0), (1,))["hidden"][1]

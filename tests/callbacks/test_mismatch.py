@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ext.callbacks import SaturationMonitor
+from keras_ext.callbacks import SaturationMonitor, diagnose
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.probe.setting import Aim
+from keras_ext.callbacks.monitor.probe.setting import Aim, aims
 from keras_ext.callbacks.monitor.rules.mismatch import mismatches
 from keras_ext.callbacks.monitor.snapshot import Activation, Output, Snapshot, Weight
 
@@ -21,6 +21,8 @@ TARGETS = {
     "numbers": RNG.normal(size=(64, 1)),
     "large": 1e4 * RNG.normal(size=(64, 1)),
     "shares": RNG.uniform(size=(64, 1)),
+    "fractions": CLASSES + 0.5,
+    "several": np.eye(3)[CLASSES] + np.eye(3)[(CLASSES + 1) % 3],
 }
 
 
@@ -50,6 +52,8 @@ def found(units, activation, loss, targets, scale=1.0, layers=()):
         (1, "sigmoid", "mse", "numbers", "last", "cannot reach targets"),
         (1, "tanh", keras.losses.Huber(), "large", "last", "cannot reach targets"),
         (1, "relu", "mean_absolute_error", "signs", "last", "cannot reach targets"),
+        (3, "softmax", "sparse_categorical_crossentropy", "fractions", "last", "drops fractions, got targets from 0.5 to 2.5."),
+        (3, "softmax", "categorical_crossentropy", "several", "last", "got rows with 2 ones. End the output with sigmoid"),
     ],
 )
 def test_an_output_that_its_loss_cannot_use_is_named(units, activation, loss, targets, layer, advice):
@@ -231,3 +235,44 @@ def test_predictions_that_vary_much_less_than_the_targets_are_constant(deviation
     found = [s for s in mismatches(Snapshot(90, 9, 1.0, 0.5, (), (), outputs=(output,)), [aim], Limits()) if s.symptom == "constant_output"]
     assert len(found) == is_found
     assert not any(s.can_be_critical or s.quiet for s in found)
+
+
+def classes(targets, units=3, weights=None, **loss):
+    """Return the findings of targets that are no classes of the output, and whether they are critical."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units, "softmax", name="last")])
+    model.compile("sgd", SCCE(**loss))
+    findings = diagnose(model, np.ones((len(targets), 4), "float32"), targets, sample_weight=weights).findings
+    return [(f.severity, f.advice) for f in findings if f.symptom == "output_mismatch"]
+
+
+def test_classes_that_the_output_does_not_have_are_critical_at_once_though_no_loss_can_be_computed():
+    seen = "sparse_categorical_crossentropy takes class numbers from 0 to 2, as the output has 3 units"
+    assert classes(CLASSES + 1) == [("critical", f"{seen}, got 1 to 3. Subtract 1.")]
+    fix = "Count the classes from 0, and give the output a unit a class."
+    assert classes(CLASSES + 2) == [("critical", f"{seen}, got 2 to 4. {fix}")]
+    assert classes(CLASSES - 1) == [("critical", f"{seen}, got -1 to 1. {fix}")]
+    assert classes(CLASSES) == classes(CLASSES - 1, ignore_class=-1) == []
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="elsewhere a class that does not exist is an error whatever its weight")
+def test_targets_of_no_weight_are_not_judged():
+    assert classes(CLASSES - 1, weights=(CLASSES > 0).astype("float32")) == []
+
+
+def test_classes_on_another_axis_are_not_counted():
+    loss = SCCE(axis=1)
+    model = keras.Sequential([keras.Input((4, 4, 2)), keras.layers.Permute((3, 1, 2)), keras.layers.Softmax(axis=1)])
+    model.compile("sgd", loss)
+    (aim,) = aims(model, np.full((2, 4, 4), 3))
+    assert aim.units == 0
+
+
+@pytest.mark.parametrize(("activation", "units", "loss", "targets"), [("softmax", 3, SCCE, CLASSES), ("sigmoid", 1, BCE, TARGETS["bits"])])
+def test_logits_that_keras_finds_again_are_a_warning_alone(activation, units, loss, targets):
+    x = RNG.normal(size=(64, 4)).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(units, activation, name="last")])
+    model.compile("sgd", loss(from_logits=True))
+    monitor = SaturationMonitor(x, targets, on_critical=None, limits=Limits(lasting_steps=0))
+    model.fit(x, targets, epochs=4, verbose=0, callbacks=[monitor])
+    kinds = {f.severity for f in monitor.findings if f.symptom == "output_mismatch"}
+    assert kinds == ({"warning"} if keras.backend.backend() == "tensorflow" else {"warning", "critical"})

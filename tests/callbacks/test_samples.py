@@ -9,7 +9,6 @@ import warnings
 import keras
 import numpy as np
 import pytest
-import scipy.sparse
 from keras import ops
 
 from keras_ext.callbacks.monitor.probe.probe import Probe
@@ -393,7 +392,7 @@ def test_a_dataset_that_is_sorted_by_class_is_reported():
 
 ARRAYS = "an array, or a list or dict of arrays"
 AS_ARRAYS = "Give a few hundred samples as arrays, whatever `fit` is given."
-BATCHES = "`x` must be a dataset of batches x, (x, y) or (x, y, sample_weight), dense arrays with one row a sample, got "
+BATCHES = "`x` must be a dataset of batches x, (x, y) or (x, y, sample_weight), arrays with one row a sample, got "
 CUT = "Cut it into batches as `fit` needs them, such as `dataset.batch(32)`, or give a few hundred samples as arrays."
 X = np.ones((3, 2))
 
@@ -408,8 +407,8 @@ X = np.ones((3, 2))
         (([1, 2, 3],), f"`x` must be {ARRAYS}, got 'list'. {AS_ARRAYS}"),
         ((np.float32(1),), f"`x` must be {ARRAYS}, got 'float32'. {AS_ARRAYS}"),
         ((np.array(1.0),), f"`x` must be {ARRAYS}, got 'ndarray'. {AS_ARRAYS}"),
-        ((np.array(["a", "b"], object),), f"`x` must be {ARRAYS}, got 'ndarray'. {AS_ARRAYS}"),
-        (([X, np.array(["a", "b", "c"], object)],), f"`x` must be {ARRAYS}, got 'list'. {AS_ARRAYS}"),
+        ((np.array(["a", 2], object),), f"`x` must be {ARRAYS}, got 'ndarray'. {AS_ARRAYS}"),
+        (([X, np.array(["a", b"b", "c"], object)],), f"`x` must be {ARRAYS}, got 'list'. {AS_ARRAYS}"),
         ((X, Batches()), f"`y` must be {ARRAYS}, got 'Batches'. {AS_ARRAYS}"),
         ((X, X, np.array(1.0)), f"`sample_weight` must be {ARRAYS}, got 'ndarray'. {AS_ARRAYS}"),
         ((Again(lambda: [(X[0], np.array(1))]),), f"{BATCHES}['float64 (2,)', 'int64 ()']. {CUT}"),
@@ -418,7 +417,7 @@ X = np.ones((3, 2))
         ((Again(lambda: [(None, X)]),), f"{BATCHES}['float64 (3, 2)']. {CUT}"),
         ((Again(lambda: [()]),), f"{BATCHES}[]. {CUT}"),
         ((Again(lambda: ["text"]),), f"{BATCHES}['str']. {CUT}"),
-        ((Again(lambda: [np.array(["a", "b"], object)]),), f"{BATCHES}['object (2,)']. {CUT}"),
+        ((Again(lambda: [np.array(["a", None], object)]),), f"{BATCHES}['object (2,)']. {CUT}"),
         ((range(3),), f"{BATCHES}['int']. {CUT}"),
     ],
 )
@@ -440,22 +439,6 @@ def test_what_gives_its_samples_once_is_refused_unread(x, name):
         "Give a few hundred samples as arrays, such as `x[:512], y[:512]`."
     )
     assert next(x) is not None
-
-
-def test_sparse_arrays_are_reported():
-    with pytest.raises(TypeError, match="`x` must be an array, or a list or dict of arrays"):
-        probe_batch(scipy.sparse.eye(3).tocsr(), size=8, seed=0)
-
-
-@pytest.mark.needs_tensorflow
-def test_ragged_and_string_tensors_are_reported():
-    import tensorflow as tf
-
-    for x in (tf.ragged.constant([[1.0], [1.0, 2.0]]), tf.constant(["a", "b"])):
-        with pytest.raises(TypeError, match="`x` must be an array, or a list or dict of arrays"):
-            probe_batch(x, size=8, seed=0)
-        with pytest.raises(TypeError, match="`x` must be a dataset of batches"):
-            probe_batch(Again(lambda x=x: [x]), size=8, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pickle
 import warnings
 
 import keras
+import keras_tuner
 import numpy as np
 import pytest
 from keras import ops
@@ -12,7 +13,7 @@ from rich.console import Console
 from sklearn.datasets import load_digits
 
 import keras_ext
-from keras_ext.callbacks import Limits, SaturationMonitor
+from keras_ext.callbacks import Limits, SaturationMonitor, diagnose
 from keras_ext.callbacks.monitor.report.json_report import from_json
 
 
@@ -371,3 +372,46 @@ def test_twenty_normalized_tanh_layers_of_a_bad_scale_are_healthy(deviation):
     model.fit(x[:288] / 16, y[:288], batch_size=32, epochs=1, verbose=0, callbacks=[monitor])
     assert [snapshot.step for snapshot in monitor.snapshots] == [0, 1, 9]
     assert monitor.findings == []
+
+
+def test_a_monitor_without_samples_or_that_is_a_class_says_what_to_write():
+    with pytest.raises(TypeError, match=r"`x` must be samples as `fit` takes them, got None\. Write SaturationMonitor\(x, y\)"):
+        SaturationMonitor()
+    x, y = data(32)
+    with pytest.raises(TypeError, match=r"got 'the class SaturationMonitor'\. Write callbacks=\[SaturationMonitor\(x, y\)\]"):
+        network().fit(x, y, verbose=0, callbacks=[SaturationMonitor])
+    monitor = SaturationMonitor((x, y))
+    with pytest.warns(UserWarning, match=r"`x` is a tuple of 2 arrays: if that is \(x, y\), write it as two arguments"):
+        network().fit(x, y, verbose=0, callbacks=[monitor])
+
+
+class Listener:
+    """Keeps what it hears."""
+
+    def __init__(self):
+        self.heard = []
+
+    def hear(self, finding):
+        self.heard.append(finding.symptom)
+
+
+def test_a_method_that_listens_hears_the_copies_that_keras_tuner_makes(tmp_path):
+    listener, (x, y) = Listener(), data()
+    monitor = SaturationMonitor(x, y, on_critical=None, on_finding=listener.hear)
+    tuner = keras_tuner.RandomSearch(lambda hp: network(initializer="zeros"), "loss", max_trials=1, directory=tmp_path)
+    tuner.search(x, y, epochs=1, verbose=0, callbacks=[monitor])
+    assert "poor_initialization" in listener.heard
+    assert monitor.findings == []
+
+
+def test_the_slope_below_which_a_unit_is_saturated_is_the_users_choice():
+    x, y = data()
+    model = network("sigmoid", initializer=keras.initializers.RandomNormal(stddev=1.0, seed=1))
+    z = np.abs(x @ ops.convert_to_numpy(model.get_layer("h0").kernel))
+    for slope, rounded in ((0.05, 4.4), (0.18, 3.0)):
+        edge = 2 * np.arccosh(1 / np.sqrt(slope))
+        assert edge == pytest.approx(rounded, abs=0.05)
+        activation = next(
+            a for a in diagnose(model, x, y, limits=Limits(slope=slope), probe_size=512).snapshot.activations if a.layer == "h0"
+        )
+        assert activation.saturated == pytest.approx((z > edge).mean(), abs=2e-4)

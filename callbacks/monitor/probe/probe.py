@@ -25,6 +25,8 @@ _GROUP = 2**19
 _SCALES = {"float16": (2.0**10, 1.0, 2.0**-10)}
 # Numbers that the watched layers put out for a sample up to which a snapshot takes all samples; a snapshot with more would cost many steps.
 _MOST_NUMBERS = 2**15
+# Fewer numbers are far from what they are drawn from by chance alone: one in ten is a tenth of it.
+_LEAST_DRAWN = 4
 # Fewer samples say too little. Layers that put out so much have many places beside the samples.
 _LEAST_SAMPLES = 32
 
@@ -61,7 +63,8 @@ class Probe:
     drop nothing. Batch normalization takes the batch's own statistics (a frozen one its moving statistics). Everything that the pass would
     write is caught by a stateless scope and forgotten.
 
-    `data` is `(x, y, sample_weight)`. `rank` is whether to measure effective ranks, `layers` are the names of the layers to tell about.
+    `data` is `(x, y, sample_weight)`. `rank` is whether to measure effective ranks, `slope` as of
+    `statistics.activation_statistics`, `layers` are the names of the layers to tell about.
     Without `has_loss` the loss is NaN, the gradients are NaN, and the model need not be compiled; None takes the loss where `compute_loss`
     knows it. Of a model without `call` those models inside it run that take such inputs. A pass that other models of the structure share
     (`of`) is traced within `tracing()`, on PyTorch, too.
@@ -75,6 +78,7 @@ class Probe:
         layers: Sequence[str] | None = None,
         has_loss: bool | None = None,
         tracing: Callable[[], contextlib.AbstractContextManager[None]] | None = None,
+        slope: float = 0.05,
     ) -> None:
         self._take_variables(model)
         inner = list(keras_private.flatten_layers(model))
@@ -82,7 +86,7 @@ class Probe:
         for name in layers or ():
             if not any(is_named(each, (name,)) for each in known):
                 raise UnknownLayer(f"`layers` must name layers of the model, got {name!r}. It has {', '.join(known)}.")
-        self._layers, self._rank, self._tracing = layers, rank, tracing
+        self._layers, self._rank, self._tracing, self._slope = layers, rank, tracing, slope
         self._has_loss = knows_loss(model) if has_loss is None else has_loss
         self._data = tree.map_structure(_as_fit_does, data if self._has_loss else (data[0], None, None))
         self._watched = list(watched_layers(model))
@@ -119,8 +123,10 @@ class Probe:
             probe._take_variables(model)
         return probe
 
-    def snapshot(self, step: int, epoch: int, is_regular: bool = True) -> Snapshot:
-        """Return the model's state now."""
+    def snapshot(
+        self, step: int, epoch: int, is_regular: bool = True, explains: Callable[[Snapshot], bool] = lambda snapshot: False
+    ) -> Snapshot:
+        """Return the model's state now; without its loss where that cannot be computed, if such a snapshot `explains` why."""
         try:
             return self._first_finite(step, epoch, is_regular)
         except Exception:
@@ -134,6 +140,8 @@ class Probe:
                 unhealthy = without_loss._first_finite(step, epoch, is_regular)
                 if not unhealthy.finite:
                     return replace(unhealthy, has_loss=True)
+                if explains(unhealthy):
+                    return unhealthy
             raise
 
     def _first_finite(self, step: int, epoch: int, is_regular: bool) -> Snapshot:
@@ -177,10 +185,12 @@ class Probe:
         variable = self._trainable[place]
         finite = math.isfinite(values["gradient_norm"]) and math.isfinite(values["weight_norm"])
         unknown = [*(["update"] if self._kept is None else []), *([] if self._has_loss else ["gradient_norm", "zero_gradients"])]
+        size = math.prod(variable.shape)
+        unknown += ["deviation"] if size == 1 else []
         values = {**values, **dict.fromkeys(unknown, math.nan)}
         scales = self._scales_of.get(id(variable))
-        if scales is not None:
-            rms = values["weight_norm"] / math.sqrt(math.prod(variable.shape))
+        if scales is not None and (size >= _LEAST_DRAWN or values["weight_norm"] == 0.0):
+            rms = values["weight_norm"] / math.sqrt(size)
             values |= {"scale": rms * math.sqrt(scales.fan_in), "least_scale": scales.least, "most_scale": scales.most}
         owner = self._owner.get(id(variable), str(self._model.name))
         is_kernel, normalized = len(variable.shape) >= 2, place in self._traced.normalized
@@ -219,7 +229,7 @@ class Probe:
         numbers = []
         for group in traced.groups:
             first, values = seen[group[0]], [ops.stop_gradient(seen[i].values) for i in group]
-            numbers.append(statistics.activation_statistics(values, first.kind, first.axis, self._rank))
+            numbers.append(statistics.activation_statistics(values, first.kind, first.axis, self._rank, self._slope))
         numbers = [*(statistics.output_statistics(ops.stop_gradient(p)) for p in ends), *numbers]
         traced.moving = [name for name, _ in recording.moving]
         numbers += [ops.stop_gradient(apart) for _, apart in recording.moving]

@@ -13,10 +13,11 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_ext._arrays import NAMES, as_array, checked_samples, has_samples
+from keras_ext._arrays import NAMES, checked_samples
 from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument, integer
 from keras_ext._wording import one_line
+from keras_ext.callbacks.monitor.probe import dense
 
 # Where shapes differ, few batches fit the first: an endless stream must not be read forever, nor a long one to its end.
 _READ_AT_MOST = 4
@@ -27,16 +28,18 @@ def probe_batch(x: Any, y: Any = None, sample_weight: Any = None, *, size: int, 
 
     From arrays it draws with `seed`, without repetition, in the order of the data. From a dataset it takes the first samples; of batches
     that differ in shape (sequences of several lengths) those shaped as the first, and reads about four times `size` samples for them.
+    Sparse samples become dense. Of ragged ones it takes those of the median length or more, cut to it.
 
     Reading a dataset leaves the global generators of Python, NumPy and PyTorch and those of a DataLoader as they were. What else a
     dataset keeps for itself moves on: a tf.data.Dataset that reshuffles gives `fit` its second order first. A DataLoader is read in this
     process, without its workers and their `worker_init_fn`.
 
-    `x` is an array (NumPy, pandas, a tensor of any framework) or a list, tuple or dict of arrays, or a dataset that can be read again: a
-    tf.data.Dataset, a keras.utils.PyDataset, a PyTorch DataLoader or any other iterable of batches x, (x, y) or (x, y, sample_weight).
+    `x` is an array (NumPy, pandas, SciPy's sparse ones, a tensor of any framework, text too) or a list, tuple or dict of arrays. Or it is a
+    dataset that can be read again: a tf.data.Dataset, a keras.utils.PyDataset, a PyTorch DataLoader or any other iterable of batches x,
+    (x, y) or (x, y, sample_weight).
 
     Raises:
-        TypeError: `x` is a generator, or something is no dense array with one row a sample.
+        TypeError: `x` is a generator, or something is no array with one row a sample.
         ValueError: the numbers of samples differ or are 0, or `y` or `sample_weight` stands beside a dataset.
 
     Warns:
@@ -52,9 +55,12 @@ def probe_batch(x: Any, y: Any = None, sample_weight: Any = None, *, size: int, 
         data = _first(x, size)
     else:
         fix = "Give a few hundred samples as arrays, whatever `fit` is given."
-        arrays, count = checked_samples((x, y, sample_weight), "an array, or a list or dict of arrays", fix, TypeError)
-        chosen = np.sort(np.random.default_rng(seed).permutation(count)[:size])
-        data = tree.map_structure(lambda a: None if a is None else a[chosen], arrays)
+        rule = "an array, or a list or dict of arrays"
+        arrays, _ = checked_samples((x, y, sample_weight), rule, fix, TypeError, dense.leaf, dense.can_be_cut, dense.count)
+        lengths: dict[Any, int] = {}
+        places = np.flatnonzero(dense.long_enough(arrays, lengths))
+        chosen = np.random.default_rng(seed).permutation(len(places))[: min(size, dense.most_rows(arrays))]
+        data = dense.rows(arrays, places[np.sort(chosen)], lengths)
     if any(_is_one_class(a) for a in tree.flatten(data[1]) if a is not None):
         warnings.warn(
             f"The {_rows(data)} samples that were taken are all of one class, so they say little about how the model learns. "
@@ -68,16 +74,19 @@ def _first(dataset: Any, size: int) -> tuple[Any, Any, Any]:
     parts: list[Any] = []
     shapes: Any = None
     missing, read = size, 0
+    lengths: dict[Any, int] = {}
     with random_state_kept(dataset):
-        for batch in map(_checked, _batches(dataset)):
+        for given in map(_checked, _batches(dataset)):
+            read += max(_rows(given), 1)
+            places = np.flatnonzero(dense.long_enough(given, lengths))
+            batch = dense.rows(given, places[: min(missing, dense.most_rows(given))], lengths)
             rows = _rows(batch)
-            read += max(rows, 1)
             own_shapes = [(path, None if a is None else a.shape[1:]) for path, a in tree.flatten_with_path(batch)]
             shapes = shapes or own_shapes
             if rows and own_shapes == shapes:
-                # Copied at once: a dataset may fill the same array again for its next batch.
-                parts.append(tree.map_structure(lambda a, n=missing: None if a is None else np.array(a[:n]), batch))
-                missing -= min(rows, missing)
+                # A copy: a dataset may fill the same array again for its next batch.
+                parts.append(batch)
+                missing -= rows
             if not missing or read >= _READ_AT_MOST * size:
                 break
     if not parts:
@@ -114,14 +123,14 @@ def _batches(dataset: Any) -> Iterator[Any]:
 
 
 def _checked(batch: Any) -> tuple[Any, Any, Any]:
-    arrays = tree.map_structure(as_array, batch)
+    arrays = tree.map_structure(dense.leaf, batch)
     leaves = [a for a in tree.flatten(arrays) if a is not None]
     fits = not isinstance(batch, list | tuple) or 1 <= len(batch) <= 3
-    fits = fits and all(map(has_samples, leaves)) and len({len(a) for a in leaves}) == 1
+    fits = fits and all(map(dense.can_be_cut, leaves)) and len(set(map(dense.count, leaves))) == 1
     data = keras.utils.unpack_x_y_sample_weight(arrays) if fits else (None, None, None)
     if all(a is None for a in tree.flatten(data[0])):
         raise bad_argument(
-            "x", "a dataset of batches x, (x, y) or (x, y, sample_weight), dense arrays with one row a sample",
+            "x", "a dataset of batches x, (x, y) or (x, y, sample_weight), arrays with one row a sample",
             [f"{a.dtype} {a.shape}" if isinstance(a, np.ndarray) else type(a).__name__ for a in leaves],
             "Cut it into batches as `fit` needs them, such as `dataset.batch(32)`, or give a few hundred samples as arrays.",
             TypeError,
@@ -130,7 +139,7 @@ def _checked(batch: Any) -> tuple[Any, Any, Any]:
 
 
 def _rows(data: Any) -> int:
-    return next(len(a) for a in tree.flatten(data) if a is not None)
+    return next(dense.count(a) for a in tree.flatten(data) if a is not None)
 
 
 def _is_one_class(y: np.ndarray) -> bool:
@@ -187,7 +196,11 @@ def _lacks_targets(model: keras.Model, data: tuple[Any, Any, Any]) -> bool:
 def cannot(what: str, model: keras.Model, data: tuple[Any, Any, Any], error: Exception) -> ValueError:
     """Return an error that reports what `model` was given, after `error`."""
     if _lacks_targets(model, data):
-        return ValueError(f"`model` cannot be {what} without `y`: it is compiled with a loss. Give the targets as `fit` takes them.")
+        fix = "Give the targets as `fit` takes them."
+        if isinstance(data[0], list | tuple) and len(data[0]) in (2, 3):
+            given = f"`x` is a {type(data[0]).__name__} of {len(data[0])} arrays"
+            fix = f"{given}: if that is (x, y), write it as two arguments, such as `*data`."
+        return ValueError(f"`model` cannot be {what} without `y`: it is compiled with a loss. {fix}")
     shapes = [
         f"`{name}` {', '.join(f'{a.dtype} {a.shape}' for a in tree.flatten(given) if a is not None)}"
         for name, given in zip(NAMES, data, strict=True)

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_ext._backend import keras_private
+
 CHOICES = ("categorical_crossentropy", "sparse_categorical_crossentropy", "categorical_focal_crossentropy")
 BINARY = ("binary_crossentropy", "binary_focal_crossentropy")
 DISTANCES = ("mean_squared_error", "mean_absolute_error", "huber", "log_cosh", "logcosh")
@@ -21,7 +23,10 @@ class Aim:
 
     `baseline` is the loss of the best prediction that does not depend on the input: the entropy of the classes, the variance of numbers,
     or their mean distance from the median. NaN where it is not known. `deviation` is the standard deviation of the targets over the
-    samples, `units` their last axis.
+    samples, `units` their last axis, or 0 where another one has the classes. `are_whole` is whether they are whole numbers, and `most_sum`
+    the largest sum over the last axis.
+    Classes that the loss ignores do not count. `finds_logits` is whether the loss goes back to what came before a softmax or a sigmoid, as
+    Keras does on TensorFlow, whatever `from_logits` is.
     """
 
     loss: str
@@ -32,6 +37,9 @@ class Aim:
     baseline: float = math.nan
     deviation: float = math.nan
     units: int = 0
+    are_whole: bool = True
+    most_sum: float = math.nan
+    finds_logits: bool = False
 
 
 def aims(model: Any, y: Any, sample_weight: Any = None) -> tuple[Aim | None, ...]:
@@ -41,10 +49,19 @@ def aims(model: Any, y: Any, sample_weight: Any = None) -> tuple[Aim | None, ...
     losses = tree.flatten(given) if isinstance(given, list | tuple | dict) else [given] * len(targets)
     if len(losses) != len(targets):
         return (None,) * len(targets)
+    weights = [np.asarray(w) for w in tree.flatten(sample_weight) if w is not None]
+    if len(weights) == len(targets):
+        targets = [_weighted(target, w) for target, w in zip(targets, weights, strict=True)]
     found = [_aim(loss, target) for loss, target in zip(losses, targets, strict=True)]
-    if any(w is not None for w in tree.flatten(sample_weight)):
+    if weights:
         found = [aim and replace(aim, baseline=math.nan) for aim in found]
     return tuple(found)
+
+
+def _weighted(target: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the targets whose weight is not 0, where there is one for each."""
+    fits = weights.shape == target.shape[: weights.ndim]
+    return target[weights != 0] if fits and (weights != 0).any() else target
 
 
 def _aim(loss: Any, target: np.ndarray) -> Aim | None:
@@ -55,13 +72,25 @@ def _aim(loss: Any, target: np.ndarray) -> Aim | None:
     name, config = getattr(loss, "__name__", ""), {}
     if isinstance(loss, keras.losses.Loss):
         name, config = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(loss).__name__).lower(), loss.get_config()
+        # In the config of one loss alone.
+        config = {"axis": -1, **config, **{k: v for each in keras_private.arguments_of_loss(loss) for k, v in each.items() if k == "axis"}}
     values = target.astype("float64")
+    if config.get("ignore_class") is not None and (values != config["ignore_class"]).any():
+        values = values[values != config["ignore_class"]]
     is_plain = not config.get("label_smoothing") and config.get("ignore_class") is None and config.get("reduction") != "sum"
     constant = _of_a_constant(name, values) if is_plain else math.nan
     rms = float(np.sqrt(np.mean(values**2)))
     units = target.shape[-1] if target.ndim > 1 else 1
     deviation = float(np.sqrt(values.var(axis=0).mean()))
-    return Aim(name, bool(config.get("from_logits", False)), float(values.min()), float(values.max()), rms, constant, deviation, units)
+    if config.get("axis", -1) != -1:
+        units = 0
+    numbers: Any = {
+        "are_whole": bool((values == np.round(values))[np.isfinite(values)].all()),
+        "most_sum": float(values.sum(axis=-1).max()),
+    }
+    from_logits = bool(config.get("from_logits", False))
+    numbers["finds_logits"] = keras.backend.backend() == "tensorflow"
+    return Aim(name, from_logits, float(values.min()), float(values.max()), rms, constant, deviation, units, **numbers)
 
 
 def baseline(aims: Sequence[Aim | None]) -> float:

@@ -7,9 +7,6 @@ from typing import Any
 
 from keras import ops
 
-# A unit is saturated where its slope is under this share of the steepest slope.
-SLOPE_SHARE = 0.05
-
 
 def slope_share(y: Any, kind: str) -> Any:
     """Return the slope of a saturating activation at the points where its value is `y`, over its steepest slope."""
@@ -39,14 +36,15 @@ NORMALIZATION_FIELDS = ("shift", "ratio")
 KEPT = 4096
 
 
-def activation_statistics(values: Sequence[Any], kind: str, channel_axis: int = -1, rank: bool = False) -> Any:
+def activation_statistics(values: Sequence[Any], kind: str, channel_axis: int = -1, rank: bool = False, slope: float = 0.05) -> Any:
     """Return `ACTIVATION_FIELDS` of activations of one kind and shape, as a matrix of one row each.
 
     `values` have the shape (samples, ..., units), or the units on `channel_axis`. `kind` is the activation's name: only `SATURATING` ones
-    and softmax can be saturated, only `RECTIFYING` ones dead.
+    and softmax can be saturated, only `RECTIFYING` ones dead. A unit is saturated where its slope is under the share `slope` of the
+    steepest.
 
     Returns:
-        saturated: share of (sample, unit) pairs under `SLOPE_SHARE`; of a softmax, share of rows with one value near 1.
+        saturated: share of saturated (sample, unit) pairs; of a softmax, share of rows with one value near 1.
         saturated_units: share of units saturated on all samples. dead: share of units that are zero on all samples. zeros: share of zeros.
         rms: root mean square, not finite if a value is not. rank: the effective rank, or 0.
     """
@@ -61,9 +59,9 @@ def activation_statistics(values: Sequence[Any], kind: str, channel_axis: int = 
     if kind in CHOOSING:
         most = ops.max(y, axis=channel_axis)
         # A small largest value has a small slope too, and is no choice.
-        saturated = _mean(ops.cast(ops.logical_and(slope_share(most, kind) < SLOPE_SHARE, most > 0.5), "float32"))
+        saturated = _mean(ops.cast(ops.logical_and(slope_share(most, kind) < slope, most > 0.5), "float32"))
     elif kind in SATURATING:
-        flat = ops.cast(slope_share(y, kind) < SLOPE_SHARE, "float32")
+        flat = ops.cast(slope_share(y, kind) < slope, "float32")
         saturated, saturated_units = _mean(flat), ops.mean(ops.min(flat, axis=others), axis=1)
     elif kind in RECTIFYING and math.prod(y.shape[i] for i in others) > 1:  # one value reports nothing
         dead = ops.mean(ops.min(zero, axis=others), axis=1)

@@ -9,8 +9,6 @@ from keras_ext.callbacks.monitor.probe.statistics import ATTENTION
 from keras_ext.callbacks.monitor.snapshot import Activation, Snapshot, Weight
 
 _BIASES = ("bias", "beta")
-# Steps after which the scale of a normalized kernel is judged.
-_SETTLED = 10
 _MEND = (
     "initializers.HeNormal suits relu, initializers.GlorotUniform tanh, initializers.FanInUniform sigmoid; "
     "initializers.initialize(model, 'auto') draws all again."
@@ -22,7 +20,7 @@ def poor_initializations(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
 
     The last layer may start with a kernel of zeros, as it gets a gradient all the same, and with any bias, which may be the targets' mean.
     Normalization that follows at once takes out the kernel's scale, and a kernel that is too small has steps so long that they fix it
-    (van Laarhoven 2017): its scale is judged by what the first ten steps have left of it.
+    (van Laarhoven 2017): its scale is judged by what the first `limits.settled` steps have left of it.
     """
     if not snapshot.kernels:
         return
@@ -37,7 +35,7 @@ def poor_initializations(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
         poor = None
         if snapshot.step == 0:
             poor = _poor(weight, weight.layer == last, limits)
-        elif weight.normalized and snapshot.step >= _SETTLED and snapshot.epoch <= 1:
+        elif weight.normalized and snapshot.step >= limits.settled and snapshot.epoch <= 1:
             poor = _far_off(weight, limits)
         if poor is not None and weight.layer not in reported:
             reported.add(weight.layer)

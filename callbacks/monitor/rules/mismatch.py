@@ -16,6 +16,7 @@ _RANGES = {
 }
 # Activations that do not end in probabilities, whatever they put out now.
 _NO_PROBABILITIES = ("relu", "relu6", "tanh", "softsign")
+_SPARSE = "sparse_categorical_crossentropy"
 # Rounding of probabilities in half precision.
 _ROUNDING = 0.02
 
@@ -43,8 +44,12 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
         end = ends[i] if len(ends) == len(aims) else None
         which = f"output {i + 1}" if len(aims) > 1 else "the output"
         reported = _mismatch(output, aim, end.kind if end else "", which)
+        impossible = _impossible(output, aim, which)
         if reported is not None:
-            yield State("output_mismatch", end.layer if end else None, *reported)
+            is_harmless = aim.from_logits and aim.finds_logits and end is not None and end.kind in ("softmax", "sigmoid")
+            yield State("output_mismatch", end.layer if end else None, *reported, can_be_critical=not is_harmless)
+        elif impossible is not None:
+            yield State("output_mismatch", end.layer if end else None, *impossible, fatal=True)
         share = output.deviation / aim.deviation if aim.deviation > 0 else math.nan
         if _compares(aim, output) and snapshot.step > 0 and share < limits.flat:
             seen = f"The predictions of {which} vary {share:.1g} times as much as the targets: whatever the input, they are the same"
@@ -56,6 +61,12 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
             scale = f"The root mean square of the targets of {which} is {aim.rms:.3g}"
             advice = f"{scale}. Scale them to unit variance, and the predictions back."
             yield State("unscaled_target", None, aim.rms, limits.unscaled_target, advice, needs_others=True)
+
+
+def has_impossible_targets(snapshot: Snapshot, aims: Sequence[Aim | None]) -> bool:
+    """Return whether the targets are of classes that the outputs do not have, of which no loss can be computed."""
+    pairs = zip(snapshot.outputs, aims, strict=False)
+    return any(aim is not None and _impossible(output, aim, "") is not None for output, aim in pairs)
 
 
 def _is_embedding(snapshot: Snapshot) -> bool:
@@ -81,6 +92,12 @@ def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, f
         value, limit = (output.low, 0.0) if output.low < 0 else (output.sum_off, _ROUNDING)
         advice = f"{aim.loss} takes probabilities that add up to 1, which {which} does not give"
         return value, limit, f"{advice}. End it with softmax, or set from_logits=True."
+    if aim.loss == _SPARSE and not aim.are_whole:
+        advice = f"{aim.loss} takes class numbers and drops fractions, got targets from {aim.low:.3g} to {aim.high:.3g}"
+        return aim.high, 0.0, f"{advice}. For numbers take mse, with an output without activation."
+    if aim.loss in CHOICES and aim.loss != _SPARSE and aim.are_whole and aim.low >= 0 and aim.most_sum > 1:
+        advice = f"{aim.loss} takes one class a sample, got rows with {aim.most_sum:.3g} ones. End {which} with sigmoid"
+        return aim.most_sum, 1.0, f"{advice} and take binary_crossentropy."
     if aim.loss in CHOICES and aim.from_logits and adds_up:
         advice = f"{aim.loss} with from_logits=True takes what comes before a softmax, and {which} ends with one. Leave it out."
         return output.sum_off, _ROUNDING, advice
@@ -99,6 +116,15 @@ def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, f
         if aim.low < low - slack or aim.high > high + slack:
             reach = f"The {kind} of {which} cannot reach targets from {aim.low:.3g} to {aim.high:.3g}"
             return *_worse(aim, low, high), f"{reach}. End it without activation, or scale the targets."
+    return None
+
+
+def _impossible(output: Output, aim: Aim, which: str) -> tuple[float, float, str] | None:
+    """Return the value, the limit and the advice of targets of classes that the output does not have."""
+    if aim.loss == _SPARSE and aim.units and (aim.low < 0 or aim.high >= output.units):
+        seen = f"{aim.loss} takes class numbers from 0 to {output.units - 1}, as {which} has {output.units} units, got {aim.low:.3g} to"
+        fix = "Subtract 1" if aim.low == 1 and aim.high == output.units else "Count the classes from 0, and give the output a unit a class"
+        return *_worse(aim, 0.0, output.units - 1.0), f"{seen} {aim.high:.3g}. {fix}."
     return None
 
 

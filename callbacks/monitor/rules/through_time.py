@@ -8,8 +8,6 @@ from keras_ext.callbacks.monitor.rules.first_weights import is_closed
 from keras_ext.callbacks.monitor.rules.loss_course import stands
 from keras_ext.callbacks.monitor.snapshot import Recurrent, Snapshot
 
-# A gradient that reaches so much farther after a window is on its way: a plateau ends so.
-_GAINS = 1.25
 _OF_VANISHING = (
     "Use layers.LSTM or GRU with unit_forget_bias=True, recurrent_initializer='orthogonal', shorter sequences, or attention over the steps."
 )
@@ -29,7 +27,7 @@ def through_time_states(snapshots: Sequence[Snapshot], limits: Limits, patience:
     long_ago = {r.layer: r for r in snapshots[-limits.window].recurrent} if len(snapshots) > limits.window else {}
     for r in snapshots[-1].recurrent:
         reach = r.reach(limits.vanishing_ratio)
-        gains = r.layer not in long_ago or reach > _GAINS * long_ago[r.layer].reach(limits.vanishing_ratio)
+        gains = r.layer not in long_ago or reach > limits.gaining * long_ago[r.layer].reach(limits.vanishing_ratio)
         if r.ratio < limits.vanishing_ratio and reach < limits.reach * r.steps and (r.layer in closed or not gains):
             seen = f"Its gradient reaches the last {reach} of {r.steps} time steps, and is {r.ratio:.0e} of the largest at the first"
             yield State("vanishing_through_time", r.layer, r.ratio, limits.vanishing_ratio, f"{seen}. {_OF_VANISHING}", quiet=True)
