@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_ext._warnings import warn
 from keras_ext._checks import bad_argument, in_range, integer
 from keras_ext.callbacks.monitor.probe.samples import build, cannot, check_targets, probe_batch, random_state_kept
 from keras_ext.callbacks.rate_curve import RateCurve
@@ -85,10 +85,9 @@ class LearningRateFinder:
         with random_state_kept(self._data[0]), _left_as_it_was(model):
             curve = self._test(model, data, together)
         if curve.suggested is None:
-            warnings.warn(
+            warn(
                 f"LearningRateFinder suggests no rate: in {len(curve.rates)} steps the loss fell by no more than its noise. Scale the "
-                "inputs to unit variance, take a larger `batch_size` or more `steps`; `plot()` shows the losses.",
-                stacklevel=2,
+                "inputs to unit variance, take a larger `batch_size` or more `steps`; `plot()` shows the losses."
             )
         return curve
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_ext._atomic import saved
+from keras_ext._html import shown
 
 # Width of the smoothing, as a share of the steps of a test that reaches its end: the noise of single batches is not a slope.
 _WIDTH = 0.08
@@ -73,6 +74,9 @@ class RateCurve:
 
     def __repr__(self) -> str:
         return f"RateCurve(suggested={self.suggested}, rates {self.rates[0]:.3g} to {self.rates[-1]:.3g} in {len(self.rates)} steps)"
+
+    def _repr_html_(self) -> str:
+        return shown(repr(self), self.plot(), "Loss by learning rate")
 
     @property
     def _reach(self) -> int:

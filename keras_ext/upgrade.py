@@ -1,6 +1,5 @@
 """Swap Keras's layers for ours in a model that exists, and back."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from keras import ops
 from keras_ext import layers
 from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument
+from keras_ext._warnings import warn
 from keras_ext.optimizers import from_keras, to_keras
 
 _NAMES = ("BatchNormalization", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
@@ -71,7 +71,7 @@ def _without_ours(config: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"Layer {name!r} drops at inference (`monte_carlo`), which Keras's cannot. Keep ours, or set monte_carlo=False.")
     lost = [key for key in ("virtual_batch_size", "debias") if config.get(key)]
     if lost:
-        warnings.warn(f"Layer {name!r} trains without {' and '.join(lost)} from here on: Keras's has none.", stacklevel=5)
+        warn(f"Layer {name!r} trains without {' and '.join(lost)} from here on: Keras's has none.")
     ours = {"monte_carlo", "stream", "virtual_batch_size", "debias"}
     if "rate" in config and "noise_shape" not in config:
         # Keras's spatial dropout takes no more than its own arguments.
@@ -186,7 +186,7 @@ def _compile_like(clone: Any, model: Any, convert: Callable[[Any], Any] | None) 
         return
     new.build(clone.trainable_variables)
     if [tuple(v.shape) for v in old.variables] != [tuple(v.shape) for v in new.variables]:
-        warnings.warn("The optimizer starts again: other weights are trainable than when it was built.", stacklevel=4)
+        warn("The optimizer starts again: other weights are trainable than when it was built.")
         return
     for mine, theirs in zip(new.variables, old.variables, strict=True):
         # Through NumPy: on JAX two variables would hold one buffer, which the first step gives away.

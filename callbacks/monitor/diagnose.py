@@ -12,6 +12,7 @@ from rich.text import Text
 
 from keras_ext._atomic import saved, write_text
 from keras_ext._checks import bad_argument, flag, integer
+from keras_ext._html import shown
 from keras_ext.callbacks.monitor.finding import Finding
 from keras_ext.callbacks.monitor.limits import Limits, checked_choice
 from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, knows_loss
@@ -65,6 +66,9 @@ class Diagnosis:
         from keras_ext.callbacks.monitor.report.picture import picture
 
         return saved(picture([self._shown], self.findings), path)
+
+    def _repr_html_(self) -> str:
+        return shown(self.table(), self.plot(), "Layers of the model")
 
     def to_json(self, path: str | Path) -> None:
         """Write snapshot and findings to a file; `keras_ext.callbacks.monitor.report.json_report.from_json` reads it."""

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,11 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_ext._warnings import warn
 from keras_ext._atomic import saved, write_text
 from keras_ext._backend import keras_private
 from keras_ext._checks import BadInput, a_path, bad_argument, flag, integer, is_integer, one_of
+from keras_ext._html import shown
 from keras_ext._wording import reason
 from keras_ext.callbacks.clipping_log import ClippingShares
 from keras_ext.callbacks.monitor.finding import Finding
@@ -219,7 +220,7 @@ class SaturationMonitor(keras.callbacks.Callback):
 
                 write_text(self.report, page(self.snapshots, self.findings, f"{self.model.name}, as SaturationMonitor saw it"))
         except OSError as error:  # what was trained must not be lost
-            warnings.warn(f"SaturationMonitor could not write its report. {type(error).__name__}: {error}", stacklevel=2)
+            warn(f"SaturationMonitor could not write its report. {type(error).__name__}: {error}")
 
     def steps_to_snapshot(self, done: int) -> int | None:
         """Return after how many steps a snapshot is due, of an epoch with `done` steps so far; None where none is before its end."""
@@ -250,6 +251,9 @@ class SaturationMonitor(keras.callbacks.Callback):
         from keras_ext.callbacks.monitor.report.picture import picture
 
         return saved(picture(self.snapshots, self.findings), path)
+
+    def _repr_html_(self) -> str:
+        return shown(self.table(), self.plot() if self.snapshots else None, "Layers by snapshots")
 
     def to_json(self, path: str | Path) -> None:
         """Write snapshots and findings to a file; `keras_ext.callbacks.monitor.report.json_report.from_json` reads it."""
@@ -312,7 +316,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         except Exception as error:  # a monitor must not end a training that runs without it
             self._blind = True
             reported = cannot("observed", model, self._data, error)
-            warnings.warn(f"SaturationMonitor cannot observe this model; training goes on without it. {reported}", stacklevel=2)
+            warn(f"SaturationMonitor cannot observe this model; training goes on without it. {reported}")
             return
         if self._scalars is not None:
             self._write_scalars(self._scalars)
@@ -341,9 +345,8 @@ class SaturationMonitor(keras.callbacks.Callback):
         try:
             scalars.write(self.snapshots[-1])
         except OSError as error:  # what is trained must not be lost
-            warnings.warn(
-                f"SaturationMonitor: {self._folder} cannot be written ({reason(error)}). Training goes on without its scalars. Make room.",
-                stacklevel=2,
+            warn(
+                f"SaturationMonitor: {self._folder} cannot be written ({reason(error)}). Training goes on without its scalars. Make room."
             )
             self._scalars = None
             with contextlib.suppress(OSError):
@@ -357,12 +360,12 @@ class SaturationMonitor(keras.callbacks.Callback):
         if self.on_critical == "raise":
             raise RuntimeError(text)
         if self.on_critical == "warn":
-            warnings.warn(text, stacklevel=2)
+            warn(text)
             return
         model.stop_training = True
         # With `on_finding`, as in a watched search, a warning would say it twice.
         if self.on_finding is None:
-            warnings.warn(f"training stops: {text}", stacklevel=2)
+            warn(f"training stops: {text}")
 
 
 class Rhythm:

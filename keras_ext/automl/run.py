@@ -18,6 +18,7 @@ from rich.console import Console
 from keras_ext import _backend
 from keras_ext._atomic import write_json
 from keras_ext._checks import BadInput
+from keras_ext._html import is_notebook
 from keras_ext.automl.banner import print_banner
 from keras_ext.automl.best_model import AGAIN, keep_best
 from keras_ext.automl.precision import precision
@@ -87,7 +88,7 @@ def run(
             changed.
         placement: where the trials run: here, in processes of their own, or on Ray.
         resume: go on with the search that `output` holds. Finished trials stay, the one that was running starts again.
-        console: where to show progress; None shows nothing.
+        console: where to show progress; None shows it in a notebook, and nothing elsewhere.
         source: where the data came from, kept in `search.json` so that the command line finds it again.
         as_command: whether this process is the command line: standard error goes to `search.log`, and Ctrl-C waits for the batch's end.
 
@@ -117,7 +118,7 @@ def run(
     claim(output, settings, table, resume, source or {})
     x, y = prepared.inputs(split.x), prepared.targets(split.y)
     total = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else min(settings.trials, points or settings.trials)
-    console = console or Console(quiet=True)
+    console = console or Console(quiet=not is_notebook())
     print_banner(console, table, output, settings, space, points)
     with precision(settings.mixed_precision), _standard_error_in(output / LOG) if as_command else contextlib.nullcontext():
         make = partial(

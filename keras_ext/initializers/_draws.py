@@ -1,6 +1,5 @@
 """The base of all random initializers: the checked seed, and a warning when one gives two weights the same values."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_ext._checks import bad_argument
+from keras_ext._warnings import warn
 
 
 def checked_seed(seed: Any) -> Any:
@@ -40,10 +40,9 @@ class Draws:
         if tuple(shape) in drawn and not vars(self).get("_warned", False):
             self._warned = True
             name = type(self).__name__
-            warnings.warn(
+            warn(
                 f"{name}(seed={given_seed!r}) was called again for a weight of shape {tuple(shape)} and gives the same numbers as before: "
                 "two layers with it start identical, and learn the same. Give it `seed=keras.random.SeedGenerator(...)`, which goes on "
-                "with each call, or call `keras_ext.initializers.initialize(model, ...)`, which gives each weight a stream of its own.",
-                stacklevel=3,
+                "with each call, or call `keras_ext.initializers.initialize(model, ...)`, which gives each weight a stream of its own."
             )
         drawn.add(tuple(shape))

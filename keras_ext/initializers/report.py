@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+from keras_ext._html import shown
+
 
 @dataclass(frozen=True)
 class InitializedWeight:
@@ -44,6 +46,15 @@ class InitializationReport:
 
     def __str__(self) -> str:
         """Return the table as text."""
+        text = io.StringIO()
+        Console(file=text, width=10_000, color_system=None, markup=False, emoji=False, highlight=False).print(self.table())
+        return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+
+    def _repr_html_(self) -> str:
+        return shown(self.table())
+
+    def table(self) -> Table:
+        """Return a row for each weight, for `rich.print`."""
         table = Table(box=None, pad_edge=False)
         notes = any(w.note for w in self.weights)
         for name in ("layer", "weight", "shape", "kind", "initializer"):
@@ -58,9 +69,7 @@ class InitializationReport:
                 *(_number(value) for value in (w.fan_in, w.fan_out, w.std_wanted, w.std_given)),
                 *([w.note] if notes else []),
             )
-        text = io.StringIO()
-        Console(file=text, width=10_000, color_system=None, markup=False, emoji=False, highlight=False).print(table)
-        return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+        return table
 
 
 def _number(value: float | None) -> str:

@@ -6,11 +6,11 @@ where the encoder was a model of its own), so that `=` also finds a path that is
 """
 
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_ext._checks import bad_argument, in_range, items
+from keras_ext._warnings import warn
 
 _NORMS_AND_BIASES = ("bias", "gamma", "beta")
 
@@ -60,7 +60,7 @@ def warn_of_idle(name: str, entries: Iterable[str], variables: Sequence[Any]) ->
     for entry in entries:
         if not any(_matches(path, entry) for path in paths):
             shown = ", ".join(paths[:4]) + (", ..." if len(paths) > 4 else "")
-            warnings.warn(f"`{name}`: {entry!r} is found in no weight's path; there are {shown}.", stacklevel=4)
+            warn(f"`{name}`: {entry!r} is found in no weight's path; there are {shown}.")
 
 
 def checked_entries(name: str, entries: Any, rule: str = "a list of regular expressions", example: str = '["bias", "norm/"]') -> list[str]:

@@ -65,6 +65,10 @@ class CyclicalLearningRate(Schedule):
         share = height * scale
         return between(self.min_learning_rate, self.max_learning_rate, share, 1 - share)
 
+    @property
+    def _picture_steps(self) -> int:
+        return 6 * self.step_size + 1
+
     def turns(self, steps: int) -> Iterator[int]:
         """Yield the cycles' lowest and highest steps."""
         yield from range(0, steps, self.step_size)

@@ -1,13 +1,13 @@
 """Full-batch descent on data whose gradients do not fit into memory at once."""
 
 import math
-import warnings
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_ext._checks import bad_argument, integer
+from keras_ext._warnings import warn
 from keras_ext.schedules._batches import check_reductions, checked_arrays, cut
 
 
@@ -118,10 +118,9 @@ class _CheckFullBatch(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if not self._has_warned and self._collected_parts():
             self._has_warned = True
-            warnings.warn(
+            warn(
                 "The optimizer left out parts whose gradients were not finite, so its steps no longer begin with the epochs. "
-                "Loss scaling does so in float16; mixed_bfloat16 needs none.",
-                stacklevel=2,
+                "Loss scaling does so in float16; mixed_bfloat16 needs none."
             )
 
     @property

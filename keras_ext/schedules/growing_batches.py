@@ -1,6 +1,5 @@
 """Batches whose size grows over the epochs, where a schedule would let the learning rate fall."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_ext._checks import bad_argument, flag, in_range, integer, one_of
+from keras_ext._warnings import warn
 from keras_ext.schedules._batches import check_reductions, checked_arrays, cut
 
 
@@ -161,10 +161,9 @@ class GrowingBatches(keras.utils.PyDataset):
         if self._awaits_first_batch and not self._has_workers:
             self._awaits_first_batch = False
             if index:
-                warnings.warn(
+                warn(
                     "`fit` draws the order of the batches with Python's `random`, so a training that is resumed would see another one. "
-                    "Pass `shuffle=False` to `fit`: the samples are shuffled by `seed` and epoch.",
-                    stacklevel=2,
+                    "Pass `shuffle=False` to `fit`: the samples are shuffled by `seed` and epoch."
                 )
         order, size = self._order, self.batch_size(self._epoch)
         chosen = order[index * size : (index + 1) * size]

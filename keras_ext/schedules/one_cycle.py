@@ -94,6 +94,10 @@ class OneCycle(Schedule):
         end = start / self.end_divisor
         return one_cycle(step, self.total_steps, self.warmup_share, start, self.max_learning_rate, end, self.anneal)
 
+    @property
+    def _picture_steps(self) -> int:
+        return self.total_steps
+
     def turns(self, steps: int) -> Iterator[int]:
         """Yield the steps of the peak and of the end."""
         yield from (step for step in (self.peak_step, self.total_steps - 1) if step < steps)

@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_ext._atomic import saved
 from keras_ext._checks import integer
+from keras_ext._html import shown
 
 # More points than a line of the figure's width has dots are not seen.
 _POINTS = 500
@@ -58,6 +59,14 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         return saved(figure, path)
+
+    @property
+    def _picture_steps(self) -> int:
+        """Steps that show the whole course."""
+        return 1000
+
+    def _repr_html_(self) -> str:
+        return shown(None, self.plot(self._picture_steps), f"Learning rate of {type(self).__name__} by step")
 
     def turns(self, steps: int) -> Iterator[int]:
         """Yield the steps below `steps`, in ascending order, at which the course bends: a picture must not miss them."""

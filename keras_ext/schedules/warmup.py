@@ -58,6 +58,11 @@ class Warmup(Schedule):
         rate = ops.cast(self.learning_rate(ops.maximum(step - self.steps, 0)), dtype)
         return between(self.start, rate, passed, 1 - passed)
 
+    @property
+    def _picture_steps(self) -> int:
+        behind = getattr(self.learning_rate, "_picture_steps", getattr(self.learning_rate, "decay_steps", self.steps))
+        return self.steps + int(behind) + 1
+
     def turns(self, steps: int) -> Iterator[int]:
         """Yield the warm-up's end and the steps at which the schedule behind it bends."""
         if self.steps < steps:

@@ -6,7 +6,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from keras_ext._atomic import write_text
-from keras_ext.callbacks.monitor.report.html import document, image, table
+from keras_ext._html import image
+from keras_ext.callbacks.monitor.report.html import document, table
 from keras_ext.search.picture import hyperparameters, parallel_picture, score_picture, state_of, symptom_picture, time_unit
 from keras_ext.search.records import NOTHING_FOUND, Record
 

@@ -7,7 +7,6 @@ write is atomic, and `recover` removes a trial that no oracle knows.
 import contextlib
 import json
 import shutil
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import keras_tuner
 
 from keras_ext._atomic import write_bytes
 from keras_ext._backend import keras_private
+from keras_ext._warnings import warn
 
 
 @contextlib.contextmanager
@@ -43,7 +43,7 @@ def atomic_state_files() -> Iterator[None]:
         waiting[Path(path)] = text = json.dumps(content)
         error = write_what_waits()
         if error is not None and was_well:
-            warnings.warn(f"{path}: cannot be written ({error.strerror}). The search goes on, and tries again. Make room.", stacklevel=2)
+            warn(f"{path}: cannot be written ({error.strerror}). The search goes on, and tries again. Make room.")
         return text
 
     with keras_private.keras_tuner_saves_json_with(save):

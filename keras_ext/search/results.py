@@ -13,6 +13,7 @@ from rich.text import Text
 
 from keras_ext._atomic import write_text
 from keras_ext._checks import bad_argument
+from keras_ext._html import shown
 from keras_ext.search.importance import Importance, importances
 from keras_ext.search.records import NOTHING_FOUND, Record, collect, in_words
 
@@ -139,6 +140,13 @@ class Results(Sequence[Record]):
         from keras_ext.search.study import study_of
 
         return study_of(self.records, self.space, self.direction)
+
+    def _repr_html_(self) -> str:
+        from keras_ext.search.picture import score_picture
+
+        scored = any(record.score is not None for record in self.records)
+        picture = score_picture(self.records, self.score_name, self.direction) if scored else None
+        return shown(self.table(), picture, "Score of each trial against time")
 
     def report(self, path: str | Path) -> None:
         """Write a page with the trials, their scores against time and hyperparameters, and which values make unhealthy: HTML on its own.

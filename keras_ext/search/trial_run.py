@@ -8,7 +8,6 @@ import math
 import random
 import sys
 import time
-import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -19,6 +18,7 @@ import keras_tuner
 import numpy as np
 
 from keras_ext import _backend
+from keras_ext._warnings import warn
 from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.search.batch_hooks import LateBatchHooks
@@ -126,9 +126,7 @@ class Runner:
         if not self._has_warned:
             self._has_warned = True
             name = f"{type(self._tuner).__name__}.run_trial"
-            warnings.warn(
-                f"{name} takes no `callbacks`, so that its trials are not monitored. Add `callbacks` to its arguments.", stacklevel=2
-            )
+            warn(f"{name} takes no `callbacks`, so that its trials are not monitored. Add `callbacks` to its arguments.")
         return kwargs
 
     def _callbacks(self, reported: TrialReport, listener: Listener, first: int) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The view of a search while it runs: a live picture on a terminal, one line a trial elsewhere."""
+"""The view of a search while it runs: a live picture on a terminal and in a notebook, one line a trial elsewhere."""
 
 import signal
 import time
@@ -9,8 +9,11 @@ from typing import Any
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 from rich.text import Text
 
+from keras_ext._html import shown
+from keras_ext.search.notebook_view import NotebookPicture
 from keras_ext.search.records import Record, in_words
 
 
@@ -27,7 +30,7 @@ class View:
     """Shows how many trials are done, stopped and failed, a line for each that runs, the best score so far and about how long it will take.
 
     Args:
-        console: where to show it; a live picture if it is a terminal, else a line for each trial that ends.
+        console: where to show it; a live picture if it is a terminal or a notebook, else a line for each trial that ends.
         score_name: what the score is called.
         total: trials of the whole search; None where the tuner decides.
         clock: seconds.
@@ -42,6 +45,7 @@ class View:
         self.interrupted = False
         self._trials = Progress(TextColumn("trials done"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), console=console)
         self._trial_task = self._trials.add_task("trial", total=total)
+        self._notebook = NotebookPicture(self._html, clock) if console.is_jupyter else None
         self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=8, transient=True)
 
     def interrupt(self, *_: Any) -> None:
@@ -57,16 +61,36 @@ class View:
     def __enter__(self) -> "View":
         if self._console.is_terminal:
             self._live.start()
+        elif self._notebook is not None:
+            self._notebook.start()
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._live.stop()
+        if self._notebook is not None:
+            self._notebook.stop()
+
+    def _html(self) -> str:
+        of = f" of {self._total}" if self._total else ""
+        rows = Table("trial", "epoch", self._score_name, "found", "hyperparameters")
+        for number, trial in list(self._running.items()):
+            score = "" if trial.score is None else f"{trial.score:.4f}"
+            rows.add_row(str(number), f"{trial.epoch} of {trial.epochs}", score, Text(trial.found or "nothing so far"), Text(trial.values))
+        running = [rows] if self._running else []
+        return shown(Group(Text(f"{self._done}{of} trials done: {self._counts()}"), *running, Text(self._best_so_far(), style="bold")))
+
+    def _best_so_far(self) -> str:
+        best = "none yet" if self._best is None else f"{self._best.score:.4f} (trial {self._best.number})"
+        return f"best {self._score_name} so far: {best}"
+
+    def _changed(self) -> None:
+        if self._notebook is not None:
+            self._notebook.refresh()
 
     def _picture(self) -> Group:
-        best = "none yet" if self._best is None else f"{self._best.score:.4f} (trial {self._best.number})"
         # A trial may begin or end in another thread than the one that draws.
         running = [line for number, trial in list(self._running.items()) for line in self._lines(number, trial)]
-        return Group(self._trials, Text(self._counts()), *running, Text(f"best {self._score_name} so far: {best}", style="bold"))
+        return Group(self._trials, Text(self._counts()), *running, Text(self._best_so_far(), style="bold"))
 
     def _lines(self, number: int, trial: _Running) -> list[Text]:
         score = "" if trial.score is None else f"  {self._score_name} {trial.score:.4f}"
@@ -95,11 +119,13 @@ class View:
     def trial_begins(self, number: int, values: dict[str, Any], epochs: int) -> None:
         """Show the trial with this number, counted from 1."""
         self._running[number] = _Running(in_words(values), epochs)
+        self._changed()
 
     def epoch_ends(self, number: int, epoch: int, score: float | None) -> None:
         """Show that `epoch` epochs of this trial are done, and the score after the last."""
         trial = self._running[number]
         trial.epoch, trial.score = epoch, score
+        self._changed()
 
     def finds(self, number: int, finding: Any) -> None:
         """Show what the monitor found in this trial."""
@@ -111,7 +137,8 @@ class View:
         self._running.pop(record.number, None)
         self._ended_here += 1
         self._count(record)
-        if self._console.is_terminal:
+        self._changed()
+        if self._console.is_terminal or self._notebook is not None:
             return
         score = "failed" if record.score is None else f"{self._score_name} {record.score:.4f}"
         leads = "" if best is None else f" (best {best.score:.4f})"

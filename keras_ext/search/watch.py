@@ -9,11 +9,13 @@ from typing import Any
 
 import keras
 import keras_tuner
+from rich.console import Console
 
 from keras_ext import _backend
 from keras_ext._atomic import write_json
 from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument, integer
+from keras_ext._html import is_notebook
 from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.search.objectives import check_objective, parts
@@ -73,7 +75,8 @@ def watch(
             `"none"`, or an Optuna pruner, whose steps are epochs counted from 1. A pruned trial keeps its best score. None: that of the
             tuner, if it is an `OptunaTuner`. Not for Hyperband.
         seed: of the trials' weights; that of the tuner's oracle if None.
-        view: shows the trials while they run.
+        view: shows the trials while they run; None: a table that changes in place in a notebook, unless `verbose` of `search` is 0, and
+            KerasTuner's display elsewhere.
         together: most trials that train at once, as one program whose steps are those of all models of one structure. `"auto"`: as many as
             pay on this backend and device. 1: one after another in programs that they share. `"off"`: each compiles its own. Each trial
             trains as it would alone. The page on trials trained together lists the settings in which trials of one structure may differ.
@@ -170,6 +173,8 @@ class Watch:
 
     def search(self, *args: Any, **kwargs: Any) -> None:
         """Search, with every state file written whole."""
+        if self._view is None and self._runner is not None and is_notebook() and kwargs.get("verbose", "auto") != 0:
+            return self._search_in_notebook(*args, **kwargs)
         self.begin()
         # KerasTuner collects garbage twice a trial, among all objects of all libraries: a fifth of a second each time.
         gc.freeze()
@@ -181,6 +186,15 @@ class Watch:
                     self._search(*args, **kwargs)
         finally:
             gc.unfreeze()
+
+    def _search_in_notebook(self, *args: Any, **kwargs: Any) -> None:
+        total = None if isinstance(self._tuner, keras_tuner.Hyperband) else self._tuner.oracle.max_trials
+        try:
+            with View(Console(), self._tuner.oracle.objective.name, total) as self._view:
+                # KerasTuner's display and Keras's bars would clear the cell.
+                self.search(*args, **{**kwargs, "verbose": 0})
+        finally:
+            self._view = None
 
     def begin(self) -> None:
         """Let the pruner know the trials that earlier processes ended, and the view count them."""

@@ -5,7 +5,6 @@ import copy
 import itertools
 import random
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_ext._warnings import warn
 from keras_ext._arrays import NAMES, checked_samples
 from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument, integer
@@ -62,10 +62,9 @@ def probe_batch(x: Any, y: Any = None, sample_weight: Any = None, *, size: int, 
         chosen = np.random.default_rng(seed).permutation(len(places))[: min(size, dense.most_rows(arrays))]
         data = dense.rows(arrays, places[np.sort(chosen)], lengths)
     if any(_is_one_class(a) for a in tree.flatten(data[1]) if a is not None):
-        warnings.warn(
+        warn(
             f"The {_rows(data)} samples that were taken are all of one class, so they say little about how the model learns. "
-            "Shuffle the data before it is cut into batches, or give a sample of all classes as arrays.",
-            stacklevel=3,
+            "Shuffle the data before it is cut into batches, or give a sample of all classes as arrays."
         )
     return data
 

@@ -1,11 +1,7 @@
 """An HTML page that needs nothing else: no script, no style sheet, no file beside it."""
 
-import base64
-import io
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
-
 _STYLE = """
 :root { color-scheme: light dark; --text: #1f2328; --quiet: #59636e; --page: #ffffff; --box: #f6f8fa; --line: #d1d9e0;
   --critical: #b3121d; --warning: #7d5200; --good: #1a6b32; }
@@ -34,14 +30,6 @@ def document(title: str, parts: Sequence[str]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">', f"<style>{_STYLE}</style>", "</head>", "<body>", "<main>",
     ]  # fmt: skip
     return "\n".join([*head, *parts, "</main>", "</body>", "</html>", ""])
-
-
-def image(figure: Any, said: str) -> str:
-    """Return a matplotlib Figure as an image inside the page; `said` is what it shows, in words."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=130)
-    data = base64.b64encode(file.getvalue()).decode("ascii")
-    return f'<img alt="{escape(said)}" src="data:image/png;base64,{data}">'
 
 
 def table(headings: Sequence[str], rows: Iterable[Iterable[tuple[str, str]]], words: set[int]) -> list[str]:

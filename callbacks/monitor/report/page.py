@@ -6,7 +6,8 @@ from html import escape
 
 from keras_ext.callbacks.monitor import wording
 from keras_ext.callbacks.monitor.finding import Finding
-from keras_ext.callbacks.monitor.report.html import document, image, table
+from keras_ext._html import image
+from keras_ext.callbacks.monitor.report.html import document, table
 from keras_ext.callbacks.monitor.report.picture import NETWORK, picture
 from keras_ext.callbacks.monitor.report.table import COLUMNS, cells
 from keras_ext.callbacks.monitor.snapshot import Snapshot, layer_states
