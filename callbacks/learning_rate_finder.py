@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_ext._warnings import warn
 from keras_ext._checks import bad_argument, in_range, integer
+from keras_ext._warnings import warn
 from keras_ext.callbacks.monitor.probe.samples import build, cannot, check_targets, probe_batch, random_state_kept
 from keras_ext.callbacks.rate_curve import RateCurve
 from keras_ext.optimizers.exchange import clone, innermost

@@ -15,10 +15,11 @@ from keras_ext._checks import bad_argument, flag, integer
 from keras_ext._html import shown
 from keras_ext.callbacks.monitor.finding import Finding
 from keras_ext.callbacks.monitor.limits import Limits, checked_choice
+from keras_ext.callbacks.monitor.probe.broken import broken
 from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, knows_loss
 from keras_ext.callbacks.monitor.probe.samples import build, cannot, check_targets, probe_batch
 from keras_ext.callbacks.monitor.probe.setting import aims
-from keras_ext.callbacks.monitor.probe.training import training_of
+from keras_ext.callbacks.monitor.probe.training import Training, training_of
 from keras_ext.callbacks.monitor.report.json_report import to_json
 from keras_ext.callbacks.monitor.report.table import layer_table, reported
 from keras_ext.callbacks.monitor.rules.findings import examine
@@ -151,6 +152,8 @@ def diagnose(
         raise
     except Exception as error:
         raise cannot("run", model, data, error) from error
-    findings = examine([snapshot], limits, aims=targets, training=training_of(model) if model.compiled else None)
+    training = training_of(model) if model.compiled else Training()
+    training = replace(training, broken=broken((x, y, sample_weight), data))
+    findings = examine([snapshot], limits, aims=targets, training=training)
     samples = len(next(a for a in tree.flatten(data[0]) if a is not None))
     return Diagnosis(model.name, findings, snapshot, samples, has_loss)

@@ -41,6 +41,8 @@ class Limits:
         shifted: standard deviations between its moving means and the data's, likewise.
         flat: standard deviation of the predictions over that of the targets, of a loss that compares both, below which they are constant.
         latent: divergence of a latent from its prior, in nats, under which it says nothing of the input.
+        in_runs: how much oftener than by chance a sample has the class of the one before, from which on the samples are sorted.
+        in_training: share of the probe's loss under which the loss of the last epoch's batches is another matter.
         won: the smaller of two logged losses over the larger, which has risen, under which one of two networks has won.
         alike: standard deviation over root mean square under which the numbers of a first kernel are all alike.
         oscillating: mean change of the loss from snapshot to snapshot, over what the best constant prediction costs, above which it swings.
@@ -84,6 +86,8 @@ class Limits:
     shifted: float = 1.0
     flat: float = 0.02
     latent: float = 0.05
+    in_runs: float = 0.5
+    in_training: float = 0.5
     won: float = 1e-3
     alike: float = 1e-3
     oscillating: float = 0.1
@@ -103,7 +107,7 @@ class Limits:
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="right")})
         for name in (
             "vanishing_ratio", "vanishing_norm", "constant", "falling", "catching_up", "alike", "oscillating", "stalled", "faint_input",
-            "forgetting", "decay", "way", "latent", "won", "stale", "flat", "slope",
+            "forgetting", "decay", "way", "latent", "won", "stale", "flat", "slope", "in_runs", "in_training",
         ):  # fmt: skip
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="neither")})
         keep(self, initial_scale=in_range("initial_scale", self.initial_scale, 1.0), unlike=in_range("unlike", self.unlike, 1.0))

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,24 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_ext._warnings import warn
 from keras_ext._atomic import saved, write_text
 from keras_ext._backend import keras_private
 from keras_ext._checks import BadInput, a_path, bad_argument, flag, integer, is_integer, one_of
 from keras_ext._html import shown
+from keras_ext._warnings import warn
 from keras_ext._wording import reason
 from keras_ext.callbacks.clipping_log import ClippingShares
 from keras_ext.callbacks.monitor.finding import Finding
 from keras_ext.callbacks.monitor.limits import Limits, checked_choice
+from keras_ext.callbacks.monitor.probe.broken import broken
 from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, affordable, has_weights
-from keras_ext.callbacks.monitor.probe.samples import cannot, probe_batch
+from keras_ext.callbacks.monitor.probe.samples import cannot, is_dataset, probe_batch
 from keras_ext.callbacks.monitor.probe.setting import Aim, aims
 from keras_ext.callbacks.monitor.probe.training import Training, step_of, training_of
 from keras_ext.callbacks.monitor.report.json_report import RUN_FILE, new_run, to_json
 from keras_ext.callbacks.monitor.report.scalars import Scalars
 from keras_ext.callbacks.monitor.report.table import table
-from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, worst
+from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, passed, worst
 from keras_ext.callbacks.monitor.rules.mismatch import has_impossible_targets
 from keras_ext.callbacks.monitor.snapshot import Logged, Snapshot
 
@@ -75,6 +76,7 @@ class SaturationMonitor(keras.callbacks.Callback):
 
     Attributes:
         findings: list of `Finding`, oldest first; kept until the next fit begins.
+        passed: the warnings whose symptom ended while the network learned; they are no longer in `findings`.
         snapshots: list of `Snapshot`, what was measured.
 
     Raises:
@@ -127,6 +129,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._tracing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
         self._taken: int | None = None
         self._data = probe_batch(x, y, sample_weight, size=probe_size, seed=seed)
+        self._given: dict[str, Any] = {"broken": broken((x, y, sample_weight), self._data), "is_dataset": is_dataset(x)}
         self._step = self._epoch_began = self._epoch = self._run = 0
         self._folder: Path | None = None
         self._scalars: Scalars | None = None
@@ -134,6 +137,7 @@ class SaturationMonitor(keras.callbacks.Callback):
 
     def _forget_fit(self) -> None:
         self.findings: list[Finding] = []
+        self.passed: list[Finding] = []
         self.snapshots: list[Snapshot] = []
         self._probe: Probe | None = None
         self._aims: tuple[Aim | None, ...] = ()
@@ -218,7 +222,8 @@ class SaturationMonitor(keras.callbacks.Callback):
             if self.report is not None:
                 from keras_ext.callbacks.monitor.report.page import page  # brings matplotlib
 
-                write_text(self.report, page(self.snapshots, self.findings, f"{self.model.name}, as SaturationMonitor saw it"))
+                title = f"{self.model.name}, as SaturationMonitor saw it"
+                write_text(self.report, page(self.snapshots, self.findings, title, self.passed))
         except OSError as error:  # what was trained must not be lost
             warn(f"SaturationMonitor could not write its report. {type(error).__name__}: {error}")
 
@@ -244,7 +249,7 @@ class SaturationMonitor(keras.callbacks.Callback):
 
     def table(self) -> Any:
         """Return the last snapshot as a table of layers, and the findings with their advice, for `rich.print`."""
-        return table(self.snapshots, self.findings)
+        return table(self.snapshots, self.findings, self.passed)
 
     def plot(self, path: str | Path | None = None) -> Any:
         """Return a matplotlib Figure of layers by snapshots, findings marked; with `path`, save it too."""
@@ -257,7 +262,7 @@ class SaturationMonitor(keras.callbacks.Callback):
 
     def to_json(self, path: str | Path) -> None:
         """Write snapshots and findings to a file; `keras_ext.callbacks.monitor.report.json_report.from_json` reads it."""
-        to_json(path, self.snapshots, self.findings)
+        to_json(path, self.snapshots, self.findings, passed=[asdict(finding) for finding in self.passed])
 
     def _steps_taken(self) -> int:
         """Return the steps of the epoch that ends; `stop_training` and data that has run out end one early."""
@@ -309,8 +314,8 @@ class SaturationMonitor(keras.callbacks.Callback):
             clipped, skipped = self._shares.since_last(model)
             if not snapshot.has_loss:
                 loss = next((each.value for each in self._logged if each.name == "loss"), math.nan)
-                snapshot = replace(snapshot, loss=loss, logged=self._logged)
-            self.snapshots.append(replace(snapshot, clipped=clipped, skipped=skipped))
+                snapshot = replace(snapshot, loss=loss)
+            self.snapshots.append(replace(snapshot, clipped=clipped, skipped=skipped, logged=self._logged))
         except UnknownLayer:
             raise
         except Exception as error:  # a monitor must not end a training that runs without it
@@ -320,9 +325,12 @@ class SaturationMonitor(keras.callbacks.Callback):
             return
         if self._scalars is not None:
             self._write_scalars(self._scalars)
-        training = replace(self._training, step=step_of(getattr(model, "optimizer", None)), planned=self._planned(epoch))
-        new = examine(self.snapshots, self.limits, self.findings, self.patience, self._aims, training)
-        self.findings.extend(new)
+        training = replace(self._training, step=step_of(getattr(model, "optimizer", None)), planned=self._planned(epoch), **self._given)
+        state = (self.patience, self._aims, training)
+        new = examine(self.snapshots, self.limits, self.findings, *state)
+        ended = passed(self.snapshots, self.limits, self.findings, *state)
+        self.passed += ended
+        self.findings = [*(f for f in self.findings if f not in ended), *new]
         for finding in new:
             if self.on_finding is not None:
                 self.on_finding(finding)
@@ -345,9 +353,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         try:
             scalars.write(self.snapshots[-1])
         except OSError as error:  # what is trained must not be lost
-            warn(
-                f"SaturationMonitor: {self._folder} cannot be written ({reason(error)}). Training goes on without its scalars. Make room."
-            )
+            warn(f"SaturationMonitor: {self._folder} cannot be written ({reason(error)}). Training goes on without its scalars. Make room.")
             self._scalars = None
             with contextlib.suppress(OSError):
                 scalars.close()

@@ -135,7 +135,7 @@ class Snapshot:
     gradients through time, `normalizations` what inference will normalize by.
 
     Where a `train_step` of the model's own keeps its loss to itself, `has_loss` is False: gradients are NaN, `loss` is the mean that was
-    logged for the last epoch, NaN before the first one ends, and `logged` has all losses that were logged.
+    logged for the last epoch, NaN before the first one ends. `logged` has all losses that were logged for the last epoch.
     """
 
     step: int

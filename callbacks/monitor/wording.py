@@ -71,6 +71,15 @@ def advice_of(group: Sequence[Finding]) -> str:
     return f'The worst is "{worst.layer}": {worst.advice}'
 
 
+def passed(findings: Sequence[Finding]) -> str:
+    """Return in a line which symptoms have passed: `"passed while the network learned: dead relu (h0, h1)"`."""
+    layers: dict[str, list[str]] = {}
+    for f in findings:
+        layers.setdefault(symptom(f), []).append(f.layer or "the network")
+    parts = (f"{name} ({', '.join(dict.fromkeys(where))})" for name, where in layers.items())
+    return f"passed while the network learned: {', '.join(parts)}"
+
+
 def symptom(finding: Finding) -> str:
     """Return `"dead relu"` for `"dead_relu"`."""
     return finding.symptom.replace("_", " ")

@@ -9,7 +9,7 @@ from keras_ext.callbacks.monitor.finding import Finding
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.setting import Aim
 from keras_ext.callbacks.monitor.probe.training import Training
-from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, worst
+from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, passed, worst
 from keras_ext.callbacks.monitor.snapshot import Activation, Output, Snapshot, Weight
 
 HEALTHY = Activation("h1", "tanh", "", False, 0.1, 0.0, 0.0, 0.0, 0.5, True)
@@ -316,3 +316,17 @@ def test_a_negative_cross_entropy_is_nothing_learned():
 def test_what_began_as_nan_is_reported_once():
     bad = snapshot(math.nan, activations=[replace(HEALTHY, finite=False)])
     assert [f.symptom for f in run(bad, snapshot(math.nan))] == ["non_finite"]
+
+
+def test_a_warning_that_ends_while_the_network_learns_has_passed():
+    known = run(snapshot(1.0, activations=[UNHEALTHY], step=0, epoch=0))
+    assert [f.symptom for f in known] == ["saturated"]
+    course = [snapshot(loss, activations=[UNHEALTHY], step=i, epoch=i) for i, loss in enumerate((1.0, 0.9, 0.8))]
+    falls, stands = (snapshot(loss, step=3, epoch=3) for loss in (0.7, 1.0))
+    assert passed([*course, falls], Limits(), known) == known
+    assert passed([*course, replace(falls, is_regular=False)], Limits(), known) == []
+    assert passed([*course, replace(falls, activations=(UNHEALTHY,))], Limits(), known) == []
+    assert passed([replace(each, loss=1.0) for each in course] + [stands], Limits(), known) == []
+    assert passed([*course[2:], falls], Limits(), known) == []  # too few to tell
+    grave = [*known, replace(known[0], severity="critical")]
+    assert passed([*course, falls], Limits(), grave) == []

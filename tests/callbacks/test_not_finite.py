@@ -70,7 +70,7 @@ def test_nan_in_the_data_is_blamed_on_the_data():
     x[::9, 2] = np.nan
     found = fit(x, y)[("non_finite", "critical")]
     assert found.layer is None
-    assert "The inputs have NaN or infinity" in found.advice
+    assert "`x` has NaN or infinity in 29 of 256 samples, in column 2. Drop or fill these samples." in found.advice
 
 
 def test_the_logarithm_of_zero_is_blamed_on_the_loss():

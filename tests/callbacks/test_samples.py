@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_ext.callbacks import SaturationMonitor
 from keras_ext.callbacks.monitor.probe.probe import Probe
 from keras_ext.callbacks.monitor.probe.samples import probe_batch
 
@@ -344,14 +345,11 @@ def test_targets_of_one_class_are_reported(y):
         "Shuffle the data before it is cut into batches, or give a sample of all classes as arrays."
     )
 
-    def monitor():  # stands for the constructor: the warning must point at its caller
-        return probe_batch(np.zeros((8, 2)), y, size=64, seed=0)
-
     with pytest.warns(UserWarning, match="one class") as reported:
-        monitor()
+        SaturationMonitor(np.zeros((8, 2)), y)
     assert [str(w.message) for w in reported] == [message]
     assert reported[0].filename == __file__
-    assert linecache.getline(__file__, reported[0].lineno).strip() == "monitor()"
+    assert linecache.getline(__file__, reported[0].lineno).strip() == "SaturationMonitor(np.zeros((8, 2)), y)"
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_ext._warnings import warn
 from keras_ext._arrays import NAMES, checked_samples
 from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument, integer
+from keras_ext._warnings import warn
 from keras_ext._wording import one_line
 from keras_ext.callbacks.monitor.probe import dense
 
@@ -47,7 +47,7 @@ def probe_batch(x: Any, y: Any = None, sample_weight: Any = None, *, size: int, 
     """
     integer("size", size)
     integer("seed", seed, 0)
-    if _is_dataset(x):
+    if is_dataset(x):
         for name, value, what in (("y", y, "targets"), ("sample_weight", sample_weight, "sample weights")):
             if value is not None:
                 fix = f"As for `fit`, the {what} must be part of its batches: (x, y) or (x, y, sample_weight)."
@@ -94,7 +94,8 @@ def _first(dataset: Any, size: int) -> tuple[Any, Any, Any]:
     return tree.map_structure(lambda *a: None if a[0] is None else np.concatenate(a), *parts)
 
 
-def _is_dataset(x: Any) -> bool:
+def is_dataset(x: Any) -> bool:
+    """Return whether `x` is a dataset of batches, and no arrays."""
     # Sparse and ragged arrays are no NumPy arrays, but have both a shape and a type.
     is_array = hasattr(x, "__array__") or (hasattr(x, "shape") and hasattr(x, "dtype"))
     is_iterable = isinstance(x, Iterable) and not is_array and not isinstance(x, list | tuple | dict | str | bytes)

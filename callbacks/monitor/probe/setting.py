@@ -14,6 +14,8 @@ from keras_ext._backend import keras_private
 
 CHOICES = ("categorical_crossentropy", "sparse_categorical_crossentropy", "categorical_focal_crossentropy")
 BINARY = ("binary_crossentropy", "binary_focal_crossentropy")
+# Fewer samples say nothing of their order.
+_LEAST_NEIGHBOURS = 32
 DISTANCES = ("mean_squared_error", "mean_absolute_error", "huber", "log_cosh", "logcosh")
 
 
@@ -26,7 +28,8 @@ class Aim:
     samples, `units` their last axis, or 0 where another one has the classes. `are_whole` is whether they are whole numbers, and `most_sum`
     the largest sum over the last axis.
     Classes that the loss ignores do not count. `finds_logits` is whether the loss goes back to what came before a softmax or a sigmoid, as
-    Keras does on TensorFlow, whatever `from_logits` is.
+    Keras does on TensorFlow, whatever `from_logits` is. `in_runs` is how much oftener than by chance a sample has the class of the one
+    before: 0 where samples are shuffled, 1 where they are sorted; NaN where targets are no classes.
     """
 
     loss: str
@@ -40,6 +43,7 @@ class Aim:
     are_whole: bool = True
     most_sum: float = math.nan
     finds_logits: bool = False
+    in_runs: float = math.nan
 
 
 def aims(model: Any, y: Any, sample_weight: Any = None) -> tuple[Aim | None, ...]:
@@ -90,7 +94,21 @@ def _aim(loss: Any, target: np.ndarray) -> Aim | None:
     }
     from_logits = bool(config.get("from_logits", False))
     numbers["finds_logits"] = keras.backend.backend() == "tensorflow"
+    numbers["in_runs"] = _in_runs(values) if name in (*CHOICES, *BINARY) else math.nan
     return Aim(name, from_logits, float(values.min()), float(values.max()), rms, constant, deviation, units, **numbers)
+
+
+def _in_runs(values: np.ndarray) -> float:
+    """Return how much oftener than by chance neighbours are of one class; NaN where there are not two classes of some samples."""
+    if values.ndim > 1 and values.shape[-1] > 1:
+        values = values.argmax(axis=-1)
+    classes = values.reshape(len(values), -1)
+    if classes.shape[1] != 1 or len(classes) < _LEAST_NEIGHBOURS:
+        return math.nan
+    shares = np.unique(classes, return_counts=True)[1] / len(classes)
+    by_chance = float((shares**2).sum())
+    alike = float((classes[1:] == classes[:-1]).mean())
+    return math.nan if len(shares) < 2 or len(shares) > len(classes) / 4 else (alike - by_chance) / (1 - by_chance)
 
 
 def baseline(aims: Sequence[Aim | None]) -> float:

@@ -44,6 +44,8 @@ class Training:
         moving: layers whose moving statistics inference uses, and their momentum.
         step: what decides how far a step goes.
         planned: steps of the fit from its first to its last; NaN where that is not known.
+        is_dataset: whether the samples come as a dataset, in the order in which `fit` gets them.
+        broken: where the data have NaN or infinity, a part of a sentence for each place.
     """
 
     can_train: bool = True
@@ -52,6 +54,8 @@ class Training:
     moving: tuple[tuple[str, float], ...] = ()
     step: Step = Step()
     planned: float = math.nan
+    is_dataset: bool = False
+    broken: tuple[str, ...] = ()
 
 
 def training_of(model: Any, planned: float = math.nan) -> Training:

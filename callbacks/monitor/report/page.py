@@ -4,9 +4,10 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from keras_ext._html import image
+from keras_ext._wording import sentence
 from keras_ext.callbacks.monitor import wording
 from keras_ext.callbacks.monitor.finding import Finding
-from keras_ext._html import image
 from keras_ext.callbacks.monitor.report.html import document, table
 from keras_ext.callbacks.monitor.report.picture import NETWORK, picture
 from keras_ext.callbacks.monitor.report.table import COLUMNS, cells
@@ -19,8 +20,11 @@ _CLASSES = {"bold red": "critical", "dim": "quiet"}
 _MOST = 8
 
 
-def page(snapshots: Sequence[Snapshot], findings: Sequence[Finding], title: str = TITLE) -> str:
-    """Return a page with the verdict, the findings and their advice, the picture, and the numbers by layer and by snapshot."""
+def page(snapshots: Sequence[Snapshot], findings: Sequence[Finding], title: str = TITLE, passed: Sequence[Finding] = ()) -> str:
+    """Return a page with the verdict, the findings and their advice, the picture, and the numbers by layer and by snapshot.
+
+    It names the symptoms that have `passed`, too.
+    """
     reported = wording.verdict(findings) if snapshots else "no snapshot"
     severity = next((s for s in wording.SEVERITIES if any(f.severity == s for f in findings)), "good" if snapshots else "quiet")
     parts = [f"<h1>{escape(title)}</h1>", f'<p class="verdict {severity}">{escape(reported[:1].upper() + reported[1:])}</p>']
@@ -29,7 +33,9 @@ def page(snapshots: Sequence[Snapshot], findings: Sequence[Finding], title: str 
         count = f"{len(snapshots)} snapshot{'s' if len(snapshots) > 1 else ''}"
         seen = f"{count}, the last {wording.moment(last.step, last.epoch)}, loss {wording.number(last.loss)}"
         shown = "Heat maps of saturated outputs, dead units and gradient norms, layers by snapshots, as far as the model has them"
-        parts += [f'<p class="quiet">{escape(seen)}</p>', *_findings(findings), "<h2>Layer by layer, snapshot by snapshot</h2>"]
+        parts += [f'<p class="quiet">{escape(seen)}</p>', *_findings(findings)]
+        parts += [f'<p class="quiet">{escape(sentence(wording.passed(passed)))}.</p>'] if passed else []
+        parts += ["<h2>Layer by layer, snapshot by snapshot</h2>"]
         parts += [image(picture(snapshots, findings), f"{shown}: {reported}."), *_layers(last, findings), *_losses(snapshots)]
     else:
         parts.append(f"<p>{escape(wording.NO_SNAPSHOT)}</p>")

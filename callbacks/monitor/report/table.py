@@ -18,14 +18,15 @@ _COLOURS = {"critical": "bold red", "warning": "yellow"}
 _MOST_NAMES = 3
 
 
-def table(snapshots: Sequence[Snapshot], findings: Sequence[Finding]) -> Group:
-    """Return a row for each layer of the last snapshot, and below it what was found and what fixes it."""
+def table(snapshots: Sequence[Snapshot], findings: Sequence[Finding], passed: Sequence[Finding] = ()) -> Group:
+    """Return a row for each layer of the last snapshot, and below it what was found and what fixes it, and what has `passed`."""
     if not snapshots:
         return Group(Text(wording.NO_SNAPSHOT))
     last = snapshots[-1]
     rows = layer_table(f"{wording.moment(last.step, last.epoch)}, loss {wording.number(last.loss)}", last, findings)
     found = [reported(group) for group in wording.grouped(findings)]
-    return Group(rows, *([Text(), *found] if found else []))
+    ended = [Text(wording.passed(passed), "dim")] if passed else []
+    return Group(rows, *([Text(), *found, *ended] if found or ended else []))
 
 
 def layer_table(heading: str, snapshot: Snapshot, findings: Sequence[Finding], columns: Sequence[str] = COLUMNS) -> Table:

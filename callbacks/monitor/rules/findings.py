@@ -11,6 +11,7 @@ from keras_ext.callbacks.monitor.probe.training import Training
 from keras_ext.callbacks.monitor.rules.logged import logged_states
 from keras_ext.callbacks.monitor.rules.loss_course import course_states, has_learned, is_below, learning
 from keras_ext.callbacks.monitor.rules.modes import mode_states
+from keras_ext.callbacks.monitor.rules.order import order_states
 from keras_ext.callbacks.monitor.rules.settings import setting_states, step_states
 from keras_ext.callbacks.monitor.rules.symptoms import states
 from keras_ext.callbacks.monitor.rules.through_time import through_time_states
@@ -26,7 +27,7 @@ _OF_INFERENCE = ("stale_statistics",)
 _OF_THE_LOGS = ("one_sided_losses",)
 # What follows from steps that lead nowhere; beside anything else they are short because the gradient is.
 _OF_A_SMALL_STEP = ("constant_output", "unchanged_weights", "vanishing_through_time")
-_OF_THE_SETTINGS = ("frozen", "heavy_dropout", "strong_decay", "small_step")
+_OF_THE_SETTINGS = ("frozen", "heavy_dropout", "strong_decay", "small_step", "sorted_samples")
 # What errors as large as targets of a large scale do to a network.
 _OF_LARGE_ERRORS = (
     "saturated", "dead_relu", "exploding_gradient", "exploding_activation", "exploding_weight", "constant_output", "oscillating_loss",
@@ -83,15 +84,31 @@ def examine(
     return new
 
 
+def passed(
+    snapshots: Sequence[Snapshot], limits: Limits, known: Sequence[Finding], patience: int = 2, aims: Sequence[Aim | None] = (),
+    training: Training | None = None,
+) -> list[Finding]:  # fmt: skip
+    """Return those of the warnings in `known` whose symptom the last snapshot no longer has, while the network learns."""
+    regular = [snapshot for snapshot in snapshots if snapshot.is_regular]
+    if not snapshots[-1].is_regular or not snapshots[-1].finite or len(regular) <= patience:
+        return []
+    if not learning(regular, limits, patience, baseline(aims)):
+        return []
+    now = {(s.symptom, s.layer) for s in _states(snapshots, limits, aims, training or Training(), patience)}
+    critical = {(f.symptom, f.layer) for f in known if f.severity == "critical"}
+    return [f for f in known if f.severity == "warning" and (f.symptom, f.layer) not in now | critical]
+
+
 def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | None], training: Training, patience: int) -> list[State]:
     cost = baseline(aims)
     before = snapshots[-2] if len(snapshots) > 1 else None
-    found = [*setting_states(training, limits), *states(snapshots[-1], limits, aims, snapshots[0], before)]
+    found = [*setting_states(training, limits), *states(snapshots[-1], limits, aims, snapshots[0], before, training.broken)]
     if snapshots[-1].is_regular and snapshots[-1].finite:
         regular = [snapshot for snapshot in snapshots if snapshot.is_regular]
         found += course_states(regular, limits, cost)
         found += logged_states(regular, limits)
         found += mode_states(snapshots[-1], limits, training)
+        found += order_states(regular, aims, limits, patience, cost, training.is_dataset)
         found += through_time_states(regular, limits, patience, cost)
         found += step_states(snapshots, limits, training, cost, patience)
     if any(s.symptom == "constant_output" for s in found):

@@ -10,7 +10,7 @@ from keras_ext.callbacks.monitor.snapshot import Logged, Snapshot
 
 def logged_states(snapshots: Sequence[Snapshot], limits: Limits) -> Iterator[State]:
     """Yield a latent that says nothing of the input, and a network of two that has won; `snapshots` are those of the rhythm."""
-    logged = snapshots[-1].logged
+    logged = () if snapshots[-1].has_loss else snapshots[-1].logged
     for loss in logged:
         if "kl" in loss.name.lower().split("_") and loss.value < limits.latent:
             seen = f"{loss.name} is {loss.value:.1e}: the latent has collapsed onto the prior, and says nothing of the input"

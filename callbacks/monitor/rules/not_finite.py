@@ -1,7 +1,9 @@
 """The origin of a value that is NaN or infinite."""
 
 import math
+from collections.abc import Sequence
 
+from keras_ext._wording import sentence
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.snapshot import Snapshot
@@ -10,12 +12,16 @@ from keras_ext.callbacks.monitor.snapshot import Snapshot
 _NEAR = 0.1
 
 
-def not_finite(snapshot: Snapshot, before: Snapshot | None, clipping: str, limits: Limits) -> State:
+def not_finite(snapshot: Snapshot, before: Snapshot | None, clipping: str, limits: Limits, broken: Sequence[str] = ()) -> State:
     """Return what is not finite in `snapshot`, blamed on what comes first: inputs, weights, the way forward, the loss, the gradient.
 
-    Once weights are NaN everything is: then `before`, the snapshot before, shows what had grown. `clipping` is advice on long gradients.
+    Once weights are NaN everything is: then `before`, the snapshot before, shows what had grown. `clipping` is advice on long gradients,
+    `broken` says where the data have such values.
     """
-    layer, advice = _origin(snapshot, before, clipping, limits)
+    if broken:
+        layer, advice = None, f"{sentence('; '.join(broken))}. Drop or fill these samples."
+    else:
+        layer, advice = _origin(snapshot, before, clipping, limits)
     return State("non_finite", layer, math.nan, math.inf, f"A value is NaN or infinite. {advice}", fatal=True)
 
 

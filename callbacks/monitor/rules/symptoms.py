@@ -33,14 +33,15 @@ _OF_DEATH = "Lower the learning rate, use initializers.HeNormal, or use leaky_re
 
 
 def states(
-    snapshot: Snapshot, limits: Limits, aims: Sequence[Aim | None] = (), first: Snapshot | None = None, before: Snapshot | None = None
-) -> Iterator[State]:
+    snapshot: Snapshot, limits: Limits, aims: Sequence[Aim | None] = (), first: Snapshot | None = None, before: Snapshot | None = None,
+    broken: Sequence[str] = (),
+) -> Iterator[State]:  # fmt: skip
     """Yield every state of `snapshot` that is outside the limits, the layers nearest to the input first.
 
-    `first` is the first snapshot of the fit, `before` the one before this.
+    `first` is the first snapshot of the fit, `before` the one before this; `broken` says where the data are not finite.
     """
     if not snapshot.finite:
-        yield not_finite(snapshot, before, clipping(snapshot), limits)
+        yield not_finite(snapshot, before, clipping(snapshot), limits, broken)
         yield from (state for state in mismatches(snapshot, aims, limits) if state.symptom in _OF_SCALE)
         return
     yield from mismatches(snapshot, aims, limits)

@@ -1,0 +1,36 @@
+"""Whether the samples come in an order that a network can learn from."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from keras_ext.callbacks.monitor.finding import State
+from keras_ext.callbacks.monitor.limits import Limits
+from keras_ext.callbacks.monitor.probe.setting import Aim
+from keras_ext.callbacks.monitor.rules.loss_course import stands
+from keras_ext.callbacks.monitor.snapshot import Snapshot
+
+
+def order_states(
+    snapshots: Sequence[Snapshot], aims: Sequence[Aim | None], limits: Limits, patience: int, baseline: float, is_dataset: bool = False
+) -> Iterator[State]:
+    """Yield that batches are of one class each: the samples are sorted, and the network does not learn.
+
+    `snapshots` are those of the rhythm; further arguments as of `stands`. Of arrays it is not known whether `fit` shuffles them. If it
+    does, the loss in training and that of the probe are about alike; where the first is far lower, it does not. A dataset, for which
+    `is_dataset` stands, comes in the order in which it was read.
+    """
+    last = snapshots[-1]
+    in_runs = max((aim.in_runs for aim in aims if aim is not None and aim.in_runs > limits.in_runs), default=None)
+    if in_runs is None or not last.has_loss or not stands(snapshots, limits, patience, baseline):
+        return
+    logged = next((each.value for each in last.logged if each.name == "loss"), math.nan)
+    fix = "Shuffle: shuffle=True in fit, or dataset.shuffle(...)"
+    if logged < limits.in_training * last.loss or is_dataset:
+        seen = (
+            f"The samples are sorted by class. In the last epoch the loss was {logged:.3g} on the batches, and then {last.loss:.3g} on all"
+        )
+        advice = f"{seen}. Each batch has one class, and the last one is what the network remembers. {fix}."
+        yield State("sorted_samples", None, in_runs, limits.in_runs, advice, quiet=True)
+    elif len(snapshots) > limits.slow * patience:
+        advice = f"The samples are sorted by class. If fit does not shuffle them, each batch has one class. {fix}."
+        yield State("sorted_samples", None, in_runs, limits.in_runs, advice, can_be_critical=False)
