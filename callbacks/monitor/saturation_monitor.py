@@ -148,7 +148,7 @@ class SaturationMonitor(keras.callbacks.Callback):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SaturationMonitor":
         """Return a copy with the same `on_finding`: a method of an object that is copied too would be called on the copy."""
-        new = copy.copy(self)
+        new: Any = copy.copy(self)
         memo |= {id(self): new, id(self.on_finding): self.on_finding}
         vars(new).update({name: copy.deepcopy(value, memo) for name, value in vars(self).items()})
         return new

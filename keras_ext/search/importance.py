@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from keras_ext._checks import integer
-from keras_ext.search.picture import by_value, hyperparameters
 from keras_ext.search.records import Record
+from keras_ext.search.values import by_value, hyperparameters
 
 # Trials with a score, of a search or with a hyperparameter, that are enough to compare; and with a value and without it.
 _FEWEST, _FEWEST_OF_VALUE = 4, 5

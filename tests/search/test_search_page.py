@@ -2,17 +2,18 @@
 
 import csv
 import itertools
+import json
 import re
+import shutil
 import statistics
+import subprocess
 
 import pytest
-from matplotlib import colormaps
-from matplotlib.collections import LineCollection, PathCollection
-from matplotlib.colors import to_hex
 
-from keras_ext.search import Record, Results
+from keras_ext.search import Record, Results, figures
 from keras_ext.search.page import page
-from keras_ext.search.picture import _Scale, by_value, hyperparameters, parallel_picture, score_picture, state_of, symptom_picture
+from keras_ext.search.picture import score_picture, state_of
+from keras_ext.search.values import by_value, hyperparameters
 
 pytestmark = pytest.mark.backend_free
 
@@ -30,6 +31,15 @@ TRIALS = (
     trial(6, None, "critical: saturated (h1), non finite", ("saturated", "non_finite"), 1),
     trial(5, None, "failed: ValueError: no", status="FAILED", epochs=0),
 )
+
+
+def shown(text):
+    """Return the figures of a page as Plotly gets them."""
+    return [json.loads(each.replace("<\\/", "</")) for each in re.findall(r'<script type="application/json">(.*?)</script>', text)]
+
+
+def without_figures(text):
+    return re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
 
 
 def test_a_trial_is_drawn_by_how_it_ended():
@@ -86,69 +96,7 @@ def test_numbers_of_many_values_are_parted_and_others_are_not():
     layers = [trial(i, layers=count) for i, count in enumerate([1, 2, 3, 3, 3, 3, 4, 5])]
     assert [(text, len(mine)) for text, mine in by_value(layers, "layers")] == [("1 to 2", 2), ("3", 4), ("4 to 5", 2)]
     assert hyperparameters([trial(1), trial(3, rate=0.1)]) == []
-
-
-def test_numbers_of_very_different_sizes_stand_by_their_logarithm():
-    scale = _Scale([1, 10, 100, 1000, 10_000])
-    assert (scale.height(100), scale.ticks()) == (pytest.approx(0.5), [(0.0, "1"), (0.5, "100"), (1.0, "1e+04")])
-    scale = _Scale([0, 1, 2, 3, 100])
-    assert (scale.height(50), scale.ticks()) == (0.5, [(0.0, "0"), (0.5, "50"), (1.0, "100")])
-
-
-def test_shares_of_symptoms_are_those_of_the_value():
-    figure = symptom_picture(TRIALS)
-    axes = figure.axes[0]
-    symptoms = [t.get_text() for t in axes.get_xticklabels()]
-    rows = [t.get_text() for t in axes.get_yticklabels()]
-    shares = axes.images[0].get_array()
-    assert symptoms == ["non finite", "saturated"]
-    assert shares[rows.index("activation sigmoid  (3)")].tolist() == pytest.approx([1 / 3, 2 / 3])
-    assert shares[rows.index("activation relu  (3)")].tolist() == [0.0, 0.0]
-    assert symptom_picture(TRIALS[:2]) is None
-
-
-def test_few_numbers_stand_by_size_and_hyperparameters_are_parted_by_lines():
     assert [text for text, _ in by_value([trial(i, layers=n) for i, n in enumerate([10, 2, 9], start=1)], "layers")] == ["2", "9", "10"]
-    axes = symptom_picture(TRIALS).axes[0]
-    assert [line.get_ydata()[0] for line in axes.lines] == [1.5, 5.5]  # two activations, four parts of the rates
-    assert axes.yaxis_inverted()
-
-
-def test_a_line_goes_through_the_hyperparameters_of_each_trial():
-    axes = parallel_picture(TRIALS, "val_accuracy", "max").axes[0]
-    assert len(axes.collections) >= len(TRIALS)
-    texts = {t.get_text() for t in axes.texts}
-    assert {"activation", "rate", "bias", "relu", "sigmoid", "0.1", "1e-06"} <= texts
-
-
-@pytest.mark.parametrize(("direction", "best"), [("max", [(0, 0.0), (1, 1.0)]), ("min", [(0, 1.0), (1, 0.4)])])
-def test_lines_are_coloured_by_rank_with_the_best_on_top(direction, best):
-    lines = [c for c in parallel_picture(TRIALS, "s", direction).axes[0].collections if isinstance(c, LineCollection)]
-    colours = [to_hex(line.get_colors()[0]) for line in lines]
-    assert colours == ["#bbbbbb", "#bbbbbb", *(to_hex(colormaps["viridis"](rank)) for rank in (0.0, 1 / 3, 2 / 3, 1.0))]
-    # Trial 1 has the first activation and the largest rate; the rates stand evenly by their logarithm.
-    (piece,) = lines[-1].get_segments()
-    assert [(x, round(y, 6)) for x, y in piece] == best
-
-
-def test_a_value_beside_those_that_were_not_used_is_a_point():
-    whole, broken = ({"a": 1, "b": 2, "c": 3}, {"a": 2, "c": 5})
-    records = [Record(i, str(i), "COMPLETED", 0.5, 1, 1.0, "", values) for i, values in enumerate((broken, whole), start=1)]
-    assert hyperparameters(records) == ["a", "b", "c"]
-    axes = parallel_picture(records, "s", "min").axes[0]
-    points = [tuple(p) for c in axes.collections if isinstance(c, PathCollection) for p in c.get_offsets().tolist()]
-    assert points == [(0, 1.0), (2, 1.0)]
-    assert [len(c.get_segments()) for c in axes.collections if isinstance(c, LineCollection)] in ([0, 2], [2, 0])
-
-
-@pytest.mark.parametrize(("count", "rows"), [(1, [1]), (8, [8]), (9, [8, 2]), (15, [8, 8]), (16, [8, 8, 2])])
-def test_many_hyperparameters_stand_in_rows_that_go_on_where_the_last_one_ended(count, rows):
-    names = [f"h{i:02d}" for i in range(count)]
-    records = [Record(i, str(i), "COMPLETED", 0.1 * i, 1, 1.0, "", dict.fromkeys(names, i)) for i in (1, 2)]
-    shown = [[t.get_text() for t in axes.texts if t.get_text().startswith("h")] for axes in parallel_picture(records, "s", "max").axes]
-    assert [len(row) for row in shown] == rows
-    assert [name for i, row in enumerate(shown) for name in row[min(i, 1) :]] == names
-    assert all(before[-1] == after[0] for before, after in itertools.pairwise(shown))
 
 
 def test_the_page_says_what_the_trials_say_and_needs_nothing_else(tmp_path):
@@ -156,25 +104,26 @@ def test_the_page_says_what_the_trials_say_and_needs_nothing_else(tmp_path):
     text = (tmp_path / "new/report.html").read_text()
     assert "Best val_accuracy 0.9, of trial 1" in text
     assert "6 trials in 12 seconds of training: 2 ran through, 1 stopped by the monitor" in text
-    assert text.count("<img ") == 3
+    assert text.count('<div class="figure" role="img"') == 5
     assert "saturated (&lt;h1&gt;)" in text
-    assert "<h1>)" not in text
+    assert "<h1>)" not in without_figures(text)
     assert "3 of 10" in text
-    assert "http" not in text
+    assert not re.search(r"""(?:src|href)=["']?http""", text)
+    assert len(text) < 2.5e6
     assert "No trial has ended yet." in page(Results((), "loss"))
     assert "No trial has a score" in page(Results(TRIALS[-1:], "loss"))
 
 
 def test_the_page_shows_names_as_they_are_and_a_column_for_each_hyperparameter():
     text = page(Results(TRIALS, "a<b", "max"), "c<d")
-    assert "a<b" not in text
+    assert "a<b" not in without_figures(text)
     assert "c<d" not in text
     assert text.count("<h1>c&lt;d</h1>") == 1
     assert '<p class="verdict">Best a&lt;b 0.9, of trial 1</p>' in text
     assert text.startswith("<!DOCTYPE html>")
     assert "<title>c&lt;d: Best a&lt;b 0.9, of trial 1</title>" in text
-    assert '<th scope="col">bias</th>' in text
-    assert page(Results((trial(1), trial(3, rate=0.1)), "s")).count("<img ") == 1
+    assert '<th scope="col"><button type="button">bias</button></th>' in text
+    assert [f["data"][0]["type"] for f in shown(page(Results((trial(1), trial(3, rate=0.1)), "s")))] == ["scatter"]
 
 
 def test_a_row_of_the_page_reports_one_trial():
@@ -187,15 +136,18 @@ def test_a_row_of_the_page_reports_one_trial():
     assert rows[4][2] == "none"
     assert '<td class="words name critical">failed: ValueError: no</td>' in text
     assert '<td class="words name">by another callback</td>' in text
-    assert re.findall(r"<th [^>]*>(.*?)</th>", trials)[:7] == ["rank", "trial", "s", "epochs", "seconds", "ended", "diagnosis"]
+    assert re.findall(r"<th [^>]*><button[^>]*>(.*?)</button></th>", trials)[:7] == [
+        "rank",
+        "trial",
+        "s",
+        "epochs",
+        "seconds",
+        "ended",
+        "diagnosis",
+    ]
     warned = Record(1, "0", "COMPLETED", 0.0, 4, 2.0, "warning: saturated (h1)", {}, 0, "by another callback")
     (row,) = [row for row in page(Results((warned,), "s")).splitlines() if row.startswith("<tr><td")]
     assert re.findall(r"<td[^>]*>(.*?)</td>", row) == ["1", "1", "0", "4", "2.0", "by another callback", "warning: saturated (h1)"]
-
-
-def test_the_pictures_of_the_page_know_which_scores_are_better():
-    pictures = [re.findall(r'src="([^"]+)"', page(Results(TRIALS, "s", direction))) for direction in ("max", "min")]
-    assert [one == other for one, other in zip(*pictures, strict=True)] == [False, False, True]
 
 
 def test_csv_has_a_row_for_each_trial_and_a_column_for_each_hyperparameter(tmp_path):
@@ -225,3 +177,80 @@ def test_the_page_shows_which_part_helped_with_the_scores_by_value():
     shown = {row[2]: (float(row[3]), int(row[5])) for row in rows[start : start + len(scores)]}
     assert shown == {value: (pytest.approx(statistics.median(mine), rel=1e-3), len(mine)) for value, mine in scores.items()}
     assert "not told apart: the values of " in part
+
+
+def with_scores(number, score, ended="", **values):
+    symptoms = ("dead_relu",) if ended.startswith("critical") else ()
+    course = tuple(score * share for share in (0.5, 0.8, 1.0))
+    return Record(number, f"{number:02}", "COMPLETED", score, 3, 2.0, ended or "nothing found", values, 10, ended, symptoms, scores=course)
+
+
+COURSES = (
+    with_scores(2, 0.9, optimizer="sgd", rate=0.1, momentum=0.9),
+    with_scores(1, 0.8, optimizer="adam", rate=0.01),
+    with_scores(3, 0.2, "critical: dead relu (<h>)", optimizer="sgd", rate=1e-4, momentum=0.5),
+    with_scores(4, 0.1, "critical: dead relu (<h>)", optimizer="sgd", rate=1e-5, momentum=0.6),
+    with_scores(5, 0.7, optimizer="adam", rate=1e-3),
+)
+
+
+def test_the_course_of_each_trial_is_a_line_with_a_mark_where_it_ended_early():
+    figure = figures.curves(COURSES, "s", "max")
+    lines = [each for each in figure.data if each.mode == "lines"]
+    assert [list(line.y) for line in lines] == [list(r.scores) for r in reversed(COURSES)]  # the best on top
+    assert [round(line.line.width, 3) for line in lines] == [1.125, 1.0, 1.008, 1.633, 3.0]  # 1 + 2 rank^4, of ranks 2/4, 0, 1/4, 3/4, 1
+    assert [(list(mark.x), list(mark.y)) for mark in figure.data if mark.mode == "markers"] == [([3], [0.1]), ([3], [0.2])]
+    assert lines[2].name == "trial 3: 0.2, 3 epochs<br>critical: dead relu (&lt;h>)<br>optimizer sgd, rate 0.0001, momentum 0.5"
+    assert figures.curves([trial(1)], "s", "max") is None
+
+
+def test_scores_stand_at_the_time_when_their_trial_ended():
+    *points, best = figures.scores(COURSES, "s", "max").data
+    assert {(x, y) for each in points for x, y in zip(each.x, each.y, strict=True)} == {(4, 0.9), (2, 0.8), (6, 0.2), (8, 0.1), (10, 0.7)}
+    assert [each.name for each in points] == ["ran through: 3", "stopped by the monitor: 2"]
+    assert list(best.y) == [0.8, 0.9, 0.9, 0.9, 0.9]
+    assert list(figures.scores(COURSES, "s", "min").data[-1].y) == [0.8, 0.8, 0.2, 0.1, 0.1]
+
+
+def test_a_line_goes_through_the_hyperparameters_that_every_trial_has_and_the_others_stand_apart():
+    (line,) = figures.parallel(COURSES, ["optimizer", "rate"], "s", "max").data
+    optimizer, rate, score = line.dimensions
+    assert (list(optimizer.ticktext), list(optimizer.values)) == (["adam", "sgd"], [1, 0, 1, 1, 0])
+    assert list(rate.values) == pytest.approx([-1, -2, -4, -5, -3])  # by the logarithm, as they span ten thousand times
+    assert list(rate.ticktext) == ["1e-05", "0.0001", "0.001", "0.01", "0.1"]
+    assert list(score.values) == [0.9, 0.8, 0.2, 0.1, 0.7]
+    assert list(line.line.color) == [1.0, 0.75, 0.25, 0.0, 0.5]
+    (points,) = figures.conditional(COURSES, ["momentum"], "s").data
+    assert (list(points.x), list(points.y)) == (["0.9", "0.5", "0.6"], [0.9, 0.2, 0.1])
+    kinds = [(f["data"][0]["type"], len(f["data"])) for f in shown(page(Results(COURSES, "s", "max")))]
+    assert kinds[-2:] == [("parcoords", 1), ("scatter", 1)]
+
+
+def test_a_symptom_is_named_with_the_values_that_mostly_have_it():
+    text = page(Results(COURSES, "s", "max"))
+    part = text.partition("<h2>What the monitor found</h2>")[2].partition("<h2>")[0]
+    rows = re.findall(r"<td[^>]*>(.*?)</td>", part)
+    assert rows[:2] == ["dead relu", "2 of 5"]
+    assert "optimizer sgd: 2 of 3" in rows[2]
+    assert "adam" not in rows[2]
+    assert "What the monitor found" not in page(Results(COURSES[:2], "s", "max"))
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+def test_a_browser_draws_every_figure_and_sorts_and_filters_the_table(tmp_path):
+    Results(COURSES, "s", "max").report(tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    act = """<script>setTimeout(() => {
+      const table = document.querySelector("table.sortable"), input = document.querySelector("input");
+      table.querySelectorAll("th button")[1].click(); input.value = "sgd"; input.dispatchEvent(new Event("input"));
+    }, 8000);</script>"""
+    (tmp_path / "report.html").write_text(text.replace("</body>", f"{act}</body>"))
+    options = ["--headless", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    command = ["chromium", *options, "--virtual-time-budget=20000", "--dump-dom", (tmp_path / "report.html").as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert len(re.findall(r'class="figure[^"]*js-plotly-plot', dom)) == len(shown(text))
+    body = dom.partition('<table class="sortable">')[2].partition("</table>")[0]
+    assert re.findall(r'<th scope="col"[^>]*aria-sort="(\w+)"[^>]*><button type="button">(\w+)', body) == [("ascending", "trial")]
+    rows = [(re.findall(r"<td[^>]*>(.*?)</td>", row)[1], "hidden" in row.partition(">")[0]) for row in body.split("<tr")[2:]]
+    assert rows == [("1", True), ("2", False), ("3", False), ("4", False), ("5", True)]
+    assert re.search(r"<output[^>]*>3 of 5 trials</output>", dom)

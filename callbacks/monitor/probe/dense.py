@@ -54,7 +54,7 @@ def long_enough(data: Any, lengths: dict[Any, int]) -> np.ndarray:
     fits = np.ones(next(count(a) for _, a in parts if a is not None), bool)
     for path, a in parts:
         if a is not None and is_ragged(a):
-            own = np.diff(np.asarray(a.row_splits))
+            own = np.diff(np.asarray(a.row_splits, "int64"))
             length = lengths.setdefault(path, max(int(np.median(own)), 1) if len(own) else 1)
             fits &= own >= length
     return fits

@@ -24,11 +24,12 @@ th { color: var(--quiet); font-weight: 600; } .words { text-align: left; } td.na
 """
 
 
-def document(title: str, parts: Sequence[str]) -> str:
-    """Return a page of HTML `parts`."""
+def document(title: str, parts: Sequence[str], style: str = "") -> str:
+    """Return a page of HTML `parts`; `style` is for them alone."""
+    css = _STYLE + style
     head = [
         "<!DOCTYPE html>", '<html lang="en">', '<head><meta charset="utf-8">', f"<title>{escape(title)}</title>",
-        '<meta name="viewport" content="width=device-width, initial-scale=1">', f"<style>{_STYLE}</style>", "</head>", "<body>", "<main>",
+        '<meta name="viewport" content="width=device-width, initial-scale=1">', f"<style>{css}</style>", "</head>", "<body>", "<main>",
     ]  # fmt: skip
     return "\n".join([*head, *parts, "</main>", "</body>", "</html>", ""])
 
