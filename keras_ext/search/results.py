@@ -93,6 +93,8 @@ class Results(Sequence[Record]):
         names = sorted({name for r in self.records for name in r.hyperparameters})
         fields = ("number", "trial", "status", "score", "spread", "seconds", "epochs", "planned_epochs", "ended", "diagnosis", "program")
         rows = [[i, *(getattr(r, f) for f in fields), *map(r.hyperparameters.get, names)] for i, r in enumerate(self.records, start=1)]
+        # Of sums of steps: .1 + .2 is .3.
+        rows = [[float(f"{value:.12g}") if isinstance(value, float) else value for value in row] for row in rows]
         frame = pd.DataFrame(rows, columns=["rank", *fields, *names], dtype=object)  # whole numbers beside gaps stay whole
         write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 

@@ -157,6 +157,10 @@ def test_csv_has_a_row_for_each_trial_and_a_column_for_each_hyperparameter(tmp_p
     assert [row["number"] for row in rows] == ["1", "3", "2", "4", "6", "5"]
     assert (rows[0]["score"], rows[4]["score"], rows[1]["bias"], rows[0]["bias"]) == ("0.9", "", "True", "")
     assert rows[2]["ended"] == "critical: saturated (<h1>)"
+    Results((trial(1, 0.1 + 0.2, rate=0.1 + 0.7),), "s").to_csv(tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["score"], row["rate"]) == ("0.3", "0.8")
 
 
 def test_the_table_says_how_many_epochs_of_how_many():
