@@ -12,21 +12,22 @@ from rich.text import Text
 
 # Colours that have contrast on white and on black, as a notebook may be either; they also say what the words say.
 _COLOURS = {"red": "#d1242f", "yellow": "#9a6700", "green": "#1a7f37", "dim": "#6e7781", "cyan": "#6e7781"}
+_NARROW = ' style="max-width: min(100%, 50em); height: auto"'
 _CELL = "padding: .2em .8em; text-align: {align}; vertical-align: top"
 
 
 def shown(renderable: Any = None, figure: Any = None, said: str = "") -> str:
     """Return a table for `rich.print` and a matplotlib Figure as HTML; `said` is what the figure shows, in words."""
     parts = [] if renderable is None else list(_parts(renderable))
-    return f'<div style="max-width: 75em">{"".join([*parts, *([] if figure is None else [image(figure, said)])])}</div>'
+    return f'<div style="max-width: 75em">{"".join([*parts, *([] if figure is None else [image(figure, said, _NARROW)])])}</div>'
 
 
-def image(figure: Any, said: str) -> str:
+def image(figure: Any, said: str, attributes: str = "") -> str:
     """Return a matplotlib Figure as an image inside a page; `said` is what it shows, in words."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=130)
     data = base64.b64encode(file.getvalue()).decode("ascii")
-    return f'<img alt="{escape(said)}" style="max-width: min(100%, 50em); height: auto" src="data:image/png;base64,{data}">'
+    return f'<img alt="{escape(said)}"{attributes} src="data:image/png;base64,{data}">'
 
 
 def is_notebook() -> bool:
