@@ -18,8 +18,13 @@ from rich.console import Console
 from keras_ext import _backend
 from keras_ext._atomic import write_json
 from keras_ext._checks import BadInput
+from keras_ext._wording import one_line
+from keras_ext.automl import report
 from keras_ext.automl.banner import print_banner
+from keras_ext.automl.baseline import Baseline, baselines, verdict
 from keras_ext.automl.best_model import AGAIN, keep_best
+from keras_ext.automl.evaluation import Evaluation
+from keras_ext.automl.goal import Goal
 from keras_ext.automl.precision import precision
 from keras_ext.automl.preparation import Preparation
 from keras_ext.automl.settings import Settings, claim, settings_of, stored_settings
@@ -32,13 +37,11 @@ from keras_ext.search.page import write_page
 from keras_ext.search.results import Results, results
 from keras_ext.search.view import View
 from keras_ext.search.writable import reported_where_not_writable
-from keras_ext.tables.data import Table
+from keras_ext.tables.data import Split, Table
 
 LOG = "search.log"
 BEST_MODEL = "best_model.keras"
 REPORT = "report.html"
-# What the test's score is called.
-METRICS = {"classification": "accuracy", "regression": "r2_score"}
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,14 @@ class SearchResult:
         results: its trials.
         model_path: file of the best model, None if all failed.
         seconds: wall time of this run.
-        test_score: of the best model on the samples that no trial saw: accuracy, or R2 for regression. None where there are none.
+        test_score: of the best model on the samples that no trial saw, in the search's metric. None where there are none.
         test_samples: how many they are.
         trained_again: samples that the best network was trained on again; 0 where it was not.
         parts: how much each hyperparameter mattered, the most important first.
+        metric: the score's name, such as `"accuracy"` or `"r2_score"`.
+        baselines: the scores of scikit-learn's models on the same samples, the better one first.
+        verdict: one sentence that compares the best of these with the best network; empty without them.
+        evaluation: the best model's predictions for the samples of the test.
     """
 
     results: Results
@@ -62,6 +69,10 @@ class SearchResult:
     test_samples: int = 0
     trained_again: int = 0
     parts: tuple[Importance, ...] = ()
+    metric: str = ""
+    baselines: tuple[Baseline, ...] = ()
+    verdict: str = ""
+    evaluation: Evaluation | None = None
 
 
 def run(
@@ -111,14 +122,15 @@ def run(
         reported = ", ".join(map(str, settings.batch_sizes))
         raise BadInput(f"`batch_sizes` {reported}: none fits twice into the {len(split.y)} samples of training. Give smaller ones.")
     began = time.monotonic()
-    prepared = Preparation.of(split.x, split.y, table.classes)
+    goal = Goal.of(table, settings.objective)
+    prepared = Preparation.of(split.x, split.y, table.classes, goal)
     space = prepared.space_for(settings, len(split.y))
     points = grid_size(space, settings.values) if settings.tuner == "grid" else None
     claim(output, settings, table, resume, source or {})
     x, y = prepared.inputs(split.x), prepared.targets(split.y)
     total = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else min(settings.trials, points or settings.trials)
     console = console or Console(quiet=True)
-    print_banner(console, table, output, settings, space, points)
+    print_banner(console, table, output, settings, space, points, goal.why)
     with precision(settings.mixed_precision), _standard_error_in(output / LOG) if as_command else contextlib.nullcontext():
         make = partial(
             make_tuner,
@@ -155,13 +167,17 @@ def run(
                 verbose=0,
             )
         found = results(tuner)
-        path, test_score = None, None
+        path, evaluation = None, None
         if found and found[0].score is not None:
             if settings.refit:
                 console.print("training the best network again, on the samples of training and validation")
             path = output / BEST_MODEL
-            test_score = keep_best(tuner, tuner.oracle.get_trial(found[0].trial), prepared, split, settings, path)
-    seconds, tested = time.monotonic() - began, 0 if split.y_test is None else len(split.y_test)
+            evaluation = keep_best(tuner, tuner.oracle.get_trial(found[0].trial), prepared, split, settings, path)
+    beside = _baselines(prepared, split, settings, console)
+    test_score, tested = None if evaluation is None else evaluation.score, 0 if split.y_test is None else len(split.y_test)
+    network = None if path is None else (float(found[0].score), test_score)
+    said = verdict(beside, network, goal, tested or len(split.y_validation))
+    seconds = time.monotonic() - began
     again = len(split.y) + len(split.y_validation) if settings.refit and path is not None else 0
     parts = found.importance()
     summary = {
@@ -170,22 +186,38 @@ def run(
         "classes": table.classes,
         "network": space.name,
         "score": space.objective.name,
+        "metric": goal.name,
+        "why": goal.why,
         "settings": asdict(settings),
         "backend": _backend.framework_version(),
         "keras": keras.__version__,
         "device": _backend.device_name(),
         "seconds": round(seconds, 1),
         "best_model": path.name if path else None,
-        "test": None if test_score is None else {"samples": tested, METRICS[table.task]: test_score},
+        "test": None if evaluation is None else {"samples": tested, goal.name: test_score},
+        "baselines": [asdict(each) for each in beside],
+        "verdict": said,
+        "evaluation": None if evaluation is None else evaluation.summary(),
     }
     with reported_where_not_writable(output, AGAIN):
         write_json(
             output / "results.json", {**summary, "importance": [asdict(part) for part in parts], "trials": [asdict(r) for r in found]}
         )
         found.to_csv(output / "leaderboard.csv")
-        about = _about(summary, again, datetime.now())
-        write_page(output / REPORT, found, f"Search on {table.name}", about)
-    return SearchResult(found, path, seconds, test_score, tested, again, parts)
+        first = [] if network is None else report.parts(beside, network, goal.name, evaluation)
+        write_page(output / REPORT, found, f"Search on {table.name}", report.about(summary, again, datetime.now()), first)
+    return SearchResult(found, path, seconds, test_score, tested, again, parts, goal.name, beside, said, evaluation)
+
+
+def _baselines(prepared: Preparation, split: Split, settings: Settings, console: Console) -> tuple[Baseline, ...]:
+    """Return the baselines, if they are wanted; nothing that goes wrong with them costs the search."""
+    if not settings.baseline:
+        return ()
+    try:
+        return baselines(prepared, split, settings.refit, settings.seed)
+    except Exception as error:
+        console.print(f"no baseline: {one_line(error)}", soft_wrap=True, markup=False)
+        return ()
 
 
 def _patience(settings: Settings, space: Any) -> list[keras.callbacks.Callback]:
@@ -193,29 +225,6 @@ def _patience(settings: Settings, space: Any) -> list[keras.callbacks.Callback]:
     if settings.patience is None:
         return []
     return [keras.callbacks.EarlyStopping(space.objective.name, patience=settings.patience, mode=space.objective.direction)]
-
-
-def _about(summary: dict[str, Any], trained_again: int, ended: datetime) -> dict[str, str]:
-    """Return what the page says at its top of how the search was made and what became of its best network."""
-    settings, test = summary["settings"], summary["test"]
-    reported = {
-        "best model": "none: every trial failed" if summary["best_model"] is None
-        else f"trained again on the {trained_again} samples of training and validation" if trained_again
-        else "as its trial left it, not trained again",
-        "test": "none" if test is None
-        else f"{METRICS[summary['task']]} {test[METRICS[summary['task']]]:.4f} on {test['samples']} samples that no trial saw",
-        "pruner": settings["pruner"],
-        "tuner": f"{settings['tuner']}, seed {settings['seed']}",
-        "trials": f"at most {settings['epochs']} epochs each" if settings["tuner"] == "hyperband"
-        else f"at most {settings['trials']}, of at most {settings['epochs']} epochs each",
-        "put aside": f"{settings['validation']:g} of the samples for the scores, {settings['test']:g} for the test",
-        "networks": f"{summary['network']}, all parts" if settings["wide"] else summary["network"],
-        "batch sizes": ", ".join(map(str, settings["batch_sizes"])),
-        "computed in": settings["mixed_precision"] or "float32",
-        "backend": f"keras {summary['keras']} on {summary['backend']}, {summary['device']}",
-        "ended": f"{ended:%Y-%m-%d %H:%M}",
-    }  # fmt: skip
-    return reported
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ SETTINGS = "search.json"
 # Of a seed: the tuner's is one higher, and NumPy and scikit-learn hold 32 bits.
 _MOST = 2**32 - 2
 # What a search may go on with otherwise than it began.
-_MAY_CHANGE = ("trials", "refit")
+_MAY_CHANGE = ("trials", "refit", "baseline")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ class Settings:
         widths: `"same"`, `"pyramid"` or `"free"`: how the widths of an MLP's layers are chosen.
         wide: choose among all parts of the package.
         patience: epochs without a better score that end a trial. None: each trains to its end.
+        objective: name of the Keras metric that is searched for, such as `"roc_auc"`. None: accuracy, balanced accuracy where a class is
+            rare, or R2.
+        baseline: train scikit-learn's gradient-boosted trees and a linear model on the same samples, to compare.
         values: of the grid: lists of values by the names of hyperparameters. Others have a few each.
     """
 
@@ -65,6 +68,8 @@ class Settings:
     widths: str = "same"
     wide: bool = False
     patience: int | None = None
+    objective: str | None = None
+    baseline: bool = True
     values: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,7 +89,9 @@ class Settings:
         keep(self, batch_sizes=integers("batch_sizes", self.batch_sizes))
         one_of("network", self.network, NETWORKS)
         one_of("widths", self.widths, WIDTHS)
-        keep(self, wide=flag("wide", self.wide), values=_checked_values(self.values, self.tuner))
+        keep(self, wide=flag("wide", self.wide), baseline=flag("baseline", self.baseline), values=_checked_values(self.values, self.tuner))
+        if self.objective is not None and (not isinstance(self.objective, str) or not self.objective):
+            raise bad_argument("objective", "the name of a metric, or None", self.objective)
         for name in ("max_layers", "patience"):
             value = getattr(self, name)
             keep(self, **{name: None if value is None else integer(name, value)})

@@ -14,14 +14,18 @@ if TYPE_CHECKING:
     from keras_ext.search.results import Results
 
 
-def page(results: "Results", title: str = "Search", about: Mapping[str, str] | None = None) -> str:
-    """Return a page with the best trial, what else is known `about` the search, the pictures, and a table of all trials."""
+def page(results: "Results", title: str = "Search", about: Mapping[str, str] | None = None, first: Sequence[str] = ()) -> str:
+    """Return a page with the best trial, what else is known `about` the search, the pictures, and a table of all trials.
+
+    `first` are parts of HTML that stand before the pictures.
+    """
     if not results.records:
         return document(f"{title}: no trials", [f"<h1>{escape(title)}</h1>", "<p>No trial has ended yet.</p>"])
     reported = _verdict(results)
     parts = [f"<h1>{escape(title)}</h1>", f'<p class="verdict">{escape(reported)}</p>', f'<p class="quiet">{escape(_counts(results))}</p>']
     if about:
         parts += table(["what", "how"], ([("words", name), ("words name", text)] for name, text in about.items()), {0, 1})
+    parts += first
     scores = score_picture(results.records, results.score_name, results.direction)
     said = f"Each trial's {results.score_name} at the time when it ended, and the best so far"
     parts += ["<h2>Score against time</h2>", image(scores, said)]
@@ -64,13 +68,19 @@ def _helped(results: "Results") -> list[str]:
     return ["<h2>Which part helped</h2>", *(f"<p>{escape(sentence)}</p>" for sentence in said), *table(headings, rows, {0, 2})]
 
 
-def write_page(path: str | os.PathLike[str], results: "Results", title: str = "Search", about: Mapping[str, str] | None = None) -> None:
+def write_page(
+    path: str | os.PathLike[str],
+    results: "Results",
+    title: str = "Search",
+    about: Mapping[str, str] | None = None,
+    first: Sequence[str] = (),
+) -> None:
     """Write `page` to a file that is there whole or not at all; missing folders are made.
 
     Raises:
         OSError: the path cannot be written.
     """
-    write_text(path, page(results, title, about))
+    write_text(path, page(results, title, about, first))
 
 
 def _verdict(results: "Results") -> str:
