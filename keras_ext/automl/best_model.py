@@ -57,7 +57,7 @@ def _refitted(trial: Any, prepared: Preparation, split: Split, settings: Setting
     It begins from the trial's own first weights and takes as many epochs as the trial's best score did.
     """
     x, y = joined(split.x, split.x_validation), np.concatenate([split.y, split.y_validation])
-    prepared = Preparation.of(x, y, prepared.classes, prepared.goal)
+    prepared = prepared.learnt_again(x, y)
     # The sizes of batches that fit depend on the samples of training alone; an epoch, and with it a schedule, has all of these.
     space = prepared.space_for(settings, len(split.y))
     space.samples_of_epoch = len(y)

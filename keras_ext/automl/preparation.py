@@ -43,17 +43,25 @@ class Preparation:
     class_weights: dict[str, dict[int, float]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, x: Inputs, y: np.ndarray, classes: tuple[str, ...] | None, goal: Goal | None = None) -> "Preparation":
-        """Learn from the samples of training."""
+    def of(
+        cls, x: Inputs, y: np.ndarray, classes: tuple[str, ...] | None, goal: Goal | None = None, day_first: Sequence[str] = ()
+    ) -> "Preparation":
+        """Learn from the samples of training; `day_first` names columns of dates in whose text the day stands before the month."""
         features = mean = variance = None
         if isinstance(x, dict):
             features = TableFeatures()
-            features.adapt(x)
+            features.adapt(x, day_first)
         else:
             mean, variance = x.mean(axis=0, dtype="float64"), x.var(axis=0, dtype="float64")
         unit = (0.0, 1.0) if classes else (float(y.mean()), float(y.std()) or 1.0)
         weights = _class_weights(y) if goal is not None and goal.is_imbalanced else {}
         return cls(features, mean, variance, classes, *unit, goal=goal, class_weights=weights)
+
+    def learnt_again(self, x: Inputs, y: np.ndarray) -> "Preparation":
+        """Return the same preparation, learnt from other samples."""
+        columns = () if self.features is None else self.features.columns
+        day_first = [column.date.column for column in columns if column.date is not None and column.date.day_first]
+        return Preparation.of(x, y, self.classes, self.goal, day_first)
 
     def inputs(self, x: Inputs) -> Any:
         """Return inputs as the network takes them."""

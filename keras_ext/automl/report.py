@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from keras_ext._wording import sentence
 from keras_ext.automl.baseline import Baseline
 from keras_ext.automl.evaluation import Evaluation
 from keras_ext.callbacks.monitor.report.html import image, table
@@ -25,7 +26,7 @@ def about(summary: dict[str, Any], trained_again: int, ended: datetime) -> dict[
         "test": "none" if test is None
         else f"{metric} {test[metric]:.4f} on {test['samples']} samples that no trial saw",
         **({"baseline": summary["verdict"]} if summary["verdict"] else {}),
-        **({"score": summary["why"]} if summary["why"] else {}),
+        **({"data": ". ".join(map(sentence, summary["notes"]))} if summary["notes"] else {}),
         "pruner": settings["pruner"],
         "tuner": f"{settings['tuner']}, seed {settings['seed']}",
         "trials": f"at most {settings['epochs']} epochs each" if settings["tuner"] == "hyperband"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import pandas as pd
 from rich.console import Console
 
 from keras_ext import _backend
@@ -37,7 +38,8 @@ from keras_ext.search.page import write_page
 from keras_ext.search.results import Results, results
 from keras_ext.search.view import View
 from keras_ext.search.writable import reported_where_not_writable
-from keras_ext.tables.data import Split, Table
+from keras_ext.tables.data import Split, Table, load_frame
+from keras_ext.tables.data.duplicates import duplicates
 
 LOG = "search.log"
 BEST_MODEL = "best_model.keras"
@@ -76,10 +78,11 @@ class SearchResult:
 
 
 def run(
-    table: Table,
-    output: str | Path,
+    table: Table | pd.DataFrame,
+    output: str | Path | None = None,
     settings: Settings | None = None,
     *,
+    target: str | None = None,
     placement: Placement | None = None,
     resume: bool = False,
     console: Console | None = None,
@@ -92,10 +95,11 @@ def run(
     `report.html` and `best_model.keras`.
 
     Args:
-        table: the data.
-        output: folder to write to; made if it is missing.
+        table: the data; a data frame is read by `tables.load_frame`, which has more options.
+        output: folder to write to; made if it is missing. None: a new one under `results/`.
         settings: what to search how. None: the default, or with `resume` what the search has, of which only `trials` and `refit` may be
             changed.
+        target: of a data frame: the name of the column to predict; None: the last one.
         placement: where the trials run: here, in processes of their own, or on Ray.
         resume: go on with the search that `output` holds. Finished trials stay, the one that was running starts again.
         console: where to show progress; None shows nothing.
@@ -115,7 +119,11 @@ def run(
         >>> result.model_path.name, len(result.results)
         ('best_model.keras', 1)
     """
-    output = Path(output)
+    if isinstance(table, pd.DataFrame):
+        table = load_frame(table, target)
+    elif target is not None:
+        raise BadInput(f"`target` goes with a data frame, got {target} beside a Table, which has its target. Leave it out.")
+    output = Path(output or f"results/{Path(table.name).stem}-{datetime.now():%Y%m%d-%H%M%S}")
     settings = settings or (settings_of(stored_settings(output)) if resume else Settings())
     split = table.split(settings.validation, settings.seed, settings.test)
     if settings.batch_sizes != Settings.batch_sizes and 2 * min(settings.batch_sizes) > len(split.y):
@@ -123,14 +131,15 @@ def run(
         raise BadInput(f"`batch_sizes` {reported}: none fits twice into the {len(split.y)} samples of training. Give smaller ones.")
     began = time.monotonic()
     goal = Goal.of(table, settings.objective)
-    prepared = Preparation.of(split.x, split.y, table.classes, goal)
+    prepared = Preparation.of(split.x, split.y, table.classes, goal, table.day_first)
     space = prepared.space_for(settings, len(split.y))
     points = grid_size(space, settings.values) if settings.tuner == "grid" else None
     claim(output, settings, table, resume, source or {})
     x, y = prepared.inputs(split.x), prepared.targets(split.y)
     total = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else min(settings.trials, points or settings.trials)
     console = console or Console(quiet=True)
-    print_banner(console, table, output, settings, space, points, goal.why)
+    notes = [*filter(None, [_duplicates(split), goal.why])]
+    print_banner(console, table, output, settings, space, points, notes)
     with precision(settings.mixed_precision), _standard_error_in(output / LOG) if as_command else contextlib.nullcontext():
         make = partial(
             make_tuner,
@@ -187,7 +196,7 @@ def run(
         "network": space.name,
         "score": space.objective.name,
         "metric": goal.name,
-        "why": goal.why,
+        "notes": [*table.notes, *notes],
         "settings": asdict(settings),
         "backend": _backend.framework_version(),
         "keras": keras.__version__,
@@ -207,6 +216,13 @@ def run(
         first = [] if network is None else report.parts(beside, network, goal.name, evaluation)
         write_page(output / REPORT, found, f"Search on {table.name}", report.about(summary, again, datetime.now()), first)
     return SearchResult(found, path, seconds, test_score, tested, again, parts, goal.name, beside, said, evaluation)
+
+
+def _duplicates(split: Split) -> str:
+    """Return what is to be known of samples that are on both sides of the split; empty where there are none."""
+    count = duplicates(split)
+    aside = len(split.y_validation) + (0 if split.y_test is None else len(split.y_test))
+    return f"{count} of the {aside} samples put aside are also among those of training: the scores may be too good" if count else ""
 
 
 def _baselines(prepared: Preparation, split: Split, settings: Settings, console: Console) -> tuple[Baseline, ...]:

@@ -128,13 +128,15 @@ def inputs(table: Table, model: keras.Model) -> np.ndarray:
     features = features_of(model)
     if isinstance(table.x, np.ndarray):
         if features is not None:
-            raise BadInput(f"{table.name}: is no CSV file, of which the model needs the columns {listed(features.names)}. Give one.")
+            raise BadInput(f"{table.name}: is no CSV file, of which the model needs the columns {listed(features.sources)}. Give one.")
         return shaped(table.x, model, table.name)
     if features is not None:
         return features.encode(table.x)
-    text = next((name for name, column in table.x.items() if column.dtype.kind == "U"), None)
+    text = next((name for name, column in table.x.items() if column.dtype.kind in "UM"), None)
     if text is not None:
-        raise BadInput(f'{table.name}: column "{text}" holds text, for which the model has no TableFeatures. Put numbers in its place.')
+        raise BadInput(
+            f'{table.name}: column "{text}" holds text or dates, for which the model has no TableFeatures. Put numbers in its place.'
+        )
     gaps = next((name for name, column in table.x.items() if np.isnan(column).any()), None)
     if gaps is not None:
         raise BadInput(f'{table.name}: column "{gaps}" has gaps, for which the model has no TableFeatures. Fill them.')

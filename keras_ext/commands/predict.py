@@ -15,7 +15,7 @@ from keras_ext._checks import BadInput
 from keras_ext.callbacks.monitor.probe.setting import BINARY, CHOICES, aims
 from keras_ext.commands import model_file
 from keras_ext.tables import TableFeatures
-from keras_ext.tables._columns import Category
+from keras_ext.tables._columns import Category, source
 from keras_ext.tables.data.files import existing, listed
 from keras_ext.tables.data.images import SUFFIXES, image_files, read_images
 from keras_ext.tables.data.npz import inputs_of, read_npz
@@ -81,7 +81,7 @@ def _inputs(path: Path, model: keras.Model, target: str | None) -> tuple[list[Pa
     features = model_file.features_of(model)
     if features is not None:
         if not is_table(path):
-            raise BadInput(f"{path}: is no CSV file, of which the model needs the columns {listed(features.names)}. Give one.")
+            raise BadInput(f"{path}: is no CSV file, of which the model needs the columns {listed(features.sources)}. Give one.")
         columns = columns_for(path, features)
         encoded = features.encode(columns)
         _tell_unknown(path, features, columns, encoded)
@@ -104,7 +104,7 @@ def _tell_unknown(path: Path, features: TableFeatures, columns: pd.DataFrame, en
     for column, codes in zip(features.columns, encoded.T, strict=True):
         unknown = np.flatnonzero(codes < 0)
         if isinstance(column, Category) and len(unknown):
-            first = columns[column.name].iloc[unknown[0]]
+            first = columns[source(column)].iloc[unknown[0]]
             click.echo(
                 f'{path}: column "{column.name}": {len(unknown)} of {len(codes)} values were not in training, first "{first}" in '
                 f"{columns.index.name} {columns.index[unknown[0]]}; the model takes them for unknown.",
@@ -117,10 +117,10 @@ def _tell_gaps(path: Path, features: TableFeatures, columns: pd.DataFrame) -> No
     for column in features.columns:
         if isinstance(column, Category) or column.gaps:
             continue
-        gaps = np.flatnonzero(np.isnan(columns[column.name]))
+        gaps = np.flatnonzero(columns[source(column)].isna())
         if len(gaps):
             click.echo(
-                f'{path}: column "{column.name}": {len(gaps)} of {len(columns[column.name])} numbers are missing, first in '
+                f'{path}: column "{column.name}": {len(gaps)} of {len(columns)} numbers are missing, first in '
                 f"{columns.index.name} {columns.index[gaps[0]]}, and none were in training; the model takes the mean of training for them.",
                 err=True,
             )

@@ -7,7 +7,7 @@
 
 from keras_ext.tables.balanced_accuracy import BalancedAccuracy
 from keras_ext.tables.class_names import ClassNames
-from keras_ext.tables.data import Table, load_csv, load_digits, load_images, load_npz, make_table
+from keras_ext.tables.data import Table, load_csv, load_digits, load_frame, load_images, load_npz, make_table
 from keras_ext.tables.table_features import TableFeatures
 from keras_ext.tables.target_metric import TargetMetric
 
@@ -19,6 +19,7 @@ __all__ = [
     "TargetMetric",
     "load_csv",
     "load_digits",
+    "load_frame",
     "load_images",
     "load_npz",
     "make_table",

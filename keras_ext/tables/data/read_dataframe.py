@@ -32,7 +32,7 @@ def is_table(path: str | Path) -> bool:
 
 
 def read_frame(path: str | Path) -> pd.DataFrame:
-    """Return a table's columns by their names: each holds numbers, NaN where one is missing, or text, empty where there is none.
+    """Return a table's columns by their names: each holds numbers, NaN where one is missing, text, empty where there is none, or dates.
 
     The index has the number of each sample's line in the file, and its name says whether these are lines or rows.
 
@@ -51,12 +51,30 @@ def read_frame(path: str | Path) -> pd.DataFrame:
     except Exception as error:  # each reader and each compression has errors of its own
         what = f"{kind} file" if kind in _NEEDED else "CSV text file in UTF-8, UTF-16 or cp1252"
         raise BadInput(f"{path}: not a {what} ({one_line(error)}). Save it again as CSV UTF-8.") from None
+    return _checked(frame, str(path))
+
+
+def frame_of(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return a data frame of the user's own as `read_frame` returns that of a file; its columns may also hold objects and categories.
+
+    Raises:
+        BadInput: it has no rows, or names that are missing or twice.
+    """
+    if not len(frame):
+        raise BadInput(f"{name}: has no rows. Give at least ten.")
+    if any(frame.index.names):
+        frame = frame.reset_index()
+    named = frame.set_axis(list(map(str, frame.columns)), axis=1).set_axis(pd.RangeIndex(1, len(frame) + 1, name="row"))
+    return _checked(named, name)
+
+
+def _checked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     names = list(frame.columns)
     if "" in names:
-        raise BadInput(f"{path}: column {names.index('') + 1} has no name. Give it one in the first line, or remove it.")
+        raise BadInput(f"{where}: column {names.index('') + 1} has no name. Give it one in the first line, or remove it.")
     if len(set(names)) < len(names):
-        raise BadInput(f'{path}: two columns are called "{next(name for name in names if names.count(name) > 1)}". Rename one.')
-    return frame.apply(_plain)
+        raise BadInput(f'{where}: two columns are called "{next(name for name in names if names.count(name) > 1)}". Rename one.')
+    return pd.DataFrame({name: _plain(column) for name, column in frame.items()}, frame.index)
 
 
 def _kind(path: str | Path) -> str:
@@ -122,6 +140,8 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 
 def _plain(column: pd.Series) -> pd.Series:
+    if column.dtype.kind == "M":
+        return column if getattr(column.dtype, "tz", None) is None else column.dt.tz_convert(None)
     return column if column.dtype.kind in "iuf" else column.astype(str).where(column.notna(), "").str.strip()
 
 
