@@ -24,7 +24,7 @@ _WORDS = {
 def print_banner(
     console: Console, table: Table, output: Path, settings: Settings, space: Any, points: int | None, notes: Sequence[str]
 ) -> None:
-    """Show what is searched, once nothing about it can be refused any more; `points` are those of a grid, `notes` what else is to be known."""
+    """Show what is searched, once nothing about it can be refused any more; `points` are those of a grid, `notes` more sentences."""
     kinds = f"{len(table.classes)} classes" if table.classes else "a number to predict"
     console.print(Text(f"{table.name}: {len(table)} samples, {table.inputs}, {kinds} ({table.task})", style="bold"), soft_wrap=True)
     device = _backend.device_name()

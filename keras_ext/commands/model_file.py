@@ -134,9 +134,8 @@ def inputs(table: Table, model: keras.Model) -> np.ndarray:
         return features.encode(table.x)
     text = next((name for name, column in table.x.items() if column.dtype.kind in "UM"), None)
     if text is not None:
-        raise BadInput(
-            f'{table.name}: column "{text}" holds text or dates, for which the model has no TableFeatures. Put numbers in its place.'
-        )
+        kind = "text" if table.x[text].dtype.kind == "U" else "dates"
+        raise BadInput(f'{table.name}: column "{text}" holds {kind}, for which the model has no TableFeatures. Put numbers in its place.')
     gaps = next((name for name, column in table.x.items() if np.isnan(column).any()), None)
     if gaps is not None:
         raise BadInput(f'{table.name}: column "{gaps}" has gaps, for which the model has no TableFeatures. Fill them.')

@@ -108,12 +108,7 @@ class Source:
         for name in names:
             if getattr(self, name) is not None:
                 option = f"--{name.replace('_', '-')}"
-                goes = {
-                    "categories": "a CSV file",
-                    "columns": "a CSV file",
-                    "image_size": "a folder of images",
-                    "target": "a CSV or NPZ file",
-                }[name]
+                goes = {"image_size": "a folder of images", "target": "a CSV or NPZ file"}.get(name, "a CSV file")
                 raise BadInput(f"{option} goes with {goes}. Leave it out.")
 
 

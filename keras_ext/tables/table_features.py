@@ -39,7 +39,8 @@ class TableFeatures(keras.layers.Layer):
 
     Args:
         columns: what `adapt` would learn, in order: for numbers `{"name": ..., "mean": ..., "variance": ...}`, for categories
-            `{"name": ..., "vocabulary": [...]}`; with `"gaps": True` a column of numbers had gaps. `"date"` says which part of a column of dates it is. None: not known yet.
+            `{"name": ..., "vocabulary": [...]}`; with `"gaps": True` a column of numbers had gaps, and `"date"` says which part of which
+            dates a column is. None: not known yet.
         **kwargs: `name`, `dtype` and the rest of `keras.layers.Layer`.
 
     Input shape:
@@ -144,8 +145,9 @@ class TableFeatures(keras.layers.Layer):
 
         Args:
             table: dict from the columns' names to their values, all of one length, in any order. Other columns are ignored. Numbers in a
-                column of categories are taken as the text that `str` makes of them, and text in a column of numbers as the number that it
-                is, so that rows of a CSV file can be given as they are; likewise text in a column of dates. NaN, None, empty text, NA, N/A and null are missing numbers.
+                column of categories are taken as the text that `str` makes of them. Text in a column of numbers or dates is taken as the
+                number or date that it is, so that rows of a CSV file can be given as they are. NaN, None, empty text, NA, N/A and null are
+                missing numbers or dates.
 
         Returns:
             float32 array of shape (rows, columns).
