@@ -14,6 +14,7 @@ from keras_ext.automl.preparation import Preparation
 from keras_ext.automl.settings import Settings
 from keras_ext.search.trial_run import seed_of_trial
 from keras_ext.search.writable import reported_where_not_writable
+from keras_ext.tables import conformal_radii
 from keras_ext.tables.data import Split
 from keras_ext.tables.data.table import joined
 
@@ -42,13 +43,17 @@ def keep_best(tuner: Any, trial: Any, prepared: Preparation, split: Split, setti
         else:
             model = tuner.load_model(trial)
         model = prepared.finished(model)
+    evaluation = None
+    if split.y_test is not None:
+        assert prepared.goal is not None
+        predicted = np.asarray(model.predict(prepared.inputs(split.x_test), batch_size=256, verbose=0))
+        evaluation = Evaluation.of(split.y_test, predicted, prepared.classes, prepared.goal)
+        radii = {} if prepared.classes else conformal_radii(evaluation.y - evaluation.predicted)
+        if radii:
+            model = prepared.with_intervals(model, radii)
     with reported_where_not_writable(path, AGAIN):
         save_model(model, path)
-    if split.y_test is None:
-        return None
-    predicted = np.asarray(model.predict(prepared.inputs(split.x_test), batch_size=256, verbose=0))
-    assert prepared.goal is not None
-    return Evaluation.of(split.y_test, predicted, prepared.classes, prepared.goal)
+    return evaluation
 
 
 def _refitted(trial: Any, prepared: Preparation, split: Split, settings: Settings) -> tuple[Preparation, keras.Model]:

@@ -11,11 +11,11 @@ from keras_ext.automl.goal import Goal, Score
 from keras_ext.automl.networks import moments_of, network_of, space_of
 from keras_ext.automl.settings import Settings
 from keras_ext.search.spaces import Space
-from keras_ext.tables import ClassNames, TableFeatures
+from keras_ext.tables import ClassNames, PredictionInterval, TableFeatures
 from keras_ext.tables.data.table import Inputs
 
-# Names of the last layers of a finished model: that which brings the target's unit back, and that which knows the classes.
-UNIT, CLASSES = "unit", "classes"
+# Names of the last layers of a finished model: they bring the target's unit back, know the classes, and keep the intervals.
+UNIT, CLASSES, INTERVALS = "unit", "classes", "intervals"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,14 @@ class Preparation:
         else:
             last = keras.layers.Rescaling(self.target_stddev, self.target_mean, name=UNIT, dtype="float32")
             y, loss = last(model.output), "mean_squared_error"
-        whole = keras.Model(model.input, y, name=model.name)
+        return self._compiled(model, y, loss)
+
+    def with_intervals(self, model: Any, radii: dict[float, float]) -> Any:
+        """Return a finished `model` of numbers that keeps the radii of its prediction intervals."""
+        return self._compiled(model, PredictionInterval(radii, name=INTERVALS)(model.output), model.loss)
+
+    def _compiled(self, model: Any, output: Any, loss: str) -> Any:
+        whole = keras.Model(model.input, output, name=model.name)
         plain = ["accuracy" if self.classes else "r2_score"]
         whole.compile(model.optimizer, loss, metrics=plain if self.goal is None else self.goal.metrics())
         return whole

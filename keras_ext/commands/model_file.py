@@ -15,7 +15,7 @@ from keras_ext.automl.preparation import UNIT
 from keras_ext.automl.settings import SETTINGS, stored_settings
 from keras_ext.callbacks.monitor.probe.setting import BINARY, CHOICES, aims
 from keras_ext.commands.source import Source
-from keras_ext.tables import ClassNames, TableFeatures
+from keras_ext.tables import ClassNames, PredictionInterval, TableFeatures
 from keras_ext.tables.data import Table
 from keras_ext.tables.data.files import listed
 
@@ -161,7 +161,7 @@ def as_trained(model: keras.Model, y: np.ndarray | None) -> tuple[keras.Model, n
 
     In the targets' own unit the gradients and the targets themselves seem too large, and the training knew neither.
     """
-    last = model.layers[-1]
+    last = model.layers[-2] if isinstance(model.layers[-1], PredictionInterval) else model.layers[-1]
     has_unit = isinstance(last, keras.layers.Rescaling) and last.name == UNIT
     if y is None or not (has_unit or isinstance(last, ClassNames)):
         return model, y
