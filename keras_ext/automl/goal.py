@@ -52,7 +52,7 @@ class Goal:
         """
         if table.classes is None:
             name = name or "r2_score"
-            return cls(name, _direction(name, None))
+            return cls(name, "max" if name == "r2_score" else _direction(name, None))
         counts = np.bincount(table.y, minlength=len(table.classes))
         rarest = int(counts.argmin())
         share = counts[rarest] / counts.sum()
@@ -63,7 +63,8 @@ class Goal:
                 "classes' shares that are right, and class weights are tried (--objective accuracy overrides)"
             )
         name = name or ("balanced_accuracy" if is_imbalanced else "accuracy")
-        return cls(name, _direction(name, len(counts)), len(counts), is_imbalanced, why)
+        direction = "max" if name in ("accuracy", "balanced_accuracy") else _direction(name, len(counts))
+        return cls(name, direction, len(counts), is_imbalanced, why)
 
     @property
     def is_plain(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from keras_ext._checks import bad_argument, flag, is_number, items
 from keras_ext.tables._dates import PARTS, DatePart, parsed, part_of, parts_of
@@ -127,7 +128,7 @@ def read(name: str, column: Any) -> np.ndarray:
             values[i] = value
     elif isinstance(column, (str, bytes, Mapping)) or (values := np.asarray(column)).ndim != 1:
         raise bad_argument(_where(name), "a sequence of numbers or text, with one axis", column, "Give one value for each row.")
-    return values if values.dtype.kind in "biufM" else values.astype(object)
+    return values if values.dtype.kind in "biufMU" else values.astype(object)
 
 
 def rows(values: Mapping[str, np.ndarray]) -> int:
@@ -143,12 +144,14 @@ def learnt(name: str, values: np.ndarray, day_first: bool = False) -> list[Numbe
         return [_learnt(name, values)]
     found = []
     for part, numbers_or_text in parts_of(values).items():
-        column = _learnt(f"{name}: {part}", numbers_or_text if numbers_or_text.dtype.kind == "f" else numbers_or_text.astype(object))
+        column = _learnt(f"{name}: {part}", numbers_or_text)
         found.append(dataclasses.replace(column, date=DatePart(name, part, day_first)))
     return found
 
 
 def _learnt(name: str, values: np.ndarray) -> Number | Category:
+    if values.dtype.kind == "U":
+        return Category(name, tuple(sorted(set(values.tolist()))))
     if values.dtype == object and any(issubclass(kind, str) for kind in set(map(type, values))):
         for i in _unlike(values, str):
             raise bad_argument(
@@ -180,7 +183,7 @@ def of_part(column: Number | Category, values: np.ndarray) -> np.ndarray:
             raise bad_argument(_where(column.date.column, i), "a date", values[i], "Write it as 2024-01-31.")
         values = dates
     found = part_of(values, column.date.part)
-    return found if isinstance(column, Number) else found.astype(object)
+    return found
 
 
 def _numbers(name: str, values: np.ndarray) -> np.ndarray:
@@ -206,8 +209,8 @@ def _is_missing(value: Any) -> bool:
 
 def _parsed(values: np.ndarray) -> np.ndarray:
     """Return `values` with numbers in place of text that is one, as rows of a CSV file have it; other text stays."""
-    if values.dtype == object:
-        values = values.copy()
+    if values.dtype.kind in "OU":
+        values = values.astype(object)
         for i, value in enumerate(values):
             values[i] = _number(value) if isinstance(value, str) else value
     return values
@@ -242,9 +245,11 @@ def normalized(column: Number, values: np.ndarray) -> np.ndarray:
     return found
 
 
-def codes(column: Category, values: np.ndarray) -> list[int]:
+def codes(column: Category, values: np.ndarray) -> Any:
     for i in _unlike(values, (str, numbers.Real, np.bool_)):
         raise bad_argument(_where(column.name, i), "text or a number", values[i], 'Fill gaps with text, such as "".')
+    if values.dtype.kind == "U":
+        return pd.Index(column.vocabulary, dtype=object).get_indexer(pd.Index(values.astype(object)))
     code = {word: i for i, word in enumerate(column.vocabulary)}
     for i in [i for i, value in enumerate(values) if value != value][:1]:
         raise bad_argument(_where(column.name, i), "text or a number", math.nan, 'Fill gaps with text, such as "".')

@@ -87,7 +87,7 @@ def day_first(cells: pd.Series) -> bool | None:
 
 def _is_id(cells: pd.Series, values: pd.Series) -> bool:
     """Return whether whole numbers, all different, follow one another or belong to a column whose name says that they number lines."""
-    if len(values) < 2 or not values.is_unique or values.isna().any() or (values % 1 != 0).any():
+    if len(values) < 2 or values.isna().any() or (values % 1 != 0).any() or not values.is_unique:
         return False
     follow = len(values) >= _LINES_OF_ID and values.max() - values.min() < 1.1 * len(values)
     return bool(follow or re.fullmatch(_ID_NAME, str(cells.name)))
@@ -139,6 +139,12 @@ def _checked(cells: pd.Series, values: pd.Series, gaps: bool = True) -> np.ndarr
 
 
 def _parsed(cells: pd.Series) -> pd.Series:
+    if cells.dtype.kind in "iuf":
+        return cells.astype("float64")
+    different = cells.drop_duplicates()
+    if 2 * len(different) < len(cells):
+        # Each text once: it takes long where it is no number.
+        return cells.map(_parsed(different).set_axis(different)).astype("float64")
     # Which cells are numbers, and then these: the last digit of some is another in `to_numeric` of pandas 2.
     return cells.where(pd.to_numeric(cells, errors="coerce").notna()).astype("float64")
 

@@ -237,7 +237,7 @@ def _finite(name: str, x: np.ndarray, gaps: bool = False) -> np.ndarray:
     """Return numbers as float64 if all of them can be trained on, with `gaps` also where some are missing."""
     if x.dtype.kind not in "biuf":
         raise BadInput(f"{name}: the inputs are {x.dtype}, not numbers. Encode them as numbers first.")
-    x = x.astype("float64")
+    x = x.astype("float64", copy=False)
     flat = x.reshape(len(x), -1)
     bad = np.argwhere(np.isinf(flat) if gaps else ~np.isfinite(flat))
     if len(bad):

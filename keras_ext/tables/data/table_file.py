@@ -47,7 +47,11 @@ def load_csv(
     Raises:
         BadInput: the file or columns cannot be used.
     """
-    return _table_of(read_frame(path), str(path), Path(path).name, target, task, categories, features, columns)
+    if features is None:
+        kept = partial(_kept, target, categories)
+    else:
+        kept = partial(_kept, target, [column.name for column in features.columns if isinstance(column, Category)])
+    return _table_of(read_frame(path, kept), str(path), Path(path).name, target, task, categories, features, columns)
 
 
 def load_frame(
@@ -77,6 +81,11 @@ def load_frame(
         '2 inputs (1 of numbers, 1 of text)'
     """
     return _table_of(frame_of(frame, name), name, name, target, task, categories, None, columns)
+
+
+def _kept(target: str | None, categories: Sequence[str], names: list[str]) -> set[str]:
+    """Return the columns whose cells stay text, whether they are numbers or not."""
+    return {names[-1] if target is None else target, *categories}
 
 
 def _table_of(
@@ -128,7 +137,7 @@ def columns_for(path: str | Path, features: Any) -> pd.DataFrame:
     Raises:
         BadInput: a column is missing, or holds text where there were numbers.
     """
-    frame = read_frame(path)
+    frame = read_frame(path, partial(_kept, None, [column.name for column in features.columns if isinstance(column, Category)]))
     readers = _known_columns(path, frame, features)
     return pd.DataFrame(dict(zip(readers, _each(path, readers.values()), strict=True)), frame.index)
 
