@@ -28,7 +28,7 @@ from keras_ext.automl.evaluation import Evaluation
 from keras_ext.automl.goal import Goal
 from keras_ext.automl.precision import precision
 from keras_ext.automl.preparation import Preparation
-from keras_ext.automl.settings import Settings, claim, settings_of, stored_settings
+from keras_ext.automl.settings import Settings, claim, settings_of, stored_settings, with_epochs
 from keras_ext.automl.tuners import grid_size, hyperband_trials, make_tuner
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.parallel.placement import Placement
@@ -126,6 +126,8 @@ def run(
     output = Path(output or f"results/{Path(table.name).stem}-{datetime.now():%Y%m%d-%H%M%S}")
     settings = settings or (settings_of(stored_settings(output)) if resume else Settings())
     split = table.split(settings.validation, settings.seed, settings.test)
+    settings = with_epochs(settings, len(split.y))
+    epochs = settings.epochs or 0
     if settings.batch_sizes != Settings.batch_sizes and 2 * min(settings.batch_sizes) > len(split.y):
         reported = ", ".join(map(str, settings.batch_sizes))
         raise BadInput(f"`batch_sizes` {reported}: none fits twice into the {len(split.y)} samples of training. Give smaller ones.")
@@ -136,7 +138,7 @@ def run(
     points = grid_size(space, settings.values) if settings.tuner == "grid" else None
     claim(output, settings, table, resume, source or {})
     x, y = prepared.inputs(split.x), prepared.targets(split.y)
-    total = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else min(settings.trials, points or settings.trials)
+    total = hyperband_trials(epochs) if settings.tuner == "hyperband" else min(settings.trials, points or settings.trials)
     console = console or Console(quiet=True)
     notes = [*filter(None, [_duplicates(split), goal.why])]
     print_banner(console, table, output, settings, space, points, notes)
@@ -147,7 +149,7 @@ def run(
             space=space,
             objective=space.objective,
             trials=settings.trials,
-            epochs=settings.epochs,
+            epochs=epochs,
             seed=settings.seed,
             values=settings.values,
             repeats=settings.repeats,
@@ -171,7 +173,7 @@ def run(
                 x=x,
                 y=y,
                 validation_data=held_out,
-                epochs=settings.epochs,
+                epochs=epochs,
                 callbacks=_patience(settings, space),
                 verbose=0,
             )

@@ -1,8 +1,9 @@
 """The settings of a search, and the folder that keeps them."""
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class Settings:
         tuner: `"random"`, `"tpe"`, `"gp"`, `"cmaes"`, `"qmc"`, `"hyperband"`, `"grid"` or `"genetic"`.
         pruner: `"median"`, `"halving"` or `"hyperband"`: ends trials that do worse than the others. `"none"`: lets each train to its end.
         trials: most trials; Hyperband sets its own number.
-        epochs: most epochs of a trial.
+        epochs: most epochs of a trial. None: 20; more where the samples are few, so that the weights move 1000 times, at most 200.
         repeats: trainings of each trial, from other first weights; its score is the mean of theirs.
         trials_per_structure: trials of each structure that the tuner chooses, which differ in rates and strengths and share a program.
         seed: of the tuner, the split and each trial's weights.
@@ -54,7 +55,7 @@ class Settings:
     tuner: str = "random"
     pruner: str = "none"
     trials: int = 20
-    epochs: int = 20
+    epochs: int | None = None
     repeats: int = 1
     trials_per_structure: int = 1
     seed: int = 0
@@ -77,7 +78,7 @@ class Settings:
         one_of("pruner", self.pruner, PRUNERS)
         if self.tuner == "hyperband" and self.pruner != "none":
             raise bad_argument("pruner", "'none' with hyperband, which gives poor trials few epochs itself", self.pruner, "Leave it out.")
-        keep(self, trials=integer("trials", self.trials), epochs=integer("epochs", self.epochs), seed=integer("seed", self.seed, 0, _MOST))
+        keep(self, trials=integer("trials", self.trials), seed=integer("seed", self.seed, 0, _MOST))
         keep(self, repeats=integer("repeats", self.repeats))
         keep(self, trials_per_structure=integer("trials_per_structure", self.trials_per_structure))
         if self.trials_per_structure > 1 and self.tuner not in SAMPLERS:
@@ -92,9 +93,23 @@ class Settings:
         keep(self, wide=flag("wide", self.wide), baseline=flag("baseline", self.baseline), values=_checked_values(self.values, self.tuner))
         if self.objective is not None and (not isinstance(self.objective, str) or not self.objective):
             raise bad_argument("objective", "the name of a metric, or None", self.objective)
-        for name in ("max_layers", "patience"):
+        for name in ("epochs", "max_layers", "patience"):
             value = getattr(self, name)
             keep(self, **{name: None if value is None else integer(name, value)})
+
+
+def with_epochs(settings: Settings, samples: int) -> Settings:
+    """Return settings whose number of epochs is known, for so many samples of training.
+
+    Hyperband, whose number of trials grows with the epochs, keeps 20.
+
+    >>> [with_epochs(Settings(), samples).epochs for samples in (50, 300, 10000)]
+    [200, 100, 20]
+    """
+    if settings.epochs is not None:
+        return settings
+    enough = 1000 // math.ceil(samples / 32)
+    return replace(settings, epochs=20 if settings.tuner == "hyperband" else min(max(enough, 20), 200))
 
 
 def _checked_values(values: Any, tuner: str) -> dict[str, list[Any]]:

@@ -44,7 +44,7 @@ _PARTS = 3
     "--trials", type=int, metavar="N",
     help=f"Most trials; Hyperband sets its own number. Example: --trials 50  [default: {_DEFAULTS.trials}]",
 )  # fmt: skip
-@click.option("--epochs", type=int, metavar="N", help=f"Most epochs of a trial. Example: --epochs 30  [default: {_DEFAULTS.epochs}]")
+@click.option("--epochs", type=int, metavar="N", help="Most epochs of a trial. Example: --epochs 30  [default: 20, more for few samples]")
 @click.option(
     "--repeats", type=int, metavar="N",
     help=f"Train each trial so often; its score is the mean. Example: --repeats 3  [default: {_DEFAULTS.repeats}]",
