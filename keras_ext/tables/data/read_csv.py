@@ -25,6 +25,8 @@ AS_TEXT: dict[str, Any] = {"header": None, "dtype": str, "keep_default_na": Fals
 # Lines that say which columns hold numbers alone; where a later one has something else, all is read again as text.
 _LINES_READ = 500
 _GAPS = sorted({form for text in MISSING for form in (text, text.upper(), text.capitalize())} | {"NaN", "n/A"})
+# pandas 3.1 reads each number as the nearest float64 by itself, and warns of the argument.
+_EXACT: dict[str, Any] = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
 _COMMA = r"\s*[+-]?\d+,\d+([eE][+-]?\d+)?\s*"
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
@@ -67,9 +69,8 @@ def _read(path: Path, encoding: str, kept: Kept | None) -> Lines:
         if long is None:
             raise
         raise _differs(int(long[2]), int(long[3]), int(long[1])) from None
-    _refuse_short_lines(path, options, frame)
-    frame = frame.dropna(how="all")
     frame.index += 1
+    frame = frame.drop(index=_empty_lines(path, options, frame))
     names, frame = list(frame.iloc[0].str.strip()), frame.iloc[1:]
     return names, frame if options["sep"] == "," else frame.apply(_with_points, separator=options["sep"])
 
@@ -77,14 +78,13 @@ def _read(path: Path, encoding: str, kept: Kept | None) -> Lines:
 def _with_numbers(path: Path, options: dict[str, Any], kept: Kept) -> Lines | None:
     """Return the lines with columns of numbers read as such, which takes a fraction of the time and memory; None where it cannot be."""
     some = pd.read_csv(path, nrows=_LINES_READ, **options, **AS_TEXT)
-    if len(some) < 2 or some.isna().any(axis=None):
+    if len(some) < 2 or (some.iloc[0] == "").any():
         return None
     names, cells = list(some.iloc[0].str.strip()), some.iloc[1:]
     numeric, decimal = _numeric(cells, {place for place, name in zip(cells, names, strict=True) if name in kept(names)}, options["sep"])
-    text = [place for place in cells if place not in numeric]
-    # In a line of gaps alone no text would tell it from an empty line.
-    if not numeric or not text:
+    if not numeric:
         return None
+    text = [place for place in cells if place not in numeric]
     try:
         frame = pd.read_csv(
             path,
@@ -93,17 +93,16 @@ def _with_numbers(path: Path, options: dict[str, Any], kept: Kept) -> Lines | No
             dtype={place: "float64" if place in numeric else str for place in cells},
             keep_default_na=False,
             na_values=dict.fromkeys(numeric, _GAPS),
-            float_precision="round_trip",
             decimal=decimal,
+            **_EXACT,
             **options,
         )
     except (ValueError, OverflowError, pd.errors.ParserError):
         return None
-    _refuse_short_lines(path, options, frame)
     frame.index += 2
-    if frame[text[0]].isna().any():
-        frame = frame[frame[text[0]].notna()]
-    if options["sep"] != ",":
+    empty = _empty_lines(path, options, frame)
+    frame = frame.drop(index=empty) if empty else frame
+    if text and options["sep"] != ",":
         frame[text] = frame[text].apply(_with_points, separator=options["sep"])
     return names, frame
 
@@ -123,15 +122,21 @@ def _numeric(cells: pd.DataFrame, stays_text: Collection[int], separator: str) -
     return (points, ".") if has_points or not commas else (points | commas, ",")
 
 
-def _refuse_short_lines(path: Path, options: dict[str, Any], frame: pd.DataFrame) -> None:
-    """Raise BadInput where a line has fewer values than there are names: the reader fills such lines up."""
-    last, names = frame.iloc[:, -1], frame.shape[1]
-    if not (last.isna() | (last == "")).any():
-        return
-    with _opened(path, options["encoding"]) as file:
-        for line, values in enumerate(csv.reader(file, delimiter=options["sep"]), start=1):
-            if values and len(values) < names:
-                raise _differs(line, len(values), names)
+def _empty_lines(path: Path, options: dict[str, Any], frame: pd.DataFrame) -> list[int]:
+    """Return the numbers of the lines that are empty; pandas fills them up, and those that are short.
+
+    Raises:
+        BadInput: a line has fewer values than there are names.
+    """
+    last, empty = frame.iloc[:, -1], []
+    if (last.isna() | (last == "")).any():
+        with _opened(path, options["encoding"]) as file:
+            for line, values in enumerate(csv.reader(file, delimiter=options["sep"]), start=1):
+                if not values:
+                    empty.append(line)
+                elif len(values) < frame.shape[1]:
+                    raise _differs(line, len(values), frame.shape[1])
+    return empty
 
 
 @contextlib.contextmanager
