@@ -20,7 +20,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network predicts for the samples of a test, beside what is there.
+    """The predictions of a network for the samples of a test, beside their targets.
 
     Args:
         score: the search's metric.
