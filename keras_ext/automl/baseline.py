@@ -64,7 +64,7 @@ def baselines(prepared: Preparation, split: Split, refit: bool = False, seed: in
             began = time.monotonic()
             model.fit(x, split.y)
             score, tested = goal.score(split.y_validation, _predicted(model, validation, goal.classes)), None
-            if test is not None:
+            if test is not None and split.y_test is not None:
                 if refit:
                     model.fit(joined(x, validation), np.concatenate([split.y, split.y_validation]))
                 tested = goal.score(split.y_test, _predicted(model, test, goal.classes))

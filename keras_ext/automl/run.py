@@ -186,7 +186,8 @@ def run(
             evaluation = keep_best(tuner, tuner.oracle.get_trial(found[0].trial), prepared, split, settings, path)
     beside = _baselines(prepared, split, settings, console)
     test_score, tested = None if evaluation is None else evaluation.score, 0 if split.y_test is None else len(split.y_test)
-    network = None if path is None else (float(found[0].score), test_score)
+    score = found[0].score if found else None
+    network = None if path is None or score is None else (float(score), test_score)
     said = verdict(beside, network, goal, tested or len(split.y_validation))
     seconds = time.monotonic() - began
     again = len(split.y) + len(split.y_validation) if settings.refit and path is not None else 0
