@@ -18,6 +18,7 @@ GUIDES = {
     "monitor.md": (2, "vanishing gradient"),
     "search.md": (2, "Leaderboard"),
     "scaling.md": (1, "Leaderboard"),
+    "tables.md": (1, "scikit-learn's"),
     "together.md": (1, "shared"),
     "training.md": (10, "reached after epoch"),
     "tuners.md": (4, "Leaderboard"),

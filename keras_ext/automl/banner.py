@@ -1,5 +1,6 @@
 """The lines before the first trial of a search: the data, where it runs, and where its results go."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,16 @@ _WORDS = {
 }
 
 
-def print_banner(console: Console, table: Table, output: Path, settings: Settings, space: Any, points: int | None) -> None:
-    """Show what is searched, once nothing about it can be refused any more; `points` are those of a grid."""
+def print_banner(
+    console: Console, table: Table, output: Path, settings: Settings, space: Any, points: int | None, notes: Sequence[str]
+) -> None:
+    """Show what is searched, once nothing about it can be refused any more; `points` are those of a grid, `notes` more sentences."""
     kinds = f"{len(table.classes)} classes" if table.classes else "a number to predict"
     console.print(Text(f"{table.name}: {len(table)} samples, {table.inputs}, {kinds} ({table.task})", style="bold"), soft_wrap=True)
     device = _backend.device_name()
     console.print(f"keras {keras.__version__} on {_backend.framework_version()}, {device}; results in {output}", soft_wrap=True)
+    for note in [*table.notes, *notes]:
+        console.print(note, soft_wrap=True, markup=False, highlight=False)
     if space.name != "mlp":
         console.print(f"networks: {_WORDS[space.name]}")
     if points is not None:

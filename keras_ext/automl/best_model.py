@@ -8,11 +8,13 @@ import keras
 import numpy as np
 
 from keras_ext._atomic import save_model
+from keras_ext.automl.evaluation import Evaluation
 from keras_ext.automl.precision import precision
 from keras_ext.automl.preparation import Preparation
 from keras_ext.automl.settings import Settings
 from keras_ext.search.trial_run import seed_of_trial
 from keras_ext.search.writable import reported_where_not_writable
+from keras_ext.tables import conformal_radii
 from keras_ext.tables.data import Split
 from keras_ext.tables.data.table import joined
 
@@ -20,7 +22,7 @@ from keras_ext.tables.data.table import joined
 AGAIN = "All trials are kept. Make room, and go on with --resume (resume=True in Python)."
 
 
-def keep_best(tuner: Any, trial: Any, prepared: Preparation, split: Split, settings: Settings, path: Path) -> float | None:
+def keep_best(tuner: Any, trial: Any, prepared: Preparation, split: Split, settings: Settings, path: Path) -> Evaluation | None:
     """Save the network of the best KerasTuner `trial` as a whole model, and try it on the samples that no trial saw.
 
     Args:
@@ -32,7 +34,7 @@ def keep_best(tuner: Any, trial: Any, prepared: Preparation, split: Split, setti
         path: the file to write.
 
     Returns:
-        The accuracy, or R2 for numbers to predict; None where no samples were put aside.
+        Its predictions for the samples of the test; None where no samples were put aside.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras warns of optimizer state that the best model does not need
@@ -41,12 +43,17 @@ def keep_best(tuner: Any, trial: Any, prepared: Preparation, split: Split, setti
         else:
             model = tuner.load_model(trial)
         model = prepared.finished(model)
+    evaluation = None
+    if split.y_test is not None:
+        assert prepared.goal is not None
+        predicted = np.asarray(model.predict(prepared.inputs(split.x_test), batch_size=256, verbose=0))
+        evaluation = Evaluation.of(split.y_test, predicted, prepared.classes, prepared.goal)
+        radii = {} if prepared.classes else conformal_radii(evaluation.y - evaluation.predicted)
+        if radii:
+            model = prepared.with_intervals(model, radii)
     with reported_where_not_writable(path, AGAIN):
         save_model(model, path)
-    if split.y_test is None:
-        return None
-    _, score = model.evaluate(prepared.inputs(split.x_test), split.y_test, verbose=0)
-    return float(score)
+    return evaluation
 
 
 def _refitted(trial: Any, prepared: Preparation, split: Split, settings: Settings) -> tuple[Preparation, keras.Model]:
@@ -55,7 +62,7 @@ def _refitted(trial: Any, prepared: Preparation, split: Split, settings: Setting
     It begins from the trial's own first weights and takes as many epochs as the trial's best score did.
     """
     x, y = joined(split.x, split.x_validation), np.concatenate([split.y, split.y_validation])
-    prepared = Preparation.of(x, y, prepared.classes)
+    prepared = prepared.learnt_again(x, y)
     # The sizes of batches that fit depend on the samples of training alone; an epoch, and with it a schedule, has all of these.
     space = prepared.space_for(settings, len(split.y))
     space.samples_of_epoch = len(y)

@@ -13,17 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import pandas as pd
 from rich.console import Console
 
 from keras_ext import _backend
 from keras_ext._atomic import write_json
 from keras_ext._checks import BadInput
 from keras_ext._html import is_notebook
+from keras_ext._wording import one_line
+from keras_ext.automl import report
 from keras_ext.automl.banner import print_banner
+from keras_ext.automl.baseline import Baseline, baselines, verdict
 from keras_ext.automl.best_model import AGAIN, keep_best
+from keras_ext.automl.evaluation import Evaluation
+from keras_ext.automl.goal import Goal
 from keras_ext.automl.precision import precision
 from keras_ext.automl.preparation import Preparation
-from keras_ext.automl.settings import Settings, claim, settings_of, stored_settings
+from keras_ext.automl.settings import Settings, claim, settings_of, stored_settings, with_epochs
 from keras_ext.automl.tuners import grid_size, hyperband_trials, make_tuner
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.parallel.placement import Placement
@@ -33,13 +39,12 @@ from keras_ext.search.page import write_page
 from keras_ext.search.results import Results, results
 from keras_ext.search.view import View
 from keras_ext.search.writable import reported_where_not_writable
-from keras_ext.tables.data import Table
+from keras_ext.tables.data import Split, Table, load_frame
+from keras_ext.tables.data.duplicates import duplicates
 
 LOG = "search.log"
 BEST_MODEL = "best_model.keras"
 REPORT = "report.html"
-# What the test's score is called.
-METRICS = {"classification": "accuracy", "regression": "r2_score"}
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,14 @@ class SearchResult:
         results: its trials.
         model_path: file of the best model, None if all failed.
         seconds: wall time of this run.
-        test_score: of the best model on the samples that no trial saw: accuracy, or R2 for regression. None where there are none.
+        test_score: of the best model on the samples that no trial saw, in the search's metric. None where there are none.
         test_samples: how many they are.
         trained_again: samples that the best network was trained on again; 0 where it was not.
         parts: how much each hyperparameter mattered, the most important first.
+        metric: the score's name, such as `"accuracy"` or `"r2_score"`.
+        baselines: the scores of scikit-learn's models on the same samples, the better one first.
+        verdict: one sentence that compares the best of these with the best network; empty without them.
+        evaluation: the best model's predictions for the samples of the test.
     """
 
     results: Results
@@ -63,13 +72,18 @@ class SearchResult:
     test_samples: int = 0
     trained_again: int = 0
     parts: tuple[Importance, ...] = ()
+    metric: str = ""
+    baselines: tuple[Baseline, ...] = ()
+    verdict: str = ""
+    evaluation: Evaluation | None = None
 
 
 def run(
-    table: Table,
-    output: str | Path,
+    table: Table | pd.DataFrame,
+    output: str | Path | None = None,
     settings: Settings | None = None,
     *,
+    target: str | None = None,
     placement: Placement | None = None,
     resume: bool = False,
     console: Console | None = None,
@@ -82,10 +96,11 @@ def run(
     `report.html` and `best_model.keras`.
 
     Args:
-        table: the data.
-        output: folder to write to; made if it is missing.
+        table: the data; a data frame is read by `tables.load_frame`, which has more options.
+        output: folder to write to; made if it is missing. None: a new one under `results/`.
         settings: what to search how. None: the default, or with `resume` what the search has, of which only `trials` and `refit` may be
             changed.
+        target: of a data frame: the name of the column to predict; None: the last one.
         placement: where the trials run: here, in processes of their own, or on Ray.
         resume: go on with the search that `output` holds. Finished trials stay, the one that was running starts again.
         console: where to show progress; None shows it in a notebook, and nothing elsewhere.
@@ -105,21 +120,29 @@ def run(
         >>> result.model_path.name, len(result.results)
         ('best_model.keras', 1)
     """
-    output = Path(output)
+    if isinstance(table, pd.DataFrame):
+        table = load_frame(table, target)
+    elif target is not None:
+        raise BadInput(f"`target` goes with a data frame, got {target} beside a Table, which has its target. Leave it out.")
+    output = Path(output or f"results/{Path(table.name).stem}-{datetime.now():%Y%m%d-%H%M%S}")
     settings = settings or (settings_of(stored_settings(output)) if resume else Settings())
     split = table.split(settings.validation, settings.seed, settings.test)
+    settings = with_epochs(settings, len(split.y))
+    epochs = settings.epochs or 0
     if settings.batch_sizes != Settings.batch_sizes and 2 * min(settings.batch_sizes) > len(split.y):
         reported = ", ".join(map(str, settings.batch_sizes))
         raise BadInput(f"`batch_sizes` {reported}: none fits twice into the {len(split.y)} samples of training. Give smaller ones.")
     began = time.monotonic()
-    prepared = Preparation.of(split.x, split.y, table.classes)
+    goal = Goal.of(table, settings.objective)
+    prepared = Preparation.of(split.x, split.y, table.classes, goal, table.day_first)
     space = prepared.space_for(settings, len(split.y))
     points = grid_size(space, settings.values) if settings.tuner == "grid" else None
     claim(output, settings, table, resume, source or {})
     x, y = prepared.inputs(split.x), prepared.targets(split.y)
-    total = hyperband_trials(settings.epochs) if settings.tuner == "hyperband" else min(settings.trials, points or settings.trials)
+    total = hyperband_trials(epochs) if settings.tuner == "hyperband" else min(settings.trials, points or settings.trials)
     console = console or Console(quiet=not is_notebook())
-    print_banner(console, table, output, settings, space, points)
+    notes = [*filter(None, [_duplicates(split), goal.why])]
+    print_banner(console, table, output, settings, space, points, notes)
     with precision(settings.mixed_precision), _standard_error_in(output / LOG) if as_command else contextlib.nullcontext():
         make = partial(
             make_tuner,
@@ -127,7 +150,7 @@ def run(
             space=space,
             objective=space.objective,
             trials=settings.trials,
-            epochs=settings.epochs,
+            epochs=epochs,
             seed=settings.seed,
             values=settings.values,
             repeats=settings.repeats,
@@ -151,18 +174,23 @@ def run(
                 x=x,
                 y=y,
                 validation_data=held_out,
-                epochs=settings.epochs,
+                epochs=epochs,
                 callbacks=_patience(settings, space),
                 verbose=0,
             )
         found = results(tuner)
-        path, test_score = None, None
+        path, evaluation = None, None
         if found and found[0].score is not None:
             if settings.refit:
                 console.print("training the best network again, on the samples of training and validation")
             path = output / BEST_MODEL
-            test_score = keep_best(tuner, tuner.oracle.get_trial(found[0].trial), prepared, split, settings, path)
-    seconds, tested = time.monotonic() - began, 0 if split.y_test is None else len(split.y_test)
+            evaluation = keep_best(tuner, tuner.oracle.get_trial(found[0].trial), prepared, split, settings, path)
+    beside = _baselines(prepared, split, settings, console)
+    test_score, tested = None if evaluation is None else evaluation.score, 0 if split.y_test is None else len(split.y_test)
+    score = found[0].score if found else None
+    network = None if path is None or score is None else (float(score), test_score)
+    said = verdict(beside, network, goal, tested or len(split.y_validation))
+    seconds = time.monotonic() - began
     again = len(split.y) + len(split.y_validation) if settings.refit and path is not None else 0
     parts = found.importance()
     summary = {
@@ -171,22 +199,45 @@ def run(
         "classes": table.classes,
         "network": space.name,
         "score": space.objective.name,
+        "metric": goal.name,
+        "notes": [*table.notes, *notes],
         "settings": asdict(settings),
         "backend": _backend.framework_version(),
         "keras": keras.__version__,
         "device": _backend.device_name(),
         "seconds": round(seconds, 1),
         "best_model": path.name if path else None,
-        "test": None if test_score is None else {"samples": tested, METRICS[table.task]: test_score},
+        "test": None if evaluation is None else {"samples": tested, goal.name: test_score},
+        "baselines": [asdict(each) for each in beside],
+        "verdict": said,
+        "evaluation": None if evaluation is None else evaluation.summary(),
     }
     with reported_where_not_writable(output, AGAIN):
         write_json(
             output / "results.json", {**summary, "importance": [asdict(part) for part in parts], "trials": [asdict(r) for r in found]}
         )
         found.to_csv(output / "leaderboard.csv")
-        about = _about(summary, again, datetime.now())
-        write_page(output / REPORT, found, f"Search on {table.name}", about)
-    return SearchResult(found, path, seconds, test_score, tested, again, parts)
+        first = [] if network is None else report.parts(beside, network, goal.name, evaluation)
+        write_page(output / REPORT, found, f"Search on {table.name}", report.about(summary, again, datetime.now()), first)
+    return SearchResult(found, path, seconds, test_score, tested, again, parts, goal.name, beside, said, evaluation)
+
+
+def _duplicates(split: Split) -> str:
+    """Return what is to be known of samples that are on both sides of the split; empty where there are none."""
+    count = duplicates(split)
+    aside = len(split.y_validation) + (0 if split.y_test is None else len(split.y_test))
+    return f"{count} of the {aside} samples put aside are also among those of training: the scores may be too good" if count else ""
+
+
+def _baselines(prepared: Preparation, split: Split, settings: Settings, console: Console) -> tuple[Baseline, ...]:
+    """Return the baselines, if they are wanted; nothing that goes wrong with them costs the search."""
+    if not settings.baseline:
+        return ()
+    try:
+        return baselines(prepared, split, settings.refit, settings.seed)
+    except Exception as error:
+        console.print(f"no baseline: {one_line(error)}", soft_wrap=True, markup=False)
+        return ()
 
 
 def _patience(settings: Settings, space: Any) -> list[keras.callbacks.Callback]:
@@ -194,29 +245,6 @@ def _patience(settings: Settings, space: Any) -> list[keras.callbacks.Callback]:
     if settings.patience is None:
         return []
     return [keras.callbacks.EarlyStopping(space.objective.name, patience=settings.patience, mode=space.objective.direction)]
-
-
-def _about(summary: dict[str, Any], trained_again: int, ended: datetime) -> dict[str, str]:
-    """Return what the page says at its top of how the search was made and what became of its best network."""
-    settings, test = summary["settings"], summary["test"]
-    reported = {
-        "best model": "none: every trial failed" if summary["best_model"] is None
-        else f"trained again on the {trained_again} samples of training and validation" if trained_again
-        else "as its trial left it, not trained again",
-        "test": "none" if test is None
-        else f"{METRICS[summary['task']]} {test[METRICS[summary['task']]]:.4f} on {test['samples']} samples that no trial saw",
-        "pruner": settings["pruner"],
-        "tuner": f"{settings['tuner']}, seed {settings['seed']}",
-        "trials": f"at most {settings['epochs']} epochs each" if settings["tuner"] == "hyperband"
-        else f"at most {settings['trials']}, of at most {settings['epochs']} epochs each",
-        "put aside": f"{settings['validation']:g} of the samples for the scores, {settings['test']:g} for the test",
-        "networks": f"{summary['network']}, all parts" if settings["wide"] else summary["network"],
-        "batch sizes": ", ".join(map(str, settings["batch_sizes"])),
-        "computed in": settings["mixed_precision"] or "float32",
-        "backend": f"keras {summary['keras']} on {summary['backend']}, {summary['device']}",
-        "ended": f"{ended:%Y-%m-%d %H:%M}",
-    }  # fmt: skip
-    return reported
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
 """The settings of a search, and the folder that keeps them."""
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ SETTINGS = "search.json"
 # Of a seed: the tuner's is one higher, and NumPy and scikit-learn hold 32 bits.
 _MOST = 2**32 - 2
 # What a search may go on with otherwise than it began.
-_MAY_CHANGE = ("trials", "refit")
+_MAY_CHANGE = ("trials", "refit", "baseline")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Settings:
         tuner: `"random"`, `"tpe"`, `"gp"`, `"cmaes"`, `"qmc"`, `"hyperband"`, `"grid"` or `"genetic"`.
         pruner: `"median"`, `"halving"` or `"hyperband"`: ends trials that do worse than the others. `"none"`: lets each train to its end.
         trials: most trials; Hyperband sets its own number.
-        epochs: most epochs of a trial.
+        epochs: most epochs of a trial. None: 20; more where the samples are few, so that the weights move 1000 times, at most 200.
         repeats: trainings of each trial, from other first weights; its score is the mean of theirs.
         trials_per_structure: trials of each structure that the tuner chooses, which differ in rates and strengths and share a program.
         seed: of the tuner, the split and each trial's weights.
@@ -45,13 +46,16 @@ class Settings:
         widths: `"same"`, `"pyramid"` or `"free"`: how the widths of an MLP's layers are chosen.
         wide: choose among all parts of the package.
         patience: epochs without a better score that end a trial. None: each trains to its end.
+        objective: name of the Keras metric that is searched for, such as `"roc_auc"`. None: accuracy, balanced accuracy where a class is
+            rare, or R2.
+        baseline: train scikit-learn's gradient-boosted trees and a linear model on the same samples, to compare.
         values: of the grid: lists of values by the names of hyperparameters. Others have a few each.
     """
 
     tuner: str = "random"
     pruner: str = "none"
     trials: int = 20
-    epochs: int = 20
+    epochs: int | None = None
     repeats: int = 1
     trials_per_structure: int = 1
     seed: int = 0
@@ -65,6 +69,8 @@ class Settings:
     widths: str = "same"
     wide: bool = False
     patience: int | None = None
+    objective: str | None = None
+    baseline: bool = True
     values: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -72,7 +78,7 @@ class Settings:
         one_of("pruner", self.pruner, PRUNERS)
         if self.tuner == "hyperband" and self.pruner != "none":
             raise bad_argument("pruner", "'none' with hyperband, which gives poor trials few epochs itself", self.pruner, "Leave it out.")
-        keep(self, trials=integer("trials", self.trials), epochs=integer("epochs", self.epochs), seed=integer("seed", self.seed, 0, _MOST))
+        keep(self, trials=integer("trials", self.trials), seed=integer("seed", self.seed, 0, _MOST))
         keep(self, repeats=integer("repeats", self.repeats))
         keep(self, trials_per_structure=integer("trials_per_structure", self.trials_per_structure))
         if self.trials_per_structure > 1 and self.tuner not in SAMPLERS:
@@ -84,10 +90,26 @@ class Settings:
         keep(self, batch_sizes=integers("batch_sizes", self.batch_sizes))
         one_of("network", self.network, NETWORKS)
         one_of("widths", self.widths, WIDTHS)
-        keep(self, wide=flag("wide", self.wide), values=_checked_values(self.values, self.tuner))
-        for name in ("max_layers", "patience"):
+        keep(self, wide=flag("wide", self.wide), baseline=flag("baseline", self.baseline), values=_checked_values(self.values, self.tuner))
+        if self.objective is not None and (not isinstance(self.objective, str) or not self.objective):
+            raise bad_argument("objective", "the name of a metric, or None", self.objective)
+        for name in ("epochs", "max_layers", "patience"):
             value = getattr(self, name)
             keep(self, **{name: None if value is None else integer(name, value)})
+
+
+def with_epochs(settings: Settings, samples: int) -> Settings:
+    """Return settings whose number of epochs is known, for so many samples of training.
+
+    Hyperband, whose number of trials grows with the epochs, keeps 20.
+
+    >>> [with_epochs(Settings(), samples).epochs for samples in (50, 300, 10000)]
+    [200, 100, 20]
+    """
+    if settings.epochs is not None:
+        return settings
+    enough = 1000 // math.ceil(samples / 32)
+    return replace(settings, epochs=20 if settings.tuner == "hyperband" else min(max(enough, 20), 200))
 
 
 def _checked_values(values: Any, tuner: str) -> dict[str, list[Any]]:

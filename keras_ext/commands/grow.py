@@ -96,7 +96,7 @@ def grow(
     console = Console()
     _backend.prepare_devices()
     split = table.split(0.2, seed, test)
-    prepared = Preparation.of(split.x, split.y, table.classes)
+    prepared = Preparation.of(split.x, split.y, table.classes, day_first=table.day_first)
     x, y = prepared.inputs(split.x), prepared.targets(split.y)
     held_out = (prepared.inputs(split.x_validation), prepared.targets(split.y_validation))
     space = prepared.space(len(y), (32,), max_layers=max_layers)
@@ -110,6 +110,8 @@ def grow(
         return space.build(hp)
 
     console.print(f"{table.name}: {len(table)} samples, {table.inputs}", style="bold", soft_wrap=True, highlight=False)
+    for note in table.notes:
+        console.print(note, soft_wrap=True, markup=False, highlight=False)
     console.print(f"keras {keras.__version__} on {_backend.framework_version()}, {_backend.device_name()}", soft_wrap=True)
 
     def reported(stage: Stage) -> None:

@@ -15,7 +15,7 @@ from keras_ext.automl.preparation import UNIT
 from keras_ext.automl.settings import SETTINGS, stored_settings
 from keras_ext.callbacks.monitor.probe.setting import BINARY, CHOICES, aims
 from keras_ext.commands.source import Source
-from keras_ext.tables import ClassNames, TableFeatures
+from keras_ext.tables import ClassNames, PredictionInterval, TableFeatures
 from keras_ext.tables.data import Table
 from keras_ext.tables.data.files import listed
 
@@ -128,13 +128,14 @@ def inputs(table: Table, model: keras.Model) -> np.ndarray:
     features = features_of(model)
     if isinstance(table.x, np.ndarray):
         if features is not None:
-            raise BadInput(f"{table.name}: is no CSV file, of which the model needs the columns {listed(features.names)}. Give one.")
+            raise BadInput(f"{table.name}: is no CSV file, of which the model needs the columns {listed(features.sources)}. Give one.")
         return shaped(table.x, model, table.name)
     if features is not None:
         return features.encode(table.x)
-    text = next((name for name, column in table.x.items() if column.dtype.kind == "U"), None)
+    text = next((name for name, column in table.x.items() if column.dtype.kind in "UM"), None)
     if text is not None:
-        raise BadInput(f'{table.name}: column "{text}" holds text, for which the model has no TableFeatures. Put numbers in its place.')
+        kind = "text" if table.x[text].dtype.kind == "U" else "dates"
+        raise BadInput(f'{table.name}: column "{text}" holds {kind}, for which the model has no TableFeatures. Put numbers in its place.')
     gaps = next((name for name, column in table.x.items() if np.isnan(column).any()), None)
     if gaps is not None:
         raise BadInput(f'{table.name}: column "{gaps}" has gaps, for which the model has no TableFeatures. Fill them.')
@@ -160,7 +161,7 @@ def as_trained(model: keras.Model, y: np.ndarray | None) -> tuple[keras.Model, n
 
     In the targets' own unit the gradients and the targets themselves seem too large, and the training knew neither.
     """
-    last = model.layers[-1]
+    last = model.layers[-2] if isinstance(model.layers[-1], PredictionInterval) else model.layers[-1]
     has_unit = isinstance(last, keras.layers.Rescaling) and last.name == UNIT
     if y is None or not (has_unit or isinstance(last, ClassNames)):
         return model, y

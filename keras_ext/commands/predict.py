@@ -14,8 +14,8 @@ from keras_ext._atomic import write_text
 from keras_ext._checks import BadInput
 from keras_ext.callbacks.monitor.probe.setting import BINARY, CHOICES, aims
 from keras_ext.commands import model_file
-from keras_ext.tables import TableFeatures
-from keras_ext.tables._columns import Category
+from keras_ext.tables import PredictionInterval, TableFeatures
+from keras_ext.tables._columns import Category, source
 from keras_ext.tables.data.files import existing, listed
 from keras_ext.tables.data.images import SUFFIXES, image_files, read_images
 from keras_ext.tables.data.npz import inputs_of, read_npz
@@ -31,12 +31,17 @@ from keras_ext.tables.data.table_file import columns_for, matrix_of
     help="CSV column or NPZ array to leave out, where the model does not name its columns itself. Example: --target price",
 )  # fmt: skip
 @click.option("--probabilities", is_flag=True, help="Give a column for each class. Example: --probabilities --output out.csv")
+@click.option(
+    "--interval", type=float, metavar="LEVEL",
+    help="Of numbers: give the bounds between which at least this share of new targets is. Example: --interval 0.9",
+)  # fmt: skip
 @click.option("--output", metavar="FILE", help="CSV file to write; standard output if left out. Example: --output predictions.csv")
-def predict(model_path: str, data_path: str, target: str | None, probabilities: bool, output: str | None) -> None:
+def predict(model_path: str, data_path: str, target: str | None, probabilities: bool, interval: float | None, output: str | None) -> None:
     """Predict with a saved model, one line for each sample of a file.
 
     FILE is a CSV, Parquet, Excel or NPZ file, an image, or a folder of images. A model of a search finds its columns by their names,
     whatever their order, and gives the names of classes, with the probability of the likeliest, or numbers in the target's own unit.
+    --probabilities and --interval say how sure they are.
 
     \b
     Examples:
@@ -53,6 +58,8 @@ def predict(model_path: str, data_path: str, target: str | None, probabilities: 
     if len(bad):
         raise BadInput(f"{model_path}: predicts NaN or infinity, first for sample {bad[0] + 1}. keras-ext diagnose names the layer.")
     columns = _columns(model, predicted, probabilities)
+    if interval is not None:
+        columns |= _bounds(model_path, model, predicted, interval)
     if paths:
         columns = {"file": [str(path) for path in paths], **columns}
     text = pd.DataFrame(columns).to_csv(index=False, lineterminator="\n")
@@ -81,7 +88,7 @@ def _inputs(path: Path, model: keras.Model, target: str | None) -> tuple[list[Pa
     features = model_file.features_of(model)
     if features is not None:
         if not is_table(path):
-            raise BadInput(f"{path}: is no CSV file, of which the model needs the columns {listed(features.names)}. Give one.")
+            raise BadInput(f"{path}: is no CSV file, of which the model needs the columns {listed(features.sources)}. Give one.")
         columns = columns_for(path, features)
         encoded = features.encode(columns)
         _tell_unknown(path, features, columns, encoded)
@@ -104,7 +111,7 @@ def _tell_unknown(path: Path, features: TableFeatures, columns: pd.DataFrame, en
     for column, codes in zip(features.columns, encoded.T, strict=True):
         unknown = np.flatnonzero(codes < 0)
         if isinstance(column, Category) and len(unknown):
-            first = columns[column.name].iloc[unknown[0]]
+            first = columns[source(column)].iloc[unknown[0]]
             click.echo(
                 f'{path}: column "{column.name}": {len(unknown)} of {len(codes)} values were not in training, first "{first}" in '
                 f"{columns.index.name} {columns.index[unknown[0]]}; the model takes them for unknown.",
@@ -117,10 +124,10 @@ def _tell_gaps(path: Path, features: TableFeatures, columns: pd.DataFrame) -> No
     for column in features.columns:
         if isinstance(column, Category) or column.gaps:
             continue
-        gaps = np.flatnonzero(np.isnan(columns[column.name]))
+        gaps = np.flatnonzero(columns[source(column)].isna())
         if len(gaps):
             click.echo(
-                f'{path}: column "{column.name}": {len(gaps)} of {len(columns[column.name])} numbers are missing, first in '
+                f'{path}: column "{column.name}": {len(gaps)} of {len(columns)} numbers are missing, first in '
                 f"{columns.index.name} {columns.index[gaps[0]]}, and none were in training; the model takes the mean of training for them.",
                 err=True,
             )
@@ -146,6 +153,18 @@ def _columns(model: keras.Model, predicted: np.ndarray, all_of_them: bool) -> di
     if all_of_them:
         columns |= {f"probability of {name}": [f"{v:.4f}" for v in column] for name, column in zip(names, shares.T, strict=True)}
     return columns
+
+
+def _bounds(path: str, model: keras.Model, predicted: np.ndarray, level: float) -> dict[str, Sequence[object]]:
+    """Return the bounds of the predictions, by their headings."""
+    last = model.layers[-1]
+    if model_file.names_of(model) is not None:
+        raise BadInput("--interval is for models that predict numbers; this one tells classes apart. Take --probabilities.")
+    if not isinstance(last, PredictionInterval):
+        raise BadInput(f"{path}: keeps no intervals. Search with samples put aside for a test, --test 0.2, to have them.")
+    if level not in last.levels:
+        raise BadInput(f"--interval must be one of {', '.join(map(str, last.levels))}, got {level:g}.")
+    return {name: [f"{v:.7g}" for v in bound] for name, bound in zip(("lower", "upper"), last.interval(predicted, level), strict=True)}
 
 
 def _probabilities(model: keras.Model, predicted: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from rich.console import Console
 from keras_ext import _backend
 from keras_ext._checks import BadInput
 from keras_ext.automl.networks import NETWORKS
-from keras_ext.automl.run import METRICS, REPORT, SearchResult, run
+from keras_ext.automl.run import REPORT, SearchResult, run
 from keras_ext.automl.settings import Settings, settings_of, stored_settings
 from keras_ext.automl.tuners import TUNERS
 from keras_ext.commands.named import mistakes_named_as_options, named_as_options
@@ -44,7 +44,7 @@ _PARTS = 3
     "--trials", type=int, metavar="N",
     help=f"Most trials; Hyperband sets its own number. Example: --trials 50  [default: {_DEFAULTS.trials}]",
 )  # fmt: skip
-@click.option("--epochs", type=int, metavar="N", help=f"Most epochs of a trial. Example: --epochs 30  [default: {_DEFAULTS.epochs}]")
+@click.option("--epochs", type=int, metavar="N", help="Most epochs of a trial. Example: --epochs 30  [default: 20, more for few samples]")
 @click.option(
     "--repeats", type=int, metavar="N",
     help=f"Train each trial so often; its score is the mean. Example: --repeats 3  [default: {_DEFAULTS.repeats}]",
@@ -94,6 +94,16 @@ _PARTS = 3
 @click.option(
     "--patience", type=int, metavar="N",
     help="End a trial after so many epochs without a better score. Example: --epochs 100 --patience 10",
+)  # fmt: skip
+@click.option(
+    "--objective", metavar="METRIC",
+    help="Keras metric that is searched for, by its name. Example: --objective roc_auc  [default: accuracy, r2_score for numbers, "
+    "balanced_accuracy where a class is rare]",
+)  # fmt: skip
+@click.option(
+    "--baseline/--no-baseline", default=None,
+    help="Train scikit-learn's gradient-boosted trees and a linear model on the same samples, to compare. Example: --no-baseline  "
+    "[default: yes]",
 )  # fmt: skip
 @click.option(
     "--values", multiple=True, metavar="NAME=A,B",
@@ -178,7 +188,7 @@ def search(output: str | None, resume: bool, batch_sizes: str | None, values: tu
         words = ["--output", str(folder), "--resume", *_given_again(options)]
         console.print(f"\nstopped; go on with: keras-ext search {shlex.join(words)}", soft_wrap=True, markup=False)
         sys.exit(130)
-    _report(console, result, folder, table.task)
+    _report(console, result, folder)
 
 
 def _settings(stored: dict[str, Any], given: dict[str, Any]) -> Settings:
@@ -222,7 +232,7 @@ def _values(texts: tuple[str, ...]) -> dict[str, list[str]]:
     return found
 
 
-def _report(console: Console, result: SearchResult, folder: Path, task: str) -> None:
+def _report(console: Console, result: SearchResult, folder: Path) -> None:
     console.print(result.results.table())
     minutes, seconds = divmod(round(result.seconds), 60)
     console.print(f"search time {minutes} min {seconds} s" if minutes else f"search time {seconds} s")
@@ -235,7 +245,12 @@ def _report(console: Console, result: SearchResult, folder: Path, task: str) -> 
         f"best {result.results.score_name} {best.score:.4f} (trial {best.number}), {again}saved as {result.model_path}", soft_wrap=True
     )
     if result.test_score is not None:
-        console.print(f"{METRICS[task]} {result.test_score:.4f} on the {result.test_samples} samples of the test, which no trial saw")
+        console.print(f"{result.metric} {result.test_score:.4f} on the {result.test_samples} samples of the test, which no trial saw")
+    for each in result.baselines:
+        tested = "" if each.test_score is None else f", {each.test_score:.4f} on the test"
+        console.print(f"baseline {each.name}: {result.metric} {each.score:.4f} on the validation{tested}", soft_wrap=True)
     for part in [part for part in result.parts if part.is_distinct][:_PARTS]:
         console.print(part.sentence, soft_wrap=True, markup=False)
     console.print(f"leaderboard in {folder / 'leaderboard.csv'}, with pictures in {folder / REPORT}", soft_wrap=True)
+    if result.verdict:
+        console.print(result.verdict, style="yellow" if "beats the best network" in result.verdict else "", soft_wrap=True)

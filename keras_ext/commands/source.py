@@ -27,6 +27,11 @@ _OPTIONS = (
         "--categories", metavar="A,B",
         help="CSV columns of numbers that name categories, as text does by itself. Example: --categories postcode,month",
     ),
+    click.option(
+        "--columns", metavar="A,B",
+        help="Columns that are inputs, also if they hold names or an ID; by default all that say something of new samples. "
+        "Example: --columns age,town",
+    ),
     click.option("--image-size", metavar="HxW", help="Size that images are brought to. Example: --image-size 28x28  [default: 32x32]"),
 )  # fmt: skip
 
@@ -47,6 +52,7 @@ class Source:
         target: what to predict, in a file.
         task: `"classification"`, `"regression"` or `"auto"`; None counts as the last.
         categories: names of columns, with commas.
+        columns: names of the columns that are inputs, with commas; None: all that say something of new samples.
         image_size: height and width, as `32x32`, or one number for both.
     """
 
@@ -55,6 +61,7 @@ class Source:
     task: str | None = None
     categories: str | None = None
     image_size: str | None = None
+    columns: str | None = None
 
     @classmethod
     def of(cls, stored: dict[str, Any], **given: str | None) -> "Source":
@@ -73,22 +80,22 @@ class Source:
         if self.data_path is None:
             if self.target is not None or task == "regression":
                 raise BadInput("--target and --task go with --data. Name the file, or leave them out to search on the digits.")
-            self._refuse("categories", "image_size")
+            self._refuse("categories", "columns", "image_size")
             return tables.load_digits()
         path = Path(self.data_path)
         if path.is_dir():
-            self._refuse("categories", "target")
+            self._refuse("categories", "columns", "target")
             if task == "regression":
                 raise BadInput(f"{path}: is a folder of images, whose folders are classes. Leave --task regression out.")
             size, channels = (shape[:2], shape[2]) if shape else (self._size(), None)
             return tables.load_images(path, size, channels)
         if path.suffix.lower() == ".npz":
-            self._refuse("categories", "image_size")
+            self._refuse("categories", "columns", "image_size")
             return tables.load_npz(path, self.target, task)
         if is_table(path):
             self._refuse("image_size")
-            names = [name.strip() for name in self.categories.split(",")] if self.categories else []
-            return tables.load_csv(path, self.target, task, names, features)
+            categories, columns = _names(self.categories), _names(self.columns)
+            return tables.load_csv(path, self.target, task, categories, features, columns)
         raise BadInput(f"{path}: is neither .npz nor .csv, nor a folder of images. Save the data as one of them.")
 
     def _size(self) -> tuple[int, int]:
@@ -101,5 +108,9 @@ class Source:
         for name in names:
             if getattr(self, name) is not None:
                 option = f"--{name.replace('_', '-')}"
-                goes = {"categories": "a CSV file", "image_size": "a folder of images", "target": "a CSV or NPZ file"}[name]
+                goes = {"image_size": "a folder of images", "target": "a CSV or NPZ file"}.get(name, "a CSV file")
                 raise BadInput(f"{option} goes with {goes}. Leave it out.")
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in text.split(",")] if text else []

@@ -15,6 +15,8 @@ from keras_ext.search.values import by_value, hyperparameters
 if TYPE_CHECKING:
     from keras_ext.search.results import Results
 
+# What a reader wants to know at once.
+_ANSWER = ("test", "baseline")
 # A value is named with a symptom if at least so many trials had both, and so much more of its trials than of all.
 _FEWEST, _OFTENER = 2, 1.5
 
@@ -31,6 +33,7 @@ def page(results: "Results", title: str = "Search", about: Mapping[str, str] | N
 
     reported = _verdict(results)
     parts = [f"<h1>{escape(title)}</h1>", f'<p class="verdict">{escape(reported)}</p>', f'<p class="quiet">{escape(_counts(results))}</p>']
+    parts += [f"<p>{escape(name)}: {escape(about[name])}</p>" for name in _ANSWER if about and name in about]
     parts += [*first, *_helped(results), *_course(results), *_findings(results), "<h2>Trials</h2>", *_trials(results)]
     if about:
         parts.append("<h2>About the search</h2>")

@@ -5,8 +5,25 @@
 (1797, 64)
 """
 
+from keras_ext.tables.balanced_accuracy import BalancedAccuracy
 from keras_ext.tables.class_names import ClassNames
-from keras_ext.tables.data import Table, load_csv, load_digits, load_images, load_npz, make_table
+from keras_ext.tables.data import Table, load_csv, load_digits, load_frame, load_images, load_npz, make_table
+from keras_ext.tables.prediction_interval import PredictionInterval, conformal_radii
 from keras_ext.tables.table_features import TableFeatures
+from keras_ext.tables.target_metric import TargetMetric
 
-__all__ = ["ClassNames", "Table", "TableFeatures", "load_csv", "load_digits", "load_images", "load_npz", "make_table"]
+__all__ = [
+    "BalancedAccuracy",
+    "ClassNames",
+    "PredictionInterval",
+    "Table",
+    "TableFeatures",
+    "TargetMetric",
+    "conformal_radii",
+    "load_csv",
+    "load_digits",
+    "load_frame",
+    "load_images",
+    "load_npz",
+    "make_table",
+]

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from keras_ext._checks import bad_argument, flag, is_number, items
+from keras_ext.tables._dates import PARTS, DatePart, parsed, part_of, parts_of
 
 # What stands in files of text where a number is missing, in small letters. "None" is not among it: it may mean 0.
 MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null"})
@@ -22,6 +24,7 @@ class Number:
     mean: float
     variance: float
     gaps: bool = False
+    date: DatePart | None = dataclasses.field(default=None, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +33,12 @@ class Category:
 
     name: str
     vocabulary: tuple[str, ...]
+    date: DatePart | None = dataclasses.field(default=None, repr=False)
+
+
+def source(column: Number | Category) -> str:
+    """Return the name of the table's column that a column is made of."""
+    return column.name if column.date is None else column.date.column
 
 
 def widths(columns: Iterable[Number | Category]) -> list[int]:
@@ -41,10 +50,11 @@ def sizes(columns: Iterable[Number | Category]) -> str:
 
 
 def described(column: Number | Category) -> dict[str, Any]:
+    # Without an entry where there is nothing to say: as configs were before there was one.
+    date = {} if column.date is None else {"date": dataclasses.asdict(column.date)}
     if isinstance(column, Number):
-        # Without the entry where there is nothing to say: as configs were before there was one.
-        return {"name": column.name, "mean": column.mean, "variance": column.variance, **({"gaps": True} if column.gaps else {})}
-    return {"name": column.name, "vocabulary": list(column.vocabulary)}
+        return {"name": column.name, "mean": column.mean, "variance": column.variance, **({"gaps": True} if column.gaps else {}), **date}
+    return {"name": column.name, "vocabulary": list(column.vocabulary), **date}
 
 
 def checked_columns(columns: Any) -> tuple[Number | Category, ...]:
@@ -64,20 +74,31 @@ def checked_columns(columns: Any) -> tuple[Number | Category, ...]:
 def _checked_column(where: str, column: Any) -> Number | Category:
     given = described(column) if isinstance(column, (Number, Category)) else column
     entries = set(given) if isinstance(given, Mapping) else set()
-    if entries - {"gaps"} != {"name", "mean", "variance"} and entries != {"name", "vocabulary"}:
+    if entries - {"gaps", "date"} != {"name", "mean", "variance"} and entries - {"date"} != {"name", "vocabulary"}:
         rule = "a dict with 'name', 'mean' and 'variance', or with 'name' and 'vocabulary'"
         raise bad_argument(where, rule, column, "Take it from a layer's config.")
     name = given["name"]
     if not isinstance(name, str) or not name:
         raise bad_argument(f"{where}['name']", "text that is not empty", name, "Name the column.")
+    date = _checked_date(f"{where}['date']", given.get("date"))
     if "vocabulary" in given:
-        return Category(str(name), _checked_vocabulary(f"{where}['vocabulary']", given["vocabulary"]))
+        return Category(str(name), _checked_vocabulary(f"{where}['vocabulary']", given["vocabulary"]), date)
     mean, variance = given["mean"], given["variance"]
     if not is_number(mean) or not math.isfinite(mean):
         raise bad_argument(f"{where}['mean']", "a finite number", mean, "Take it from the column's values.")
     if not is_number(variance) or not 0 < variance < math.inf:
         raise bad_argument(f"{where}['variance']", "a finite number above 0", variance, "Numbers that are all the same have 1.")
-    return Number(str(name), float(mean), float(variance), flag(f"{where}['gaps']", given.get("gaps", False)))
+    return Number(str(name), float(mean), float(variance), flag(f"{where}['gaps']", given.get("gaps", False)), date)
+
+
+def _checked_date(where: str, date: Any) -> DatePart | None:
+    if date is None:
+        return None
+    given = dict(date) if isinstance(date, Mapping) else {}
+    if set(given) != {"column", "part", "day_first"} or not isinstance(given["column"], str) or given["part"] not in PARTS:
+        rule = f"a dict with 'column', 'part', one of {', '.join(PARTS)}, and 'day_first'"
+        raise bad_argument(where, rule, date, "Take it from a layer's config.")
+    return DatePart(str(given["column"]), given["part"], flag(f"{where}['day_first']", given["day_first"]))
 
 
 def _checked_vocabulary(where: str, vocabulary: Any) -> tuple[str, ...]:
@@ -107,7 +128,7 @@ def read(name: str, column: Any) -> np.ndarray:
             values[i] = value
     elif isinstance(column, (str, bytes, Mapping)) or (values := np.asarray(column)).ndim != 1:
         raise bad_argument(_where(name), "a sequence of numbers or text, with one axis", column, "Give one value for each row.")
-    return values if values.dtype.kind in "biuf" else values.astype(object)
+    return values if values.dtype.kind in "biufMU" else values.astype(object)
 
 
 def rows(values: Mapping[str, np.ndarray]) -> int:
@@ -117,7 +138,20 @@ def rows(values: Mapping[str, np.ndarray]) -> int:
     return next(iter(lengths.values()))
 
 
-def learnt(name: str, values: np.ndarray) -> Number | Category:
+def learnt(name: str, values: np.ndarray, day_first: bool = False) -> list[Number | Category]:
+    """Return what a column holds; of dates what each part holds."""
+    if values.dtype.kind != "M":
+        return [_learnt(name, values)]
+    found = []
+    for part, numbers_or_text in parts_of(values).items():
+        column = _learnt(f"{name}: {part}", numbers_or_text)
+        found.append(dataclasses.replace(column, date=DatePart(name, part, day_first)))
+    return found
+
+
+def _learnt(name: str, values: np.ndarray) -> Number | Category:
+    if values.dtype.kind == "U":
+        return Category(name, tuple(sorted(set(values.tolist()))))
     if values.dtype == object and any(issubclass(kind, str) for kind in set(map(type, values))):
         for i in _unlike(values, str):
             raise bad_argument(
@@ -136,6 +170,20 @@ def learnt(name: str, values: np.ndarray) -> Number | Category:
     if not np.isfinite(variance):
         raise bad_argument(_where(name), "of a variance that float64 can hold", float(variance), "Scale the numbers down.")
     return Number(name, float(mean), float(variance) or 1.0, gaps)
+
+
+def of_part(column: Number | Category, values: np.ndarray) -> np.ndarray:
+    """Return the values of a column, those of a part of dates from the dates or their text."""
+    if column.date is None:
+        return values
+    if values.dtype.kind != "M":
+        texts = ["" if value is None or value != value or is_gap(str(value)) else str(value) for value in values]
+        dates = parsed(texts, column.date.day_first)
+        for i in [i for i, text in enumerate(texts) if text and np.isnat(dates[i])][:1]:
+            raise bad_argument(_where(column.date.column, i), "a date", values[i], "Write it as 2024-01-31.")
+        values = dates
+    found = part_of(values, column.date.part)
+    return found
 
 
 def _numbers(name: str, values: np.ndarray) -> np.ndarray:
@@ -161,8 +209,8 @@ def _is_missing(value: Any) -> bool:
 
 def _parsed(values: np.ndarray) -> np.ndarray:
     """Return `values` with numbers in place of text that is one, as rows of a CSV file have it; other text stays."""
-    if values.dtype == object:
-        values = values.copy()
+    if values.dtype.kind in "OU":
+        values = values.astype(object)
         for i, value in enumerate(values):
             values[i] = _number(value) if isinstance(value, str) else value
     return values
@@ -197,9 +245,11 @@ def normalized(column: Number, values: np.ndarray) -> np.ndarray:
     return found
 
 
-def codes(column: Category, values: np.ndarray) -> list[int]:
+def codes(column: Category, values: np.ndarray) -> Any:
     for i in _unlike(values, (str, numbers.Real, np.bool_)):
         raise bad_argument(_where(column.name, i), "text or a number", values[i], 'Fill gaps with text, such as "".')
+    if values.dtype.kind == "U":
+        return pd.Index(column.vocabulary, dtype=object).get_indexer(pd.Index(values.astype(object)))
     code = {word: i for i, word in enumerate(column.vocabulary)}
     for i in [i for i, value in enumerate(values) if value != value][:1]:
         raise bad_argument(_where(column.name, i), "text or a number", math.nan, 'Fill gaps with text, such as "".')

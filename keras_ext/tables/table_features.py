@@ -1,6 +1,7 @@
 """A table's columns of numbers and categories as features, with all that it takes in the model's file."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -29,6 +30,8 @@ class TableFeatures(keras.layers.Layer):
     - A number that is missing counts as the mean. A column that had gaps when it was adapted gives one more feature, 1 where the number is
       missing and 0 elsewhere, because that it is missing may tell something; `encode` returns NaN there. In other columns `encode` puts the
       mean in the place of a gap.
+    - Dates give the parts in which they differ: year and days since 1970 as numbers, month and weekday as categories, and the hour where
+      they have times of day. Each part is a column of what `encode` returns.
     - Inputs are not cast to half precision, which has too few whole numbers for the codes of categories. Subclassed models cast their
       input before any layer has it: with a half-precision policy give them `autocast=False`.
 
@@ -36,7 +39,8 @@ class TableFeatures(keras.layers.Layer):
 
     Args:
         columns: what `adapt` would learn, in order: for numbers `{"name": ..., "mean": ..., "variance": ...}`, for categories
-            `{"name": ..., "vocabulary": [...]}`; with `"gaps": True` a column of numbers had gaps. None: not known yet.
+            `{"name": ..., "vocabulary": [...]}`; with `"gaps": True` a column of numbers had gaps, and `"date"` says which part of which
+            dates a column is. None: not known yet.
         **kwargs: `name`, `dtype` and the rest of `keras.layers.Layer`.
 
     Input shape:
@@ -82,11 +86,16 @@ class TableFeatures(keras.layers.Layer):
         return tuple(column.name for column in self._columns)
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of the columns that a table must have, in order: parts of dates have the column of the dates."""
+        return tuple(dict.fromkeys(map(_columns.source, self._columns)))
+
+    @property
     def units(self) -> int:
         """The number of features."""
         return sum(_columns.widths(self._columns))
 
-    def adapt(self, table: Any) -> None:
+    def adapt(self, table: Any, day_first: Sequence[str] = ()) -> None:
         """Learn from `table` each column's mean and variance, or its vocabulary; what was learnt before is forgotten.
 
         Mean and variance (of the population) are taken in float64, of the numbers that are there; a variance of 0 counts as 1. A vocabulary
@@ -94,7 +103,8 @@ class TableFeatures(keras.layers.Layer):
 
         Args:
             table: dict from the columns' names to their values, all of one length: numbers (bool too), NaN or None where one is missing;
-                or text, without gaps.
+                or text, without gaps; or dates, as datetime64.
+            day_first: names of the columns of dates in whose text, which `encode` may get, the day stands before the month.
 
         Raises:
             ValueError: `table` is not such a dict, is empty, or has a value that is neither text nor a finite number nor missing, or a
@@ -110,7 +120,7 @@ class TableFeatures(keras.layers.Layer):
             values[name] = _columns.read(name, column)
         if _columns.rows(values) == 0:
             raise bad_argument("table", "a dict of columns with at least one row", table, "Give the rows to learn from.")
-        learnt = tuple(_columns.learnt(name, column) for name, column in values.items())
+        learnt = tuple(found for name, column in values.items() for found in _columns.learnt(name, column, name in day_first))
         if self.built and len(learnt) != len(self._columns):
             raise bad_argument(
                 "table",
@@ -135,8 +145,9 @@ class TableFeatures(keras.layers.Layer):
 
         Args:
             table: dict from the columns' names to their values, all of one length, in any order. Other columns are ignored. Numbers in a
-                column of categories are taken as the text that `str` makes of them, and text in a column of numbers as the number that it
-                is, so that rows of a CSV file can be given as they are. NaN, None, empty text, NA, N/A and null are missing numbers.
+                column of categories are taken as the text that `str` makes of them. Text in a column of numbers or dates is taken as the
+                number or date that it is, so that rows of a CSV file can be given as they are. NaN, None, empty text, NA, N/A and null are
+                missing numbers or dates.
 
         Returns:
             float32 array of shape (rows, columns).
@@ -147,15 +158,15 @@ class TableFeatures(keras.layers.Layer):
         """
         self._check_learnt("columns are encoded")
         table = _columns.checked_table(table)
-        missing = [name for name in self.names if name not in table]
+        missing = [name for name in self.sources if name not in table]
         if missing:
             raise bad_argument(
                 "table", "a dict with all columns that were learnt", list(table), f"Add {', '.join(repr(name) for name in missing)}."
             )
-        values = {name: _columns.read(name, table[name]) for name in self.names}
-        encoded = np.empty((_columns.rows(values), len(values)), "float32")
+        values = {name: _columns.read(name, table[name]) for name in self.sources}
+        encoded = np.empty((_columns.rows(values), len(self._columns)), "float32")
         for i, column in enumerate(self._columns):
-            found = values[column.name]
+            found = _columns.of_part(column, values[_columns.source(column)])
             encoded[:, i] = _columns.normalized(column, found) if isinstance(column, Number) else _columns.codes(column, found)
         return encoded
 

@@ -348,7 +348,7 @@ def test_the_command_and_the_module_are_one_and_help_has_an_example_and_the_defa
     for option in search.params:
         assert option.opts[0] in option.help.split("Example:")[1], option.opts
         assert " ".join(option.help.split("Example:")[1].split("  ")[0].split()) in text
-    for name in ("tuner", "trials", "epochs", "seed", "test"):
+    for name in ("tuner", "trials", "seed", "test"):
         assert f"[default: {getattr(Settings(), name)}]" in text
 
 

@@ -144,6 +144,7 @@ def test_the_page_says_at_its_top_how_the_search_was_made(refitted):
         f"accuracy {result.test_score:.4f} on 60 samples that no trial saw" for result in (plain, again)
     ]
     for found in facts:
+        assert found.pop("baseline").endswith("on the 60 samples of the test")
         assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", found.pop("ended"))
         assert found == {
             "tuner": "random, seed 0",

@@ -1,6 +1,7 @@
 """Columns of a CSV file: numbers, categories, and what is neither."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from keras_ext._checks import BadInput
@@ -42,12 +43,15 @@ def test_numbers_name_categories_where_it_is_asked_for(tmp_path):
      "2024/1/31", "31.1.2024", "1/31/24", "1/31/2024 10:15", "10:15", "9:05 PM",
      "31 Jan 2024", "January 31, 2024", "31-Jan-24", "Mon, 31 Jan 2024", "2024-01-31T10:15:30.5+02:00"],
 )  # fmt: skip
-def test_dates_and_times_are_refused(tmp_path, cell):
-    with pytest.raises(BadInput) as raised:
-        load_csv(people(tmp_path, day=[f'"{cell}"'] * 39 + [""]))
-    assert str(raised.value).startswith(
-        f'{tmp_path / "data.csv"}: column "day" holds dates or times ("{cell}"). Put numbers in their place'
-    )
+def test_dates_and_times_are_read(tmp_path, cell):
+    table = load_csv(people(tmp_path, day=[f'"{cell}"'] * 39 + [""]))
+    assert table.inputs == "3 inputs (1 of numbers, 1 of text, 1 of dates) with 1 gap"
+    read = pd.Timestamp(table.x["day"][0])
+    # Without a day it is the first; without a date, the first that NumPy knows.
+    time = (10, 15) if "10:15" in cell else (21, 5) if "PM" in cell else (0, 0)
+    time = (8, 15) if "+02" in cell else time
+    day = (1970, 1, 1) if ":" in cell and len(cell) < 8 else (2024, 1, 1) if cell == "2024-01" else (2024, 1, 31)
+    assert (read.year, read.month, read.day, read.hour, read.minute) == (*day, *time)
 
 
 @pytest.mark.parametrize("cell", ["3-4", "12/7", "B-12-14", "10:1:1:1", "1.2.3.4", "1.2.3", "Mai", "May", "Mon", "12h", "5 m", "4000-123"])
@@ -60,9 +64,23 @@ def test_a_column_with_dates_and_other_text_names_categories(tmp_path):
         assert load_csv(people(tmp_path, code=["2024-01-31", other] * 20)).x["code"].dtype.kind == "U"
 
 
-def test_names_and_free_text_are_refused(tmp_path):
-    with pytest.raises(BadInput, match='column "name" holds 40 different texts in 40 lines: names or free text'):
-        load_csv(people(tmp_path, name=[f"Ada {i}" for i in range(40)]))
+def test_names_and_free_text_are_left_out_with_one_line_unless_they_are_wanted(tmp_path):
+    path = people(tmp_path, name=[f"Ada {i}" for i in range(40)], motto=[f"word {i} of {i % 3}" for i in range(40)])
+    table = load_csv(path)
+    assert list(table.x) == ["age", "town"]
+    assert table.notes == (
+        'left out: "name", names or free text: 40 different texts in 40 lines; "motto", names or free text: 40 different texts in 40 lines '
+        "(--columns A,B chooses the columns)",
+    )
+    wanted = load_csv(path, columns=["name", "age"])
+    assert list(wanted.x) == ["name", "age"]
+    assert wanted.x["name"][3] == "Ada 3"
+    assert wanted.notes == ()
+    for columns, message in ((["nome"], 'no column "nome". Name one of'), (["kind"], 'column "kind" is the target, not an input.')):
+        with pytest.raises(BadInput, match=message):
+            load_csv(path, columns=columns)
+    with pytest.raises(BadInput, match=r'no column says something of new samples\. Left out: "name"'):
+        load_csv(csv_file(tmp_path, name=[f"Ada {i}" for i in range(40)], kind=["a", "b"] * 20))
     assert len(set(load_csv(people(tmp_path, name=[f"Ada {i % 20}" for i in range(40)])).x["name"])) == 20
 
 
@@ -155,6 +173,40 @@ def test_categories_that_are_numbers_are_reported(tmp_path):
         load_csv(people(tmp_path, mass=[f"{i} g" if i % 2 else i for i in range(40)]), categories=["mass"])
     with pytest.raises(BadInput, match="40 different texts in 40 lines: names or free text"):
         load_csv(people(tmp_path, mass=[f"kind {i}" for i in range(40)]), categories=["mass"])
+
+
+@pytest.mark.parametrize("name", ["id", "ID", "customer_id", "CustomerId", "Unnamed: 0", "row number"])
+def test_an_id_is_left_out_by_its_name(tmp_path, name):
+    numbers = [i * i + 7 for i in range(40)]
+    table = load_csv(people(tmp_path, **{name: numbers}))
+    assert name not in table.x
+    assert table.notes == (f'left out: "{name}", an ID: whole numbers, all different (--columns A,B chooses the columns)',)
+    assert load_csv(people(tmp_path, **{name: numbers}), columns=[name]).x[name].tolist() == numbers
+    # It numbers the lines only where all numbers differ and are whole.
+    for other in ([7, *numbers[1:-1], 7], [i / 2 for i in numbers], ["", *numbers[1:]]):
+        assert name in load_csv(people(tmp_path, **{name: other})).x
+
+
+def test_numbers_that_follow_one_another_in_many_lines_are_an_id(tmp_path):
+    kinds = {"a": np.random.default_rng(0).permutation(60) + 500, "b": range(0, 600, 10), "y": [0.5, 1.5] * 30}
+    assert list(load_csv(csv_file(tmp_path, **kinds)).x) == ["b"]
+
+
+def test_dates_are_read_as_the_file_writes_them(tmp_path):
+    for cells, day, note in (
+        (["3.4.2024", "1.2.2023"] * 20, "2024-04-03", 0),
+        (["03/04/2024", "31/12/2023"] * 20, "2024-04-03", 0),
+        (["03/04/2024", "12/31/2023"] * 20, "2024-03-04", 0),
+        (["03/04/2024", "01/02/2023"] * 20, "2024-03-04", 1),
+    ):
+        table = load_csv(people(tmp_path, day=cells))
+        assert str(table.x["day"][0])[:10] == day
+        assert len(table.notes) == note
+    assert table.notes == ('column "day": its dates may have the day or the month first ("03/04/2024"); it is read as the month',)
+    # What is no date stands behind the cells that are looked at first.
+    days = [str(day)[:10] for day in np.datetime64("2000-01-01") + np.arange(1100)]
+    with pytest.raises(BadInput, match=r'column "day" holds dates, but something else in line 1102 \("soon"\): fix'):
+        load_csv(csv_file(tmp_path, day=[*days, "soon"], kind=["a"] * 1100 + ["b"]))
 
 
 def test_a_column_of_gaps_alone_is_refused(tmp_path):

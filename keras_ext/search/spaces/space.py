@@ -18,7 +18,12 @@ from keras_ext.search.grid import coarse
 from keras_ext.search.strategy import in_equal_parts
 
 # What varies in a grid: of some hyperparameters these values, of others coarse ones.
-_IN_GRID: dict[str, tuple[Any, ...]] = {"optimizer": ("adam", "sgd"), "sgd": ("momentum",), "dropout": (0.0, 0.2)}
+_IN_GRID: dict[str, tuple[Any, ...]] = {
+    "optimizer": ("adam", "sgd"),
+    "sgd": ("momentum",),
+    "dropout": (0.0, 0.2),
+    "class_weight": ("none", "balanced"),
+}
 _COARSE = ("activation", "layers", "blocks", "stages", "units", "filters", "network", "direction", "normalization", "learning_rate")
 
 
@@ -27,6 +32,10 @@ class Space(keras_tuner.HyperModel, abc.ABC):
 
     A KerasTuner HyperModel: give it to any tuner. The last layer is softmax over the classes, or linear for regression. Optimizer,
     clipping, learning rate and, with `samples`, the batch size are chosen too.
+
+    Two attributes change what is searched. `score` has `name`, `direction` and a function `metrics` that returns new metrics to compile
+    with; None: accuracy, or R2. `class_weights` are weights of the classes by a name each, from which a trial chooses; beside them it
+    may choose none.
 
     Args:
         input_shape: shape of one sample, without the batch.
@@ -91,6 +100,8 @@ class Space(keras_tuner.HyperModel, abc.ABC):
         self.epochs = None if epochs is None else integer("epochs", epochs)
         # Of an epoch of the schedules; what trains a network again on more samples sets it.
         self.samples_of_epoch = self.samples
+        self.score: Any = None
+        self.class_weights: dict[str, dict[int, float]] = {}
 
     @abc.abstractmethod
     def body(self, hp: Any, x: Any) -> Any:
@@ -98,7 +109,9 @@ class Space(keras_tuner.HyperModel, abc.ABC):
 
     @property
     def objective(self) -> keras_tuner.Objective:
-        """The objective of a search of this space: validation accuracy, or R2 for regression."""
+        """The objective of a search of this space: `score` on the samples of validation, by default the accuracy, or R2 for regression."""
+        if self.score is not None:
+            return keras_tuner.Objective(f"val_{self.score.name}", self.score.direction)
         return keras_tuner.Objective("val_accuracy" if self.classes else "val_r2_score", "max")
 
     def changes_structure(self, name: str) -> bool:
@@ -136,6 +149,8 @@ class Space(keras_tuner.HyperModel, abc.ABC):
         """Return a compiled model; its optimizer is built, so that a checkpoint brings its state back too."""
         if self.samples is not None:
             choices.batch_size(hp, self.samples, sizes=self.batch_sizes)
+        if self.class_weights:
+            hp.Choice("class_weight", ["none", *self.class_weights])
         inputs = self.input()
         x = self.body(hp, self.prepare(inputs))
         last = keras.layers.Dense(
@@ -153,10 +168,8 @@ class Space(keras_tuner.HyperModel, abc.ABC):
             averages=self.wide,
             steps=self._steps(hp) if self.wide else None,
         )
-        if self.classes:
-            model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-        else:
-            model.compile(optimizer, "mean_squared_error", metrics=["r2_score"])
+        loss, plain = ("sparse_categorical_crossentropy", "accuracy") if self.classes else ("mean_squared_error", "r2_score")
+        model.compile(optimizer, loss, metrics=[plain] if self.score is None else self.score.metrics())
         model.optimizer.build(model.trainable_variables)
         return model
 
@@ -169,6 +182,8 @@ class Space(keras_tuner.HyperModel, abc.ABC):
             return model.fit(data, **{**kwargs, "callbacks": [data.callback(), *(kwargs.get("callbacks") or [])]})
         if self.samples is not None:
             kwargs.setdefault("batch_size", hp.get("batch_size"))
+        if self.class_weights and hp.get("class_weight") != "none":
+            kwargs.setdefault("class_weight", self.class_weights[hp.get("class_weight")])
         x, y, kwargs = in_equal_parts(model, x, y, kwargs)
         return model.fit(x, y, **kwargs)
 

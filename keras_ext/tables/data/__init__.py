@@ -7,6 +7,6 @@ from keras_ext.tables.data.digits import load_digits
 from keras_ext.tables.data.images import load_images
 from keras_ext.tables.data.npz import load_npz
 from keras_ext.tables.data.table import Split, Table, make_table
-from keras_ext.tables.data.table_file import load_csv
+from keras_ext.tables.data.table_file import load_csv, load_frame
 
-__all__ = ["Split", "Table", "load_csv", "load_digits", "load_images", "load_npz", "make_table"]
+__all__ = ["Split", "Table", "load_csv", "load_digits", "load_frame", "load_images", "load_npz", "make_table"]

@@ -1,11 +1,13 @@
 """Columns of a file of text: numbers, and text that names categories."""
 
+import re
 import warnings
 
 import numpy as np
 import pandas as pd
 
 from keras_ext._checks import BadInput
+from keras_ext.tables import _dates
 from keras_ext.tables._columns import MISSING
 
 # pandas takes much for a date, such as 3-4 and May: a year, the time of day, or day, month and year must be there.
@@ -16,26 +18,36 @@ _DECORATED = r"[$€£]? ?-?\d+([,' ]\d{3})*([.,]\d+)? ?[%$€£]?|-?\d{1,3}(\.\
 _MANY_TEXTS = 20
 # So many different cells say whether a column holds dates.
 _DATES_READ = 1000
+# Names of columns that number the lines, such as "id", "customer_id", "CustomerID" or "Unnamed: 0".
+_ID_NAME = r"(?i:(.*[ _-])?(id|uuid|guid|index|key|nr|no|number|row))|.*[a-z](ID|Id|Key|Nr)|Unnamed.*|"
+# In fewer lines, numbers may well follow one another by chance.
+_LINES_OF_ID = 50
 
 
-def input_of(cells: pd.Series, as_category: bool) -> np.ndarray:
-    """Return a column of numbers, or of text where at most half of its cells are numbers.
+class LeftOut(BadInput):
+    """A column says nothing of new samples, and is left out of the inputs."""
+
+
+def input_of(cells: pd.Series, as_category: bool, is_wanted: bool = False) -> np.ndarray:
+    """Return a column of numbers, of dates, or of text where at most half of its cells are numbers.
 
     Raises:
-        BadInput: the column holds neither numbers nor categories.
+        LeftOut: the column holds names, free text or an ID, and is not `is_wanted` by its name.
+        BadInput: it holds neither numbers nor categories.
     """
+    if cells.dtype.kind == "M":
+        return cells.to_numpy("datetime64[s]")
     values, filled = _parsed(cells), cells[~_missing(cells)]
     numeric = int(values.notna().sum())
     if not as_category:
         if not len(filled):
             raise BadInput(f'column "{cells.name}" has no number. Remove the column.')
         if 2 * numeric > len(filled):
+            if not is_wanted and _is_id(cells, values):
+                raise LeftOut(f'"{cells.name}", an ID: whole numbers, all different')
             return _checked(cells, values)
-        if _are_dates(filled):
-            raise BadInput(
-                f'column "{cells.name}" holds dates or times ("{filled.iloc[0]}"). Put numbers in their place that mean something for the '
-                "target, such as the month, the weekday or days since a day, or remove the column."
-            )
+        if are_dates(filled):
+            return dates(cells, bool(day_first(cells)))
         _refuse_decorated(filled)
     different = cells.nunique(dropna=False)
     if different > _MANY_TEXTS and 2 * different > len(cells):
@@ -45,11 +57,40 @@ def input_of(cells: pd.Series, as_category: bool) -> np.ndarray:
                 f"{begin} numbers in {len(cells)} lines, too many to name categories. Leave it out of --categories, so that they are taken "
                 "for numbers."
             )
-        raise BadInput(
-            f"{begin} texts in {len(cells)} lines: names or free text, which say nothing of new samples. Remove the column, or group the "
-            "texts."
-        )
+        if as_category:
+            raise BadInput(f"{begin} texts in {len(cells)} lines: names or free text, which say nothing of new samples. Group the texts.")
+        if not is_wanted:
+            raise LeftOut(f'"{cells.name}", names or free text: {different} different texts in {len(cells)} lines')
     return category_names(cells)
+
+
+def dates(cells: pd.Series, is_day_first: bool) -> np.ndarray:
+    """Return dates as datetime64, NaT where one is missing.
+
+    Raises:
+        BadInput: a cell holds something else.
+    """
+    if cells.dtype.kind == "M":
+        return cells.to_numpy("datetime64[s]")
+    filled = ~_missing(cells)
+    found = _dates.parsed(_text(cells).where(filled, ""), is_day_first)
+    wrong = filled & np.isnat(found)
+    if wrong.any():
+        raise _in_lines(cells, wrong, " holds dates, but something else", "fix")
+    return found
+
+
+def day_first(cells: pd.Series) -> bool | None:
+    """Return whether the day stands before the month in a column of dates; None where nothing says it."""
+    return False if cells.dtype.kind == "M" else _dates.day_first(_text(cells).unique())
+
+
+def _is_id(cells: pd.Series, values: pd.Series) -> bool:
+    """Return whether whole numbers, all different, follow one another or belong to a column whose name says that they number lines."""
+    if len(values) < 2 or values.isna().any() or (values % 1 != 0).any() or not values.is_unique:
+        return False
+    follow = len(values) >= _LINES_OF_ID and values.max() - values.min() < 1.1 * len(values)
+    return bool(follow or re.fullmatch(_ID_NAME, str(cells.name)))
 
 
 def target_of(cells: pd.Series) -> np.ndarray:
@@ -98,6 +139,12 @@ def _checked(cells: pd.Series, values: pd.Series, gaps: bool = True) -> np.ndarr
 
 
 def _parsed(cells: pd.Series) -> pd.Series:
+    if cells.dtype.kind in "iuf":
+        return cells.astype("float64")
+    different = cells.drop_duplicates()
+    if 2 * len(different) < len(cells):
+        # Each text once: it takes long where it is no number.
+        return cells.map(_parsed(different).set_axis(different)).astype("float64")
     # Which cells are numbers, and then these: the last digit of some is another in `to_numeric` of pandas 2.
     return cells.where(pd.to_numeric(cells, errors="coerce").notna()).astype("float64")
 
@@ -110,7 +157,8 @@ def _text(cells: pd.Series) -> pd.Series:
     return cells.astype(str).where(cells.notna(), "")
 
 
-def _are_dates(filled: pd.Series) -> bool:
+def are_dates(filled: pd.Series) -> bool:
+    """Return whether text that is not missing is dates or times."""
     some = filled.drop_duplicates().iloc[:_DATES_READ]
     if not some.str.contains(_DATED).all():
         return False

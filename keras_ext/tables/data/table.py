@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +38,13 @@ class Table:
     """Samples with their targets.
 
     Args:
-        x: inputs: float32 of shape (samples, ...), or columns by their names, each of numbers (float64, NaN where one is missing) or text,
-            shape (samples,).
+        x: inputs: float32 of shape (samples, ...), or columns by their names, each of numbers (float64, NaN where one is missing), text or
+            dates (datetime64), shape (samples,).
         y: class numbers from 0, int32, or the numbers to predict, float64; shape (samples,).
         classes: names of the classes in the order of their numbers; None for regression.
         name: what the user calls the data.
+        notes: what was done with its columns that a user is to know, a sentence each.
+        day_first: names of the columns of dates in whose text the day stands before the month.
 
     Examples:
         >>> table = make_table(np.zeros((20, 3)), ["cat", "dog"] * 10, "animals")
@@ -54,6 +56,8 @@ class Table:
     y: np.ndarray
     classes: tuple[str, ...] | None
     name: str
+    notes: tuple[str, ...] = ()
+    day_first: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.y)
@@ -75,9 +79,10 @@ class Table:
         if isinstance(self.x, np.ndarray):
             shape = self.x.shape[1:]
             return f"{math.prod(shape)} inputs" + (f" ({' x '.join(map(str, shape))})" if len(shape) > 1 else "")
-        text = sum(column.dtype.kind == "U" for column in self.x.values())
-        kinds = f" ({len(self.x) - text} of numbers, {text} of text)" if text else ""
-        gaps = sum(int(np.isnan(column).sum()) for column in self.x.values() if column.dtype.kind == "f")
+        kinds = [column.dtype.kind for column in self.x.values()]
+        counts = [f"{kinds.count(kind)} of {word}" for kind, word in (("f", "numbers"), ("U", "text"), ("M", "dates")) if kind in kinds]
+        kinds = f" ({', '.join(counts)})" if len(counts) > 1 or "M" in kinds else ""
+        gaps = sum(int(np.isnat(c).sum() if c.dtype.kind == "M" else np.isnan(c).sum()) for c in self.x.values() if c.dtype.kind in "fM")
         reported = f" with {gaps} gap{'s' if gaps > 1 else ''}" if gaps else ""
         return f"{len(self.x)} input{'s' if len(self.x) > 1 else ''}{kinds}{reported}"
 
@@ -137,16 +142,18 @@ def joined(first: Inputs, second: Inputs) -> Inputs:
     return np.concatenate([np.asarray(first), np.asarray(second)])
 
 
-def make_table(x: Any, y: Any, name: str, task: str = "auto") -> Table:
+def make_table(x: Any, y: Any, name: str, task: str = "auto", notes: Sequence[str] = (), day_first: Sequence[str] = ()) -> Table:
     """Return a Table of `x` and `y`, telling classification and regression apart by `y` unless `task` says which.
 
     Text, booleans and whole numbers with at most 20 different values are classes, everything else is a number to predict.
 
     Args:
-        x: inputs of shape (samples, ...), or a dict of columns of numbers, NaN where one is missing, and text.
+        x: inputs of shape (samples, ...), or a dict of columns of numbers, NaN where one is missing, text and dates.
         y: targets, shape (samples,).
         name: what the user calls the data.
         task: `"classification"`, `"regression"` or `"auto"`.
+        notes: what was done with the columns, see `Table`.
+        day_first: names of columns of dates, see `Table`.
 
     Raises:
         BadInput: the data cannot be used.
@@ -168,7 +175,7 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto") -> Table:
     if len(y) < _FEWEST_SAMPLES:
         raise BadInput(f"{name}: {len(y)} samples are too few to train and validate on. Give at least {_FEWEST_SAMPLES}.")
     if isinstance(x, dict):
-        x = {column: values if values.dtype.kind == "U" else _finite(name, values, gaps=True) for column, values in x.items()}
+        x = {column: values if values.dtype.kind in "UM" else _finite(name, values, gaps=True) for column, values in x.items()}
         _refuse_empty(name, x)
     else:
         x = _finite(name, x).astype("float32")
@@ -187,7 +194,7 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto") -> Table:
         if len(np.unique(y)) == 1:
             raise BadInput(f"{name}: every sample has the same target, {y[0]}: there is nothing to learn. Name another target.")
         _within_range(name, "target", y)
-        return Table(x, y.astype("float64"), None, name)
+        return Table(x, y.astype("float64"), None, name, tuple(notes), tuple(day_first))
     try:
         labels, numbers, counts = np.unique(y, return_inverse=True, return_counts=True)
     except TypeError:
@@ -200,7 +207,7 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto") -> Table:
         rare = _class_name(labels[counts.argmin()])
         instead = ", remove the class, or use --task regression" if numeric else " or remove the class"
         raise BadInput(f"{name}: class {rare} has one sample; training and validation need one each. Add samples{instead}.")
-    return Table(x, numbers.astype("int32"), tuple(map(_class_name, labels)), name)
+    return Table(x, numbers.astype("int32"), tuple(map(_class_name, labels)), name, tuple(notes), tuple(day_first))
 
 
 def _array(name: str, what: str, values: Any) -> np.ndarray:
@@ -219,16 +226,18 @@ def _class_name(label: Any) -> str:
 
 
 def _refuse_empty(name: str, columns: Mapping[str, np.ndarray], where: str = "") -> None:
-    empty = next((column for column, values in columns.items() if values.dtype.kind == "f" and np.isnan(values).all()), None)
-    if empty is not None:
-        raise BadInput(f'{name}: column "{empty}" has no number{where}. Remove the column.')
+    for column, values in columns.items():
+        if values.dtype.kind == "f" and np.isnan(values).all():
+            raise BadInput(f'{name}: column "{column}" has no number{where}. Remove the column.')
+        if values.dtype.kind == "M" and np.isnat(values).all():
+            raise BadInput(f'{name}: column "{column}" has no date{where}. Remove the column.')
 
 
 def _finite(name: str, x: np.ndarray, gaps: bool = False) -> np.ndarray:
     """Return numbers as float64 if all of them can be trained on, with `gaps` also where some are missing."""
     if x.dtype.kind not in "biuf":
         raise BadInput(f"{name}: the inputs are {x.dtype}, not numbers. Encode them as numbers first.")
-    x = x.astype("float64")
+    x = x.astype("float64", copy=False)
     flat = x.reshape(len(x), -1)
     bad = np.argwhere(np.isinf(flat) if gaps else ~np.isfinite(flat))
     if len(bad):

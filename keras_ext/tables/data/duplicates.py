@@ -1,0 +1,33 @@
+"""Samples that are both among those of training and among those put aside: their scores say little of new samples."""
+
+import numpy as np
+import pandas as pd
+
+from keras_ext.tables.data.table import Inputs, Split
+
+# Numbers of an array beyond which nobody looks for equal samples: it takes a second for so many.
+_MOST_NUMBERS = 50_000_000
+
+
+def duplicates(split: Split) -> int:
+    """Return how many samples of validation and test are, with their target, also among those of training.
+
+    >>> x = np.array([[0.0], [1.0], [2.0]])
+    >>> duplicates(Split(x, np.zeros(3), x[:1], np.zeros(1), x[1:2], np.ones(1)))
+    1
+    """
+    known = _hashes(split.x, split.y)
+    aside = _hashes(split.x_validation, split.y_validation)
+    if split.y_test is not None:
+        aside = np.concatenate([aside, _hashes(split.x_test, split.y_test)])
+    return int(np.isin(aside, known).sum())
+
+
+def _hashes(x: Inputs, y: np.ndarray) -> np.ndarray:
+    if isinstance(x, dict):
+        frame = pd.DataFrame({str(i): column for i, column in enumerate(x.values())})
+    elif x.size <= _MOST_NUMBERS:
+        frame = pd.DataFrame(x.reshape(len(x), -1))
+    else:
+        return np.arange(0)
+    return pd.util.hash_pandas_object(frame.assign(target=y), index=False).to_numpy()
