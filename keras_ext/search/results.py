@@ -1,5 +1,6 @@
 """The results of a search: every trial with its score and why it ended, as a table, records, CSV and a page."""
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -93,8 +94,7 @@ class Results(Sequence[Record]):
         names = sorted({name for r in self.records for name in r.hyperparameters})
         fields = ("number", "trial", "status", "score", "spread", "seconds", "epochs", "planned_epochs", "ended", "diagnosis", "program")
         rows = [[i, *(getattr(r, f) for f in fields), *map(r.hyperparameters.get, names)] for i, r in enumerate(self.records, start=1)]
-        # Of sums of steps: .1 + .2 is .3.
-        rows = [[float(f"{value:.12g}") if isinstance(value, float) else value for value in row] for row in rows]
+        rows = [[_shortest(value) if isinstance(value, float) else value for value in row] for row in rows]
         frame = pd.DataFrame(rows, columns=["rank", *fields, *names], dtype=object)  # whole numbers beside gaps stay whole
         write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
@@ -185,6 +185,12 @@ def results(tuner: Any, log_dir: str | Path | None = None) -> Results:
     records = tuple(collect(tuner, None if log_dir is None else Path(log_dir)))
     structure = getattr(tuner.oracle, "structure_hyperparameters", None)
     return Results(records, objective.name, objective.direction, tuple(tuner.oracle.get_space().space), structure)
+
+
+def _shortest(value: float) -> float:
+    """Return the short number that a sum of steps is but for rounding: .3 for .1 + .2; any other as it is."""
+    short = float(f"{value:.12g}")
+    return short if abs(short - value) <= 4 * math.ulp(value) else value
 
 
 def _differ(a: Sequence[float], b: Sequence[float]) -> bool:

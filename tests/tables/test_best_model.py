@@ -133,9 +133,14 @@ def test_the_best_network_is_trained_again_on_training_and_validation(refitted):
     assert int(new.optimizer.iterations) == (trial["best_step"] + 1) * batches
 
 
-def test_the_page_says_at_its_top_how_the_search_was_made(refitted):
+def test_the_page_says_how_the_search_was_made_and_at_its_top_what_came_of_it(refitted):
     _, plain, reported, _, again, pages = refitted
-    facts = [dict(re.findall(r'<tr><td class="words">(.*?)</td><td class="words name">(.*?)</td></tr>', text)) for text in pages]
+    abouts = [text.partition("<h2>About the search</h2>")[2] for text in pages]
+    facts = [dict(re.findall(r'<tr><td class="words">(.*?)</td><td class="words name">(.*?)</td></tr>', text)) for text in abouts]
+    for text, found in zip(pages, facts, strict=True):
+        top = text.partition("<h2>")[0]
+        assert f"<p>test: {found['test']}</p>" in top
+        assert f"<p>baseline: {found['baseline']}</p>" in top
     assert [found.pop("best model") for found in facts] == [
         "as its trial left it, not trained again",
         "trained again on the 240 samples of training and validation",
