@@ -153,7 +153,8 @@ def claim(output: Path, settings: Settings, table: Table, resume: bool, source: 
                     f"{output}: holds a search on other data, or with another target. Give what it began with, or another `output`."
                 )
             began_with = stored.get(name, defaults.get(name))
-            if name not in _MAY_CHANGE and began_with != value:
+            # None epochs are as many as the samples ask for, which the fingerprint knows.
+            if name not in _MAY_CHANGE and began_with != value and (name, began_with) != ("epochs", None):
                 raise BadInput(
                     f"{output}: holds a search with {name} {began_with}, got {value}. Give what it began with, or another `output`."
                 )

@@ -102,7 +102,7 @@ _PARTS = 3
 )  # fmt: skip
 @click.option(
     "--baseline/--no-baseline", default=None,
-    help="Train scikit-learn's gradient-boosted trees and a linear model on the same samples, to compare. Example: --no-baseline  "
+    help="Train scikit-learn's gradient-boosted trees and a linear model on the same samples, to compare. Example: --resume --baseline  "
     "[default: yes]",
 )  # fmt: skip
 @click.option(
