@@ -20,8 +20,8 @@ WORDS = {
 # Remedies of a cause: the findings show by themselves that they are needed. They come in this order, and before all others.
 OF_CAUSES = ("thaw", "fit_output", "scale_inputs", "scale_outputs", "lower_dropout", "follow_statistics", "default_step", "draw_weights")
 
-# Remedies that the course of the training alone can judge.
-_DEEP = ("exchange_activation", "normalize_layers", "add_skips")
+# Remedies of deep networks.
+DEEP = ("exchange_activation", "add_skips", "normalize_layers")
 REMEDIES: dict[str, tuple[str, ...]] = {
     "frozen": ("thaw",),
     "output_mismatch": ("fit_output",),
@@ -34,18 +34,18 @@ REMEDIES: dict[str, tuple[str, ...]] = {
     "small_step": ("default_step", "find_rate"),
     "unchanged_weights": ("default_step", "find_rate"),
     "oscillating_loss": ("find_rate", "clip_gradients"),
-    "saturated": ("find_rate", "draw_weights", *_DEEP),
-    "dead_relu": ("find_rate", "draw_weights", *_DEEP),
-    "vanishing_gradient": ("exchange_activation", "draw_weights", "normalize_layers", "add_skips", "find_rate"),
-    "zero_gradient": ("draw_weights", "find_rate", *_DEEP),
-    "constant_output": ("find_rate", "draw_weights", *_DEEP),
-    "stalled_loss": ("find_rate", "draw_weights", *_DEEP),
+    "saturated": ("draw_weights", *DEEP, "find_rate"),
+    "dead_relu": ("find_rate", *DEEP),
+    "vanishing_gradient": (*DEEP, "find_rate"),
+    "zero_gradient": ("find_rate", "draw_weights", *DEEP),
+    "constant_output": ("find_rate", *DEEP),
+    "stalled_loss": ("find_rate", *DEEP),
     "vanishing_through_time": ("draw_weights", "find_rate"),
     "exploding_through_time": ("draw_weights", "clip_gradients", "find_rate"),
-    "exploding_gradient": ("find_rate", "clip_gradients", "draw_weights", *_DEEP),
-    "exploding_activation": ("find_rate", "draw_weights", *_DEEP, "clip_gradients"),
+    "exploding_gradient": ("find_rate", "clip_gradients", "draw_weights", *DEEP),
+    "exploding_activation": ("find_rate", "draw_weights", *DEEP, "clip_gradients"),
     "exploding_weight": ("find_rate", "clip_gradients", "draw_weights"),
-    "non_finite": ("find_rate", "clip_gradients", "draw_weights", *_DEEP),
+    "non_finite": ("find_rate", "clip_gradients", "draw_weights", *DEEP),
 }
 # Changes inside a `fit`, which keep the graph and the optimizer.
 INSIDE_A_FIT: dict[str, tuple[str, ...]] = {

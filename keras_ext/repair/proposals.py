@@ -18,11 +18,9 @@ from keras_ext.repair import outputs
 from keras_ext.repair.anatomy import Anatomy, Hidden
 from keras_ext.repair.blueprint import Blueprint
 
-# What an activation is exchanged for: what saturates or grows by one that does neither, relu by one that cannot die.
-_OTHER = {
-    **dict.fromkeys(("sigmoid", "hard_sigmoid", "tanh", "softsign", "softmax", "exponential"), "relu"),
-    **dict.fromkeys(("relu", "relu6"), "leaky_relu"),
-}
+# What saturates, dies or grows without bound is exchanged for elu, which does none of these (Clevert et al. 2016).
+_EXCHANGED = ("sigmoid", "hard_sigmoid", "tanh", "softsign", "softmax", "exponential", "relu", "relu6")
+_OTHER = dict.fromkeys(_EXCHANGED, "elu")
 _RATE_OF_DROPOUT, _MOMENTUM, _EPSILON, _DECAY, _THRESHOLD = 0.5, 0.99, 1e-7, 0.004, 1.0
 # Batches so small have no statistics to normalize by.
 _LEAST_BATCH = 8

@@ -36,6 +36,7 @@ def rebuilt(model: Any, blueprint: Blueprint, data: tuple[Any, Any, Any], seed: 
         if blueprint.drawn:
             new = {id(old): now for old, now in pairs}
             draw_again(copy, [new[id(anatomy.layers[name])] for name in sorted(blueprint.drawn) if id(anatomy.layers[name]) in new], seed)
+            _calm([new[id(anatomy.layers[name])] for name in sorted(blueprint.skipped & blueprint.drawn)])
         if model.compiled:
             _compile_like(copy, model, blueprint)
     return copy
@@ -72,6 +73,16 @@ def _take_over(anatomy: Anatomy, blueprint: Blueprint, copy: Any, pairs: list[tu
             setattr(new, name, value)
     if any("trainable" in config for config in blueprint.configs.values()) and not copy.trainable:
         _thaw(copy, pairs, anatomy, blueprint)
+
+
+def _calm(layers: list[Any]) -> None:
+    """Divide the kernels of layers with a skip connection by the root of their number: their sum then grows by no more than e.
+
+    Without it the signal doubles from layer to layer (Hanin and Rolnick 2018; Zhang, Dauphin and Ma 2019).
+    """
+    for layer in layers:
+        for kernel in (v for v in layer.trainable_variables if len(v.shape) >= 2):
+            kernel.assign(kernel / len(layers) ** 0.5)
 
 
 def _thaw(copy: Any, pairs: list[tuple[Any, Any]], anatomy: Anatomy, blueprint: Blueprint) -> None:

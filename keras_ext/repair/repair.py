@@ -14,18 +14,20 @@ from keras_ext.callbacks.monitor.probe.samples import build, check_targets, prob
 from keras_ext.callbacks.monitor.probe.setting import aims
 from keras_ext.callbacks.monitor.probe.training import training_of
 from keras_ext.remedies.change import Change
-from keras_ext.remedies.table import OF_CAUSES, remedies
+from keras_ext.remedies.table import DEEP, OF_CAUSES, remedies
 from keras_ext.repair.blueprint import Blueprint
 from keras_ext.repair.proposals import Proposal, Proposals, rate_in_words
 from keras_ext.repair.rebuild import rebuilt
 from keras_ext.repair.trial import Trial, tried
 
 # Remedies of the course of a training, for what no finding names.
-_USUAL = ("find_rate", "exchange_activation", "normalize_layers", "add_skips", "draw_weights", "clip_gradients")
+_USUAL = ("find_rate", "exchange_activation", "add_skips", "normalize_layers")
 # Rates that are tried: the one at which the loss falls fastest, and calmer ones.
 _CALMER = (1.0, 0.2, 0.04)
+# A rate within this factor of the model's is no other rate: range tests are no finer.
+_NEAR = 3.0
 # A trial with other changes is dearer than what it may find after so many.
-_MOST_TRIALS = 16
+_MOST_TRIALS = 10
 # Rounds in which a fixed cause may show another.
 _ROUNDS = 3
 
@@ -198,9 +200,12 @@ class _Search:
             if remedy is None:
                 break
             done.add(remedy)
-            if self._keep_remedy(remedy) and remedy != "find_rate":
-                # Another network may need another rate, and what did not help before may help now.
-                done = {r for r in done if r in {change.remedy for change in self.changes}} - {"find_rate"}
+            if not self._keep_remedy(remedy):
+                continue
+            # What was hidden before may show now, and another network may need another rate.
+            self._fix_causes()
+            if remedy in DEEP:
+                done -= {"find_rate"}
         if self._is_open():
             self._together()
 
@@ -210,8 +215,10 @@ class _Search:
 
     def _ladder(self) -> list[str]:
         findings = sorted(self.trial.findings, key=lambda f: f.severity != "critical")
+        if not findings:
+            return list(DEEP)
         asked = [remedy for f in findings for remedy in remedies(f.symptom)]
-        return [r for r in dict.fromkeys((*asked, *_USUAL)) if r in _USUAL]
+        return [r for r in dict.fromkeys((*asked, *_USUAL)) if r not in OF_CAUSES or r == "draw_weights"]
 
     def _findings(self) -> tuple[Finding, ...]:
         return self.trial.findings or (_stalled(self.trial),)
@@ -224,13 +231,17 @@ class _Search:
 
     def _keep_rate(self) -> bool:
         made, kept = self._rate(self.best), False
+        now = self.best.optimizer.get("learning_rate", training_of(self.model).step.rate)
         for share in _CALMER if made is not None else ():
             rate = made.blueprint.optimizer["learning_rate"] * share
+            if 1 / _NEAR < rate / now < _NEAR:
+                continue
             others = [change for change in self.changes if change.remedy != "find_rate"]
             change = replace(made.change, what=_rate_change(training_of(self.model).step.rate, rate))
             better = self._keep(self.best.plus(optimizer={"learning_rate": rate}), [*others, change])
             kept |= better
-            if kept and not better:
+            # A rate far above the model's that does not help makes way for none between; a calmer one is for what is too high.
+            if kept != better or (rate > now and not better) or (kept and not self._is_open()):
                 break
         return kept
 
@@ -255,11 +266,11 @@ class _Search:
     def _together(self) -> None:
         """Try the changes for deep networks together: each alone may show nothing."""
         blueprint, changes = self.best, list(self.changes)
-        for remedy in ("exchange_activation", "normalize_layers", "add_skips"):
+        for remedy in DEEP:
             made = self.proposals.of(remedy, blueprint, self._findings())
             if made is not None:
                 blueprint, changes = made.blueprint, [*changes, made.change]
-        if blueprint is not self.best and self._keep(blueprint, changes) and self._is_open():
+        if len(changes) > len(self.changes) + 1 and self._keep(blueprint, changes) and self._is_open():
             self._keep_rate()
 
 
