@@ -65,9 +65,12 @@ class Diagnosis:
 
         return saved(picture([self._shown], self.findings), path)
 
-    def to_json(self, path: str | Path) -> None:
-        """Write snapshot and findings to a file; `keras_ext.callbacks.monitor.report.json_report.from_json` reads it."""
-        to_json(path, [self.snapshot], self.findings, model=self.model, samples=self.samples)
+    def to_json(self, path: str | Path, **header: Any) -> None:
+        """Write snapshot and findings to a file; `keras_ext.callbacks.monitor.report.json_report.from_json` reads it.
+
+        `header` is more to keep, such as the changes of a repair.
+        """
+        to_json(path, [self.snapshot], self.findings, model=self.model, samples=self.samples, **header)
 
     def report(self, path: str | Path) -> None:
         """Write a page of findings, picture and table: HTML that needs nothing else."""

@@ -34,7 +34,7 @@ REMEDIES: dict[str, tuple[str, ...]] = {
     "small_step": ("default_step", "find_rate"),
     "unchanged_weights": ("default_step", "find_rate"),
     "oscillating_loss": ("find_rate", "clip_gradients"),
-    "saturated": ("draw_weights", *DEEP, "find_rate"),
+    "saturated": (*DEEP, "draw_weights", "find_rate"),
     "dead_relu": ("find_rate", *DEEP),
     "vanishing_gradient": (*DEEP, "find_rate"),
     "zero_gradient": ("find_rate", "draw_weights", *DEEP),

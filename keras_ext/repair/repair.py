@@ -210,8 +210,8 @@ class _Search:
             self._together()
 
     def _is_open(self) -> bool:
-        learns = self.trial.is_healthy(self.limits) and self.trial.is_below(self.limits.learned)
-        return not learns and self.count < _MOST_TRIALS
+        is_open = bool(self.trial.critical) or (bool(self.changes) and not self.trial.is_below(self.limits.learned))
+        return is_open and self.count < _MOST_TRIALS
 
     def _ladder(self) -> list[str]:
         findings = sorted(self.trial.findings, key=lambda f: f.severity != "critical")

@@ -12,6 +12,7 @@ from keras_ext.callbacks import Finding, Limits, SaturationMonitor
 from keras_ext.callbacks.monitor.probe.samples import cannot, random_state_kept
 from keras_ext.callbacks.monitor.probe.setting import aims, baseline
 from keras_ext.callbacks.monitor.wording import latest
+from keras_ext.remedies.table import OF_CAUSES, remedies
 
 # Snapshots of a trial; and samples that its end is judged on.
 _SNAPSHOTS = 10
@@ -49,8 +50,9 @@ class Trial:
         return self.loss <= share * reference
 
     def is_healthy(self, limits: Limits) -> bool:
-        """Return whether nothing is critical, and either nothing was found at all or the network has begun to learn."""
-        return not self.critical and (not self.findings or self.is_below(limits.begun) or math.isnan(self.loss))
+        """Return whether nothing is critical, and the network has begun to learn where a finding names a cause that it may not."""
+        causes = [f for f in self.findings if any(remedy in OF_CAUSES for remedy in remedies(f.symptom)[:1])]
+        return not self.critical and (not causes or self.is_below(limits.begun) or math.isnan(self.loss))
 
     def is_better_than(self, other: "Trial") -> bool:
         """Return whether it ends with a loss that is clearly lower, or with fewer critical findings and no higher loss."""
