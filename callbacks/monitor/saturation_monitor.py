@@ -335,7 +335,9 @@ class SaturationMonitor(keras.callbacks.Callback):
         """Make and undo changes, and note them in the findings that they are for."""
         model = self.model
         for finding, what in self._repairs.end_epoch(model, self.snapshots[-1].loss, epoch):
-            alike = [i for i, f in enumerate(self.findings) if (f.symptom, f.layer, f.severity) == (finding.symptom, finding.layer, "critical")]
+            alike = [
+                i for i, f in enumerate(self.findings) if (f.symptom, f.layer, f.severity) == (finding.symptom, finding.layer, "critical")
+            ]
             for i in alike:
                 self.findings[i] = replace(self.findings[i], advice=f"{self.findings[i].advice} {what}")
             warnings.warn(f"SaturationMonitor, {finding.symptom.replace('_', ' ')}: {what}", stacklevel=2)
@@ -347,7 +349,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         text = f"{critical[0]}{more}"
         if self.on_critical == "raise":
             raise RuntimeError(text)
-        if self.on_critical == "repair" and any([self._repairs.hear(finding) for finding in critical]):
+        if self.on_critical == "repair" and sum(map(self._repairs.hear, critical)):
             return
         if self.on_critical in ("warn", "repair"):
             warnings.warn(text, stacklevel=2)

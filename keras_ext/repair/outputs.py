@@ -14,7 +14,13 @@ from keras_ext.callbacks.monitor.probe.setting import BINARY, CHOICES, DISTANCES
 from keras_ext.repair.anatomy import ACTIVATIONS, Anatomy
 from keras_ext.repair.blueprint import Blueprint
 
-_BOUNDED = ("sigmoid", "hard_sigmoid", "softmax", "tanh", "softsign", "relu", "relu6")
+# What an activation can put out.
+_RANGES = {
+    **dict.fromkeys(("sigmoid", "hard_sigmoid", "softmax"), (0.0, 1.0)),
+    **dict.fromkeys(("tanh", "softsign"), (-1.0, 1.0)),
+    "relu": (0.0, math.inf),
+    "relu6": (0.0, 6.0),
+}
 
 
 def fitted_output(anatomy: Anatomy, blueprint: Blueprint, aims: tuple[Aim | None, ...]) -> tuple[Blueprint, str] | None:
@@ -66,7 +72,8 @@ def _wanted(kind: str, units: int, aim: Aim) -> tuple[str | None, Any, tuple[flo
         if aim.from_logits:
             return (None, False, None) if kind == "sigmoid" else None
         return ("sigmoid", None, None) if kind not in ("sigmoid", "hard_sigmoid") else None
-    if aim.loss in DISTANCES and kind in _BOUNDED:
+    low, high = _RANGES.get(kind, (-math.inf, math.inf))
+    if aim.loss in DISTANCES and (aim.low < low or aim.high > high):
         return "linear", None, None
     return None
 
@@ -146,7 +153,7 @@ def scaled_outputs(
         scale, offset = float(np.std(target)) or 1.0, float(np.mean(target))
         blueprint = blueprint.plus(outputs={place: (scale, offset)})
         name = anatomy.names.get(id(end), "")
-        if _kind(end) in _BOUNDED and hasattr(end, "activation"):
+        if _kind(end) in _RANGES and hasattr(end, "activation"):
             blueprint = blueprint.plus(activations={name: "linear"})
         done.append(f'Multiply the output of "{name}" by {scale:.3g} and add {offset:.3g}, the scale of the targets.')
     return (blueprint, " ".join(done)) if done else None

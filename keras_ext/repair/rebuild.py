@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_ext._backend import keras_private
@@ -31,7 +32,6 @@ def rebuilt(model: Any, blueprint: Blueprint, data: tuple[Any, Any, Any], seed: 
         else:
             copy = _copied_by_config(model, data)
             pairs = list(zip(inside, keras_private.flatten_layers(copy), strict=True))
-            copy.set_weights(model.get_weights())
         _take_over(anatomy, blueprint, copy, pairs)
         if blueprint.drawn:
             new = {id(old): now for old, now in pairs}
@@ -49,10 +49,27 @@ def _copied_by_config(model: Any, data: tuple[Any, Any, Any]) -> Any:
             build(copy, data)
         if [tuple(w.shape) for w in copy.weights] != [tuple(w.shape) for w in model.weights]:
             raise ValueError("the copy has other weights")
+        copy.set_weights(model.get_weights())
+        if not _does_the_same(model, copy, data[0]):
+            raise ValueError("the copy computes something else")
     except Exception as error:
         fix = "Give the class a `get_config` that returns the arguments of its `__init__`."
         raise ValueError(f"`model` is a {type(model).__name__}, and a repair needs a copy of it: {one_line(error)}. {fix}") from error
     return copy
+
+
+def _does_the_same(model: Any, copy: Any, x: Any) -> bool:
+    """Return whether plain attributes and outputs are the same: of a class without `get_config` Keras may know the defaults alone."""
+    usual = vars(keras.Model())
+    own = {name: value for name, value in vars(model).items() if name not in usual and isinstance(value, bool | int | float | str)}
+    if any(getattr(copy, name, None) != value for name, value in own.items()):
+        return False
+    if type(model).call is keras.Model.call:  # called in its `train_step` alone
+        return True
+    few = keras.tree.map_structure(lambda a: None if a is None else ops.convert_to_tensor(a[:4]), x)
+    pairs = zip(keras.tree.flatten(model(few, training=False)), keras.tree.flatten(copy(few, training=False)), strict=True)
+    values = [(ops.convert_to_numpy(ops.cast(a, "float32")), ops.convert_to_numpy(ops.cast(b, "float32"))) for a, b in pairs]
+    return all(a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True) for a, b in values)
 
 
 def _take_over(anatomy: Anatomy, blueprint: Blueprint, copy: Any, pairs: list[tuple[Any, Any]]) -> None:
@@ -126,13 +143,13 @@ class _Copy:
             return keras.models.clone_model(model, clone_function=self._layer, call_function=self._call, input_tensors=inputs)
         names = self.anatomy.names
         if any(names.get(id(layer)) in self.blueprint.skipped for layer in model.layers):
-            inputs = output = keras.Input(batch_shape=model.input_shape, dtype=model.inputs[0].dtype)
+            inputs = output = _input_like(model.inputs[0])
             for layer in [*(self._normalizing().values() if model is self.anatomy.model else ()), *map(self._layer, model.layers)]:
                 output = self._call(layer, output)
             return keras.Model(inputs, output, name=model.name)
         copy = keras.Sequential(name=model.name)
         if model.built:
-            copy.add(keras.Input(batch_shape=model.input_shape, dtype=model.inputs[0].dtype))
+            copy.add(_input_like(model.inputs[0]))
         if model is self.anatomy.model:
             for layer in self._normalizing().values():
                 copy.add(layer)

@@ -78,8 +78,8 @@ def repair(
     weight decay go back to usual values; a learning rate is found; gradients are clipped; activations are exchanged; BatchNormalization
     and skip connections come in. `remedies.table` says which change is for which symptom.
 
-    The given model, its optimizer and the generators of the process stay as they are. The new model is not trained: the trials' weights
-    are dropped. Sequential and functional models can get all changes, nested ones too. A model with a `call` of its own gets those that need
+    The given model, its optimizer and the generators of the process stay as they are. The new model is not trained: the weights of
+    the trials are dropped. Sequential and functional models can get all changes, nested ones too. A model with its own `call` gets those that need
     no new graph, if its class can be made again from `get_config`; `remaining` has the findings for the others.
 
     Args:
@@ -138,7 +138,12 @@ class _Search:
         if not self.trial.is_healthy(self.limits):
             self._fix_causes()
             self._fix_course()
-        return Repair(self._built(self.best), tuple(self.changes), self.trial.findings if self.changes or self.trial.critical else (), (first.loss, self.trial.loss))
+        return Repair(
+            self._built(self.best),
+            tuple(self.changes),
+            self.trial.findings if self.changes or self.trial.critical else (),
+            (first.loss, self.trial.loss),
+        )
 
     def _built(self, blueprint: Blueprint) -> Any:
         return rebuilt(self.model, blueprint, self.data, self.settings["seed"])
@@ -151,7 +156,8 @@ class _Search:
         """Apply together what findings show by themselves to be needed, and again where that shows more."""
         for _ in range(_ROUNDS):
             proposed, blueprint = [], self.best
-            asked = {remedy for f in self.trial.findings for remedy in remedies(f.symptom)}
+            # The monitor sees the scale at the first kernel only; of several inputs another may be far off.
+            asked = {"scale_inputs", *(remedy for f in self.trial.findings for remedy in remedies(f.symptom))}
             for remedy in OF_CAUSES:
                 if remedy not in asked or (remedy == "draw_weights" and not self._finds("poor_initialization")):
                     continue

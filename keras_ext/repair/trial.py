@@ -51,6 +51,8 @@ class Trial:
 
     def is_healthy(self, limits: Limits) -> bool:
         """Return whether nothing is critical, and the network has begun to learn where a finding names a cause that it may not."""
+        if any(f.symptom == "output_mismatch" for f in self.findings):
+            return False  # a loss that cannot use the output falls, and means nothing
         causes = [f for f in self.findings if any(remedy in OF_CAUSES for remedy in remedies(f.symptom)[:1])]
         return not self.critical and (not causes or self.is_below(limits.begun) or math.isnan(self.loss))
 
@@ -75,7 +77,9 @@ def tried(model: Any, data: tuple[Any, Any, Any], *, steps: int, batch_size: int
     count = next(len(a) for a in tree.flatten(x) if a is not None)
     epochs = max(1, round(steps / math.ceil(count / batch_size)))
     planned = epochs * math.ceil(count / batch_size)
-    monitor = SaturationMonitor(x, y, sample_weight=sample_weight, every=max(1, planned // _SNAPSHOTS), on_critical=None, limits=limits, seed=seed)
+    monitor = SaturationMonitor(
+        x, y, sample_weight=sample_weight, every=max(1, planned // _SNAPSHOTS), on_critical=None, limits=limits, seed=seed
+    )
     with random_state_kept(None), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         keras.utils.set_random_seed(seed)
@@ -95,7 +99,9 @@ def _loss(model: Any, data: tuple[Any, Any, Any], count: int, batch_size: int, h
     logged = float(history["loss"][-1]) if history.get("loss") else math.nan
     if type(model).test_step is keras.Model.test_step and type(model).train_step is keras.Model.train_step:
         part = tree.map_structure(lambda a: None if a is None else a[:: math.ceil(count / _JUDGED)], data)
-        logged = float(model.evaluate(part[0], part[1], sample_weight=part[2], batch_size=max(batch_size, 32), verbose=0, return_dict=True)["loss"])
+        logged = float(
+            model.evaluate(part[0], part[1], sample_weight=part[2], batch_size=max(batch_size, 32), verbose=0, return_dict=True)["loss"]
+        )
     elif not history.get("loss"):
         return math.nan
     return logged if math.isfinite(logged) else math.inf

@@ -102,7 +102,7 @@ def case_of_biases_that_kill():
 
 
 def case_of_many_sigmoid_layers():
-    return compiled(dense(*["sigmoid"] * 8), keras.optimizers.Adam(0.003)), X, NUMBERS, "exchange_activation"
+    return compiled(dense(*["sigmoid"] * 12), keras.optimizers.Adam(0.003)), X, NUMBERS, "exchange_activation"
 
 
 def case_of_an_end_that_cannot_reach_the_targets():
@@ -223,12 +223,17 @@ class OwnCall(keras.Model):
         self.hidden = L.Dense(units, "relu", name="hidden", bias_initializer=keras.initializers.Constant(-20.0))
         self.out = L.Dense(1, end, name="out")
 
+        self.units, self.end = units, end
+
     def call(self, x):
         return self.out(self.hidden(x))
 
+    def get_config(self):
+        return {"units": self.units, "end": self.end, "name": self.name}
+
 
 def test_a_model_with_a_call_of_its_own_gets_what_needs_no_new_graph():
-    model = compiled(OwnCall(32), keras.optimizers.Adam(0.01))
+    model = compiled(OwnCall(units=32), keras.optimizers.Adam(0.01))
     model(X[:1])
     done = repaired(model, X, NUMBERS)
     assert "draw_weights" in remedies_of(done)
@@ -243,6 +248,25 @@ def test_what_needs_a_new_graph_remains_for_it():
     assert "output_mismatch" in {f.symptom for f in done.remaining}
     assert "fit_output" not in remedies_of(done)
     assert "End it with sigmoid" in str(done)
+
+
+class OwnWithDefaults(keras.Model):
+    """A model of which Keras knows the default of the argument alone."""
+
+    def __init__(self, power=1):
+        super().__init__()
+        self.power = power
+        self.out = L.Dense(1)
+
+    def call(self, x):
+        return self.out(x**self.power)
+
+
+def test_a_copy_that_computes_something_else_is_none():
+    model = compiled(OwnWithDefaults(power=3))
+    model(X[:1])
+    with pytest.raises(ValueError, match="the copy computes something else"):
+        keras_ext.repair(model, X, NUMBERS)
 
 
 class OwnWithoutConfig(keras.Model):
@@ -263,7 +287,7 @@ class OwnWithoutConfig(keras.Model):
 def test_a_model_that_cannot_be_copied_is_reported():
     model = compiled(OwnWithoutConfig(ops.tanh))
     model(X[:1])
-    with pytest.raises(ValueError, match="`model` is a OwnWithoutConfig, and a repair needs a copy of it: .*get_config"):
+    with pytest.raises(ValueError, match=r"`model` is a OwnWithoutConfig, and a repair needs a copy of it: .*get_config"):
         keras_ext.repair(model, X, NUMBERS)
 
 
@@ -348,7 +372,7 @@ def test_bad_input_is_reported(arguments, error, message):
 
 
 def test_a_model_that_is_not_compiled_is_reported():
-    with pytest.raises(ValueError, match="must be compiled before it can be repaired. Call model.compile"):
+    with pytest.raises(ValueError, match=r"must be compiled before it can be repaired\. Call model\.compile"):
         keras_ext.repair(dense("relu"), X, NUMBERS)
 
 
