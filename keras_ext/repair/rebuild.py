@@ -60,8 +60,9 @@ def _copied_by_config(model: Any, data: tuple[Any, Any, Any]) -> Any:
 
 def _does_the_same(model: Any, copy: Any, x: Any) -> bool:
     """Return whether plain attributes and outputs are the same: of a class without `get_config` Keras may know the defaults alone."""
-    usual = vars(keras.Model())
-    own = {name: value for name, value in vars(model).items() if name not in usual and isinstance(value, bool | int | float | str)}
+    plain = keras.Model()
+    plain.compile("sgd", "mse")
+    own = {name: value for name, value in vars(model).items() if name not in vars(plain) and isinstance(value, bool | int | float | str)}
     if any(getattr(copy, name, None) != value for name, value in own.items()):
         return False
     if type(model).call is keras.Model.call:  # called in its `train_step` alone

@@ -79,8 +79,8 @@ def repair(
     and skip connections come in. `remedies.table` says which change is for which symptom.
 
     The given model, its optimizer and the generators of the process stay as they are. The new model is not trained: the weights of
-    the trials are dropped. Sequential and functional models can get all changes, nested ones too. A model with its own `call` gets those that need
-    no new graph, if its class can be made again from `get_config`; `remaining` has the findings for the others.
+    the trials are dropped. Sequential and functional models can get all changes, nested ones too. A model with its own `call` gets those
+    that need no new graph, if its class can be made again from `get_config`; `remaining` has the findings for the others.
 
     Args:
         model: a compiled Keras model.
@@ -236,20 +236,32 @@ class _Search:
         return made is not None and self._keep(made.blueprint, [*self.changes, made.change])
 
     def _keep_rate(self) -> bool:
-        made, kept = self._rate(self.best), False
         now = self.best.optimizer.get("learning_rate", training_of(self.model).step.rate)
-        for share in _CALMER if made is not None else ():
-            rate = made.blueprint.optimizer["learning_rate"] * share
-            if 1 / _NEAR < rate / now < _NEAR:
-                continue
+        made, kept = self._rate(self.best), False
+        for rate in self._rates(now, made):
             others = [change for change in self.changes if change.remedy != "find_rate"]
-            change = replace(made.change, what=_rate_change(training_of(self.model).step.rate, rate))
-            better = self._keep(self.best.plus(optimizer={"learning_rate": rate}), [*others, change])
+            better = self._keep(self.best.plus(optimizer={"learning_rate": rate}), [*others, self._change_of_rate(rate)])
             kept |= better
             # A rate far above the model's that does not help makes way for none between; a calmer one is for what is too high.
-            if kept != better or (rate > now and not better) or (kept and not self._is_open()):
+            if kept != better or (made is not None and rate > now and not better) or (kept and not self._is_open()):
                 break
         return kept
+
+    def _rates(self, now: float, made: Proposal | None) -> list[float]:
+        """Return the rates to try: those about the suggested one, or without it larger or smaller ones by the findings."""
+        if not hasattr(self.model.optimizer, "learning_rate"):
+            return []
+        if made is not None:
+            rates = [share * made.blueprint.optimizer["learning_rate"] for share in _CALMER]
+            return [rate for rate in rates if not 1 / _NEAR < rate / now < _NEAR]
+        if not math.isfinite(now) or now <= 0:
+            return []
+        is_small = any(self._finds(symptom) for symptom in ("small_step", "unchanged_weights", "stalled_loss"))
+        return [now * factor for factor in ((10.0, 100.0) if is_small else (0.1,))]
+
+    def _change_of_rate(self, rate: float) -> Change:
+        reason = next((f for f in self._findings() if "find_rate" in remedies(f.symptom)), self._findings()[0])
+        return Change("find_rate", _rate_change(training_of(self.model).step.rate, rate), reason.symptom, reason.advice)
 
     def _rate(self, blueprint: Blueprint) -> Proposal | None:
         """Return the blueprint with the rate that a range test suggests."""
@@ -265,9 +277,7 @@ class _Search:
             return None
         if suggested is None or not math.isfinite(suggested):
             return None
-        reason = next((f for f in self._findings() if "find_rate" in remedies(f.symptom)), self._findings()[0])
-        what = _rate_change(training_of(self.model).step.rate, suggested)
-        return Proposal(Change("find_rate", what, reason.symptom, reason.advice), blueprint.plus(optimizer={"learning_rate": suggested}))
+        return Proposal(self._change_of_rate(suggested), blueprint.plus(optimizer={"learning_rate": suggested}))
 
     def _together(self) -> None:
         """Try the changes for deep networks together: each alone may show nothing."""

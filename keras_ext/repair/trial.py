@@ -64,7 +64,7 @@ class Trial:
             return math.isfinite(self.loss) and not math.isfinite(other.loss)
         if other.loss - self.loss > GAIN * abs(other.loss):
             return True
-        return len(self.critical) < len(other.critical) and self.loss - other.loss < GAIN * abs(other.loss)
+        return len(self.critical) < len(other.critical) and self.loss <= other.loss
 
 
 def tried(model: Any, data: tuple[Any, Any, Any], *, steps: int, batch_size: int, seed: int, limits: Limits) -> Trial:

@@ -253,8 +253,8 @@ def test_what_needs_a_new_graph_remains_for_it():
 class OwnWithDefaults(keras.Model):
     """A model of which Keras knows the default of the argument alone."""
 
-    def __init__(self, power=1):
-        super().__init__()
+    def __init__(self, power=1, **kwargs):
+        super().__init__(**kwargs)
         self.power = power
         self.out = L.Dense(1)
 
