@@ -51,7 +51,7 @@ class Trial:
 
     def is_healthy(self, limits: Limits) -> bool:
         """Return whether nothing is critical, and the network has begun to learn where a finding names a cause that it may not."""
-        if any(f.symptom == "output_mismatch" for f in self.findings):
+        if math.isinf(self.loss) or any(f.symptom == "output_mismatch" for f in self.findings):
             return False  # a loss that cannot use the output falls, and means nothing
         causes = [f for f in self.findings if any(remedy in OF_CAUSES for remedy in remedies(f.symptom)[:1])]
         return not self.critical and (not causes or self.is_below(limits.begun) or math.isnan(self.loss))
