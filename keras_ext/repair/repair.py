@@ -216,7 +216,11 @@ class _Search:
             self._together()
 
     def _is_open(self) -> bool:
-        is_open = bool(self.trial.critical) or math.isinf(self.trial.loss) or (bool(self.changes) and not self.trial.is_below(self.limits.learned))
+        is_open = (
+            bool(self.trial.critical)
+            or math.isinf(self.trial.loss)
+            or (bool(self.changes) and not self.trial.is_below(self.limits.learned))
+        )
         return is_open and self.count < _MOST_TRIALS
 
     def _ladder(self) -> list[str]:
