@@ -171,7 +171,12 @@ class _Copy:
         return copy
 
     def _changed(self, layer: Any) -> Any:
-        config = layer.get_config()
+        try:
+            config = layer.get_config()
+        except RuntimeError as error:
+            fix = "Give its class a `get_config` that returns the arguments of its `__init__`."
+            what = f"layer {layer.name!r} ({type(layer).__name__}), which a repair must copy, has no `get_config`"
+            raise ValueError(f"`model` cannot be repaired: {what}. {fix}") from error
         name = self.anatomy.names.get(id(layer), "")
         activation = self.blueprint.activations.get(name)
         if activation is not None and isinstance(layer, ACTIVATIONS):

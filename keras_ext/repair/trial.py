@@ -23,7 +23,7 @@ GAIN = 0.05
 
 @dataclass(frozen=True)
 class Trial:
-    """What a short training of a copy shows.
+    """The findings and the losses of a short training of a copy.
 
     Args:
         findings: of the monitor, without warnings that became critical.

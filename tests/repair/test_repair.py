@@ -291,6 +291,23 @@ def test_a_model_that_cannot_be_copied_is_reported():
         keras_ext.repair(model, X, NUMBERS)
 
 
+class LayerWithoutConfig(L.Layer):
+    """A layer that cannot be made again, as its argument is a function."""
+
+    def __init__(self, function, **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+
+def test_a_layer_that_cannot_be_copied_is_named():
+    model = keras.Sequential([keras.Input((8,)), LayerWithoutConfig(lambda x: 2 * x, name="twice"), L.Dense(1)])
+    with pytest.raises(ValueError, match="layer 'twice' .LayerWithoutConfig., which a repair must copy, has no `get_config`"):
+        keras_ext.repair(compiled(model), X, NUMBERS)
+
+
 def test_recurrent_layers_start_with_gates_that_keep():
     steps = RNG.normal(size=(256, 12, 2)).astype("float32")
     y = steps[:, 0, :1]
