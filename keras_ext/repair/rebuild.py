@@ -173,7 +173,7 @@ class _Copy:
     def _changed(self, layer: Any) -> Any:
         try:
             config = layer.get_config()
-        except RuntimeError as error:
+        except RuntimeError as error:  # the one that Keras raises is a kind of it
             fix = "Give its class a `get_config` that returns the arguments of its `__init__`."
             what = f"layer {layer.name!r} ({type(layer).__name__}), which a repair must copy, has no `get_config`"
             raise ValueError(f"`model` cannot be repaired: {what}. {fix}") from error

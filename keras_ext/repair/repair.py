@@ -1,11 +1,14 @@
 """The repair of a model: find, change, try, and keep what helps."""
 
 import math
+import random
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
+import numpy as np
+from keras import tree
 
 from keras_ext._checks import bad_argument, integer
 from keras_ext.callbacks import Finding, LearningRateFinder, Limits
@@ -126,6 +129,10 @@ class _Search:
     """The trials of one repair: `best` is the blueprint so far and `trial` what its training showed."""
 
     def __init__(self, model: Any, data: tuple[Any, Any, Any], batch_size: int, steps: int, limits: Limits, seed: int) -> None:
+        # One order for all trials: a shuffle of `fit` would draw from generators that cannot be put back.
+        count = next(len(a) for a in tree.flatten(data) if a is not None)
+        order = np.random.default_rng(seed).permutation(count)
+        data = tree.map_structure(lambda a: None if a is None else a[order], data)
         self.model, self.data, self.limits = model, data, limits
         self.settings = {"steps": steps, "batch_size": batch_size, "seed": seed}
         self.proposals = Proposals(model, data, aims(model, *data[1:]), limits, batch_size)
@@ -146,6 +153,8 @@ class _Search:
         )
 
     def _built(self, blueprint: Blueprint) -> Any:
+        # Layers without a seed, such as dropout, draw one from Python's generator.
+        random.seed(self.settings["seed"])
         return rebuilt(self.model, blueprint, self.data, self.settings["seed"])
 
     def _try(self, blueprint: Blueprint) -> Trial:

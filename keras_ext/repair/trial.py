@@ -9,7 +9,7 @@ import keras
 from keras import tree
 
 from keras_ext.callbacks import Finding, Limits, SaturationMonitor
-from keras_ext.callbacks.monitor.probe.samples import cannot, random_state_kept
+from keras_ext.callbacks.monitor.probe.samples import cannot
 from keras_ext.callbacks.monitor.probe.setting import aims, baseline
 from keras_ext.callbacks.monitor.wording import latest
 from keras_ext.remedies.table import OF_CAUSES, remedies
@@ -68,7 +68,7 @@ class Trial:
 
 
 def tried(model: Any, data: tuple[Any, Any, Any], *, steps: int, batch_size: int, seed: int, limits: Limits) -> Trial:
-    """Train `model` for about `steps` steps on `data` and return what is found. The generators of the process stay as they are.
+    """Train `model` for about `steps` steps on `data`, in its order, and return what is found.
 
     Raises:
         ValueError: the model cannot be trained on this data.
@@ -80,12 +80,11 @@ def tried(model: Any, data: tuple[Any, Any, Any], *, steps: int, batch_size: int
     monitor = SaturationMonitor(
         x, y, sample_weight=sample_weight, every=max(1, planned // _SNAPSHOTS), on_critical=None, limits=limits, seed=seed
     )
-    with random_state_kept(None), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        keras.utils.set_random_seed(seed)
         try:
             history = model.fit(
-                x, y, sample_weight=sample_weight, batch_size=batch_size, epochs=epochs, verbose=0, callbacks=[monitor, _End()]
+                x, y, sample_weight=sample_weight, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0, callbacks=[monitor, _End()]
             ).history  # fmt: skip
             loss = _loss(model, data, count, batch_size, history)
         except Exception as error:
