@@ -83,10 +83,11 @@ def tried(model: Any, data: tuple[Any, Any, Any], *, steps: int, batch_size: int
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            history = model.fit(
-                x, y, sample_weight=sample_weight, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0, callbacks=[monitor, _End()]
-            ).history  # fmt: skip
-            loss = _loss(model, data, count, batch_size, history)
+            fitted = model.fit(
+                x, y, sample_weight=sample_weight, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0,
+                callbacks=[monitor, _End()],
+            )  # fmt: skip
+            loss = _loss(model, data, count, batch_size, fitted.history)
         except Exception as error:
             raise cannot("trained", model, data, error) from error
     first = next((s.loss for s in monitor.snapshots), math.nan)

@@ -304,7 +304,7 @@ class LayerWithoutConfig(L.Layer):
 
 def test_a_layer_that_cannot_be_copied_is_named():
     model = keras.Sequential([keras.Input((8,)), LayerWithoutConfig(lambda x: 2 * x, name="twice"), L.Dense(1)])
-    with pytest.raises(ValueError, match="layer 'twice' .LayerWithoutConfig., which a repair must copy, has no `get_config`"):
+    with pytest.raises(ValueError, match=r"layer 'twice' .LayerWithoutConfig., which a repair must copy, has no `get_config`"):
         keras_ext.repair(compiled(model), X, NUMBERS)
 
 
