@@ -17,8 +17,8 @@ from keras_ext.remedies.table import OF_CAUSES, remedies
 # Snapshots of a trial; and samples that its end is judged on.
 _SNAPSHOTS = 10
 _JUDGED = 1024
-# Share of the loss that must be gone for one training to be better than another.
-GAIN = 0.05
+# Share of the loss that must be gone for one training to be better than another, and share that is noise.
+GAIN, _NOISE = 0.05, 0.01
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Trial:
             return math.isfinite(self.loss) and not math.isfinite(other.loss)
         if other.loss - self.loss > GAIN * abs(other.loss):
             return True
-        return len(self.critical) < len(other.critical) and self.loss <= other.loss
+        return len(self.critical) < len(other.critical) and self.loss - other.loss < _NOISE * abs(other.loss)
 
 
 def tried(model: Any, data: tuple[Any, Any, Any], *, steps: int, batch_size: int, seed: int, limits: Limits) -> Trial:
