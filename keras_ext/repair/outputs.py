@@ -32,7 +32,8 @@ def fitted_output(anatomy: Anatomy, blueprint: Blueprint, aims: tuple[Aim | None
     for place, (end, aim) in enumerate(zip(ends, aims, strict=True)):
         name = anatomy.names.get(id(end), "")
         wanted = _wanted(_kind(end), _units(end), aim) if aim is not None else None
-        if wanted is None:
+        is_done = place in blueprint.losses or place in blueprint.outputs or name in blueprint.activations
+        if wanted is None or is_done:
             continue
         activation, loss, scale = wanted
         own = _own_loss(anatomy.model, place)

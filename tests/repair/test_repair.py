@@ -193,6 +193,7 @@ def test_targets_that_a_binary_loss_does_not_take():
     model = compiled(dense("relu", units=8, end="sigmoid"), keras.optimizers.Adam(0.01), "binary_crossentropy")
     done = repaired(model, X, y)
     assert done.model.loss == "mean_squared_error"
+    assert remedies_of(done).count("fit_output") == 1
     assert unexplained(trained(done.model, X, y), y) < 0.3
 
 
