@@ -16,6 +16,8 @@ from keras_ext.callbacks.monitor.limits import checked_choice
 from keras_ext.callbacks.monitor.probe.samples import build, check_targets, probe_batch, random_state_kept
 from keras_ext.callbacks.monitor.probe.setting import aims
 from keras_ext.callbacks.monitor.probe.training import training_of
+from keras_ext.optimizers import SGD
+from keras_ext.optimizers.exchange import innermost
 from keras_ext.remedies.change import Change
 from keras_ext.remedies.table import DEEP, OF_CAUSES, remedies
 from keras_ext.repair.blueprint import Blueprint
@@ -141,7 +143,7 @@ class _Search:
         self.count = 0
 
     def done(self) -> Repair:
-        self.trial = first = self._try(self.best)
+        self.trial = first = self._first()
         if not self.trial.is_healthy(self.limits):
             self._fix_causes()
             self._fix_course()
@@ -151,6 +153,18 @@ class _Search:
             self.trial.findings if self.changes or self.trial.critical else (),
             (first.loss, self.trial.loss),
         )
+
+    def _first(self) -> Trial:
+        """Return the trial of the model as it is; where its loss refuses the targets, with an end that fits them."""
+        try:
+            return self._try(self.best)
+        except ValueError as error:
+            refused = Finding("output_mismatch", "critical", None, 0, 0, math.nan, math.nan, str(error))
+            made = self.proposals.of("fit_output", self.best, (refused,))
+            if made is None:
+                raise
+            self.best, self.changes = made.blueprint, [made.change]
+            return self._try(self.best)
 
     def _built(self, blueprint: Blueprint) -> Any:
         # Layers without a seed, such as dropout, draw one from Python's generator.
@@ -177,16 +191,30 @@ class _Search:
             if not proposed:
                 return
             changes = [*self.changes, *proposed]
-            if blueprint.outputs and not self.best.outputs:
-                rate = self._rate(blueprint)
-                if rate is not None:
-                    changes.append(rate.change)
-                    blueprint = rate.blueprint
             always = any(change.remedy == "fit_output" for change in proposed)
+            if blueprint.outputs and not self.best.outputs and self._keep_scaled(blueprint, changes):
+                continue
             if not self._keep(blueprint, changes, always) and not self._keep_single(proposed):
                 return
             if self.trial.is_healthy(self.limits) and self.trial.is_below(self.limits.learned):
                 return
+
+    def _keep_scaled(self, blueprint: Blueprint, changes: list[Change]) -> bool:
+        """Try scaled outputs with a rate for their gradients, which grow with the scale's square; return whether one was kept.
+
+        For SGD first the rate with which a step is as long as with targets of unit variance. Other optimizers know no scale.
+        """
+        now = training_of(self.model).step.rate
+        if not isinstance(innermost(self.model.optimizer), keras.optimizers.SGD | SGD) or not math.isfinite(now):
+            return False
+        widest = max(scale for scale, _ in blueprint.outputs.values())
+        found = self._rate(blueprint)
+        for rate in (now / widest**2, None if found is None else found.blueprint.optimizer["learning_rate"]):
+            if rate is None:
+                continue
+            if self._keep(blueprint.plus(optimizer={"learning_rate": rate}), [*changes, self._change_of_rate(rate)]):
+                return True
+        return False
 
     def _finds(self, symptom: str) -> bool:
         return any(f.symptom == symptom for f in self.trial.findings)
