@@ -298,7 +298,7 @@ class _Search:
         if not math.isfinite(now) or now <= 0:
             return []
         is_small = any(self._finds(symptom) for symptom in ("small_step", "unchanged_weights", "stalled_loss"))
-        return [now * factor for factor in ((10.0, 100.0) if is_small else (0.1,))]
+        return [now * factor for factor in ((10.0, 100.0) if is_small else (0.1, 0.01, 0.001))]
 
     def _change_of_rate(self, rate: float) -> Change:
         reason = next((f for f in self._findings() if "find_rate" in remedies(f.symptom)), self._findings()[0])
