@@ -284,7 +284,20 @@ class _Search:
             better = self._keep(self.best.plus(optimizer={"learning_rate": rate}), [*others, self._change_of_rate(rate)])
             kept |= better
             # A rate far above the model's that does not help makes way for none between; a calmer one is for what is too high.
-            if kept != better or (made is not None and rate > now and not better) or (kept and not self._is_open()):
+            if (
+                self._finds("small_step")
+                or kept != better
+                or (made is not None and rate > now and not better)
+                or (kept and not self._is_open())
+            ):
+                break
+        # Where the first steps swing, a range test suggests a rate of the noise: then larger ones follow.
+        for _ in range(3):
+            if not kept or not self._finds("small_step") or not self._is_open():
+                break
+            rate = 10 * self.best.optimizer["learning_rate"]
+            others = [change for change in self.changes if change.remedy != "find_rate"]
+            if not self._keep(self.best.plus(optimizer={"learning_rate": rate}), [*others, self._change_of_rate(rate)]):
                 break
         return kept
 
