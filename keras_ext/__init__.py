@@ -4,8 +4,9 @@ Importing the package registers its classes with Keras, so that `keras.models.lo
 """
 
 from keras_ext import callbacks, initializers, layers, optimizers, schedules, tables
+from keras_ext.repair.repair import repair
 from keras_ext.upgrade import downgrade, upgrade
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "callbacks", "downgrade", "initializers", "layers", "optimizers", "schedules", "tables", "upgrade"]
+__all__ = ["__version__", "callbacks", "downgrade", "initializers", "layers", "optimizers", "repair", "schedules", "tables", "upgrade"]

@@ -16,6 +16,7 @@ DOCS = ROOT / "docs"
 GUIDES = {
     "drop_in.md": (4, "batch normalizations are ours"),
     "monitor.md": (2, "vanishing gradient"),
+    "repair.md": (1, "exchange_activation"),
     "search.md": (2, "Leaderboard"),
     "scaling.md": (1, "Leaderboard"),
     "tables.md": (1, "scikit-learn's"),

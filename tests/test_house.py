@@ -64,12 +64,14 @@ def test_rooms_import_downwards_only():
         "initializers": 1,
         "optimizers": 1,
         "schedules": 1,
+        "remedies": 2,
         "tables": 2,
         "callbacks": 3,
-        "search": 4,
-        "parallel": 5,
-        "automl": 6,
-        "commands": 7,
+        "repair": 4,
+        "search": 5,
+        "parallel": 6,
+        "automl": 7,
+        "commands": 8,
     }
     wrong = []
     for path in sources():

@@ -71,9 +71,12 @@ class Diagnosis:
     def _repr_html_(self) -> str:
         return shown(self.table(), self.plot(), "Layers of the model")
 
-    def to_json(self, path: str | Path) -> None:
-        """Write snapshot and findings to a file; `keras_ext.callbacks.monitor.report.json_report.from_json` reads it."""
-        to_json(path, [self.snapshot], self.findings, model=self.model, samples=self.samples)
+    def to_json(self, path: str | Path, **header: Any) -> None:
+        """Write snapshot and findings to a file; `keras_ext.callbacks.monitor.report.json_report.from_json` reads it.
+
+        `header` is more to keep, such as the changes of a repair.
+        """
+        to_json(path, [self.snapshot], self.findings, model=self.model, samples=self.samples, **header)
 
     def report(self, path: str | Path) -> None:
         """Write a page of findings, picture and table: HTML that needs nothing else."""

@@ -20,6 +20,7 @@ from keras_ext._warnings import warn
 from keras_ext._wording import reason
 from keras_ext.callbacks.clipping_log import ClippingShares
 from keras_ext.callbacks.monitor.finding import Finding
+from keras_ext.callbacks.monitor.fit_repairs import FitRepairs
 from keras_ext.callbacks.monitor.limits import Limits, checked_choice
 from keras_ext.callbacks.monitor.probe.broken import broken
 from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, affordable, has_weights
@@ -62,6 +63,10 @@ class SaturationMonitor(keras.callbacks.Callback):
         on_critical: at a critical finding `"warn"` warns (of warnings `findings` alone reports), `"stop"` warns, unless there is an
             `on_finding`, and ends the training as EarlyStopping does (within an epoch Keras takes one execution of steps more, then ends
             that epoch with its validation), `"raise"` raises RuntimeError at once, after the report is written, and None only records it.
+            `"repair"` changes at the end of the epoch what keeps the graph: it draws the weights of a dead or badly scaled layer again,
+            moves the rate by a factor of 10, or clips gradients (not if the optimizer clips already, nor a rate that is a schedule). It
+            warns, says so in the finding's advice, and undoes the change if two epochs later the loss is not 5 % lower. Where no such
+            change is for the symptom, it warns alone: `keras_ext.repair` makes the others.
         patience: snapshots in a row, not counting those within the first epoch, for which a state must last while the loss does not fall,
             to be critical. Values that are not finite are critical at once.
         probe_size: samples to observe; drawn from `x` with `seed`. Of a model of large feature maps, whose watched layers put out more than
@@ -111,7 +116,7 @@ class SaturationMonitor(keras.callbacks.Callback):
             raise bad_argument("on_finding", "a function of one Finding, or None", on_finding, error=TypeError)
         self.every = every
         self.layers, self.limits = checked_choice(layers, limits)
-        self.on_critical = one_of("on_critical", on_critical, ("warn", "stop", "raise", None))
+        self.on_critical = one_of("on_critical", on_critical, ("warn", "stop", "raise", "repair", None))
         self.patience = integer("patience", patience)
         self.probe_size = integer("probe_size", probe_size)
         self.seed = integer("seed", seed, 0)
@@ -144,6 +149,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._training = Training()
         self._logged: tuple[Logged, ...] = ()
         self._shares = ClippingShares()
+        self._repairs = FitRepairs(self.seed)
         self._is_first_epoch, self._blind = True, False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SaturationMonitor":
@@ -205,6 +211,8 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._rhythm.end_early_snapshots()
         if due or not self._rhythm.is_regular or not self.snapshots:
             self._snapshot(epoch + 1)
+        if self.on_critical == "repair" and self.snapshots and not self._blind:
+            self._repair(epoch + 1)
         if logs is not None and self.snapshots:
             logs.update(worst(self.snapshots), critical=sum(f.severity == "critical" for f in self.findings))
             if self.per_layer:
@@ -358,6 +366,17 @@ class SaturationMonitor(keras.callbacks.Callback):
             with contextlib.suppress(OSError):
                 scalars.close()
 
+    def _repair(self, epoch: int) -> None:
+        """Make and undo changes, and note them in the findings that they are for."""
+        model = self.model
+        for finding, what in self._repairs.end_epoch(model, self.snapshots[-1].loss, epoch):
+            alike = [
+                i for i, f in enumerate(self.findings) if (f.symptom, f.layer, f.severity) == (finding.symptom, finding.layer, "critical")
+            ]
+            for i in alike:
+                self.findings[i] = replace(self.findings[i], advice=f"{self.findings[i].advice} {what}")
+            warnings.warn(f"SaturationMonitor, {finding.symptom.replace('_', ' ')}: {what}", stacklevel=2)
+
     def _act(self, model: Any, critical: list[Finding]) -> None:
         if not critical or self.on_critical is None:
             return
@@ -365,7 +384,9 @@ class SaturationMonitor(keras.callbacks.Callback):
         text = f"{critical[0]}{more}"
         if self.on_critical == "raise":
             raise RuntimeError(text)
-        if self.on_critical == "warn":
+        if self.on_critical == "repair" and sum(map(self._repairs.hear, critical)):
+            return
+        if self.on_critical in ("warn", "repair"):
             warn(text)
             return
         model.stop_training = True

@@ -1,6 +1,9 @@
 """`keras-ext diagnose`."""
 
 import sys
+from dataclasses import asdict
+from functools import partial
+from typing import Any
 
 import click
 import keras
@@ -10,6 +13,8 @@ from keras_ext import _backend
 from keras_ext._checks import BadInput
 from keras_ext.callbacks import diagnose as snapshot_at
 from keras_ext.commands import model_file
+from keras_ext.optimizers.exchange import clone
+from keras_ext.repair.repair import Repair, repair
 
 
 @click.command()
@@ -25,6 +30,11 @@ from keras_ext.commands import model_file
 )  # fmt: skip
 @click.option("--layers", metavar="A,B", help="Names of the layers to observe; all if left out. Example: --layers hidden_1,hidden_2")
 @click.option("--probe-size", type=int, default=256, metavar="N", help="Samples to observe. Example: --probe-size 1024  [default: 256]")
+@click.option(
+    "--repair", "repaired_path", metavar="FILE.keras",
+    help="Train copies for some steps, change what was found, and write the repaired model, which is not trained. Example: --repair "
+    "better.keras",
+)  # fmt: skip
 @click.option("--report", metavar="FILE", help="Page to write: HTML that needs nothing else. Example: --report page.html")
 @click.option("--json", "json_path", metavar="FILE", help="File to write the numbers and findings to. Example: --json out.json")
 def diagnose(
@@ -33,23 +43,29 @@ def diagnose(
     target: str | None,
     layers: str | None,
     probe_size: int,
+    repaired_path: str | None,
     report: str | None,
     json_path: str | None,
 ) -> None:
     """Say which layers of a saved model are saturated, dead, exploding or starved of gradient, and what fixes them.
 
-    Snapshots at the model as it stands and trains nothing. Ends with exit code 1 if a value is NaN or infinite.
+    Snapshots at the model as it stands and trains nothing, but for copies with --repair. Ends with exit code 1 if a value is NaN or
+    infinite and no --repair is asked for.
 
     \b
     Examples:
       keras-ext diagnose runs/houses/best_model.keras
       keras-ext diagnose model.keras --data houses.csv --target price --report page.html
+      keras-ext diagnose model.keras --data houses.csv --target price --repair better.keras
     """
     _backend.prepare_devices()
     model = model_file.load(model_path)
     source = model_file.source_beside(model_path, data_path, target, model_file.task_of(model))
+    if repaired_path is not None and not repaired_path.endswith(".keras"):
+        raise BadInput(f"--repair must be a file that ends with .keras, got {repaired_path}. Write --repair better.keras.")
     table = source.table(model_file.features_of(model), model_file.image_shape(model))
     x, y = model_file.samples(table, model)
+    whole = model
     model, y = model_file.as_trained(model, y)
     console = Console()
     console.print(f"{model_path} on {table.name}, keras {keras.__version__} on {_backend.framework_version()}", soft_wrap=True)
@@ -58,7 +74,13 @@ def diagnose(
     except ValueError as error:
         raise BadInput(str(error).replace("`probe_size`", "--probe-size").replace("`layers`", "--layers")) from None
     console.print(found.table())
-    for path, write in ((report, found.report), (json_path, found.to_json)):
+    done = None
+    if repaired_path is not None:
+        done = _repaired(model, x, y)
+        console.print(str(done), soft_wrap=True, markup=False)
+    more = {} if done is None else {"repair": {"changes": list(map(asdict, done.changes)), "losses": done.losses}}
+    files = [(report, found.report), (json_path, partial(found.to_json, **more))]
+    for path, write in [*files, *([(repaired_path, _with_end_of(whole, model, done.model).save)] if done is not None else [])]:
         if path is None:
             continue
         try:
@@ -66,5 +88,24 @@ def diagnose(
         except OSError as error:
             raise BadInput(f"{path}: cannot be written ({error.strerror}). Give another path.") from None
         console.print(f"written: {path}", soft_wrap=True)
-    if any(f.severity == "critical" for f in found.findings):
+    if done is None and any(f.severity == "critical" for f in found.findings):
         sys.exit(1)
+
+
+def _repaired(model: keras.Model, x: Any, y: Any) -> Repair:
+    if not model.compiled:
+        raise BadInput("--repair needs a model that was compiled before it was saved. Call model.compile(...), and save it again.")
+    try:
+        return repair(model, x, y)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+
+
+def _with_end_of(whole: keras.Model, trained: keras.Model, new: keras.Model) -> keras.Model:
+    """Return `new` with the last layer of `whole`, which `trained` lacks: it knows the classes, or brings the unit back."""
+    if trained is whole:
+        return new
+    last = whole.layers[-1]
+    ended = keras.Model(new.inputs, type(last).from_config(last.get_config())(new.output), name=whole.name)
+    ended.compile(clone(new.optimizer), new.loss)
+    return ended

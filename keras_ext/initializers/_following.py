@@ -34,7 +34,7 @@ class Following:
         ends = {id(m): _ends(m) for m in models}
         self._entries = {key: entries for key, (entries, _) in ends.items()}
         for m in models:
-            for producer, consumer in _edges(m):
+            for producer, consumer in edges(m):
                 for source in ends[id(producer)][1] if id(producer) in ends else [producer]:
                     self._consumers.setdefault(id(source), []).append(consumer)
         self._weighted = {id(w.layer) for w in weights_of(model)}
@@ -71,7 +71,7 @@ class Following:
         return after
 
 
-def _edges(model: Any) -> Iterator[tuple[Any, Any]]:
+def edges(model: Any) -> Iterator[tuple[Any, Any]]:
     """Yield which operation of a functional model, or layer of a Sequential, feeds which."""
     if isinstance(model, keras.Sequential):
         yield from pairwise(model.layers)

@@ -179,7 +179,7 @@ def test_the_probe_is_a_seeded_sample():
         (
             {"x": np.ones((3, 2)), "on_critical": "halt"},
             ValueError,
-            "`on_critical` must be one of 'warn', 'stop', 'raise', None, got 'halt'.",
+            "`on_critical` must be one of 'warn', 'stop', 'raise', 'repair', None, got 'halt'.",
         ),
         (
             {"x": np.ones((3, 2)), "limits": {"dead": 0.5}},

@@ -220,3 +220,27 @@ def test_help_has_an_example_for_each_option():
     printed = " ".join(CliRunner().invoke(cli, ["diagnose", "--help"]).output.split())
     for option in ("data", "target", "layers", "probe-size", "report", "json"):
         assert f"Example: --{option} " in printed, option
+
+
+def test_a_repaired_model_is_written_with_its_changes(tmp_path):
+    y = (X[:, 0] + X[:, 1] > 0).astype(int)
+    data = write_csv(tmp_path / "trees.csv", ["a", "b", "c", "d", "kind"], *X.T, y)
+    end = keras.layers.Dense(1, "softmax", name="end")
+    path = save(tmp_path / "net.keras", hidden("relu"), end, loss="binary_crossentropy")
+    better, numbers = tmp_path / "better.keras", tmp_path / "out.json"
+    code, printed = command(path, "--data", data, "--target", "kind", "--repair", better, "--json", numbers)
+    assert code == 0
+    assert 'fit_output: End "end" with sigmoid in place of softmax.' in printed
+    assert keras.models.load_model(better).get_layer("end").activation.__name__ == "sigmoid"
+    assert keras.models.load_model(path).get_layer("end").activation.__name__ == "softmax"
+    (first, *_) = json.loads(numbers.read_text())["header"]["repair"]["changes"]
+    assert (first["remedy"], first["symptom"]) == ("fit_output", "output_mismatch")
+
+
+def test_a_model_that_cannot_be_repaired_is_reported(tmp_path):
+    data = write_csv(tmp_path / "trees.csv", ["a", "b", "c", "d", "kind"], *X.T, KINDS)
+    path = save(tmp_path / "net.keras", hidden(), keras.layers.Dense(3, "softmax"))
+    code, printed = command(path, "--data", data, "--repair", tmp_path / "better.keras")
+    assert (code, "--repair needs a model that was compiled" in printed) == (2, True)
+    code, printed = command(path, "--data", data, "--repair", tmp_path / "better.h5")
+    assert (code, printed.endswith("Write --repair better.keras.")) == (2, True)

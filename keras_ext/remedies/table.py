@@ -1,0 +1,67 @@
+"""The table of remedies: for each symptom of the monitor the changes that fix it, the most direct first."""
+
+# What each remedy does, in words.
+WORDS = {
+    "thaw": "let the frozen layers train",
+    "fit_output": "make the last activation and the loss fit each other and the targets",
+    "scale_inputs": "bring the inputs to unit variance inside the model",
+    "scale_outputs": "bring the predictions to the scale of the targets inside the model",
+    "draw_weights": "draw the first weights again at the scale of the activation",
+    "lower_dropout": "lower the rate of dropout",
+    "follow_statistics": "let moving statistics follow faster",
+    "default_step": "set epsilon, clipping and weight decay of the optimizer back",
+    "find_rate": "train with a learning rate that LearningRateFinder suggests",
+    "clip_gradients": "put GradientClipping around the optimizer",
+    "exchange_activation": "exchange the activation",
+    "normalize_layers": "put BatchNormalization before the activations",
+    "add_skips": "add the input of a layer to its output where the shapes are equal",
+}
+
+# Remedies of a cause: the findings show by themselves that they are needed. They come in this order, and before all others.
+OF_CAUSES = ("thaw", "fit_output", "scale_inputs", "scale_outputs", "lower_dropout", "follow_statistics", "default_step", "draw_weights")
+
+# Remedies of deep networks.
+DEEP = ("exchange_activation", "add_skips", "normalize_layers")
+REMEDIES: dict[str, tuple[str, ...]] = {
+    "frozen": ("thaw",),
+    "output_mismatch": ("fit_output",),
+    "unscaled_input": ("scale_inputs",),
+    "unscaled_target": ("scale_outputs",),
+    "poor_initialization": ("draw_weights",),
+    "heavy_dropout": ("lower_dropout",),
+    "strong_decay": ("default_step",),
+    "stale_statistics": ("follow_statistics",),
+    "small_step": ("default_step", "find_rate"),
+    "unchanged_weights": ("default_step", "find_rate"),
+    "oscillating_loss": ("find_rate", "clip_gradients"),
+    "saturated": (*DEEP, "draw_weights", "find_rate"),
+    "dead_relu": ("find_rate", *DEEP),
+    "vanishing_gradient": (*DEEP, "find_rate"),
+    "zero_gradient": ("find_rate", "draw_weights", *DEEP),
+    "constant_output": ("find_rate", *DEEP),
+    "stalled_loss": ("find_rate", *DEEP),
+    "vanishing_through_time": ("draw_weights", "find_rate"),
+    "exploding_through_time": ("draw_weights", "clip_gradients", "find_rate"),
+    "exploding_gradient": ("find_rate", "clip_gradients", "draw_weights", *DEEP),
+    "exploding_activation": ("find_rate", "draw_weights", *DEEP, "clip_gradients"),
+    "exploding_weight": ("find_rate", "clip_gradients", "draw_weights"),
+    "non_finite": ("fit_output", "find_rate", "clip_gradients", "draw_weights", *DEEP),
+}
+# Changes inside a `fit`, which keep the graph and the optimizer.
+INSIDE_A_FIT: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("poor_initialization", "zero_gradient"), ("draw_weights",)),
+    **dict.fromkeys(("dead_relu", "saturated", "non_finite"), ("draw_weights", "lower_rate")),
+    **dict.fromkeys(("exploding_gradient", "exploding_through_time"), ("clip_gradients", "lower_rate")),
+    **dict.fromkeys(("exploding_weight", "exploding_activation", "oscillating_loss"), ("lower_rate",)),
+    **dict.fromkeys(("small_step", "unchanged_weights"), ("raise_rate",)),
+}
+
+
+def remedies(symptom: str) -> tuple[str, ...]:
+    """Return the names of the remedies for a symptom, the most direct first; none for a symptom that no change of the model fixes.
+
+    Examples:
+        >>> remedies("frozen")
+        ('thaw',)
+    """
+    return REMEDIES.get(symptom, ())

@@ -1,0 +1,354 @@
+"""The repair of a model: find, change, try, and keep what helps."""
+
+import math
+import random
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from keras_ext._checks import bad_argument, integer
+from keras_ext.callbacks import Finding, LearningRateFinder, Limits
+from keras_ext.callbacks.monitor.limits import checked_choice
+from keras_ext.callbacks.monitor.probe.samples import build, check_targets, probe_batch, random_state_kept
+from keras_ext.callbacks.monitor.probe.setting import aims
+from keras_ext.callbacks.monitor.probe.training import training_of
+from keras_ext.optimizers import SGD
+from keras_ext.optimizers.exchange import innermost
+from keras_ext.remedies.change import Change
+from keras_ext.remedies.table import DEEP, OF_CAUSES, remedies
+from keras_ext.repair.blueprint import Blueprint
+from keras_ext.repair.proposals import Proposal, Proposals, rate_in_words
+from keras_ext.repair.rebuild import rebuilt
+from keras_ext.repair.trial import Trial, tried
+
+# Remedies of the course of a training, for what no finding names.
+_USUAL = ("find_rate", "exchange_activation", "add_skips", "normalize_layers")
+# Rates that are tried: the one at which the loss falls fastest, and calmer ones.
+_CALMER = (1.0, 0.2, 0.04)
+# A rate within this factor of the model's is no other rate: range tests are no finer.
+_NEAR = 3.0
+# A trial with other changes is dearer than what it may find after so many.
+_MOST_TRIALS = 10
+# Rounds in which a fixed cause may show another.
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A repaired model, and what was done for which reason; `print` shows it in plain lines.
+
+    Args:
+        model: a new model, compiled as the given one but for the changes, and not trained.
+        changes: what was changed, in this order; empty for a healthy model, whose copy `model` is.
+        remaining: what the monitor still finds in a trial training of `model`, with its advice.
+        losses: the losses at the end of the trials before the first change and after the last.
+
+    Examples:
+        >>> print(Repair(keras.Sequential(name="digits"), (), (), (0.7, 0.7)))
+        digits: nothing to repair, loss 0.7 in a trial
+    """
+
+    model: Any
+    changes: tuple[Change, ...]
+    remaining: tuple[Finding, ...]
+    losses: tuple[float, float]
+
+    def __str__(self) -> str:
+        """Return the changes with their reasons, and what remains, a line each."""
+        before, after = self.losses
+        if not self.changes:
+            lines = [f"{self.model.name}: nothing {'to repair' if not self.remaining else 'repaired'}, loss {before:.3g} in a trial"]
+        else:
+            many = f"{len(self.changes)} change{'s' if len(self.changes) > 1 else ''}"
+            lines = [f"{self.model.name}: {many}, loss {after:.3g} in place of {before:.3g} in a trial"]
+        return "\n".join([*lines, *map(str, self.changes), *(f"remains: {f}" for f in self.remaining)])
+
+
+def repair(
+    model: keras.Model, x: Any, y: Any = None, *, sample_weight: Any = None, batch_size: int = 32, steps: int = 300,
+    limits: Limits | None = None, seed: int = 0,
+) -> Repair:  # fmt: skip
+    """Return a copy of `model` with the changes that make it learn, and the reason of each.
+
+    It trains copies for some steps with a `SaturationMonitor`, changes what was found by the table of remedies, and keeps a change if the
+    trial with it ends better: with a lower loss, or with fewer critical findings. What fits the last activation to the loss stays always,
+    as losses before and after it cannot be compared. A model in which nothing is found comes back as a copy with equal weights.
+
+    Changes: frozen layers are thawed; last activation and loss are made to fit; inputs are normalized and predictions scaled inside the
+    model; first weights are drawn again; heavy dropout is lowered; the momentum of batch normalization becomes .99; epsilon, clipping and
+    weight decay go back to usual values; a learning rate is found; gradients are clipped; activations are exchanged; BatchNormalization
+    and skip connections come in. `remedies.table` says which change is for which symptom.
+
+    The given model, its optimizer and the generators of the process stay as they are. The new model is not trained: the weights of
+    the trials are dropped. Sequential and functional models can get all changes, nested ones too. A model with its own `call` gets those
+    that need no new graph, if its class can be made again from `get_config`; `remaining` has the findings for the others.
+
+    Args:
+        model: a compiled Keras model.
+        x: inputs as `fit` takes them: arrays, or a dataset of batches. At most `steps * batch_size` samples are taken and kept.
+        y: targets likewise; None with a dataset, and for models that add their own losses.
+        sample_weight: weights likewise, or None.
+        batch_size: that of the training.
+        steps: steps of each trial, at least 50. There may be a dozen trials.
+        limits: the limits of the monitor's rules.
+        seed: of the sample, the order of its batches and new first weights, at least 0.
+
+    Raises:
+        ValueError: a number is outside its range; `model` is not compiled, cannot be trained on this data, or cannot be copied.
+        TypeError: `model` is no Keras model, or `x` holds no arrays.
+
+    Examples:
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(256, 8)).astype("float32")
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1, "softmax")])
+        >>> model.compile("adam", "binary_crossentropy")
+        >>> done = repair(model, x, (x[:, :1] > 0).astype("float32"), steps=100)
+        >>> [change.remedy for change in done.changes], done.model.layers[-1].activation.__name__
+        (['fit_output'], 'sigmoid')
+
+    References:
+        Zhang, Zhai, Ma and Shen (2021), AutoTrainer: an automatic DNN training problem detection and repair system, ICSE.
+    """
+    if not isinstance(model, keras.Model):
+        raise bad_argument("model", "a keras.Model", type(model).__name__, error=TypeError)
+    if not model.compiled:
+        raise ValueError("`model` must be compiled before it can be repaired. Call model.compile(...) first.")
+    _, limits = checked_choice(None, limits)
+    batch_size, steps, seed = integer("batch_size", batch_size), integer("steps", steps, 50), integer("seed", seed, 0)
+    data = probe_batch(x, y, sample_weight, size=steps * batch_size, seed=seed)
+    check_targets(model, data)
+    build(model, data)
+    with random_state_kept(None), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _Search(model, data, batch_size, steps, limits, seed).done()
+
+
+class _Search:
+    """The trials of one repair: `best` is the blueprint so far and `trial` what its training showed."""
+
+    def __init__(self, model: Any, data: tuple[Any, Any, Any], batch_size: int, steps: int, limits: Limits, seed: int) -> None:
+        # One order for all trials: a shuffle of `fit` would draw from generators that cannot be put back.
+        count = next(len(a) for a in tree.flatten(data) if a is not None)
+        order = np.random.default_rng(seed).permutation(count)
+        data = tree.map_structure(lambda a: None if a is None else a[order], data)
+        self.model, self.data, self.limits = model, data, limits
+        self.settings = {"steps": steps, "batch_size": batch_size, "seed": seed}
+        self.proposals = Proposals(model, data, aims(model, *data[1:]), limits, batch_size)
+        self.best, self.changes = Blueprint(), []
+        self.seen: dict[tuple[str, str | None], Finding] = {}
+        self.count = 0
+
+    def done(self) -> Repair:
+        self.trial = first = self._first()
+        if not self.trial.is_healthy(self.limits):
+            self._fix_causes()
+            self._fix_course()
+        return Repair(
+            self._built(self.best),
+            tuple(self.changes),
+            self.trial.findings if self.changes or self.trial.critical else (),
+            (first.loss, self.trial.loss),
+        )
+
+    def _first(self) -> Trial:
+        """Return the trial of the model as it is; where its loss refuses the targets, with an end that fits them."""
+        try:
+            return self._try(self.best)
+        except ValueError as error:
+            refused = Finding("output_mismatch", "critical", None, 0, 0, math.nan, math.nan, str(error))
+            made = self.proposals.of("fit_output", self.best, (refused,))
+            if made is None:
+                raise
+            self.best, self.changes = made.blueprint, [made.change]
+            return self._try(self.best)
+
+    def _built(self, blueprint: Blueprint) -> Any:
+        # Layers without a seed, such as dropout, draw one from Python's generator.
+        random.seed(self.settings["seed"])
+        return rebuilt(self.model, blueprint, self.data, self.settings["seed"])
+
+    def _try(self, blueprint: Blueprint) -> Trial:
+        self.count += 1
+        return tried(self._built(blueprint), self.data, **self.settings, limits=self.limits)
+
+    def _fix_causes(self) -> None:
+        """Apply together what findings show by themselves to be needed, and again where that shows more."""
+        for _ in range(_ROUNDS):
+            proposed, blueprint = [], self.best
+            # The monitor sees the scale at the first kernel only; of several inputs another may be far off.
+            asked = {"scale_inputs", *(remedy for f in self.trial.findings for remedy in remedies(f.symptom))}
+            for remedy in OF_CAUSES:
+                if remedy not in asked or (remedy == "draw_weights" and not self._finds("poor_initialization")):
+                    continue
+                made = self.proposals.of(remedy, blueprint, self.trial.findings)
+                if made is not None:
+                    proposed.append(made.change)
+                    blueprint = made.blueprint
+            if not proposed:
+                return
+            changes = [*self.changes, *proposed]
+            always = any(change.remedy == "fit_output" for change in proposed)
+            if blueprint.outputs and not self.best.outputs and self._keep_scaled(blueprint, changes):
+                continue
+            if not self._keep(blueprint, changes, always) and not self._keep_single(proposed):
+                return
+            if self.trial.is_healthy(self.limits) and self.trial.is_below(self.limits.learned):
+                return
+
+    def _keep_scaled(self, blueprint: Blueprint, changes: list[Change]) -> bool:
+        """Try scaled outputs with a rate for their gradients, which grow with the scale's square; return whether one was kept.
+
+        For SGD first the rate with which a step is as long as with targets of unit variance. Other optimizers know no scale.
+        """
+        now = training_of(self.model).step.rate
+        if not isinstance(innermost(self.model.optimizer), keras.optimizers.SGD | SGD) or not math.isfinite(now):
+            return False
+        widest = max(scale for scale, _ in blueprint.outputs.values())
+        found = self._rate(blueprint)
+        for rate in (now / widest**2, None if found is None else found.blueprint.optimizer["learning_rate"]):
+            if rate is None:
+                continue
+            if self._keep(blueprint.plus(optimizer={"learning_rate": rate}), [*changes, self._change_of_rate(rate)]):
+                return True
+        return False
+
+    def _finds(self, symptom: str) -> bool:
+        return any(f.symptom == symptom for f in self.trial.findings)
+
+    def _keep_single(self, proposed: list[Change]) -> bool:
+        """Keep those of the proposed changes that help alone; return whether one did."""
+        kept = False
+        for change in proposed if len(proposed) > 1 else []:
+            made = self.proposals.of(change.remedy, self.best, self.trial.findings)
+            kept |= made is not None and self._keep(made.blueprint, [*self.changes, made.change])
+        return kept
+
+    def _keep(self, blueprint: Blueprint, changes: list[Change], always: bool = False) -> bool:
+        """Try a blueprint and keep it if it helps; return whether it was kept."""
+        trial = self._try(blueprint)
+        if not always and not trial.is_better_than(self.trial):
+            return False
+        self.best, self.changes, self.trial = blueprint, changes, trial
+        return True
+
+    def _fix_course(self) -> None:
+        """Try what the course of the training asks for, one change after the other, and at the end those for deep networks together."""
+        done: set[str] = set()
+        while self._is_open():
+            remedy = next((r for r in self._ladder() if r not in done), None)
+            if remedy is None:
+                break
+            done.add(remedy)
+            if not self._keep_remedy(remedy):
+                continue
+            # What was hidden before may show now, and another network may need another rate.
+            self._fix_causes()
+            if remedy in DEEP:
+                done -= {"find_rate"}
+        if self._is_open():
+            self._together()
+
+    def _is_open(self) -> bool:
+        is_open = (
+            bool(self.trial.critical)
+            or math.isinf(self.trial.loss)
+            or (bool(self.changes) and not self.trial.is_below(self.limits.learned))
+        )
+        return is_open and self.count < _MOST_TRIALS
+
+    def _ladder(self) -> list[str]:
+        findings = sorted(self.trial.findings, key=lambda f: f.severity != "critical")
+        if not findings:
+            return list(DEEP)
+        asked = [remedy for f in findings for remedy in remedies(f.symptom)]
+        return [r for r in dict.fromkeys((*asked, *_USUAL)) if r not in OF_CAUSES or r == "draw_weights"]
+
+    def _findings(self) -> tuple[Finding, ...]:
+        return self.trial.findings or (_stalled(self.trial),)
+
+    def _keep_remedy(self, remedy: str) -> bool:
+        if remedy == "find_rate":
+            return self._keep_rate()
+        made = self.proposals.of(remedy, self.best, self._findings())
+        return made is not None and self._keep(made.blueprint, [*self.changes, made.change])
+
+    def _keep_rate(self) -> bool:
+        now = self.best.optimizer.get("learning_rate", training_of(self.model).step.rate)
+        made, kept = self._rate(self.best), False
+        for rate in self._rates(now, made):
+            others = [change for change in self.changes if change.remedy != "find_rate"]
+            better = self._keep(self.best.plus(optimizer={"learning_rate": rate}), [*others, self._change_of_rate(rate)])
+            kept |= better
+            # A rate far above the model's that does not help makes way for none between; a calmer one is for what is too high.
+            if (
+                self._finds("small_step")
+                or kept != better
+                or (made is not None and rate > now and not better)
+                or (kept and not self._is_open())
+            ):
+                break
+        # Where the first steps swing, a range test suggests a rate of the noise: then larger ones follow.
+        for _ in range(3):
+            if not kept or not self._finds("small_step") or not self._is_open():
+                break
+            rate = 10 * self.best.optimizer["learning_rate"]
+            others = [change for change in self.changes if change.remedy != "find_rate"]
+            if not self._keep(self.best.plus(optimizer={"learning_rate": rate}), [*others, self._change_of_rate(rate)]):
+                break
+        return kept
+
+    def _rates(self, now: float, made: Proposal | None) -> list[float]:
+        """Return the rates to try: those about the suggested one, or without it larger or smaller ones by the findings."""
+        if not hasattr(self.model.optimizer, "learning_rate"):
+            return []
+        if made is not None:
+            rates = [share * made.blueprint.optimizer["learning_rate"] for share in _CALMER]
+            return [rate for rate in rates if not 1 / _NEAR < rate / now < _NEAR]
+        if not math.isfinite(now) or now <= 0:
+            return []
+        is_small = any(self._finds(symptom) for symptom in ("small_step", "unchanged_weights", "stalled_loss"))
+        return [now * factor for factor in ((10.0, 100.0) if is_small else (0.1, 0.01, 0.001))]
+
+    def _change_of_rate(self, rate: float) -> Change:
+        reason = next((f for f in self._findings() if "find_rate" in remedies(f.symptom)), self._findings()[0])
+        return Change("find_rate", _rate_change(training_of(self.model).step.rate, rate), reason.symptom, reason.advice)
+
+    def _rate(self, blueprint: Blueprint) -> Proposal | None:
+        """Return the blueprint with the rate that a range test suggests."""
+        x, y, sample_weight = self.data
+        widest = max((scale for scale, _ in blueprint.outputs.values()), default=1.0)
+        finder = LearningRateFinder(
+            x, y, sample_weight, batch_size=self.settings["batch_size"], seed=self.settings["seed"],
+            min_learning_rate=1e-7 / max(1.0, widest**2),
+        )  # fmt: skip
+        try:
+            suggested = finder.find(self._built(replace(blueprint, optimizer={**blueprint.optimizer, "learning_rate": 1e-3}))).suggested
+        except (TypeError, ValueError):  # an optimizer without a rate in its config, or a `train_step` without a loss
+            return None
+        if suggested is None or not math.isfinite(suggested):
+            return None
+        return Proposal(self._change_of_rate(suggested), blueprint.plus(optimizer={"learning_rate": suggested}))
+
+    def _together(self) -> None:
+        """Try the changes for deep networks together: each alone may show nothing."""
+        blueprint, changes = self.best, list(self.changes)
+        for remedy in DEEP:
+            made = self.proposals.of(remedy, blueprint, self._findings())
+            if made is not None:
+                blueprint, changes = made.blueprint, [*changes, made.change]
+        if len(changes) > len(self.changes) + 1 and self._keep(blueprint, changes) and self._is_open():
+            self._keep_rate()
+
+
+def _rate_change(old: float, new: float) -> str:
+    return f"Set learning_rate from {rate_in_words(old)} to {new:.2g}."
+
+
+def _stalled(trial: Trial) -> Finding:
+    """Return the finding for a training that does not learn, and in which the monitor names nothing."""
+    seen = f"The loss ends at {trial.loss:.3g}, and a constant prediction costs {trial.constant:.3g}."
+    return Finding("stalled_loss", "warning", None, 0, 0, trial.loss, trial.constant, seen)
