@@ -13,12 +13,17 @@ from rich.text import Text
 from keras_ext import _html, schedules
 from keras_ext.callbacks import LearningRateFinder, SaturationMonitor, diagnose
 from keras_ext.initializers import initialize
+from keras_ext.remedies.change import Change
+from keras_ext.repair.repaired import Repair
 from keras_ext.search import notebook_view, results, view, watch
 from keras_ext.search import watch as watch_module
 from keras_ext.search.records import Record
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(64, 4)).astype("float32"), RNG.integers(0, 2, 64)
+
+
+CHANGE = Change("thaw", 'Let "hidden" train.', "frozen", "No weight can change.", ("hidden",))
 
 
 def network(hp=None):
@@ -60,6 +65,7 @@ def of_a_search():
         (lambda: diagnose(network(), X, Y), "&lt;hidden&gt;", True),
         (lambda: initialize(network(), "he_normal"), "std given", False),
         (of_a_search, "Leaderboard", True),
+        (lambda: Repair(network(), (CHANGE,), (), (0.7, 0.1)), "Let &quot;hidden&quot; train.</td>", False),
         (lambda: LearningRateFinder(X, Y, steps=20).find(network()), "RateCurve", True),
         (lambda: schedules.OneCycle(0.1, total_steps=10), "Learning rate of OneCycle", True),
         (lambda: schedules.Warmup(keras.optimizers.schedules.CosineDecay(0.1, 50), steps=10), "Learning rate of Warmup", True),

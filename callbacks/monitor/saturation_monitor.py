@@ -14,7 +14,7 @@ from keras import tree
 
 from keras_ext._atomic import saved, write_text
 from keras_ext._backend import keras_private
-from keras_ext._checks import BadInput, a_path, bad_argument, flag, integer, is_integer, one_of
+from keras_ext._checks import BadInput, a_path, bad_argument, flag, integer, one_of
 from keras_ext._html import shown
 from keras_ext._warnings import warn
 from keras_ext._wording import reason
@@ -30,12 +30,10 @@ from keras_ext.callbacks.monitor.probe.training import Training, step_of, traini
 from keras_ext.callbacks.monitor.report.json_report import RUN_FILE, new_run, to_json
 from keras_ext.callbacks.monitor.report.scalars import Scalars
 from keras_ext.callbacks.monitor.report.table import table
+from keras_ext.callbacks.monitor.rhythm import Rhythm
 from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, passed, worst
 from keras_ext.callbacks.monitor.rules.mismatch import has_impossible_targets
 from keras_ext.callbacks.monitor.snapshot import Logged, Snapshot
-
-# A symptom of the first steps shows long before the first epoch ends, and each snapshot costs as much as a step.
-EARLY = (1, 10, 100, 1000)
 
 
 class SaturationMonitor(keras.callbacks.Callback):
@@ -375,7 +373,7 @@ class SaturationMonitor(keras.callbacks.Callback):
             ]
             for i in alike:
                 self.findings[i] = replace(self.findings[i], advice=f"{self.findings[i].advice} {what}")
-            warnings.warn(f"SaturationMonitor, {finding.symptom.replace('_', ' ')}: {what}", stacklevel=2)
+            warn(f"SaturationMonitor, {finding.symptom.replace('_', ' ')}: {what}")
 
     def _act(self, model: Any, critical: list[Finding]) -> None:
         if not critical or self.on_critical is None:
@@ -393,40 +391,3 @@ class SaturationMonitor(keras.callbacks.Callback):
         # With `on_finding`, as in a watched search, a warning would say it twice.
         if self.on_finding is None:
             warn(f"training stops: {text}")
-
-
-class Rhythm:
-    """Says after which steps a snapshot is due, or at the first moment after these: `every` is `"epoch"`, or a number of steps."""
-
-    def __init__(self, every: str | int, begin: int = 0) -> None:
-        is_epoch = isinstance(every, str) and every == "epoch"
-        if not is_epoch and not (is_integer(every) and int(every) >= 1):
-            raise bad_argument("every", '"epoch" or a whole number of steps of at least 1', every)
-        self._every = None if is_epoch else int(every)
-        self._last = begin
-
-    def is_due(self, step: int) -> bool:
-        """Return whether a snapshot is due now, and take it for taken."""
-        if self._every is None:
-            due = any(self._last < early <= step for early in EARLY)
-        else:
-            due = step // self._every > self._last // self._every
-        if due:
-            self._last = step
-        return due
-
-    def next_due(self, step: int) -> int | None:
-        """Return the next step after `step` with a snapshot in mid-epoch; None where there is none."""
-        if self._every is not None:
-            return (step // self._every + 1) * self._every
-        return min((early for early in EARLY if early > max(step, self._last)), default=None)
-
-    def end_early_snapshots(self) -> None:
-        """Ask for none of the first epoch's snapshots any more."""
-        if self._every is None:
-            self._last = EARLY[-1]
-
-    @property
-    def is_regular(self) -> bool:
-        """True where snapshots in mid-epoch are the rhythm itself; those of the first epoch come beside it."""
-        return self._every is not None

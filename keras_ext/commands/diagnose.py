@@ -14,7 +14,8 @@ from keras_ext._checks import BadInput
 from keras_ext.callbacks import diagnose as snapshot_at
 from keras_ext.commands import model_file
 from keras_ext.optimizers.exchange import clone
-from keras_ext.repair.repair import Repair, repair
+from keras_ext.repair.repair import repair
+from keras_ext.repair.repaired import Repair
 
 
 @click.command()

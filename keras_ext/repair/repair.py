@@ -3,7 +3,7 @@
 import math
 import random
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -23,6 +23,7 @@ from keras_ext.remedies.table import DEEP, OF_CAUSES, remedies
 from keras_ext.repair.blueprint import Blueprint
 from keras_ext.repair.proposals import Proposal, Proposals, rate_in_words
 from keras_ext.repair.rebuild import rebuilt
+from keras_ext.repair.repaired import Repair
 from keras_ext.repair.trial import Trial, tried
 
 # Remedies of the course of a training, for what no finding names.
@@ -35,37 +36,6 @@ _NEAR = 3.0
 _MOST_TRIALS = 10
 # Rounds in which a fixed cause may show another.
 _ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class Repair:
-    """A repaired model, and what was done for which reason; `print` shows it in plain lines.
-
-    Args:
-        model: a new model, compiled as the given one but for the changes, and not trained.
-        changes: what was changed, in this order; empty for a healthy model, whose copy `model` is.
-        remaining: what the monitor still finds in a trial training of `model`, with its advice.
-        losses: the losses at the end of the trials before the first change and after the last.
-
-    Examples:
-        >>> print(Repair(keras.Sequential(name="digits"), (), (), (0.7, 0.7)))
-        digits: nothing to repair, loss 0.7 in a trial
-    """
-
-    model: Any
-    changes: tuple[Change, ...]
-    remaining: tuple[Finding, ...]
-    losses: tuple[float, float]
-
-    def __str__(self) -> str:
-        """Return the changes with their reasons, and what remains, a line each."""
-        before, after = self.losses
-        if not self.changes:
-            lines = [f"{self.model.name}: nothing {'to repair' if not self.remaining else 'repaired'}, loss {before:.3g} in a trial"]
-        else:
-            many = f"{len(self.changes)} change{'s' if len(self.changes) > 1 else ''}"
-            lines = [f"{self.model.name}: {many}, loss {after:.3g} in place of {before:.3g} in a trial"]
-        return "\n".join([*lines, *map(str, self.changes), *(f"remains: {f}" for f in self.remaining)])
 
 
 def repair(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.callbacks.monitor.saturation_monitor import Rhythm
+from keras_ext.callbacks.monitor.rhythm import Rhythm
 
 
 def snapshots_of(*, samples=64, epochs=2, steps_per_execution=1, initial_epoch=0, **arguments):

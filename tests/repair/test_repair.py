@@ -7,7 +7,7 @@ from keras import ops
 
 import keras_ext
 from keras_ext.optimizers import GradientClipping
-from keras_ext.repair.repair import Repair
+from keras_ext.repair.repaired import Repair
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(512, 8)).astype("float32")
