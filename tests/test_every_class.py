@@ -29,7 +29,10 @@ ARGUMENTS = {
         "SpatialDropout3D": {"rate": 0.25, "data_format": "channels_last", "seed": 3},
     },
     tables: {
+        "BalancedAccuracy": {"classes": 3, "name": "balanced"},
         "ClassNames": {"names": ["a", "b", "c", "d", "e"]},
+        "PredictionInterval": {"radii": [[0.5, 1.0], [0.9, 2.5]]},
+        "TargetMetric": {"metric": "auc", "classes": 2, "name": "roc"},
         "TableFeatures": {
             "columns": [
                 *({"name": name, "mean": 0.1, "variance": 2.5} for name in "abcd"),
@@ -60,7 +63,12 @@ ARGUMENTS = {
 }
 DROPOUTS = [name for name in ARGUMENTS[layers] if "Dropout" in name]
 NEEDED = {name: {"rate": 0.5} for name in DROPOUTS} | {"GradientClipping": {"optimizer": "sgd"}, "ClassNames": {"names": ["a", "b"]}}
-WITHOUT_COUNTERPART = ("ClassNames", "FanInUniform", "GradientClipping", "TableFeatures")
+NEEDED |= {
+    "BalancedAccuracy": {"classes": 2},
+    "PredictionInterval": {"radii": [[0.5, 1.0]]},
+    "TargetMetric": {"metric": "auc", "classes": 2},
+}
+WITHOUT_COUNTERPART = (*(ARGUMENTS[tables]), "FanInUniform", "GradientClipping")
 EVERY = [(module, name) for module, classes in ARGUMENTS.items() for name in classes]
 WITH_COUNTERPART = [(module, name) for module, name in EVERY if name not in WITHOUT_COUNTERPART]
 
@@ -146,8 +154,8 @@ def test_a_fresh_object_can_be_copied(module, name, how):
         try:
             theirs = {
                 "GradientClipping": keras.optimizers.RMSprop,
-                "ClassNames": keras.layers.Identity,
-                "TableFeatures": keras.layers.Identity,
+                **dict.fromkeys(("BalancedAccuracy", "TargetMetric"), keras.metrics.Mean),
+                **dict.fromkeys(("ClassNames", "PredictionInterval", "TableFeatures"), keras.layers.Identity),
             }
             pickle.dumps(theirs[name]() if name in theirs else counterpart(module, name)(**ARGUMENTS[module][name]))
         except Exception as error:

@@ -28,7 +28,7 @@ CHANGE = Change("thaw", 'Let "hidden" train.', "frozen", "No weight can change."
 
 def network(hp=None):
     units = hp.Int("units", 2, 9) if hp else 4
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units, "relu", name="<hidden>"), keras.layers.Dense(2, "softmax")])
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units, "relu", name="hidden>1"), keras.layers.Dense(2, "softmax")])
     model.compile("adam", "sparse_categorical_crossentropy")
     return model
 
@@ -61,8 +61,8 @@ def of_a_search():
     ("make", "words", "has_picture"),
     [
         (lambda: SaturationMonitor(X, Y), "has not observed the model yet", False),
-        (of_a_monitor, "&lt;hidden&gt;", True),
-        (lambda: diagnose(network(), X, Y), "&lt;hidden&gt;", True),
+        (of_a_monitor, "hidden&gt;1", True),
+        (lambda: diagnose(network(), X, Y), "hidden&gt;1", True),
         (lambda: initialize(network(), "he_normal"), "std given", False),
         (of_a_search, "Leaderboard", True),
         (lambda: Repair(network(), (CHANGE,), (), (0.7, 0.1)), "Let &quot;hidden&quot; train.</td>", False),

@@ -11,7 +11,7 @@ import numpy as np
 from keras import tree
 
 from keras_ext._checks import bad_argument, integer
-from keras_ext.callbacks import Finding, LearningRateFinder, Limits
+from keras_ext.callbacks import Finding, LearningRateFinder, Limits, diagnose
 from keras_ext.callbacks.monitor.limits import checked_choice
 from keras_ext.callbacks.monitor.probe.samples import build, check_targets, probe_batch, random_state_kept
 from keras_ext.callbacks.monitor.probe.setting import aims
@@ -97,6 +97,14 @@ def repair(
         return _Search(model, data, batch_size, steps, limits, seed).done()
 
 
+class _Refused(Exception):
+    """The loss cannot take the targets, and no change fits them."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.advice)
+        self.finding = finding
+
+
 class _Search:
     """The trials of one repair: `best` is the blueprint so far and `trial` what its training showed."""
 
@@ -113,7 +121,10 @@ class _Search:
         self.count = 0
 
     def done(self) -> Repair:
-        self.trial = first = self._first()
+        try:
+            self.trial = first = self._first()
+        except _Refused as refused:
+            return Repair(self._built(self.best), (), (refused.finding,), (math.nan, math.nan))
         if not self.trial.is_healthy(self.limits):
             self._fix_causes()
             self._fix_course()
@@ -132,7 +143,9 @@ class _Search:
             refused = Finding("output_mismatch", "critical", None, 0, 0, math.nan, math.nan, str(error))
             made = self.proposals.of("fit_output", self.best, (refused,))
             if made is None:
-                raise
+                if not any(f.symptom == "output_mismatch" for f in diagnose(self.model, *self.data[:2]).findings):
+                    raise
+                raise _Refused(refused) from error
             self.best, self.changes = made.blueprint, [made.change]
             return self._try(self.best)
 

@@ -58,6 +58,18 @@ def owes_features(layer, arguments):
         assert ops.convert_to_numpy(layer(x)).shape == (2, layer.units)
 
 
+def owes_a_score(metric, arguments):
+    """Hold the law of a metric of classes: right predictions have a score, and its config gives it again."""
+    classes = metric.classes or 3
+    again = type(metric).from_config(metric.get_config())
+    for each in (metric, again):
+        predicted = np.eye(classes, dtype="float32") if metric.classes else np.arange(3.0)[:, None]
+        each.update_state(np.arange(classes), predicted)
+    first, second = (np.asarray(ops.convert_to_numpy(each.result())) for each in (metric, again))
+    np.testing.assert_array_equal(first, second)
+
+
+CLASSES = st.integers(2, 5) | st.just(np.int64(3))
 DROPOUT = {"rate": SHARE, "seed": SEED, "monte_carlo": FLAG, "stream": st.none() | st.integers(0, 3), **BASE}
 FORMAT = st.sampled_from([None, "channels_last", "channels_first"])
 FUZZED = {
@@ -93,6 +105,19 @@ FUZZED = {
             {"renorm_clipping": np.nan},
             {"renorm": True, "renorm_clipping": {"rmax": "a"}},
         ),
+    ),
+    "BalancedAccuracy": Fuzzed(tables.BalancedAccuracy, {"classes": CLASSES}, owes_a_score, ("classes",)),
+    "TargetMetric": Fuzzed(
+        tables.TargetMetric,
+        {"metric": st.sampled_from(["accuracy", "balanced_accuracy", "auc", "f1_score"]), "classes": CLASSES},
+        owes_a_score,
+        ("metric", "classes"),
+    ),
+    "PredictionInterval": Fuzzed(
+        tables.PredictionInterval,
+        {"radii": st.sampled_from([{0.5: 1.0}, [(0.9, 2), (0.5, 0.0)], {np.float64(0.5): np.float32(1.5)}]), **BASE},
+        works_on(4, 1),
+        ("radii",),
     ),
     "ClassNames": Fuzzed(
         tables.ClassNames,

@@ -266,7 +266,8 @@ def _folder(tmp_path, capsys):
 
 def test_every_class_of_a_search_has_a_strategy():
     rooms = (search, parallel, automl, tables)
-    others = (*MADE_BY_US, "ClassNames", "TableFeatures")  # layers
+    # Layers and metrics are tried with the layers.
+    others = (*MADE_BY_US, "BalancedAccuracy", "ClassNames", "PredictionInterval", "TableFeatures", "TargetMetric")
     assert sorted(FUZZED) == sorted(name for room in rooms for name in fuzzing.public(room, others))
 
 

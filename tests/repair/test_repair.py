@@ -201,6 +201,7 @@ def test_a_wrong_number_of_units_remains():
     model = compiled(dense("relu", units=1), "adam", "sparse_categorical_crossentropy")
     done = repaired(model, X, CLASSES[:, None] + 3)
     assert done.model.layers[-1].units == 1
+    assert [f.symptom for f in done.remaining][:1] == ["output_mismatch"]
 
 
 def test_several_inputs_and_nested_models():
@@ -352,10 +353,11 @@ def test_the_compile_settings_carry_over_and_gradients_are_clipped():
     y = NUMBERS.copy()
     y[::64] *= 1e4  # now and then a gradient that breaks everything
     model = dense("relu", "relu")
-    model.compile(inner, keras.losses.MeanSquaredError(), metrics=["mae"], steps_per_execution=2)
+    steps = 1 if keras.backend.backend() == "torch" else 2  # Keras takes one at a time there
+    model.compile(inner, keras.losses.MeanSquaredError(), metrics=["mae"], steps_per_execution=steps)
     done = repaired(model, X, y)
     assert done.model.get_compile_config()["metrics"] == ["mae"]
-    assert done.model.steps_per_execution == 2
+    assert done.model.steps_per_execution == steps
     optimizer = done.model.optimizer.inner_optimizer if isinstance(done.model.optimizer, GradientClipping) else done.model.optimizer
     assert optimizer.momentum == 0.5
     assert np.isfinite(trained(done.model, X, y)).all()

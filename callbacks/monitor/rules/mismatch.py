@@ -47,7 +47,9 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
         impossible = _impossible(output, aim, which)
         if reported is not None:
             is_harmless = aim.from_logits and aim.finds_logits and end is not None and end.kind in ("softmax", "sigmoid")
-            yield State("output_mismatch", end.layer if end else None, *reported, can_be_critical=not is_harmless)
+            yield State(
+                "output_mismatch", end.layer if end else None, *reported, can_be_critical=not is_harmless, fatal=impossible is not None
+            )
         elif impossible is not None:
             yield State("output_mismatch", end.layer if end else None, *impossible, fatal=True)
         share = output.deviation / aim.deviation if aim.deviation > 0 else math.nan
