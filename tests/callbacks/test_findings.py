@@ -328,5 +328,7 @@ def test_a_warning_that_ends_while_the_network_learns_has_passed():
     assert passed([*course, replace(falls, activations=(UNHEALTHY,))], Limits(), known) == []
     assert passed([replace(each, loss=1.0) for each in course] + [stands], Limits(), known) == []
     assert passed([*course[2:], falls], Limits(), known) == []  # too few to tell
+    exploded = [replace(known[0], symptom="exploding_gradient")]
+    assert passed([*course, falls], Limits(), exploded) == []
     grave = [*known, replace(known[0], severity="critical")]
     assert passed([*course, falls], Limits(), grave) == []

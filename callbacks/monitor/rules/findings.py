@@ -25,6 +25,8 @@ _OF_THE_OUTPUT = ("output_mismatch",)
 # A loss that falls in training says nothing of inference.
 _OF_INFERENCE = ("stale_statistics",)
 _OF_THE_LOGS = ("one_sided_losses",)
+# What has happened, though it does not last: an explosion may come again.
+_EVENTS = ("exploding_gradient", "exploding_activation", "exploding_weight", "exploding_through_time", "non_finite")
 # What follows from steps that lead nowhere; beside anything else they are short because the gradient is.
 _OF_A_SMALL_STEP = ("constant_output", "unchanged_weights", "vanishing_through_time")
 _OF_THE_SETTINGS = ("frozen", "heavy_dropout", "strong_decay", "small_step", "sorted_samples")
@@ -96,7 +98,8 @@ def passed(
         return []
     now = {(s.symptom, s.layer) for s in _states(snapshots, limits, aims, training or Training(), patience)}
     critical = {(f.symptom, f.layer) for f in known if f.severity == "critical"}
-    return [f for f in known if f.severity == "warning" and (f.symptom, f.layer) not in now | critical]
+    warnings = [f for f in known if f.severity == "warning" and f.symptom not in _EVENTS]
+    return [f for f in warnings if (f.symptom, f.layer) not in now | critical]
 
 
 def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | None], training: Training, patience: int) -> list[State]:
