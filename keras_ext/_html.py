@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -32,12 +32,7 @@ def image(figure: Any, said: str, attributes: str = "") -> str:
 
 def is_notebook() -> bool:
     """Return whether this runs in a notebook, which shows HTML."""
-    try:
-        from IPython import get_ipython  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
-    except ImportError:
-        return False
-    shell = get_ipython()
-    return shell is not None and getattr(shell, "kernel", None) is not None
+    return Console().is_jupyter
 
 
 def _parts(renderable: Any) -> Iterator[str]:

@@ -156,7 +156,8 @@ def diagnose(
     except Exception as error:
         raise cannot("run", model, data, error) from error
     training = training_of(model) if model.compiled else Training()
-    training = replace(training, broken=broken((x, y, sample_weight), data))
+    if not snapshot.finite:
+        training = replace(training, broken=broken((x, y, sample_weight), data))
     findings = examine([snapshot], limits, aims=targets, training=training)
     samples = len(next(a for a in tree.flatten(data[0]) if a is not None))
     return Diagnosis(model.name, findings, snapshot, samples, has_loss)

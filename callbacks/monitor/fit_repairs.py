@@ -32,7 +32,7 @@ class _Undo:
     loss: float
     epoch: int
     variables: list[tuple[Any, np.ndarray]]
-    settings: dict[str, Any]
+    threshold: float | None
 
 
 class FitRepairs:
@@ -75,7 +75,7 @@ class FitRepairs:
                 self._waiting.pop(0)
                 continue
             remedy = remedies.pop(0)
-            kept = _Undo(finding, loss, epoch, _values(model), _settings(model))
+            kept = _Undo(finding, loss, epoch, _values(model), innermost(model.optimizer).global_clipnorm)
             what = _MADE[remedy](model, finding, self._seed)
             if what:
                 self._undo = kept
@@ -88,15 +88,11 @@ def _values(model: Any) -> list[tuple[Any, np.ndarray]]:
     return [(v, np.array(ops.convert_to_numpy(v))) for v in variables]
 
 
-def _settings(model: Any) -> dict[str, Any]:
-    return {"global_clipnorm": innermost(model.optimizer).global_clipnorm}
-
-
 def _put_back(model: Any, undo: _Undo) -> None:
     for variable, value in undo.variables:
         if variable is not model.optimizer.iterations:
             variable.assign(value)
-    _clip(model, undo.settings["global_clipnorm"])
+    _clip(model, undo.threshold)
 
 
 def _clip(model: Any, threshold: float | None) -> None:
@@ -134,12 +130,10 @@ def _clipped(model: Any, finding: Finding, seed: int) -> str:
 def _drawn(model: Any, finding: Finding, seed: int) -> str:
     names = names_of(model)
     layers = list(keras_private.flatten_layers(model))
-    chosen = [layer for layer in layers if names[id(layer)] == finding.layer]
-    broken = [layer for layer in layers if not all(np.isfinite(ops.convert_to_numpy(v)).all() for v in layer.weights if _is_float(v))]
     if finding.symptom == "non_finite":
-        chosen = broken
-    elif finding.layer is None:
-        chosen = layers
+        chosen = [layer for layer in layers if not all(np.isfinite(ops.convert_to_numpy(v)).all() for v in layer.weights if _is_float(v))]
+    else:
+        chosen = layers if finding.layer is None else [layer for layer in layers if names[id(layer)] == finding.layer]
     chosen = [layer for layer in chosen if layer.trainable_variables]
     if not chosen:
         return ""

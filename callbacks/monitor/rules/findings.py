@@ -94,12 +94,13 @@ def passed(
     regular = [snapshot for snapshot in snapshots if snapshot.is_regular]
     if not snapshots[-1].is_regular or not snapshots[-1].finite or len(regular) <= patience:
         return []
-    if not learning(regular, limits, patience, baseline(aims)):
+    critical = {(f.symptom, f.layer) for f in known if f.severity == "critical"}
+    warnings = [f for f in known if f.severity == "warning" and f.symptom not in _EVENTS and (f.symptom, f.layer) not in critical]
+    # Most snapshots have none, and their states need not be found again.
+    if not warnings or not learning(regular, limits, patience, baseline(aims)):
         return []
     now = {(s.symptom, s.layer) for s in _states(snapshots, limits, aims, training or Training(), patience)}
-    critical = {(f.symptom, f.layer) for f in known if f.severity == "critical"}
-    warnings = [f for f in known if f.severity == "warning" and f.symptom not in _EVENTS]
-    return [f for f in warnings if (f.symptom, f.layer) not in now | critical]
+    return [f for f in warnings if (f.symptom, f.layer) not in now]
 
 
 def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | None], training: Training, patience: int) -> list[State]:

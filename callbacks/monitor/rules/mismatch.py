@@ -45,13 +45,11 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
         which = f"output {i + 1}" if len(aims) > 1 else "the output"
         reported = _mismatch(output, aim, end.kind if end else "", which)
         impossible = _impossible(output, aim, which)
-        if reported is not None:
+        found = reported or impossible
+        if found is not None:
             is_harmless = aim.from_logits and aim.finds_logits and end is not None and end.kind in ("softmax", "sigmoid")
-            yield State(
-                "output_mismatch", end.layer if end else None, *reported, can_be_critical=not is_harmless, fatal=impossible is not None
-            )
-        elif impossible is not None:
-            yield State("output_mismatch", end.layer if end else None, *impossible, fatal=True)
+            layer, fatal = end.layer if end else None, impossible is not None
+            yield State("output_mismatch", layer, *found, can_be_critical=not is_harmless, fatal=fatal)
         share = output.deviation / aim.deviation if aim.deviation > 0 else math.nan
         if _compares(aim, output) and snapshot.step > 0 and share < limits.flat:
             seen = f"The predictions of {which} vary {share:.1g} times as much as the targets: whatever the input, they are the same"
