@@ -16,6 +16,7 @@ from keras_ext.commands import model_file
 from keras_ext.optimizers.exchange import clone
 from keras_ext.repair.repair import repair
 from keras_ext.repair.repaired import Repair
+from keras_ext.tables import PredictionInterval
 
 
 @click.command()
@@ -103,10 +104,16 @@ def _repaired(model: keras.Model, x: Any, y: Any) -> Repair:
 
 
 def _with_end_of(whole: keras.Model, trained: keras.Model, new: keras.Model) -> keras.Model:
-    """Return `new` with the last layer of `whole`, which `trained` lacks: it knows the classes, or brings the unit back."""
+    """Return `new` with the last layers of `whole`, which `trained` lacks: they know the classes, or bring the unit back.
+
+    Intervals are left out: they are of the predictions of another model.
+    """
     if trained is whole:
         return new
-    last = whole.layers[-1]
-    ended = keras.Model(new.inputs, type(last).from_config(last.get_config())(new.output), name=whole.name)
+    output = new.output
+    for layer in whole.layers[len(trained.layers) :]:
+        if not isinstance(layer, PredictionInterval):
+            output = type(layer).from_config(layer.get_config())(output)
+    ended = keras.Model(new.inputs, output, name=whole.name)
     ended.compile(clone(new.optimizer), new.loss)
     return ended

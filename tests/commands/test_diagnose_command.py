@@ -9,11 +9,15 @@ import processes
 import pytest
 from click.testing import CliRunner
 
+from keras_ext import tables
 from keras_ext._checks import BadInput
 from keras_ext.automl import run
+from keras_ext.automl.preparation import UNIT
 from keras_ext.automl.settings import Settings
 from keras_ext.commands import model_file
+from keras_ext.commands.diagnose import _with_end_of
 from keras_ext.commands.main import cli
+from keras_ext.commands.model_file import as_trained
 from keras_ext.tables import load_csv, load_npz
 
 RNG = np.random.default_rng(0)
@@ -244,3 +248,17 @@ def test_a_model_that_cannot_be_repaired_is_reported(tmp_path):
     assert (code, "--repair needs a model that was compiled" in printed) == (2, True)
     code, printed = command(path, "--data", data, "--repair", tmp_path / "better.h5")
     assert (code, printed.endswith("Write --repair better.keras.")) == (2, True)
+
+
+def test_a_repaired_model_keeps_the_layer_that_brings_the_unit_back_and_no_intervals_of_another_model():
+    inputs = keras.Input((2,))
+    inner = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Dense(4, "relu")(inputs)))
+    unit = keras.layers.Rescaling(50.0, 1000.0, name=UNIT)
+    whole = keras.Model(inner.inputs, tables.PredictionInterval({0.9: 2.0})(unit(inner.output)))
+    whole.compile("adam", "mean_squared_error")
+    trained, y = as_trained(whole, np.array([1000.0, 1100.0]))
+    assert y.tolist() == [0.0, 2.0]
+    ended = _with_end_of(whole, trained, trained)
+    x = np.ones((3, 2), "float32")
+    np.testing.assert_allclose(ended.predict(x, verbose=0), 50 * inner.predict(x, verbose=0) + 1000, rtol=1e-6)
+    assert ended.layers[-1].name == UNIT
