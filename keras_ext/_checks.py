@@ -70,7 +70,9 @@ def in_range(name: str, value: Any, low: float, high: float = math.inf, *, close
     right = "]" if closed in ("both", "right") and high != math.inf else ")"
     fits = is_number(value) and math.isfinite(value)
     if not (fits and (value > low or (value == low and left == "[")) and (value < high or (value == high and right == "]"))):
-        if high == math.inf:
+        if high == math.inf == -low:
+            rule = "a finite number"
+        elif high == math.inf:
             rule = f"a finite number {'of at least' if left == '[' else 'above'} {low:g}"
         else:
             rule = f"a number in {left}{low:g}, {high:g}{right}"

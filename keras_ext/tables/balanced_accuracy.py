@@ -7,6 +7,9 @@ from keras import ops
 
 from keras_ext._checks import integer
 
+# Each class has a number of its own in the memory of a metric, and a unit of the network.
+MOST_CLASSES = 1_000_000
+
 
 @keras.saving.register_keras_serializable(package="keras_ext")
 class BalancedAccuracy(keras.metrics.Metric):
@@ -15,7 +18,7 @@ class BalancedAccuracy(keras.metrics.Metric):
     Guessing the most frequent class always gives 1 / classes, however frequent it is. Classes without samples do not count.
 
     Args:
-        classes: number of classes, at least 2.
+        classes: number of classes, 2 to 1,000,000.
         **kwargs: `name` and `dtype`, as those of `keras.metrics.Metric`.
 
     Raises:
@@ -33,7 +36,7 @@ class BalancedAccuracy(keras.metrics.Metric):
 
     def __init__(self, classes: int, name: str = "balanced_accuracy", dtype: Any = None) -> None:
         super().__init__(name=name, dtype=dtype)
-        self.classes = integer("classes", classes, 2)
+        self.classes = integer("classes", classes, 2, MOST_CLASSES)
         self.right = self.add_variable((self.classes,), "zeros", name="right")
         self.total = self.add_variable((self.classes,), "zeros", name="total")
 
@@ -47,12 +50,10 @@ class BalancedAccuracy(keras.metrics.Metric):
         """
         y_true = ops.cast(ops.reshape(ops.convert_to_tensor(y_true), (-1,)), "int32")
         found = ops.cast(ops.argmax(ops.convert_to_tensor(y_pred), axis=-1), "int32")
-        of_class = ops.one_hot(y_true, self.classes, dtype=self.dtype)
-        if sample_weight is not None:
-            of_class = of_class * ops.reshape(ops.cast(sample_weight, self.dtype), (-1, 1))
-        right = ops.cast(ops.equal(y_true, found), self.dtype)
-        self.right.assign_add(ops.sum(of_class * right[:, None], axis=0))
-        self.total.assign_add(ops.sum(of_class, axis=0))
+        weight = ops.ones_like(y_true, self.dtype) if sample_weight is None else ops.reshape(ops.cast(sample_weight, self.dtype), (-1,))
+        right = weight * ops.cast(ops.equal(y_true, found), self.dtype)
+        self.right.assign_add(ops.segment_sum(right, y_true, num_segments=self.classes))
+        self.total.assign_add(ops.segment_sum(weight, y_true, num_segments=self.classes))
 
     def result(self) -> Any:
         """Return the balanced accuracy, 0 before any sample."""

@@ -1,12 +1,13 @@
 """Any Keras metric by its name, of the target of a table."""
 
+import math
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_ext._checks import bad_argument, integer
-from keras_ext.tables.balanced_accuracy import BalancedAccuracy
+from keras_ext._checks import bad_argument, in_range, integer
+from keras_ext.tables.balanced_accuracy import MOST_CLASSES, BalancedAccuracy
 
 # Of Keras's metrics those that take class numbers beside probabilities.
 _OF_CLASS_NUMBERS = ("SparseCategoricalAccuracy", "SparseCategoricalCrossentropy", "SparseTopKCategoricalAccuracy", "BalancedAccuracy")
@@ -25,7 +26,7 @@ class TargetMetric(keras.metrics.Metric):
     Args:
         metric: name of a metric of Keras, such as `"auc"` or `"mean_absolute_error"`; or `"balanced_accuracy"`, or `"roc_auc"`, which is
             the AUC.
-        classes: number of classes; None: the target is a number.
+        classes: number of classes, 2 to 1,000,000; None: the target is a number.
         scale: of numbers to predict: the unit in which predictions and targets come.
         offset: likewise: the zero of that unit.
         name: of the metric; None: `metric`.
@@ -44,11 +45,11 @@ class TargetMetric(keras.metrics.Metric):
     def __init__(
         self, metric: str, classes: int | None = None, scale: float = 1.0, offset: float = 0.0, name: str | None = None, dtype: Any = None
     ) -> None:
+        number = None if classes is None else integer("classes", classes, 2, MOST_CLASSES)
+        inner = _metric_of(metric, number)
         super().__init__(name=name or metric, dtype=dtype)
-        self.metric = metric
-        self.classes = None if classes is None else integer("classes", classes, 2)
-        self.scale, self.offset = float(scale), float(offset)
-        self._inner = _metric_of(metric, self.classes)
+        self.metric, self.classes, self._inner = metric, number, inner
+        self.scale, self.offset = in_range("scale", scale, 0, closed="neither"), in_range("offset", offset, -math.inf)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Give a batch to the metric.
@@ -98,10 +99,12 @@ def _metric_of(name: str, classes: int | None) -> Any:
         return keras.metrics.SparseCategoricalAccuracy()
     kind = "auc" if name == "roc_auc" else name
     try:
-        found = keras.metrics.get(kind)
-    except (ValueError, TypeError):
+        found = keras.metrics.get(kind) if isinstance(kind, str) else None
+    except ValueError:
+        found = None
+    if found is None:
         rule, fix = "the name of a metric of Keras that needs no arguments", "Such as auc, f1_score or mean_absolute_error."
-        raise bad_argument("metric", rule, name, fix) from None
+        raise bad_argument("metric", rule, name, fix)
     if not isinstance(found, keras.metrics.Metric):
         return keras.metrics.MeanMetricWrapper(found, name=name)
     if isinstance(found, keras.metrics.AUC) and classes is not None and classes > 2:

@@ -1,8 +1,10 @@
 """What the fuzz tests share: values to try, the law that a constructor owes, and how long to search for what breaks it."""
 
+import contextlib
 import json
 import math
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -174,7 +176,8 @@ def _tried(name, fuzzed, snapshot, odd):
     @given(arguments=given_arguments(fuzzed, 2 if odd else 0))
     def law(arguments):
         try:
-            works_or_is_refused_in_words(fuzzed, arguments)
+            with _little_memory():
+                works_or_is_refused_in_words(fuzzed, arguments)
         except Exception as error:
             error.add_note(f"{name}(**{arguments!r})")
             raise
@@ -182,6 +185,23 @@ def _tried(name, fuzzed, snapshot, odd):
     for arguments in fuzzed.found if odd else ():
         law = example(arguments=arguments)(law)
     return law
+
+
+@contextlib.contextmanager
+def _little_memory(more=8 * 2**30):
+    """Let the process take 8 GiB more at most: an absurd size is an error with its arguments then, not the end of all tests."""
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + more, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def public(module, without=()):
