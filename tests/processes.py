@@ -125,7 +125,7 @@ def _run_code(code):
 
 
 # What nearly every test imports. Nothing is computed: threads that ran would be missing in a fork.
-IMPORTED = ("matplotlib.pyplot", "sklearn.datasets", "keras_tuner", "keras_ext.callbacks", "keras_ext.commands.main", "keras_ext.search")
+IMPORTED = ("matplotlib.pyplot", "sklearn.datasets", "keras_tuner", "keras_ext.callbacks", "keras_ext.commands.search", "keras_ext.search")
 
 
 def own_lines(stderr):

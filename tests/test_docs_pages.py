@@ -8,7 +8,7 @@ import click
 import processes
 import pytest
 
-from keras_ext.commands.main import cli
+from keras_ext_cli.main import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

@@ -38,7 +38,7 @@ def imported(path: Path) -> set[str]:
 
 
 def sources() -> list[Path]:
-    return [p for folder in ("keras_ext", "callbacks") for p in sorted((ROOT / folder).rglob("*.py"))]
+    return [p for folder in ("keras_ext", "callbacks", "keras_ext_cli") for p in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def test_only_the_backend_room_imports_frameworks():
@@ -124,7 +124,7 @@ def test_the_package_imports_no_framework_that_keras_and_the_libraries_do_not():
     def frameworks(more: str) -> str:
         return subprocess.run([sys.executable, "-c", code.format(more)], capture_output=True, text=True, check=True).stdout
 
-    assert frameworks("import keras_ext, keras_ext.commands.main;") == frameworks("")
+    assert frameworks("import keras_ext, keras_ext.commands.search;") == frameworks("")
 
 
 def test_callbacks_are_found_as_a_part_of_the_package_only(tmp_path):
@@ -136,7 +136,7 @@ def test_callbacks_are_found_as_a_part_of_the_package_only(tmp_path):
 def test_the_package_list_names_every_folder():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     inside = {ROOT / "keras_ext" / p.parent.relative_to(ROOT) for p in (ROOT / "callbacks").rglob("__init__.py")}
-    folders = {p.parent for p in (ROOT / "keras_ext").rglob("__init__.py")} | inside
+    folders = {p.parent for name in ("keras_ext", "keras_ext_cli") for p in (ROOT / name).rglob("__init__.py")} | inside
     for folder in folders:
         assert f'"{".".join(folder.relative_to(ROOT).parts)}"' in text
 

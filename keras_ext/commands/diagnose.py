@@ -5,7 +5,6 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import click
 import keras
 from rich.console import Console
 
@@ -19,26 +18,6 @@ from keras_ext.repair.repaired import Repair
 from keras_ext.tables import PredictionInterval
 
 
-@click.command()
-@click.argument("model_path", metavar="MODEL.keras")
-@click.option(
-    "--data", "data_path", metavar="FILE",
-    help="CSV, Parquet, Excel or NPZ file, or folder of images, with inputs and targets; that of the search if the model lies in its "
-    "folder. Example: --data houses.csv",
-)  # fmt: skip
-@click.option(
-    "--target", metavar="NAME",
-    help="CSV column or NPZ array that the model predicts; the last column, or y. Example: --target price",
-)  # fmt: skip
-@click.option("--layers", metavar="A,B", help="Names of the layers to observe; all if left out. Example: --layers hidden_1,hidden_2")
-@click.option("--probe-size", type=int, default=256, metavar="N", help="Samples to observe. Example: --probe-size 1024  [default: 256]")
-@click.option(
-    "--repair", "repaired_path", metavar="FILE.keras",
-    help="Train copies for some steps, change what was found, and write the repaired model, which is not trained. Example: --repair "
-    "better.keras",
-)  # fmt: skip
-@click.option("--report", metavar="FILE", help="Page to write: HTML that needs nothing else. Example: --report page.html")
-@click.option("--json", "json_path", metavar="FILE", help="File to write the numbers and findings to. Example: --json out.json")
 def diagnose(
     model_path: str,
     data_path: str | None,
@@ -49,17 +28,7 @@ def diagnose(
     report: str | None,
     json_path: str | None,
 ) -> None:
-    """Say which layers of a saved model are saturated, dead, exploding or starved of gradient, and what fixes them.
-
-    Snapshots at the model as it stands and trains nothing, but for copies with --repair. Ends with exit code 1 if a value is NaN or
-    infinite and no --repair is asked for.
-
-    \b
-    Examples:
-      keras-ext diagnose runs/houses/best_model.keras
-      keras-ext diagnose model.keras --data houses.csv --target price --report page.html
-      keras-ext diagnose model.keras --data houses.csv --target price --repair better.keras
-    """
+    """Run the command with its options, as `keras_ext_cli.diagnose` declares them."""
     _backend.prepare_devices()
     model = model_file.load(model_path)
     source = model_file.source_beside(model_path, data_path, target, model_file.task_of(model))

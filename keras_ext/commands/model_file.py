@@ -24,13 +24,9 @@ def load(path: str | Path) -> keras.Model:
     """Return the model of a .keras file with its loss, if it was saved with one.
 
     Raises:
-        BadInput: there is no such file, or it is no model with one array of inputs and one of outputs that loads without further code.
+        BadInput: it is no model with one array of inputs and one of outputs that loads without further code.
     """
     path = Path(path)
-    if not path.is_file():
-        raise BadInput(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}. Give a model saved as .keras.")
-    if path.suffix.lower() != ".keras":
-        raise BadInput(f"{path}: is no .keras file. Save the model with model.save('model.keras').")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras warns of optimizer state, which is not needed

@@ -23,31 +23,8 @@ from keras_ext.tables.data.read_dataframe import is_table
 from keras_ext.tables.data.table_file import columns_for, matrix_of
 
 
-@click.command()
-@click.argument("model_path", metavar="MODEL.keras")
-@click.argument("data_path", metavar="FILE")
-@click.option(
-    "--target", metavar="NAME",
-    help="CSV column or NPZ array to leave out, where the model does not name its columns itself. Example: --target price",
-)  # fmt: skip
-@click.option("--probabilities", is_flag=True, help="Give a column for each class. Example: --probabilities --output out.csv")
-@click.option(
-    "--interval", type=float, metavar="LEVEL",
-    help="Of numbers: give the bounds between which at least this share of new targets is. Example: --interval 0.9",
-)  # fmt: skip
-@click.option("--output", metavar="FILE", help="CSV file to write; standard output if left out. Example: --output predictions.csv")
 def predict(model_path: str, data_path: str, target: str | None, probabilities: bool, interval: float | None, output: str | None) -> None:
-    """Predict with a saved model, one line for each sample of a file.
-
-    FILE is a CSV, Parquet, Excel or NPZ file, an image, or a folder of images. A model of a search finds its columns by their names,
-    whatever their order, and gives the names of classes, with the probability of the likeliest, or numbers in the target's own unit.
-    --probabilities and --interval say how sure they are.
-
-    \b
-    Examples:
-      keras-ext predict runs/houses/best_model.keras new_houses.csv
-      keras-ext predict model.keras images/ --output predictions.csv
-    """
+    """Run the command with its options, as `keras_ext_cli.predict` declares them."""
     _backend.prepare_devices()
     model = model_file.load(model_path)
     paths, x = _inputs(Path(data_path), model, target)

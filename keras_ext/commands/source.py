@@ -1,46 +1,15 @@
 """Where a command's data comes from: what is asked for with `--data` and the options that go with it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import click
 
 from keras_ext import tables
 from keras_ext._checks import BadInput
 from keras_ext.tables.data.read_dataframe import is_table
 
 _TASKS = ("auto", "classification", "regression")
-_OPTIONS = (
-    click.option(
-        "--data", "data_path", metavar="FILE",
-        help="CSV, Parquet, Excel or NPZ file, or folder with a folder of images for each class; scikit-learn's bundled digits if left "
-        "out. Example: --data houses.csv",
-    ),
-    click.option("--target", metavar="NAME", help="CSV column or NPZ array to predict; the last column, or y. Example: --target price"),
-    click.option(
-        "--task", metavar="auto|classification|regression",
-        help="What to predict: text and few whole numbers are classes, else numbers. Example: --task regression  [default: auto]",
-    ),
-    click.option(
-        "--categories", metavar="A,B",
-        help="CSV columns of numbers that name categories, as text does by itself. Example: --categories postcode,month",
-    ),
-    click.option(
-        "--columns", metavar="A,B",
-        help="Columns that are inputs, also if they hold names or an ID; by default all that say something of new samples. "
-        "Example: --columns age,town",
-    ),
-    click.option("--image-size", metavar="HxW", help="Size that images are brought to. Example: --image-size 28x28  [default: 32x32]"),
-)  # fmt: skip
-
-
-def with_data(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that `Source.of` takes, in this order."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,18 @@ import numpy as np
 import processes
 import pytest
 
+from keras_ext.automl.networks import NETWORKS
 from keras_ext.automl.settings import Settings
-from keras_ext.commands.main import main
-from keras_ext.commands.search import search
+from keras_ext.automl.tuners import TUNERS
+from keras_ext.parallel.placement import TRIALS_OF_A_PROCESS, Placement
+from keras_ext.search.choices import ACTIVATIONS, WIDTHS
+from keras_ext.search.grow import EARLIER, NEW
+from keras_ext.search.pruning import PRUNERS
+from keras_ext.search.spaces.mlp import DEEP
 from keras_ext.tables import load_digits
+from keras_ext_cli import options
+from keras_ext_cli.main import main
+from keras_ext_cli.search import search
 
 COMMAND = Path(sys.executable).with_name("keras-ext.exe" if os.name == "nt" else "keras-ext")
 
@@ -145,7 +153,7 @@ def asked(monkeypatch, *words):
         asked.append(settings)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules[search.callback.__module__], "run", run)
+    monkeypatch.setattr("keras_ext.commands.search.run", run)
     monkeypatch.setattr(sys, "argv", ["keras-ext", "search", *map(str, words)])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -185,6 +193,7 @@ def prepared(folder):
     (folder / "good.csv").write_text(good)
     (folder / "text.csv").write_text(good.replace("\n", "\nred,", 1).replace("\nred,", "\n", 1).replace(f"{numbers[3][1]}", "red"))
     (folder / "gap.csv").write_text(good.replace(f"{numbers[4][1]},", ",", 1))
+    (folder / "good.txt").write_text(good)
     (folder / "one.csv").write_text(good.replace("y\n", "x\n"))
     np.savez(folder / "nan.npz", x=np.where(np.arange(80).reshape(40, 2) == 7, np.nan, 1.0), y=np.arange(40) % 2)
     (folder / "pictures").mkdir()
@@ -348,8 +357,34 @@ def test_the_command_and_the_module_are_one_and_help_has_an_example_and_the_defa
     for option in search.params:
         assert option.opts[0] in option.help.split("Example:")[1], option.opts
         assert " ".join(option.help.split("Example:")[1].split("  ")[0].split()) in text
-    for name in ("tuner", "trials", "seed", "test"):
-        assert f"[default: {getattr(Settings(), name)}]" in text
+
+
+def test_names_and_defaults_in_the_help_are_those_of_the_package():
+    named = {"TUNERS": TUNERS, "PRUNERS": PRUNERS, "NETWORKS": NETWORKS, "WIDTHS": WIDTHS, "ACTIVATIONS": ACTIVATIONS, "EARLIER": EARLIER}
+    assert {name: tuple(names) for name, names in {**named, "NEW": NEW}.items()} == {n: getattr(options, n) for n in (*named, "NEW")}
+    helps = {option.name: option.help for option in search.params}
+    known = {**asdict(Settings()), **asdict(Placement())}
+    known = {name: ",".join(map(str, value)) if isinstance(value, tuple) else str(value) for name, value in known.items()}
+    shown = {name: text.partition("[default: ")[2].partition("]")[0] for name, text in helps.items() if "[default: " in text}
+    plain = {name for name in shown if known.get(name) not in (None, "None", "True", "False")}
+    assert len(plain) >= 12
+    assert {name: shown[name].partition(";")[0] for name in plain} == {name: known[name] for name in plain}
+    assert f"for more than {DEEP} layers" in helps["network"]
+    assert f"; {TRIALS_OF_A_PROCESS} where" in helps["isolate"]
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize(
+    "words", ["", "--help", "--version", "search --help", "search --zzz", "search --data no.csv", "grow --data no.csv", "diagnose no.keras"]
+)
+def test_help_and_the_commonest_mistakes_take_no_framework(words, tmp_path):
+    code = (
+        "import atexit, sys; from keras_ext_cli.main import main; sys.argv[1:] = %r\n"
+        "atexit.register(lambda: print(sorted({'keras', 'keras_ext', 'numpy', 'pandas', 'rich'} & set(sys.modules))))\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code % words.split()], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stderr == "" or done.stderr.startswith("keras-ext: ") or not words
 
 
 def test_csv_of_ones_own(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import click
 import keras
 import numpy as np
 import processes
@@ -16,9 +17,9 @@ from keras_ext.automl.preparation import UNIT
 from keras_ext.automl.settings import Settings
 from keras_ext.commands import model_file
 from keras_ext.commands.diagnose import _with_end_of
-from keras_ext.commands.main import cli
 from keras_ext.commands.model_file import as_trained
 from keras_ext.tables import load_csv, load_npz
+from keras_ext_cli.main import cli
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 4)).round(3)
@@ -49,7 +50,7 @@ def hidden(activation="sigmoid"):
 def command(*words):
     """Return the exit code and what is printed, or the mistake."""
     done = CliRunner().invoke(cli, ["diagnose", *map(str, words)], standalone_mode=False)
-    if isinstance(done.exception, BadInput):
+    if isinstance(done.exception, (BadInput, click.ClickException)):
         return 2, str(done.exception)
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
     return done.exit_code, done.output

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from functools import partial
 
+import click
 import keras
 import numpy as np
 import pandas as pd
@@ -18,8 +19,8 @@ from keras_ext import tables
 from keras_ext._checks import BadInput
 from keras_ext.automl import run
 from keras_ext.automl.settings import Settings
-from keras_ext.commands.main import cli
 from keras_ext.tables import load_csv, load_images, load_npz, make_table
+from keras_ext_cli.main import cli
 
 RNG = np.random.default_rng(0)
 AGE, TOWN = RNG.normal(40, 10, 60).round(2), RNG.choice(["Bonn", "Oslo"], 60)
@@ -35,7 +36,7 @@ def write_csv(path, **columns):
 def command(*words):
     """Return the rows that are printed, or the mistake."""
     done = CliRunner().invoke(cli, ["predict", *map(str, words)], standalone_mode=False)
-    if isinstance(done.exception, BadInput):
+    if isinstance(done.exception, (BadInput, click.ClickException)):
         return str(done.exception)
     assert done.exception is None, done.exc_info
     return list(csv.DictReader(io.StringIO(done.output)))
@@ -200,6 +201,7 @@ def test_mistakes_end_in_one_line(people, tmp_path, monkeypatch):
     np.savez(tmp_path / "text.npz", x=np.array([["a", "b"]]))
     np.savez(tmp_path / "huge.npz", x=np.array([[1.0, 2.0], [np.inf, 1.0]]))
     Image.new("L", (2, 2)).save(tmp_path / "a.png")
+    (tmp_path / "b.txt").write_text("age,size\n")
     monkeypatch.chdir(tmp_path)
     best = people / "out/best_model.keras"
     for words, mistake in (
@@ -209,7 +211,7 @@ def test_mistakes_end_in_one_line(people, tmp_path, monkeypatch):
         (("net.keras", "b.csv"), "b.csv: a sample has shape (3,), the model takes (2,). Give data as the model was trained on."),
         (("net.keras", "town.csv"), 'town.csv: column "town" holds text ("Bonn" in line 2) where numbers are needed. Remove the column.'),
         (("net.keras", "gap.csv"), 'gap.csv: column "age" has no finite number in line 3 (empty): fill or remove that line.'),
-        (("net.keras", "none.png"), "none.png: is of images, the model takes (2,)."),
+        (("net.keras", "none.png"), "none.png: no such file."),
         (("net.keras", "text.npz"), "text.npz: the inputs are <U1, not numbers. Encode them as numbers first."),
         (("net.keras", "huge.npz"), "net.keras: predicts NaN or infinity, first for sample 2. keras-ext diagnose names the layer."),
         (("net.keras", "a.png"), "a.png: is of images, the model takes (2,). Give data as the model was trained on."),

@@ -366,7 +366,7 @@ def test_the_command_grows_on_a_table_and_its_model_predicts(tmp_path):
 )
 @pytest.mark.backend_free
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path, arguments, message, monkeypatch, capsys):
-    from keras_ext.commands.main import main
+    from keras_ext_cli.main import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["keras-ext", "grow", *arguments])
@@ -380,7 +380,7 @@ def test_a_mistake_on_the_command_line_is_one_line(tmp_path, arguments, message,
 
 
 def test_every_option_of_the_command_says_what_it_is_for_and_has_an_example():
-    from keras_ext.commands.grow import grow as grow_command
+    from keras_ext_cli.grow import grow as grow_command
 
     for option in grow_command.params:
         said, _, example = option.help.partition("Example:")

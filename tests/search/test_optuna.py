@@ -312,7 +312,7 @@ def test_nothing_of_optuna_is_imported_before_it_is_used():
     import subprocess
     import sys
 
-    code = "import sys, keras_ext, keras_ext.search, keras_ext.commands.main; print('optuna' in sys.modules)"
+    code = "import sys, keras_ext, keras_ext.search, keras_ext.commands.search; print('optuna' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 

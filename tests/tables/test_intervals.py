@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from keras_ext.automl import Settings, run
-from keras_ext.commands.main import main
 from keras_ext.tables import PredictionInterval, conformal_radii
+from keras_ext_cli.main import main
 
 
 def houses(n, seed=0):

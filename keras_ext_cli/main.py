@@ -1,19 +1,17 @@
-"""The command line, `keras-ext`."""
+"""The command line, `keras-ext`: help and mistakes take no framework."""
 
 import sys
 
 import click
 
-import keras_ext
-from keras_ext._checks import BadInput
-from keras_ext.commands.diagnose import diagnose
-from keras_ext.commands.grow import grow
-from keras_ext.commands.predict import predict
-from keras_ext.commands.search import search
+from keras_ext_cli.diagnose import diagnose
+from keras_ext_cli.grow import grow
+from keras_ext_cli.predict import predict
+from keras_ext_cli.search import search
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(keras_ext.__version__, prog_name="keras-ext")
+@click.version_option(package_name="keras-ext", prog_name="keras-ext")
 def cli() -> None:
     """Search for networks that learn, with a monitor that says why the others do not.
 
@@ -31,7 +29,9 @@ def main() -> None:
         code = cli(prog_name="keras-ext", standalone_mode=False) or 0
     except SystemExit as error:
         code = error.code
-    except (BadInput, click.ClickException) as error:
+    except (ValueError, click.ClickException) as error:
+        if not isinstance(error, click.ClickException) and type(error).__name__ != "BadInput":  # whose import takes seconds
+            raise
         text = error.format_message() if isinstance(error, click.ClickException) else str(error)
         if isinstance(error, click.NoSuchOption):
             text = f"no such option {error.option_name}."  # click's wording differs between versions
