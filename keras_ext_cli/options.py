@@ -1,4 +1,4 @@
-"""What several commands take, and the names that options choose from."""
+"""Options and checks that several commands share, and the names that options choose from."""
 
 from collections.abc import Callable
 from pathlib import Path
