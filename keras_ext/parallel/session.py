@@ -91,7 +91,7 @@ class Session:
             self._tuner = shared.make_tuner(self._folder)
         over_all_devices(self._tuner, shared.strategy)
         policy = keras.dtype_policies.deserialize(shared.policy)
-        self._runner = Runner(self._tuner, shared.monitor, shared.seed, policy, shared.together)
+        self._runner = Runner(self._tuner, shared.monitor, shared.seed, policy, shared.together, shared.prunes)
 
     def _trial(self, job: Job) -> Any:
         for path, content in job.files.items():

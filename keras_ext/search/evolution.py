@@ -147,6 +147,15 @@ def can_change(hp: Any) -> bool:
     return hp.prob_to_value(0.0) != hp.prob_to_value(1 - 1e-9)
 
 
+def may_be_zero(hp: Any) -> bool:
+    """Return whether a hyperparameter is a strength that may be 0, where what it belongs to is left out.
+
+    >>> may_be_zero(keras_tuner.engine.hyperparameters.Float("dropout", 0.0, 0.5, step=0.1))
+    True
+    """
+    return is_ordered(hp) and not isinstance(hp, keras_tuner.engine.hyperparameters.Choice) and hp.min_value == 0 < hp.max_value
+
+
 def fits(hp: Any, value: Any) -> bool:
     """Return whether `value` is one that this hyperparameter can have: others of the same name may stand under other conditions."""
     if is_ordered(hp) and not isinstance(hp, keras_tuner.engine.hyperparameters.Choice):

@@ -66,20 +66,35 @@ class OptunaOracle(StructureOracle):
         if place == 0:
             return {}
         names, first = self.structure_names(), self.trials[self.start_order[-place]].hyperparameters.values
-        return {name: first[name] for name in names if name in first}
+        # A part of strength 0 is left out.
+        zeros = {hp.name for hp in self.hyperparameters.space if evolution.may_be_zero(hp) and first.get(hp.name) == 0}
+        return {name: first[name] for name in (*names, *sorted(zeros)) if name in first}
+
+    def _above_zero(self, values: dict[str, Any], structure: dict[str, Any]) -> dict[str, Any]:
+        """Return the structure, with numbers above 0 for those that are 0 in these values and not in its other trials."""
+        rng = np.random.default_rng([self.seed, len(self.trials), 2])
+        zeros = [hp for hp in self.hyperparameters.space if evolution.may_be_zero(hp) and values.get(hp.name) == 0]
+        least = {hp.name: hp.prob_to_value(rng.random()) or hp.prob_to_value(1 - 1e-9) for hp in zeros if hp.name not in structure}
+        return structure | least
 
     def _chosen(self, trial_id: str, structure: dict[str, Any]) -> dict[str, Any] | None:
         """Return values that were not tried before, of the given structure if it has any; None if there are none."""
         study, is_named = self.trial_study, isinstance(self._sampler, str)
         # A named sampler would choose the same again.
         for _ in range(0 if study.is_exhausted else 1 if is_named else _TRIES):
-            values = study.ask(trial_id, self._given(structure), samplers.made(self._sampler, self.seed, len(self.trials)))
+            sampler = samplers.made(self._sampler, self.seed, len(self.trials))
+            values = study.ask(trial_id, self._given(structure), sampler)
+            full = self._above_zero(values, structure) if structure else structure
+            if full != structure:
+                study.drop(trial_id)
+                values = study.ask(trial_id, values | full, sampler)
             if not self.was_tried(values):
                 return values
             study.drop(trial_id)
         rng = np.random.default_rng([self.seed, len(self.trials)])
         for _ in range(_TRIES if is_named else 0):
             values = evolution.at_random(self.hyperparameters.space, rng, structure)
+            values |= self._above_zero(values, structure) if structure else {}
             if not self.was_tried(values):
                 return study.ask(trial_id, values)
         return self._chosen(trial_id, {}) if structure else None

@@ -39,6 +39,7 @@ class Record:
         program: whether its compiled steps were its `"own"`, `"shared"` with an earlier trial, or why it could not share them.
         scores: after each epoch, the mean over the executions; None where there was no finite one.
         executions: the best score of each training, if KerasTuner's `executions_per_trial` has several; `score` is their mean.
+        loss: `val_loss` after the epoch of the score, if it is known: of equal scores the one with the lower loss is better.
     """
 
     number: int
@@ -55,6 +56,7 @@ class Record:
     program: str = "own"
     scores: tuple[float | None, ...] = ()
     executions: tuple[float | None, ...] = ()
+    loss: float | None = None
 
     @property
     def spread(self) -> float | None:
@@ -92,9 +94,9 @@ def collect(tuner: Any, log_dir: Path | None = None) -> list[Record]:
 
 
 def in_order(records: Sequence[Record], direction: str) -> list[Record]:
-    """Return records, the best first, the failed last."""
+    """Return records, the best first, the failed last; the loss decides between equal scores, as few samples leave many of these."""
     sign = -1 if direction == "max" else 1
-    return sorted(records, key=lambda r: (r.score is None, sign * (r.score or 0.0), r.trial))
+    return sorted(records, key=lambda r: (r.score is None, sign * (r.score or 0.0), math.inf if r.loss is None else r.loss, r.trial))
 
 
 def record_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> Record:
@@ -134,7 +136,14 @@ def record_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> Record:
         reported["program"],
         tuple(reported["scores"]),
         tuple(reported["executions"]),
+        _loss_of(trial),
     )
+
+
+def _loss_of(trial: Any) -> float | None:
+    """Return the validation loss that KerasTuner keeps of a trial, if that is a number."""
+    loss = trial.metrics.get_best_value("val_loss") if trial.metrics.exists("val_loss") else None
+    return float(loss) if loss is not None and math.isfinite(loss) else None
 
 
 def critical_symptoms(findings: Sequence[dict[str, Any]]) -> tuple[str, ...]:

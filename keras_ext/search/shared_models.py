@@ -33,7 +33,7 @@ _CONVOLUTIONS = tuple(c for name, c in vars(keras.layers).items() if "Conv" in n
 
 
 class _Shared:
-    """A model, the programs compiled for it, and the number of steps that trials of its structure have asked for."""
+    """A model, the programs compiled for it, and the number of steps that trials of its structure have taken."""
 
     def __init__(self, model: Any, structure: Structure, numbers: InputNumbers) -> None:
         self.model, self.structure, self.numbers = model, structure, numbers
@@ -68,10 +68,11 @@ class SharedModels:
     Args:
         tuner: that builds the models.
         together: most models that train at once.
+        prunes: whether most trials may end after an epoch.
     """
 
-    def __init__(self, tuner: Any, together: int = 1) -> None:
-        self._tuner, self._together = tuner, together
+    def __init__(self, tuner: Any, together: int = 1, prunes: bool = False) -> None:
+        self._tuner, self._together, self._prunes = tuner, together, prunes
         self._shared: OrderedDict[str, _Shared] = OrderedDict()
         self._arrays = FitArrays()
 
@@ -224,12 +225,17 @@ class SharedModels:
         lent, callbacks = shared.model, list(given.get("callbacks") or [])
         _share_probes(shared, callbacks)
         steps = steps_of_epoch(given)
-        shared.steps += (steps or 1) * (given.get("epochs", 1) - given.get("initial_epoch", 0))
-        if steps is None or not self._runs_at_once(shared, callbacks):
-            return type(lent).fit(lent, **given)
-        if shared.program is None:
-            shared.program = _backend.step_programs().StepProgram(lent)
-        return self._epochs_at_once(lent, given, callbacks, steps, self._arrays.of(given), shared.program.functions)
+        planned = given.get("epochs", 1) - given.get("initial_epoch", 0)
+        # Of pruned trials most end after an epoch.
+        ahead = (steps or 1) * (min(planned, 1) if self._prunes else planned)
+        if steps is None or not self._runs_at_once(shared, callbacks, ahead):
+            history = type(lent).fit(lent, **given)
+        else:
+            if shared.program is None:
+                shared.program = _backend.step_programs().StepProgram(lent)
+            history = self._epochs_at_once(lent, given, callbacks, steps, self._arrays.of(given), shared.program.functions)
+        shared.steps += (steps or 1) * len(history.epoch)
+        return history
 
     def _epochs_at_once(
         self, model: Any, given: dict[str, Any], callbacks: list[Any], steps: int, data: FitData | None, functions: Callable[..., Any]
@@ -255,7 +261,7 @@ class SharedModels:
         finally:
             model.train_function, model.test_function, model.steps_per_execution = kept
 
-    def _runs_at_once(self, shared: _Shared, callbacks: list[Any]) -> bool:
+    def _runs_at_once(self, shared: _Shared, callbacks: list[Any], ahead: int) -> bool:
         """Return whether the steps of an epoch run as one program: where none of the callbacks acts between them, and it is faster."""
         lent = shared.model
         if lent.steps_per_execution != 1 or needs_every_step(callbacks, self._tuner):
@@ -266,7 +272,7 @@ class SharedModels:
         # XLA's CPU backend computes a convolution within a loop without its fast kernel, ten times as long.
         if _backend.device_name() == "CPU" and any(isinstance(layer, _CONVOLUTIONS) for layer in layers):
             return False
-        return keras.backend.backend() == "jax" or shared.program is not None or shared.steps >= _STEPS_WORTH_COMPILING
+        return keras.backend.backend() == "jax" or shared.program is not None or shared.steps + ahead >= _STEPS_WORTH_COMPILING
 
 
 def _has(model: Any, structure: Structure) -> bool:

@@ -81,11 +81,14 @@ class Runner:
         seed: of the trials' weights.
         policy: dtype policy that models are built under.
         together: most trials of one structure that train at once; 1: they share programs one after another, 0: they share none.
+        prunes: whether trials may be pruned.
     """
 
-    def __init__(self, tuner: Any, monitor: SaturationMonitor | None, seed: int, policy: Any, together: int = 1) -> None:
+    def __init__(
+        self, tuner: Any, monitor: SaturationMonitor | None, seed: int, policy: Any, together: int = 1, prunes: bool = False
+    ) -> None:
         self._tuner, self._monitor, self._seed, self._run = tuner, monitor, seed, tuner.run_trial
-        self._models = SharedModels(tuner, together) if together else None
+        self._models = SharedModels(tuner, together, prunes) if together else None
         # How many trials compiled programs of their own, and whether as many of these as are remembered.
         self._compiled, self._is_full, self._has_warned = 0, False, False
         build_under(tuner, policy, self._models)

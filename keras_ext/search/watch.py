@@ -110,7 +110,7 @@ def watch(
     recover(tuner)
     seed_of_weights = tuner.oracle.seed if seed is None else integer("seed", seed, 0)
     count = models_at_once(together)
-    runner = _Here(tuner, monitor, seed_of_weights, keras.config.dtype_policy(), count)
+    runner = _Here(tuner, monitor, seed_of_weights, keras.config.dtype_policy(), count, pruner is not None)
     Watch(tuner, runner, monitor.on_finding, view, pruner, count)
     return tuner
 

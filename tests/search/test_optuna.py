@@ -190,12 +190,26 @@ def test_each_structure_has_several_settings(tmp_path, sampler):
     names = ["width", "optimizer", "bias"]
     tuner = searched(tmp_path, 12, sampler, trials_per_structure=4, structure_hyperparameters=names)
     values = [trial.hyperparameters.values for trial in trials_of(tuner)]
-    assert [{**each} for each in values] == [t.params for t in tuner.oracle.trial_study.study.trials]
+    # Those that were asked for again are failed ones.
+    assert [{**each} for each in values] == [t.params for t in tuner.oracle.trial_study.study.trials if t.state != STATES.FAIL]
     groups = [values[i : i + 4] for i in range(0, 12, 4)]
     for group in groups:
         assert all([each[name] for name in names] == [group[0][name] for name in names] for each in group)
         assert len({each["rate"] for each in group}) == 4
     assert len({group[0]["width"] for group in groups}) > 1
+
+
+@pytest.mark.parametrize("sampler", EACH)
+def test_a_strength_is_zero_in_all_trials_of_a_structure_or_in_none(tmp_path, sampler):
+    tuner = searched(tmp_path, 40, sampler, trials_per_structure=4, structure_hyperparameters=["width"])
+    values = [trial.hyperparameters.values for trial in trials_of(tuner)]
+    assert [{**each} for each in values] == [t.params for t in tuner.oracle.trial_study.study.trials if t.state != STATES.FAIL]
+    groups = [values[i : i + 4] for i in range(0, 40, 4)]
+    zeros = [{each["dropout"] == 0 for each in group} for group in groups]
+    assert {True} in zeros  # that of the defaults
+    assert {False} in zeros
+    assert {True, False} not in zeros
+    assert len({each["dropout"] for each in values}) >= 5
 
 
 def test_a_search_of_settings_goes_on_as_if_never_interrupted(tmp_path):
