@@ -1,5 +1,6 @@
 """First weights for a whole model: each weight read as its layer means it, each with random numbers of its own."""
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -33,7 +34,7 @@ def initialize(model: Any, initializer: Any, seed: int | None = None, data: Any 
 
     An initializer sees a shape alone. This walks all layers, inside others too, and adds the rest: groups and strides of convolutions,
     the input axes of depthwise, transposed and einsum kernels, that an embedding finds one row, that LSTM and GRU have one matrix for each
-    gate and attention layers one for each head. Each weight draws from a stream of its own.
+    gate and attention layers one for each head, or one for all heads that fit. Each weight draws from a stream of its own.
 
     Dense, EinsumDense, Conv1D to 3D and their transposed, depthwise and separable kinds, Embedding, SimpleRNN, LSTM, GRU, ConvLSTM,
     MultiHeadAttention and GroupQueryAttention are known. Biases (an LSTM's forget bias among them) and normalisation layers stay as they
@@ -175,7 +176,7 @@ def reported(initializer: Any, weight: Weight, seed: int | None) -> Any:
         if isinstance(initializer, Orthogonal):
             reading["blocks"] = reading.pop("groups")
             if weight.heads is not None:
-                reading["input_axes"] = tuple(i for i in reading["input_axes"] if i != weight.heads)
+                reading |= _of_heads(weight)
         if weight.inner:
             reading["gain"] = 1.0
         return type(initializer).from_config({**config, **reading})
@@ -187,6 +188,20 @@ def reported(initializer: Any, weight: Weight, seed: int | None) -> Any:
     if type(initializer) is keras.initializers.Orthogonal:
         return reported(Orthogonal(initializer.gain, initializer.seed), weight, seed)
     return type(initializer).from_config(config) if "seed" in config else initializer
+
+
+def _of_heads(weight: Weight) -> dict[str, Any]:
+    """Return the axes of the matrices of an attention layer's heads: one for all where they fit beside each other, else one for each."""
+    reading, heads, shape = weight.reading, weight.heads, weight.variable.shape
+    inputs, outputs = reading.input_axes or (), reading.output_axes or ()
+    if heads not in inputs:
+        joint = tuple(sorted((*outputs, heads)))
+        return {"output_axes": joint} if _size(shape, joint) <= _size(shape, inputs) else {}
+    return {} if _size(shape, inputs) <= _size(shape, outputs) else {"input_axes": tuple(i for i in inputs if i != heads)}
+
+
+def _size(shape: Any, axes: Any) -> int:
+    return math.prod(shape[i] for i in axes)
 
 
 def _why_left(weight: Weight) -> str:

@@ -150,6 +150,19 @@ def test_each_head_is_orthogonal(make):
             assert_orthonormal(kernel[head] if name == "attention_output" else kernel[:, head])
 
 
+@pytest.mark.parametrize("make", [layers.MultiHeadAttention, lambda heads, size: layers.GroupQueryAttention(size, heads, 2)])
+@pytest.mark.parametrize("features", [24, 30])
+def test_heads_that_fit_are_orthogonal_to_each_other(make, features):
+    x = keras.Input((5, features))
+    model = keras.Model(x, make(4, 6)(x, x))
+    initialize(model, Orthogonal(), seed=1)
+    kernels = {w.path.split("/")[-2]: numbers(w) for w in model.weights if w.name == "kernel"}
+    for name, kernel in kernels.items():
+        joint = kernel.reshape(-1, features).T if name == "attention_output" else kernel.reshape(features, -1)
+        assert joint.shape[1] in (12, 24)
+        np.testing.assert_allclose(np.linalg.svd(joint, compute_uv=False), 1.0, atol=1e-5)
+
+
 def test_each_gate_of_a_convolutional_lstm_is_orthogonal():
     model = one_layer(layers.ConvLSTM2D(8, (1, 2)), (2, 6, 6, 3))
     report = initialize(model, Orthogonal(), seed=1)
