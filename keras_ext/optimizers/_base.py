@@ -103,6 +103,14 @@ class ExactOptimizer(Update, Replicas, KeepsState):
             grads = [None if g is None else _backend.dense(g) for g in grads]
         return super().apply(grads, trainable_variables)
 
+    def finalize_variable_values(self, var_list: Any) -> None:
+        """Give the weights their moving averages, if the optimizer has some."""
+        super().finalize_variable_values(var_list)
+        if self.use_ema:
+            # JAX refuses the steps of a next fit where a weight and its average are one array, as Keras leaves them.
+            for variable in var_list:
+                variable.assign(ops.copy(variable))
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         multipliers, excluded = self._saved_multipliers(), self._saved_exclusions()
