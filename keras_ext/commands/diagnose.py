@@ -1,5 +1,6 @@
 """`keras-ext diagnose`."""
 
+import math
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -45,6 +46,10 @@ def diagnose(
     except ValueError as error:
         raise BadInput(str(error).replace("`probe_size`", "--probe-size").replace("`layers`", "--layers")) from None
     console.print(found.table())
+    scale = model_file.scale_of(whole)
+    if scale is not None:
+        error = math.sqrt(found.snapshot.loss) * scale
+        console.print(f"root mean square error {error:.6g} in the target's own unit; the loss is of targets divided by {scale:.6g}")
     done = None
     if repaired_path is not None:
         done = _repaired(model, x, y)

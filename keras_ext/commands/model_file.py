@@ -5,6 +5,7 @@ import warnings
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -157,13 +158,23 @@ def as_trained(model: keras.Model, y: np.ndarray | None) -> tuple[keras.Model, n
 
     In the targets' own unit the gradients and the targets themselves seem too large, and the training knew neither.
     """
-    last = model.layers[-2] if isinstance(model.layers[-1], PredictionInterval) else model.layers[-1]
-    has_unit = isinstance(last, keras.layers.Rescaling) and last.name == UNIT
+    last = _last(model)
+    has_unit = scale_of(model) is not None
     if y is None or not (has_unit or isinstance(last, ClassNames)):
         return model, y
     trained = keras.Model(model.inputs, last.input, name=model.name)
     trained.compile(model.optimizer, model.loss)
     return trained, (y - last.offset) / last.scale if has_unit else y
+
+
+def scale_of(model: keras.Model) -> float | None:
+    """Return the number by which a search divided the targets; None for a model that predicts what it was trained on."""
+    last = _last(model)
+    return float(last.scale) if isinstance(last, keras.layers.Rescaling) and last.name == UNIT else None
+
+
+def _last(model: keras.Model) -> Any:
+    return model.layers[-2] if isinstance(model.layers[-1], PredictionInterval) else model.layers[-1]
 
 
 def loss_of(model: keras.Model) -> str:

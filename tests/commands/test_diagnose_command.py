@@ -118,7 +118,16 @@ def test_numbers_to_predict_are_looked_at_in_the_unit_that_the_search_trained_in
     assert code == 0
     assert "unscaled target" not in printed
     assert "exploding gradient" not in printed
-    assert float(printed.split(", loss ")[1].split(":")[0]) < 20
+    loss = float(printed.split(", loss ")[1].split(":")[0])
+    assert loss < 20
+    y = 1e6 + 1e5 * X[:, 0]
+    unit = float(printed.split("divided by ")[1].split()[0])
+    assert 0.8 * y.std() < unit < 1.2 * y.std()  # of the samples of training
+    # From the model's own predictions; its loss has three digits, and penalties too.
+    predicted = keras.models.load_model(tmp_path / "out/best_model.keras").predict(X, verbose=0)[:, 0]
+    error = float(printed.split("root mean square error ")[1].split()[0])
+    assert error == pytest.approx(np.sqrt(np.mean((predicted - y) ** 2)), rel=0.05)
+    assert error == pytest.approx(unit * np.sqrt(loss), rel=0.01)
 
 
 def test_classes_have_the_numbers_that_the_search_gave_them(trees, tmp_path):
