@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from keras import ops
 
-from keras_ext._backend import torch_random, torch_steps, torch_tracing, torch_updates
+from keras_ext._backend import torch_random, torch_steps, torch_tracing, torch_updates, torch_waiting
 
 
 def prepare_devices() -> None:
@@ -113,7 +113,7 @@ def fused_batch_norm(x: Any, gamma: Any, beta: Any, axis: int, epsilon: float) -
         y, mean, variance = _by_autograd(view, gamma, beta, epsilon)
         return (y.reshape(x.shape) if axis == 0 else y.movedim(1, axis)), mean, variance
     y, mean, variance = _native(view, gamma, beta, epsilon, count)
-    eager = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    eager = torch_waiting.is_at_hand(x) and not torch.compiler.is_compiling()
     if eager and bool((mean.square() > 100.0 * (variance + epsilon)).any()):
         shape = [1] * view.ndim
         shape[1] = -1
@@ -194,7 +194,7 @@ def norms(gradients: Sequence[Any]) -> list[Any]:
 def joint_norm(gradients: Sequence[Any]) -> Any:
     """Return the L2 norm of all gradients taken as one vector, in float32 at least; NaN if one of their numbers is not finite."""
     norm = torch.linalg.vector_norm(torch.stack(norms(gradients)))
-    if not torch_tracing.is_stacking() and bool(torch.isfinite(norm)):
+    if not torch_tracing.is_stacking() and torch_waiting.is_at_hand(norm) and bool(torch.isfinite(norm)):
         return norm
     # Squares overflow at 1.8e19: once more, scaled down.
     scaled = torch.linalg.vector_norm(torch.stack(norms(torch._foreach_mul(_wide(gradients), 2.0**-64))))
@@ -245,8 +245,9 @@ def cond(condition: Any, if_true: Callable[..., None], if_false: Callable[..., N
     if torch_tracing.is_stacking():
         torch_tracing.cond_of_both(condition, lambda: if_true(*arguments), lambda: if_false(*arguments), variables)
         return None
-    (if_true if bool(condition) else if_false)(*arguments)
-    return bool(condition)
+    holds = bool(condition)
+    (if_true if holds else if_false)(*arguments)
+    return holds
 
 
 def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Sequence[Any]) -> None:

@@ -6,9 +6,13 @@ from typing import Any
 
 import torch
 
+from keras_ext._backend import torch_waiting
+
 
 def draw_bytes(count: Any, seed: Any) -> Any:
     """Return `count` random bytes for the two integers of `seed`."""
+    if not torch_waiting.is_at_hand(seed):
+        return _hashed(count, seed)
     first, second = seed.tolist()
     generator = torch.Generator(device=seed.device)
     # The CPU's generator takes 32 bits: the pair is mixed (Steele, Lea and Flood 2014). Keras adds the two, so that close seeds meet.
@@ -18,6 +22,29 @@ def draw_bytes(count: Any, seed: Any) -> Any:
     generator.manual_seed((mixed ^ mixed >> 31) >> 1)
     words = torch.empty((count + 7) // 8, dtype=torch.int64, device=seed.device)
     return words.random_(-(2**63), None, generator=generator).view(torch.uint8)[:count]
+
+
+def _hashed(count: int, seed: torch.Tensor) -> torch.Tensor:
+    """Return `count` bytes of SplitMix64 (Steele, Lea and Flood 2014): a generator would wait for the numbers of its seed."""
+    first, second = seed.to(torch.int64).unbind()
+    start = _mixed(first * _signed(0x9E3779B97F4A7C15) + second * _signed(0xD1B54A32D192ED03))
+    steps = torch.arange(1, (count + 7) // 8 + 1, dtype=torch.int64, device=seed.device)
+    return _mixed(start + steps * _signed(0x9E3779B97F4A7C15)).view(torch.uint8)[:count]
+
+
+def _mixed(z: torch.Tensor) -> torch.Tensor:
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = (z ^ _shifted(z, shift)) * _signed(factor)
+    return z ^ _shifted(z, 31)
+
+
+def _shifted(z: torch.Tensor, places: int) -> torch.Tensor:
+    # PyTorch's shift repeats the sign.
+    return (z >> places) & (2 ** (64 - places) - 1)
+
+
+def _signed(number: int) -> int:
+    return number - 2**64
 
 
 # What draws from a generator cannot be traced: to a program it is one kernel, which draws for each model from its own seed.

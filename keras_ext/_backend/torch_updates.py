@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from keras import ops
 
+from keras_ext._backend import torch_waiting
+
 Tensors = list[torch.Tensor]
 
 
@@ -25,16 +27,15 @@ def decay(weights: Tensors, *, rate: Any) -> None:
 @torch.no_grad()
 def sgd(optimizer: Any, weights: Tensors, gradients: Tensors, slots: list[Tensors], rate: Any) -> bool:
     """Step as `keras_ext.optimizers.SGD` does."""
-    step = -float(rate)
     if not slots:
-        torch._foreach_add_(weights, gradients, alpha=step)
+        _add_multiples(weights, gradients, -rate)
         return True
     velocities, momentum = slots[0], float(optimizer.current_momentum())
     torch._foreach_mul_(velocities, momentum)
-    torch._foreach_add_(velocities, gradients, alpha=step * (1.0 - optimizer.dampening))
+    _add_multiples(velocities, gradients, -rate * (1.0 - optimizer.dampening))
     if optimizer.nesterov:
         torch._foreach_add_(weights, velocities, alpha=momentum)
-        torch._foreach_add_(weights, gradients, alpha=step)
+        _add_multiples(weights, gradients, -rate)
     else:
         torch._foreach_add_(weights, velocities)
     return True
@@ -103,9 +104,17 @@ def _roots(squares: Any, optimizer: Any) -> Any:
     return roots
 
 
+def _add_multiples(sums: Tensors, numbers: Tensors, factor: Any) -> None:
+    """Add `factor * numbers` to `sums`."""
+    if torch_waiting.is_at_hand(factor):
+        torch._foreach_add_(sums, numbers, alpha=float(factor))
+    else:
+        torch._foreach_add_(sums, torch._foreach_mul(numbers, factor))
+
+
 def _add_quotients(sums: Tensors, numerators: Tensors, denominators: Any, factor: Any) -> None:
     """Add `factor * numerators / denominators` to `sums`; the denominators are used up."""
-    if factor.device.type == "cpu":
+    if torch_waiting.is_at_hand(factor):
         torch._foreach_addcdiv_(sums, numerators, denominators, value=float(factor))
         return
     # A number would have to wait for the device.
