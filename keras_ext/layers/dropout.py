@@ -173,6 +173,10 @@ class Dropout(keras.layers.Layer):
         # Traced with a rate of 0, which may be raised later.
         return ops.cond(current[0] > 0, lambda: self._dropped(inputs, shape, seed, current[0], current[1]), lambda: inputs)
 
+    def rematerialized_call(self, layer_call: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return `layer_call`: computed again under `keras.RematScope`, it would draw another mask, and the mask is all that it keeps."""
+        return layer_call
+
     def _dropped(self, inputs: Any, shape: Any, seed: Any, rate: Any, scale: Any) -> Any:
         if self.stream:
             # Far from each other and from small seeds: 2^32 over the golden ratio.
