@@ -118,7 +118,7 @@ def record_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> Record:
         ended = reported["pruned"]
         diagnosis = ended if diagnosis == NOTHING_FOUND else f"{ended}; {diagnosis}"
     elif reported["epochs"] < reported["planned_epochs"] and (reported["epochs"] or critical):  # a trial without a network has no epochs
-        ended = diagnosis if critical else "by another callback"
+        ended = diagnosis if critical else reported["stopped"] or "by another callback"
     elif critical and not reported["planned_epochs"]:
         ended = diagnosis
     return Record(

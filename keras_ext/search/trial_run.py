@@ -9,7 +9,7 @@ import random
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -38,6 +38,7 @@ class TrialReport:
         scores: after each epoch, the mean over the executions; None where there was no finite one.
         executions: the best score of each execution.
         pruned: why a pruner ended it.
+        stopped: why Keras's EarlyStopping did.
         error: what it failed with.
         stands_in: whether its score is a placeholder: it never had one.
         program: whether its compiled steps were its own, shared with an earlier trial, or why it could not share them.
@@ -50,6 +51,7 @@ class TrialReport:
     scores: list[float | None] = field(default_factory=list)
     executions: list[float | None] = field(default_factory=list)
     pruned: str | None = None
+    stopped: str | None = None
     error: str | None = None
     stands_in: bool = False
     program: str = "own"
@@ -103,7 +105,7 @@ class Runner:
         first, last = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", kwargs.get("epochs", 1))
         reported.planned_epochs = last - first
         listener.begins(last - first)
-        kwargs = self._with_callbacks(self._callbacks(reported, listener, first), kwargs)
+        kwargs = self._with_callbacks(self._callbacks(reported, listener, first, kwargs.get("callbacks") or ()), kwargs)
         began, sharing, thread = time.monotonic(), None, TrialThread.current()
         waited = thread.waited if thread else 0.0
         try:
@@ -132,7 +134,7 @@ class Runner:
             warn(f"{name} takes no `callbacks`, so that its trials are not monitored. Add `callbacks` to its arguments.")
         return kwargs
 
-    def _callbacks(self, reported: TrialReport, listener: Listener, first: int) -> list[Any]:
+    def _callbacks(self, reported: TrialReport, listener: Listener, first: int, others: Sequence[Any]) -> list[Any]:
         name = self._tuner.oracle.objective.name
 
         # Functions, not methods: KerasTuner copies the callbacks deeply, and a function stays itself.
@@ -148,6 +150,9 @@ class Runner:
                 reported.pruned = reason
             return reported.pruned is not None
 
+        def stopped(reason: str) -> None:
+            reported.stopped = reason
+
         executions: list[list[float | None]] = []
         best = max if self._tuner.oracle.objective.direction == "max" else min
         thread = TrialThread.current()
@@ -160,7 +165,8 @@ class Runner:
         # A training in a `fit` or `run_trial` of the user's own may log less.
         run, fit = type(self._tuner).run_trial, getattr(type(self._tuner.hypermodel), "fit", None)
         is_theirs = fit is keras_tuner.HyperModel.fit and run.__module__.startswith(("keras_tuner.", "keras_ext."))
-        reporter = _Reporter(epoch_ended, batch_begins, self._tuner.oracle.objective if is_theirs else None)
+        objective = self._tuner.oracle.objective
+        reporter = _Reporter(epoch_ended, batch_begins, objective if is_theirs else None, _patience_of(others, objective), stopped)
         if self._monitor is None:
             return [reporter]
         monitor = copy.copy(self._monitor)
@@ -171,21 +177,38 @@ class Runner:
 class _Reporter(LateBatchHooks):
     """Reports each epoch that ends and each batch that begins, and ends the training where the report of an epoch says so."""
 
-    def __init__(self, epoch_ended: Callable[[int, dict[str, Any] | None], bool], batch_begins: Callable[[], None], objective: Any) -> None:
+    def __init__(
+        self,
+        epoch_ended: Callable[[int, dict[str, Any] | None], bool],
+        batch_begins: Callable[[], None],
+        objective: Any,
+        patience: dict[str, tuple[int, float, str]],
+        stopped: Callable[[str], None],
+    ) -> None:
         super().__init__()
         self._epoch_ended, self._batch_begins, self._objective = epoch_ended, batch_begins, objective
+        self._patience, self._stopped = patience, stopped
+        self._courses: dict[str, list[float]] = {}
         self._logs: dict[str, Any] | None = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._courses = {name: [] for name in self._patience}
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._check()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._logs = logs
+        for name, course in self._courses.items():
+            course.append(float((logs or {}).get(name, math.nan)))
         if self._epoch_ended(epoch, logs):
             self.model.stop_training = True
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._check()
+        for name, (patience, *rule) in self._patience.items():
+            if self.model.stop_training and _has_waited(self._courses[name], patience, *rule):
+                self._stopped(f"{name} no better for {patience} epoch{'s' * (patience != 1)}")
 
     def _check(self) -> None:
         """Check the logs of an epoch, which callbacks after this one may have added to."""
@@ -195,6 +218,24 @@ class _Reporter(LateBatchHooks):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._batch_begins()
+
+
+def _patience_of(callbacks: Sequence[Any], objective: Any) -> dict[str, tuple[int, float, str]]:
+    """Return patience, least difference and direction of Keras's EarlyStopping, by the names of the logged numbers that it waits for."""
+    found = {}
+    for each in callbacks:
+        if isinstance(each, keras.callbacks.EarlyStopping):
+            known = {objective.name: objective.direction, **dict.fromkeys(("loss", "val_loss"), "min")}
+            direction = each.mode if each.mode in ("min", "max") else known.get(each.monitor, "max" if "acc" in each.monitor else "")
+            found[each.monitor] = max(each.patience, 1), abs(each.min_delta), direction
+    return found
+
+
+def _has_waited(course: Sequence[float], patience: int, difference: float, direction: str) -> bool:
+    """Return whether the last `patience` numbers are no better than those before."""
+    sign = {"min": 1, "max": -1}.get(direction, 0)
+    before, last = ([sign * value for value in part] for part in (course[: len(course) - patience], course[len(course) - patience :]))
+    return bool(before and sign) and min(last) >= min(before) - difference
 
 
 def note_epoch(

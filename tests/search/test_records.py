@@ -1,5 +1,6 @@
 """The records of trials, and their order."""
 
+import keras
 import keras_tuner
 import numpy as np
 import pytest
@@ -39,3 +40,38 @@ def test_trials_without_a_score_are_last_and_those_without_a_loss_keep_their_ord
     records = [Record(i, str(i), "COMPLETED", score, 1, 1.0, "", {}) for i, score in enumerate([None, 0.5, 0.5, 0.7])]
     first = ["1", "2", "3"] if direction == "min" else ["3", "1", "2"]
     assert [record.trial for record in in_order(records, direction)] == [*first, "0"]
+
+
+X, Y = np.random.default_rng(0).normal(size=(2, 64, 2)).astype("float32")
+Y = X[:, :1]
+
+
+def linear(hp):
+    hp.Float("width", 0.0, 1.0)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer=keras.initializers.Constant([[0.1], [0.2]]))])
+    model.compile(keras.optimizers.SGD(0.02), "mse", metrics=["mae"])
+    return model
+
+
+@pytest.mark.parametrize("together", ["auto", "off"])
+@pytest.mark.parametrize(("patience", "reason"), [(0, "1 epoch"), (3, "3 epochs")])
+def test_a_trial_that_early_stopping_ends_says_what_it_waited_for(tmp_path, patience, reason, together):
+    tuner = keras_tuner.RandomSearch(linear, "val_loss", max_trials=2, seed=1, directory=tmp_path)
+    watch(tuner, SaturationMonitor(X, Y, on_critical=None), seed=1, together=together)
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=patience)
+    # The better it learns, the further it is from what validation asks for.
+    tuner.search(X, Y, validation_data=(X, -Y), epochs=6, verbose=0, callbacks=[stop])
+    assert [record.ended for record in results(tuner)] == [f"val_loss no better for {reason}"] * 2
+    assert [record.epochs for record in results(tuner)] == [max(patience, 1) + 1] * 2
+
+
+def test_a_trial_that_another_callback_ends_says_so(tmp_path):
+    class Ends(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    tuner = keras_tuner.RandomSearch(linear, "val_loss", max_trials=1, directory=tmp_path)
+    watch(tuner, SaturationMonitor(X, Y, on_critical=None))
+    stops = [keras.callbacks.EarlyStopping(name, patience=1) for name in ("val_loss", "val_mae")]
+    tuner.search(X, Y, validation_data=(X, Y), epochs=6, verbose=0, callbacks=[*stops, Ends()])
+    assert [(record.ended, record.epochs) for record in results(tuner)] == [("by another callback", 2)]
