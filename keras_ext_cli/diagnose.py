@@ -30,8 +30,8 @@ from keras_ext_cli.options import check_data, check_model
 def diagnose(**options: Any) -> None:
     """Say which layers of a saved model are saturated, dead, exploding or starved of gradient, and what fixes them.
 
-    Snapshots at the model as it stands and trains nothing, but for copies with --repair. Ends with exit code 1 if a value is NaN or
-    infinite and no --repair is asked for.
+    Snapshots at the model as it stands and trains nothing, but for copies with --repair. Ends with exit code 1 if a finding is
+    critical, such as NaN, and no --repair is asked for.
 
     \b
     Examples:

@@ -11,15 +11,15 @@ from keras_ext_cli.options import NETWORKS, PRUNERS, TUNERS, WIDTHS, check_data,
 @with_data
 @click.option(
     "--tuner", metavar="|".join(TUNERS),
-    help="How the next trial is chosen. Example: --tuner tpe  [default: random]",
+    help="How the next trial is chosen. Example: --tuner random  [default: tpe]",
 )  # fmt: skip
 @click.option(
     "--pruner", metavar="|".join(PRUNERS),
-    help="End trials that do worse than the others. Example: --pruner median  [default: none]",
+    help="End trials that do worse than the others. Example: --pruner none  [default: median, none for hyperband and grid]",
 )  # fmt: skip
 @click.option(
     "--trials", type=int, metavar="N",
-    help="Most trials; Hyperband sets its own number. Example: --trials 50  [default: 20]",
+    help="Most trials; Hyperband sets its own number. Example: --trials 50  [default: 80]",
 )  # fmt: skip
 @click.option("--epochs", type=int, metavar="N", help="Most epochs of a trial. Example: --epochs 30  [default: 20, more for few samples]")
 @click.option(
@@ -29,7 +29,7 @@ from keras_ext_cli.options import NETWORKS, PRUNERS, TUNERS, WIDTHS, check_data,
 @click.option(
     "--trials-per-structure", type=int, metavar="N",
     help="Trials of each structure, which differ in rates and strengths and share a program. "
-    "Example: --trials 80 --trials-per-structure 8  [default: 1]",
+    "Example: --trials 80 --trials-per-structure 4  [default: a tenth of the trials, at most 8]",
 )  # fmt: skip
 @click.option(
     "--seed", type=int, metavar="N",
@@ -79,8 +79,8 @@ from keras_ext_cli.options import NETWORKS, PRUNERS, TUNERS, WIDTHS, check_data,
 )  # fmt: skip
 @click.option(
     "--baseline/--no-baseline", default=None,
-    help="Train scikit-learn's gradient-boosted trees and a linear model on the same samples, to compare. Example: --resume --baseline  "
-    "[default: yes]",
+    help="Train scikit-learn's gradient-boosted trees and a linear model on the same samples, to compare. "
+    "Example: --output runs/houses --resume --baseline  [default: yes]",
 )  # fmt: skip
 @click.option(
     "--values", multiple=True, metavar="NAME=A,B",

@@ -23,7 +23,7 @@ from benchmarks import apart, searching, store
 from benchmarks.registry import BENCHMARKS
 from benchmarks.store import Table
 from keras_ext.automl.preparation import Preparation
-from keras_ext.automl.settings import Settings
+from keras_ext.automl.settings import Settings, complete
 from keras_ext.automl.tuners import make_tuner
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search import watch
@@ -115,8 +115,9 @@ def _with_optuna(search: _Search, way: str, trials: int) -> None:
 
 
 def _with_ours(search: _Search, way: str, trials: int) -> None:
-    settings = Settings(seed=search.seed)
-    make = partial(make_tuner, kind=settings.tuner, space=search.space, objective=OBJECTIVE, trials=searching.NEVER, epochs=search.epochs)
+    settings = complete(Settings(seed=search.seed), len(search.y))
+    kept = {"trials": searching.NEVER, "epochs": search.epochs, "trials_per_structure": settings.trials_per_structure or 1}
+    make = partial(make_tuner, kind=settings.tuner, space=search.space, objective=OBJECTIVE, **kept)
     with tempfile.TemporaryDirectory() as folder:
         tuner = make(folder, seed=settings.seed)
         tuner.oracle.verbose = 0

@@ -2,7 +2,7 @@
 
 >>> from keras_ext.automl import Settings
 >>> Settings(trials=5).tuner
-'random'
+'tpe'
 """
 
 from keras_ext.automl.run import SearchResult, run

@@ -29,7 +29,7 @@ from keras_ext.automl.evaluation import Evaluation
 from keras_ext.automl.goal import Goal
 from keras_ext.automl.precision import precision
 from keras_ext.automl.preparation import Preparation
-from keras_ext.automl.settings import Settings, claim, settings_of, stored_settings, with_epochs
+from keras_ext.automl.settings import Settings, claim, complete, settings_of, stored_settings
 from keras_ext.automl.tuners import grid_size, hyperband_trials, make_tuner
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.parallel.placement import Placement
@@ -127,7 +127,7 @@ def run(
     output = Path(output or f"results/{Path(table.name).stem}-{datetime.now():%Y%m%d-%H%M%S}")
     settings = settings or (settings_of(stored_settings(output)) if resume else Settings())
     split = table.split(settings.validation, settings.seed, settings.test)
-    settings = with_epochs(settings, len(split.y))
+    settings = complete(settings, len(split.y))
     epochs = settings.epochs or 0
     if settings.batch_sizes != Settings.batch_sizes and 2 * min(settings.batch_sizes) > len(split.y):
         reported = ", ".join(map(str, settings.batch_sizes))
@@ -154,7 +154,7 @@ def run(
             seed=settings.seed,
             values=settings.values,
             repeats=settings.repeats,
-            trials_per_structure=settings.trials_per_structure,
+            trials_per_structure=settings.trials_per_structure or 1,
         )
         held_out = (prepared.inputs(split.x_validation), prepared.targets(split.y_validation))
         reported = reported_where_not_writable(output, AGAIN)

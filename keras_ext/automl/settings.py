@@ -21,6 +21,8 @@ SETTINGS = "search.json"
 _MOST = 2**32 - 2
 # What a search may go on with otherwise than it began.
 _MAY_CHANGE = ("trials", "refit", "baseline")
+# See `complete`.
+_DECIDED = ("epochs", "pruner", "trials_per_structure")
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,12 @@ class Settings:
     Args:
         tuner: `"random"`, `"tpe"`, `"gp"`, `"cmaes"`, `"qmc"`, `"hyperband"`, `"grid"` or `"genetic"`.
         pruner: `"median"`, `"halving"` or `"hyperband"`: ends trials that do worse than the others. `"none"`: lets each train to its end.
+            None: `"median"`; `"none"` for `"hyperband"` and `"grid"`.
         trials: most trials; Hyperband sets its own number.
         epochs: most epochs of a trial. None: 20; more where the samples are few, so that the weights move 1000 times, at most 200.
         repeats: trainings of each trial, from other first weights; its score is the mean of theirs.
         trials_per_structure: trials of each structure that the tuner chooses, which differ in rates and strengths and share a program.
+            None: a tenth of the trials, at most 8; 1 for the tuners that are not Optuna's.
         seed: of the tuner, the split and each trial's weights.
         validation: share of the samples that scores are taken on.
         test: share of the samples that no trial sees: the best model is tried on them once, at the end. 0: none.
@@ -52,12 +56,12 @@ class Settings:
         values: of the grid: lists of values by the names of hyperparameters. Others have a few each.
     """
 
-    tuner: str = "random"
-    pruner: str = "none"
-    trials: int = 20
+    tuner: str = "tpe"
+    pruner: str | None = None
+    trials: int = 80
     epochs: int | None = None
     repeats: int = 1
-    trials_per_structure: int = 1
+    trials_per_structure: int | None = None
     seed: int = 0
     validation: float = 0.2
     test: float = 0.2
@@ -75,15 +79,17 @@ class Settings:
 
     def __post_init__(self) -> None:
         checked(self.tuner)
-        one_of("pruner", self.pruner, PRUNERS)
-        if self.tuner == "hyperband" and self.pruner != "none":
+        if self.pruner is not None:
+            one_of("pruner", self.pruner, PRUNERS)
+        if self.tuner == "hyperband" and self.pruner not in (None, "none"):
             raise bad_argument("pruner", "'none' with hyperband, which gives poor trials few epochs itself", self.pruner, "Leave it out.")
         keep(self, trials=integer("trials", self.trials), seed=integer("seed", self.seed, 0, _MOST))
         keep(self, repeats=integer("repeats", self.repeats))
-        keep(self, trials_per_structure=integer("trials_per_structure", self.trials_per_structure))
-        if self.trials_per_structure > 1 and self.tuner not in SAMPLERS:
-            fix = f"Choose one of {', '.join(SAMPLERS)}."
-            raise bad_argument("trials_per_structure", f"1 with the tuner {self.tuner}", self.trials_per_structure, fix)
+        if self.trials_per_structure is not None:
+            keep(self, trials_per_structure=integer("trials_per_structure", self.trials_per_structure))
+            if self.trials_per_structure > 1 and self.tuner not in SAMPLERS:
+                fix = f"Choose one of {', '.join(SAMPLERS)}."
+                raise bad_argument("trials_per_structure", f"1 with the tuner {self.tuner}", self.trials_per_structure, fix)
         keep(self, validation=in_range("validation", self.validation, 0.0, 0.5, closed="right"))
         keep(self, test=in_range("test", self.test, 0.0, 0.5, closed="left"), refit=flag("refit", self.refit))
         one_of("mixed_precision", self.mixed_precision, (None, "float16", "bfloat16"))
@@ -98,18 +104,25 @@ class Settings:
             keep(self, **{name: None if value is None else integer(name, value)})
 
 
-def with_epochs(settings: Settings, samples: int) -> Settings:
-    """Return settings whose number of epochs is known, for so many samples of training.
+def complete(settings: Settings, samples: int) -> Settings:
+    """Return settings without None where the number of trials, the tuner or the samples of training decide.
 
     Hyperband, whose number of trials grows with the epochs, keeps 20.
 
-    >>> [with_epochs(Settings(), samples).epochs for samples in (50, 300, 10000)]
+    >>> [complete(Settings(), samples).epochs for samples in (50, 300, 10000)]
     [200, 100, 20]
+    >>> [complete(Settings(trials=trials), 300).trials_per_structure for trials in (5, 40, 200)]
+    [1, 4, 8]
     """
-    if settings.epochs is not None:
-        return settings
-    enough = 1000 // math.ceil(samples / 32)
-    return replace(settings, epochs=20 if settings.tuner == "hyperband" else min(max(enough, 20), 200))
+    found: dict[str, Any] = {}
+    if settings.epochs is None:
+        enough = 1000 // math.ceil(samples / 32)
+        found["epochs"] = 20 if settings.tuner == "hyperband" else min(max(enough, 20), 200)
+    if settings.pruner is None:
+        found["pruner"] = "none" if settings.tuner in ("hyperband", "grid") else "median"
+    if settings.trials_per_structure is None:
+        found["trials_per_structure"] = min(max(settings.trials // 10, 1), 8) if settings.tuner in SAMPLERS else 1
+    return replace(settings, **found)
 
 
 def _checked_values(values: Any, tuner: str) -> dict[str, list[Any]]:
@@ -153,8 +166,8 @@ def claim(output: Path, settings: Settings, table: Table, resume: bool, source: 
                     f"{output}: holds a search on other data, or with another target. Give what it began with, or another `output`."
                 )
             began_with = stored.get(name, defaults.get(name))
-            # None epochs are as many as the samples ask for, which the fingerprint knows.
-            if name not in _MAY_CHANGE and began_with != value and (name, began_with) != ("epochs", None):
+            # Where nothing is written of it, the data and the other settings decided, which are the same.
+            if name not in _MAY_CHANGE and began_with != value and not (name in _DECIDED and began_with is None):
                 raise BadInput(
                     f"{output}: holds a search with {name} {began_with}, got {value}. Give what it began with, or another `output`."
                 )

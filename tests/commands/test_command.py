@@ -18,7 +18,7 @@ import processes
 import pytest
 
 from keras_ext.automl.networks import NETWORKS
-from keras_ext.automl.settings import Settings
+from keras_ext.automl.settings import Settings, complete
 from keras_ext.automl.tuners import TUNERS
 from keras_ext.parallel.placement import TRIALS_OF_A_PROCESS, Placement
 from keras_ext.search.choices import ACTIVATIONS, WIDTHS
@@ -249,7 +249,7 @@ MISTAKES = {
     "--widths free --max-layers 7 --network residual": "--widths free goes with --network mlp, got residual. Leave it out.",
     "--widths narrow": "--widths must be one of 'same', 'pyramid', 'free', got 'narrow'.",
     "--patience 0": "--patience must be a whole number of at least 1, got 0.",
-    "--values layers=1": "--values must be left out with the tuner 'random', got {'layers': ['1']}. Only 'grid' fixes values.",
+    "--values layers=1": "--values must be left out with the tuner 'tpe', got {'layers': ['1']}. Only 'grid' fixes values.",
     "--tuner grid --values layers": "--values must be a name and its values, such as layers=1,2, got layers.",
     "--tuner grid --values layers=9": "--values must be values that layers may have, 1, 2, 3, 4, got '9'.",
     "--mixed-precision int8": "--mixed-precision must be one of None, 'float16', 'bfloat16', got 'int8'.",
@@ -367,8 +367,14 @@ def test_names_and_defaults_in_the_help_are_those_of_the_package():
     known = {name: ",".join(map(str, value)) if isinstance(value, tuple) else str(value) for name, value in known.items()}
     shown = {name: text.partition("[default: ")[2].partition("]")[0] for name, text in helps.items() if "[default: " in text}
     plain = {name for name in shown if known.get(name) not in (None, "None", "True", "False")}
-    assert len(plain) >= 12
+    assert len(plain) >= 11
     assert {name: shown[name].partition(";")[0] for name in plain} == {name: known[name] for name in plain}
+    # What depends on the other settings.
+    assert {tuner: complete(Settings(tuner=tuner), 100).pruner for tuner in TUNERS} == {
+        tuner: "none" if tuner in shown["pruner"] else "median" for tuner in TUNERS
+    }
+    assert shown["pruner"] == "median, none for hyperband and grid"
+    assert shown["trials_per_structure"] == "a tenth of the trials, at most 8"
     assert f"for more than {DEEP} layers" in helps["network"]
     assert f"; {TRIALS_OF_A_PROCESS} where" in helps["isolate"]
 

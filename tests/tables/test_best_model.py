@@ -152,8 +152,8 @@ def test_the_page_says_how_the_search_was_made_and_at_its_top_what_came_of_it(re
         assert found.pop("baseline").endswith("on the 60 samples of the test")
         assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", found.pop("ended"))
         assert found == {
-            "tuner": "random, seed 0",
-            "pruner": "none",
+            "tuner": "tpe, seed 0",
+            "pruner": "median",
             "trials": "at most 2, of at most 3 epochs each",
             "put aside": "0.2 of the samples for the scores, 0.2 for the test",
             "networks": "mlp",

@@ -210,7 +210,7 @@ def test_what_a_network_cannot_take_is_reported_before_anything_is_written(tmp_p
         ({"widths": "narrow"}, "`widths` must be one of 'same', 'pyramid', 'free', got 'narrow'."),
         ({"wide": 1}, "`wide` must be True or False, got 1."),
         ({"patience": 0}, "`patience` must be a whole number of at least 1, got 0."),
-        ({"values": {"layers": [1]}}, "`values` must be left out with the tuner 'random', got {'layers': [1]}. Only 'grid' fixes values."),
+        ({"values": {"layers": [1]}}, "`values` must be left out with the tuner 'tpe', got {'layers': [1]}. Only 'grid' fixes values."),
         (
             {"tuner": "grid", "values": {"layers": 1}},
             "`values` must be a dict of names of hyperparameters and lists of their values, got {'layers': 1}.",
