@@ -176,7 +176,7 @@ def reported(initializer: Any, weight: Weight, seed: int | None) -> Any:
         if isinstance(initializer, Orthogonal):
             reading["blocks"] = reading.pop("groups")
             if weight.heads is not None:
-                reading |= _of_heads(weight)
+                reading |= _of_heads(weight, weight.heads)
         if weight.inner:
             reading["gain"] = 1.0
         return type(initializer).from_config({**config, **reading})
@@ -190,9 +190,9 @@ def reported(initializer: Any, weight: Weight, seed: int | None) -> Any:
     return type(initializer).from_config(config) if "seed" in config else initializer
 
 
-def _of_heads(weight: Weight) -> dict[str, Any]:
+def _of_heads(weight: Weight, heads: int) -> dict[str, Any]:
     """Return the axes of the matrices of an attention layer's heads: one for all where they fit beside each other, else one for each."""
-    reading, heads, shape = weight.reading, weight.heads, weight.variable.shape
+    reading, shape = weight.reading, weight.variable.shape
     inputs, outputs = reading.input_axes or (), reading.output_axes or ()
     if heads not in inputs:
         joint = tuple(sorted((*outputs, heads)))

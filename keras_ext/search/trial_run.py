@@ -206,8 +206,8 @@ class _Reporter(LateBatchHooks):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._check()
-        for name, (patience, *rule) in self._patience.items():
-            if self.model.stop_training and _has_waited(self._courses[name], patience, *rule):
+        for name, (patience, difference, direction) in self._patience.items():
+            if self.model.stop_training and _has_waited(self._courses[name], patience, difference, direction):
                 self._stopped(f"{name} no better for {patience} epoch{'s' * (patience != 1)}")
 
     def _check(self) -> None:
