@@ -123,10 +123,11 @@ def test_numbers_to_predict_are_looked_at_in_the_unit_that_the_search_trained_in
     y = 1e6 + 1e5 * X[:, 0]
     unit = float(printed.split("divided by ")[1].split()[0])
     assert 0.8 * y.std() < unit < 1.2 * y.std()  # of the samples of training
-    # From the model's own predictions; its loss has three digits, and penalties too.
-    predicted = keras.models.load_model(tmp_path / "out/best_model.keras").predict(X, verbose=0)[:, 0]
+    # From the model's own predictions of the columns as it takes them; the printed loss has three digits.
+    model = model_file.load(tmp_path / "out/best_model.keras")
+    predicted = model.predict(model_file.features_of(model).encode(dict(zip("abcd", X.T, strict=True))), verbose=0)[:, 0]
     error = float(printed.split("root mean square error ")[1].split()[0])
-    assert error == pytest.approx(np.sqrt(np.mean((predicted - y) ** 2)), rel=0.05)
+    assert error == pytest.approx(np.sqrt(np.mean((predicted - y) ** 2)), rel=1e-4)
     assert error == pytest.approx(unit * np.sqrt(loss), rel=0.01)
 
 
