@@ -83,6 +83,46 @@ def _by_torch(layer, x, weight, **arguments):
 
 
 @pytest.fixture
+def differentiate_twice():
+    """A function that returns the gradient of `value(x)`, and how it changes along `direction`, as the backend differentiates twice."""
+    return {"tensorflow": _twice_by_tensorflow, "jax": _twice_by_jax, "torch": _twice_by_torch}[keras.backend.backend()]
+
+
+def _twice_by_tensorflow(value, x, direction):
+    import tensorflow as tf
+
+    x = tf.constant(x)
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            y = value(x)
+        first = inner.gradient(y, x)
+        along = tf.reduce_sum(first * direction)
+    return first.numpy(), outer.gradient(along, x).numpy()
+
+
+def _twice_by_jax(value, x, direction):
+    import jax
+
+    def along(x):
+        first = jax.grad(value)(x)
+        return (first * direction).sum(), first
+
+    second, first = jax.grad(along, has_aux=True)(x)
+    return np.array(first), np.array(second)
+
+
+def _twice_by_torch(value, x, direction):
+    import torch
+
+    x = torch.tensor(x, requires_grad=True)
+    (first,) = torch.autograd.grad(value(x), x, create_graph=True)
+    (second,) = torch.autograd.grad((first * torch.tensor(direction)).sum(), x)
+    return first.detach().numpy(), second.numpy()
+
+
+@pytest.fixture
 def in_new_process():
     """A function that runs Python code in a process of its own and returns what it printed.
 

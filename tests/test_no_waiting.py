@@ -63,7 +63,6 @@ def waits_of_jax(model):
     """Return the callbacks to Python in the compiled step; a number that it needed while it is traced is an error."""
     import jax
 
-    model._record_training_state_sharding_spec = lambda: None
     state = [[v.value for v in each] for each in (model.trainable_variables, model.non_trainable_variables)]
     state += [[v.value for v in model.optimizer.variables], [v.value for v in model.metrics_variables]]
     program = jax.make_jaxpr(model.train_step)(tuple(state), (X, Y))
@@ -85,9 +84,12 @@ WAITS = {"torch": waits_of_torch, "jax": waits_of_jax, "tensorflow": waits_of_te
 
 def of_keras(name):
     """Return how often a step of Keras alone waits on PyTorch around this part: for its conditions, and for the rate of its SGD."""
-    if name in ("accumulating", "clipped under a scaled loss"):
-        return 1 + (name != "accumulating")
-    return int(name not in optimizers.__all__ and not name.startswith(("plain", "clipped", "half")))
+    conditions = {"accumulating": 1, "clipped under a scaled loss": 2}
+    return (
+        conditions[name]
+        if name in conditions
+        else int(name not in optimizers.__all__ and not name.startswith(("plain", "clipped", "half")))
+    )
 
 
 @pytest.mark.parametrize("name", PARTS)

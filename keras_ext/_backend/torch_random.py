@@ -8,6 +8,10 @@ import torch
 
 from keras_ext._backend import torch_waiting
 
+# Of SplitMix64: the step from word to word and another for a second seed; the shift and the factor of each round.
+_STEPS = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03)
+_ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+
 
 def draw_bytes(count: Any, seed: Any) -> Any:
     """Return `count` random bytes for the two integers of `seed`."""
@@ -16,9 +20,9 @@ def draw_bytes(count: Any, seed: Any) -> Any:
     first, second = seed.tolist()
     generator = torch.Generator(device=seed.device)
     # The CPU's generator takes 32 bits: the pair is mixed (Steele, Lea and Flood 2014). Keras adds the two, so that close seeds meet.
-    mixed = (first * 0x9E3779B97F4A7C15 + second * 0xD1B54A32D192ED03) % 2**64
-    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 % 2**64
-    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % 2**64
+    mixed = (first * _STEPS[0] + second * _STEPS[1]) % 2**64
+    for shift, factor in _ROUNDS:
+        mixed = (mixed ^ mixed >> shift) * factor % 2**64
     generator.manual_seed((mixed ^ mixed >> 31) >> 1)
     words = torch.empty((count + 7) // 8, dtype=torch.int64, device=seed.device)
     return words.random_(-(2**63), None, generator=generator).view(torch.uint8)[:count]
@@ -27,13 +31,13 @@ def draw_bytes(count: Any, seed: Any) -> Any:
 def _hashed(count: int, seed: torch.Tensor) -> torch.Tensor:
     """Return `count` bytes of SplitMix64 (Steele, Lea and Flood 2014): a generator would wait for the numbers of its seed."""
     first, second = seed.to(torch.int64).unbind()
-    start = _mixed(first * _signed(0x9E3779B97F4A7C15) + second * _signed(0xD1B54A32D192ED03))
+    start = _mixed(first * _signed(_STEPS[0]) + second * _signed(_STEPS[1]))
     steps = torch.arange(1, (count + 7) // 8 + 1, dtype=torch.int64, device=seed.device)
-    return _mixed(start + steps * _signed(0x9E3779B97F4A7C15)).view(torch.uint8)[:count]
+    return _mixed(start + steps * _signed(_STEPS[0])).view(torch.uint8)[:count]
 
 
 def _mixed(z: torch.Tensor) -> torch.Tensor:
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+    for shift, factor in _ROUNDS:
         z = (z ^ _shifted(z, shift)) * _signed(factor)
     return z ^ _shifted(z, 31)
 

@@ -27,15 +27,16 @@ def decay(weights: Tensors, *, rate: Any) -> None:
 @torch.no_grad()
 def sgd(optimizer: Any, weights: Tensors, gradients: Tensors, slots: list[Tensors], rate: Any) -> bool:
     """Step as `keras_ext.optimizers.SGD` does."""
+    step = -rate
     if not slots:
-        _add_multiples(weights, gradients, -rate)
+        _add_multiples(weights, gradients, step)
         return True
     velocities, momentum = slots[0], float(optimizer.current_momentum())
     torch._foreach_mul_(velocities, momentum)
-    _add_multiples(velocities, gradients, -rate * (1.0 - optimizer.dampening))
+    _add_multiples(velocities, gradients, step * (1.0 - optimizer.dampening))
     if optimizer.nesterov:
         torch._foreach_add_(weights, velocities, alpha=momentum)
-        _add_multiples(weights, gradients, -rate)
+        _add_multiples(weights, gradients, step)
     else:
         torch._foreach_add_(weights, velocities)
     return True

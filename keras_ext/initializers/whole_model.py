@@ -1,6 +1,5 @@
 """First weights for a whole model: each weight read as its layer means it, each with random numbers of its own."""
 
-import math
 import random
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -192,16 +191,11 @@ def reported(initializer: Any, weight: Weight, seed: int | None) -> Any:
 
 def _of_heads(weight: Weight, heads: int) -> dict[str, Any]:
     """Return the axes of the matrices of an attention layer's heads: one for all where they fit beside each other, else one for each."""
-    reading, shape = weight.reading, weight.variable.shape
-    inputs, outputs = reading.input_axes or (), reading.output_axes or ()
-    if heads not in inputs:
-        joint = tuple(sorted((*outputs, heads)))
-        return {"output_axes": joint} if _size(shape, joint) <= _size(shape, inputs) else {}
-    return {} if _size(shape, inputs) <= _size(shape, outputs) else {"input_axes": tuple(i for i in inputs if i != heads)}
-
-
-def _size(shape: Any, axes: Any) -> int:
-    return math.prod(shape[i] for i in axes)
+    axes = weight.axes
+    if heads not in axes.inputs:
+        joint = tuple(sorted((*axes.outputs, heads)))
+        return {"output_axes": joint} if axes.size(joint) <= axes.size(axes.inputs) else {}
+    return {} if axes.size(axes.inputs) <= axes.size(axes.outputs) else {"input_axes": tuple(i for i in axes.inputs if i != heads)}
 
 
 def _why_left(weight: Weight) -> str:

@@ -71,7 +71,9 @@ class OptunaOracle(StructureOracle):
         return {name: first[name] for name in (*names, *sorted(zeros)) if name in first}
 
     def _above_zero(self, values: dict[str, Any], structure: dict[str, Any]) -> dict[str, Any]:
-        """Return the structure, with numbers above 0 for those that are 0 in these values and not in its other trials."""
+        """Return the structure, with numbers above 0 for those that are 0 in these values and not in its other trials, if it has any."""
+        if not structure:
+            return {}
         rng = np.random.default_rng([self.seed, len(self.trials), 2])
         zeros = [hp for hp in self.hyperparameters.space if evolution.may_be_zero(hp) and values.get(hp.name) == 0]
         least = {hp.name: hp.prob_to_value(rng.random()) or hp.prob_to_value(1 - 1e-9) for hp in zeros if hp.name not in structure}
@@ -84,7 +86,7 @@ class OptunaOracle(StructureOracle):
         for _ in range(0 if study.is_exhausted else 1 if is_named else _TRIES):
             sampler = samplers.made(self._sampler, self.seed, len(self.trials))
             values = study.ask(trial_id, self._given(structure), sampler)
-            full = self._above_zero(values, structure) if structure else structure
+            full = self._above_zero(values, structure)
             if full != structure:
                 study.drop(trial_id)
                 values = study.ask(trial_id, values | full, sampler)
@@ -94,7 +96,7 @@ class OptunaOracle(StructureOracle):
         rng = np.random.default_rng([self.seed, len(self.trials)])
         for _ in range(_TRIES if is_named else 0):
             values = evolution.at_random(self.hyperparameters.space, rng, structure)
-            values |= self._above_zero(values, structure) if structure else {}
+            values |= self._above_zero(values, structure)
             if not self.was_tried(values):
                 return study.ask(trial_id, values)
         return self._chosen(trial_id, {}) if structure else None

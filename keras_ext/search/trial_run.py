@@ -135,7 +135,7 @@ class Runner:
         return kwargs
 
     def _callbacks(self, reported: TrialReport, listener: Listener, first: int, others: Sequence[Any]) -> list[Any]:
-        name = self._tuner.oracle.objective.name
+        objective = self._tuner.oracle.objective
 
         # Functions, not methods: KerasTuner copies the callbacks deeply, and a function stays itself.
         def found(finding: Finding) -> None:
@@ -143,7 +143,7 @@ class Runner:
             listener.finds(finding)
 
         def epoch_ended(epoch: int, logs: dict[str, Any] | None) -> bool:
-            score = (logs or {}).get(name)
+            score = (logs or {}).get(objective.name)
             note_epoch(executions, reported, epoch - first, float(score) if score is not None and math.isfinite(score) else None, best)
             reason = listener.epoch_ends(epoch + 1 - first, reported.scores[epoch - first])
             if reason is not None and epoch + 1 - first < reported.planned_epochs:
@@ -154,7 +154,7 @@ class Runner:
             reported.stopped = reason
 
         executions: list[list[float | None]] = []
-        best = max if self._tuner.oracle.objective.direction == "max" else min
+        best = max if objective.direction == "max" else min
         thread = TrialThread.current()
 
         def batch_begins() -> None:
@@ -165,7 +165,6 @@ class Runner:
         # A training in a `fit` or `run_trial` of the user's own may log less.
         run, fit = type(self._tuner).run_trial, getattr(type(self._tuner.hypermodel), "fit", None)
         is_theirs = fit is keras_tuner.HyperModel.fit and run.__module__.startswith(("keras_tuner.", "keras_ext."))
-        objective = self._tuner.oracle.objective
         reporter = _Reporter(epoch_ended, batch_begins, objective if is_theirs else None, _patience_of(others, objective), stopped)
         if self._monitor is None:
             return [reporter]
@@ -182,32 +181,27 @@ class _Reporter(LateBatchHooks):
         epoch_ended: Callable[[int, dict[str, Any] | None], bool],
         batch_begins: Callable[[], None],
         objective: Any,
-        patience: dict[str, tuple[int, float, str]],
+        patience: dict[str, tuple[int, float, int]],
         stopped: Callable[[str], None],
     ) -> None:
         super().__init__()
         self._epoch_ended, self._batch_begins, self._objective = epoch_ended, batch_begins, objective
         self._patience, self._stopped = patience, stopped
-        self._courses: dict[str, list[float]] = {}
         self._logs: dict[str, Any] | None = None
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._courses = {name: [] for name in self._patience}
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._check()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._logs = logs
-        for name, course in self._courses.items():
-            course.append(float((logs or {}).get(name, math.nan)))
         if self._epoch_ended(epoch, logs):
             self.model.stop_training = True
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._check()
-        for name, (patience, difference, direction) in self._patience.items():
-            if self.model.stop_training and _has_waited(self._courses[name], patience, difference, direction):
+        for name, (patience, difference, sign) in self._patience.items():
+            course = [sign * value for value in self.model.history.history.get(name, ())]
+            if self.model.stop_training and _has_waited(course, patience, difference):
                 self._stopped(f"{name} no better for {patience} epoch{'s' * (patience != 1)}")
 
     def _check(self) -> None:
@@ -220,22 +214,25 @@ class _Reporter(LateBatchHooks):
         self._batch_begins()
 
 
-def _patience_of(callbacks: Sequence[Any], objective: Any) -> dict[str, tuple[int, float, str]]:
-    """Return patience, least difference and direction of Keras's EarlyStopping, by the names of the logged numbers that it waits for."""
+def _patience_of(callbacks: Sequence[Any], objective: Any) -> dict[str, tuple[int, float, int]]:
+    """Return patience, least difference and sign (1: less is better, -1: more) of Keras's EarlyStopping, by the number that it waits for.
+
+    Numbers of which it is not known whether less or more is better are left out.
+    """
+    known = {objective.name: objective.direction, "loss": "min", "val_loss": "min"}
     found = {}
     for each in callbacks:
         if isinstance(each, keras.callbacks.EarlyStopping):
-            known = {objective.name: objective.direction, **dict.fromkeys(("loss", "val_loss"), "min")}
-            direction = each.mode if each.mode in ("min", "max") else known.get(each.monitor, "max" if "acc" in each.monitor else "")
-            found[each.monitor] = max(each.patience, 1), abs(each.min_delta), direction
+            direction = each.mode if each.mode in ("min", "max") else known.get(each.monitor, "max" if "acc" in each.monitor else None)
+            if direction is not None:
+                found[each.monitor] = max(each.patience, 1), abs(each.min_delta), 1 if direction == "min" else -1
     return found
 
 
-def _has_waited(course: Sequence[float], patience: int, difference: float, direction: str) -> bool:
-    """Return whether the last `patience` numbers are no better than those before."""
-    sign = {"min": 1, "max": -1}.get(direction, 0)
-    before, last = ([sign * value for value in part] for part in (course[: len(course) - patience], course[len(course) - patience :]))
-    return bool(before and sign) and min(last) >= min(before) - difference
+def _has_waited(course: Sequence[float], patience: int, difference: float) -> bool:
+    """Return whether the last `patience` numbers are no lower than those before."""
+    before, last = course[: len(course) - patience], course[len(course) - patience :]
+    return bool(before) and min(last) >= min(before) - difference
 
 
 def note_epoch(

@@ -42,7 +42,7 @@ def test_trials_without_a_score_are_last_and_those_without_a_loss_keep_their_ord
     assert [record.trial for record in in_order(records, direction)] == [*first, "0"]
 
 
-X, Y = np.random.default_rng(0).normal(size=(2, 64, 2)).astype("float32")
+X = np.random.default_rng(0).normal(size=(64, 2)).astype("float32")
 Y = X[:, :1]
 
 
