@@ -1,22 +1,5 @@
 """The table of remedies: for each symptom of the monitor the changes that fix it, the most direct first."""
 
-# What each remedy does, in words.
-WORDS = {
-    "thaw": "let the frozen layers train",
-    "fit_output": "make the last activation and the loss fit each other and the targets",
-    "scale_inputs": "bring the inputs to unit variance inside the model",
-    "scale_outputs": "bring the predictions to the scale of the targets inside the model",
-    "draw_weights": "draw the first weights again at the scale of the activation",
-    "lower_dropout": "lower the rate of dropout",
-    "follow_statistics": "let moving statistics follow faster",
-    "default_step": "set epsilon, clipping and weight decay of the optimizer back",
-    "find_rate": "train with a learning rate that LearningRateFinder suggests",
-    "clip_gradients": "put GradientClipping around the optimizer",
-    "exchange_activation": "exchange the activation",
-    "normalize_layers": "put BatchNormalization before the activations",
-    "add_skips": "add the input of a layer to its output where the shapes are equal",
-}
-
 # Remedies of a cause: the findings show by themselves that they are needed. They come in this order, and before all others.
 OF_CAUSES = ("thaw", "fit_output", "scale_inputs", "scale_outputs", "lower_dropout", "follow_statistics", "default_step", "draw_weights")
 

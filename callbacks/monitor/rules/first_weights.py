@@ -7,12 +7,9 @@ from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.statistics import ATTENTION
 from keras_ext.callbacks.monitor.snapshot import Activation, Snapshot, Weight
+from keras_ext.remedies.advice import advice
 
 _BIASES = ("bias", "beta")
-_MEND = (
-    "initializers.HeNormal suits relu, initializers.GlorotUniform tanh, initializers.FanInUniform sigmoid; "
-    "initializers.initialize(model, 'auto') draws all again."
-)
 
 
 def poor_initializations(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
@@ -55,8 +52,7 @@ def _poor_choice(a: Activation, limits: Limits) -> tuple[float, float, str] | No
         return a.rms, limits.forgetting, f"{seen}. To remember, {own}, or start the gate's bias at 1."
     if a.part == ATTENTION and a.saturated > limits.one_hot:
         seen = f"{a.saturated:.0%} of its attention's rows choose one place alone, so that query and key get no gradient"
-        fix = "Draw their kernels with initializers.GlorotUniform, and divide the products by the root of key_dim"
-        return a.saturated, limits.one_hot, f"{seen}. {fix}."
+        return a.saturated, limits.one_hot, f"{seen}. {advice('saturated', 'attention')}"
     return None
 
 
@@ -65,21 +61,31 @@ def _poor(weight: Weight, is_last: bool, limits: Limits) -> tuple[float, float, 
     if weight.path.endswith(_BIASES):
         if is_last or weight.largest <= limits.initial_bias:
             return None
-        advice = f"Its bias starts at up to {weight.largest:.3g}, which leaves relu dead and sigmoid saturated. Start it at zero."
-        return weight.largest, limits.initial_bias, advice
+        seen = f"Its bias starts at up to {weight.largest:.3g}, which leaves relu dead and sigmoid saturated"
+        return weight.largest, limits.initial_bias, f"{seen}. Start it at zero."
     if math.isnan(weight.scale):  # no kernel, or one of a layer that is not known
         return None
+    drawn = advice("poor_initialization")
     if weight.scale == 0.0:
-        return None if is_last else (0.0, 0.0, f"Its kernel starts at zero. Draw it at random: {_MEND}")
+        return None if is_last else (0.0, 0.0, f"Its kernel starts at zero. Draw it at random: {drawn}")
     if weight.deviation < limits.alike:
-        return weight.deviation, limits.alike, f"All numbers of its kernel start alike, so that its units stay alike. Draw them: {_MEND}"
+        return (
+            weight.deviation,
+            limits.alike,
+            f"All numbers of its kernel start alike, so that its units stay alike. Draw them: {drawn}",
+        )
     return None if weight.normalized else _far_off(weight, limits)
 
 
 def _far_off(kernel: Weight, limits: Limits) -> tuple[float, float, str] | None:
     over, under = kernel.scale / kernel.most_scale, kernel.least_scale / kernel.scale if kernel.scale else 0.0
+    drawn = advice("poor_initialization")
     if over > limits.initial_scale:
-        return over, limits.initial_scale, f"Its kernel is {over:.3g} times as large as its fans ask for. {_MEND}"
+        return over, limits.initial_scale, f"Its kernel is {over:.3g} times as large as its fans ask for. {drawn}"
     if under > limits.initial_scale:
-        return under, limits.initial_scale, f"Its kernel is {under:.3g} times smaller than its fans ask for. {_MEND}"
+        return (
+            under,
+            limits.initial_scale,
+            f"Its kernel is {under:.3g} times smaller than its fans ask for. {drawn}",
+        )
     return None

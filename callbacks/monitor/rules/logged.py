@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.snapshot import Logged, Snapshot
+from keras_ext.remedies.advice import advice
 
 
 def logged_states(snapshots: Sequence[Snapshot], limits: Limits) -> Iterator[State]:
@@ -14,8 +15,7 @@ def logged_states(snapshots: Sequence[Snapshot], limits: Limits) -> Iterator[Sta
     for loss in logged:
         if "kl" in loss.name.lower().split("_") and loss.value < limits.latent:
             seen = f"{loss.name} is {loss.value:.1e}: the latent has collapsed onto the prior, and says nothing of the input"
-            fix = "Lower the weight of this loss, or raise it from zero over the first epochs"
-            yield State("constant_output", None, loss.value, limits.latent, f"{seen}. {fix}.")
+            yield State("constant_output", None, loss.value, limits.latent, f"{seen}. {advice('constant_output', 'latent')}")
     first = next((s.logged for s in snapshots if s.logged), ())
     won = _won(first, logged, limits)
     if won is not None:

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.rules.symptoms import clipping
 from keras_ext.callbacks.monitor.snapshot import Snapshot
+from keras_ext.remedies.advice import advice, clip
 
 
 def learning(snapshots: Sequence[Snapshot], limits: Limits, patience: int = 2, baseline: float = math.nan) -> bool:
@@ -57,12 +57,12 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, baseline: float
     swing = sum(map(abs, steps)) / len(steps) / reference
     if swing > limits.oscillating and turns > (len(steps) - 1) / 2:
         seen = f"From snapshot to snapshot its loss swings by {swing:.0%} of what the best constant prediction costs"
-        advice = f"{seen}. Lower the learning rate, use larger batches, or {clipping(snapshots[-1])}."
-        yield State("oscillating_loss", None, swing, limits.oscillating, advice, can_be_critical=min(losses) >= reference)
+        said = f"{seen}. Lower the learning rate, use larger batches, or {clip(snapshots[-1].clipped)}."
+        yield State("oscillating_loss", None, swing, limits.oscillating, said, can_be_critical=min(losses) >= reference)
     elif max(losses) - min(losses) <= limits.stalled * reference and min(losses) >= (1 - limits.stalled) * reference:
         seen = f"For {limits.window} snapshots its loss has stood where a constant prediction stands"
-        fix = "Raise the learning rate, check that inputs and targets belong together, and check the gradients of the first layers."
-        yield State("stalled_loss", None, min(losses) / reference, 1 - limits.stalled, f"{seen}. {fix}", can_be_critical=False)
+        said = f"{seen}. {advice('stalled_loss')}"
+        yield State("stalled_loss", None, min(losses) / reference, 1 - limits.stalled, said, can_be_critical=False)
 
 
 def _reference(snapshots: Sequence[Snapshot], baseline: float) -> float:

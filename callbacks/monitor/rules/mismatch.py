@@ -7,6 +7,7 @@ from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.setting import BINARY, CHOICES, DISTANCES, Aim
 from keras_ext.callbacks.monitor.snapshot import Output, Snapshot
+from keras_ext.remedies.advice import advice
 
 # What an activation can put out.
 _RANGES = {
@@ -25,16 +26,16 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
     """Yield what does not fit: inputs and targets of another scale than networks are made for, and outputs that their loss cannot use."""
     if snapshot.input_rms > limits.unscaled_input:
         scale = f"The root mean square of what its first layer is given is {snapshot.input_rms:.3g}"
-        advice = f"{scale}. Scale the inputs to unit variance (keras.layers.Normalization)."
-        yield State("unscaled_input", None, snapshot.input_rms, limits.unscaled_input, advice, needs_others=True)
+        said = f"{scale}. {advice('unscaled_input')}"
+        yield State("unscaled_input", None, snapshot.input_rms, limits.unscaled_input, said, needs_others=True)
     elif 0 < snapshot.input_rms < limits.faint_input and _is_embedding(snapshot):
         seen = f"The root mean square of what its embeddings give is {snapshot.input_rms:.2g}, and the signal and its gradient with it"
-        advice = f"{seen}. Draw them with embeddings_initializer=initializers.RandomNormal(stddev=0.05), or larger."
-        yield State("poor_initialization", snapshot.kernels[0].layer, snapshot.input_rms, limits.faint_input, advice, needs_others=True)
+        said = f"{seen}. {advice('poor_initialization', 'embedding')}"
+        yield State("poor_initialization", snapshot.kernels[0].layer, snapshot.input_rms, limits.faint_input, said, needs_others=True)
     elif 0 < snapshot.input_rms < limits.faint_input:
         scale = f"The root mean square of what its first layer is given is {snapshot.input_rms:.2g}"
-        advice = f"{scale}: it may have been divided twice. Scale the inputs to unit variance (keras.layers.Normalization)."
-        yield State("unscaled_input", None, snapshot.input_rms, limits.faint_input, advice, needs_others=True)
+        said = f"{scale}: it may have been divided twice. {advice('unscaled_input')}"
+        yield State("unscaled_input", None, snapshot.input_rms, limits.faint_input, said, needs_others=True)
     if len(aims) != len(snapshot.outputs):
         return
     ends = [a for a in snapshot.activations if a.is_output]
@@ -53,14 +54,14 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
         share = output.deviation / aim.deviation if aim.deviation > 0 else math.nan
         if _compares(aim, output) and snapshot.step > 0 and share < limits.flat:
             seen = f"The predictions of {which} vary {share:.1g} times as much as the targets: whatever the input, they are the same"
-            fix = "Scale the inputs to unit variance, raise the learning rate, weight rare classes (class_weight), and start from HeNormal"
             # In the first epochs networks that will learn do this too, small ones for a long time.
             quiet = not snapshot.is_regular or snapshot.epoch <= limits.slow
-            yield State("constant_output", None, share, limits.flat, f"{seen}. {fix}.", can_be_critical=False, quiet=quiet)
+            said = f"{seen}. {advice('constant_output', 'flat')}"
+            yield State("constant_output", None, share, limits.flat, said, can_be_critical=False, quiet=quiet)
         if aim.loss in DISTANCES and aim.rms > limits.unscaled_target:
             scale = f"The root mean square of the targets of {which} is {aim.rms:.3g}"
-            advice = f"{scale}. Scale them to unit variance, and the predictions back."
-            yield State("unscaled_target", None, aim.rms, limits.unscaled_target, advice, needs_others=True)
+            said = f"{scale}. {advice('unscaled_target')}"
+            yield State("unscaled_target", None, aim.rms, limits.unscaled_target, said, needs_others=True)
 
 
 def has_impossible_targets(snapshot: Snapshot, aims: Sequence[Aim | None]) -> bool:
@@ -83,33 +84,33 @@ def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, f
     is_outside = output.low < -_ROUNDING or output.high > 1 + _ROUNDING
     adds_up = output.low >= -_ROUNDING and output.sum_off <= _ROUNDING
     if aim.loss in CHOICES and output.units == 1:
-        advice = f"{aim.loss} chooses among units, and {which} has one. Take sigmoid and binary_crossentropy, or a unit a class."
-        return 1.0, 2.0, advice
+        said = f"{aim.loss} chooses among units, and {which} has one. Take sigmoid and binary_crossentropy, or a unit a class."
+        return 1.0, 2.0, said
     if kind == "softmax" and output.units == 1:
-        advice = f"A softmax over the one unit of {which} is 1 whatever the input. End it with sigmoid and take binary_crossentropy."
-        return 1.0, 2.0, advice
+        said = f"A softmax over the one unit of {which} is 1 whatever the input. End it with sigmoid and take binary_crossentropy."
+        return 1.0, 2.0, said
     if aim.loss in CHOICES and not aim.from_logits and not adds_up:
         value, limit = (output.low, 0.0) if output.low < 0 else (output.sum_off, _ROUNDING)
-        advice = f"{aim.loss} takes probabilities that add up to 1, which {which} does not give"
-        return value, limit, f"{advice}. End it with softmax, or set from_logits=True."
+        said = f"{aim.loss} takes probabilities that add up to 1, which {which} does not give"
+        return value, limit, f"{said}. End it with softmax, or set from_logits=True."
     if aim.loss == _SPARSE and not aim.are_whole:
-        advice = f"{aim.loss} takes class numbers and drops fractions, got targets from {aim.low:.3g} to {aim.high:.3g}"
-        return aim.high, 0.0, f"{advice}. For numbers take mse, with an output without activation."
+        said = f"{aim.loss} takes class numbers and drops fractions, got targets from {aim.low:.3g} to {aim.high:.3g}"
+        return aim.high, 0.0, f"{said}. For numbers take mse, with an output without activation."
     if aim.loss in CHOICES and aim.loss != _SPARSE and aim.are_whole and aim.low >= 0 and aim.most_sum > 1:
-        advice = f"{aim.loss} takes one class a sample, got rows with {aim.most_sum:.3g} ones. End {which} with sigmoid"
-        return aim.most_sum, 1.0, f"{advice} and take binary_crossentropy."
+        said = f"{aim.loss} takes one class a sample, got rows with {aim.most_sum:.3g} ones. End {which} with sigmoid"
+        return aim.most_sum, 1.0, f"{said} and take binary_crossentropy."
     if aim.loss in CHOICES and aim.from_logits and adds_up:
-        advice = f"{aim.loss} with from_logits=True takes what comes before a softmax, and {which} ends with one. Leave it out."
-        return output.sum_off, _ROUNDING, advice
+        said = f"{aim.loss} with from_logits=True takes what comes before a softmax, and {which} ends with one. Leave it out."
+        return output.sum_off, _ROUNDING, said
     if aim.loss in BINARY and (aim.low < 0 or aim.high > 1):
-        advice = f"{aim.loss} takes targets from 0 to 1, got {aim.low:.3g} to {aim.high:.3g}. Scale them, or take another loss."
-        return *_worse(aim, 0.0, 1.0), advice
+        said = f"{aim.loss} takes targets from 0 to 1, got {aim.low:.3g} to {aim.high:.3g}. Scale them, or take another loss."
+        return *_worse(aim, 0.0, 1.0), said
     if aim.loss in BINARY and not aim.from_logits and (is_outside or kind in _NO_PROBABILITIES):
-        advice = f"{aim.loss} takes probabilities, and {which} gives {output.low:.3g} to {output.high:.3g}. End it with sigmoid"
-        return *_worse(output, 0.0, 1.0), f"{advice}, or compile with BinaryCrossentropy(from_logits=True)."
+        said = f"{aim.loss} takes probabilities, and {which} gives {output.low:.3g} to {output.high:.3g}. End it with sigmoid"
+        return *_worse(output, 0.0, 1.0), f"{said}, or compile with BinaryCrossentropy(from_logits=True)."
     if aim.loss in BINARY and aim.from_logits and kind == "sigmoid":
-        advice = f"{aim.loss} with from_logits=True takes what comes before a sigmoid, and {which} ends with one. Leave it out."
-        return output.high, 1.0, advice
+        said = f"{aim.loss} with from_logits=True takes what comes before a sigmoid, and {which} ends with one. Leave it out."
+        return output.high, 1.0, said
     if aim.loss in DISTANCES and kind in _RANGES:
         low, high = _RANGES[kind]
         slack = _ROUNDING * (aim.high - aim.low)

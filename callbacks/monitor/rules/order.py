@@ -8,6 +8,7 @@ from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.setting import Aim
 from keras_ext.callbacks.monitor.rules.loss_course import stands
 from keras_ext.callbacks.monitor.snapshot import Snapshot
+from keras_ext.remedies.advice import advice
 
 
 def order_states(
@@ -24,13 +25,12 @@ def order_states(
     if in_runs is None or not last.has_loss or not stands(snapshots, limits, patience, baseline):
         return
     logged = next((each.value for each in last.logged if each.name == "loss"), math.nan)
-    fix = "Shuffle: shuffle=True in fit, or dataset.shuffle(...)"
     if logged < limits.in_training * last.loss or is_dataset:
         seen = (
             f"The samples are sorted by class. In the last epoch the loss was {logged:.3g} on the batches, and then {last.loss:.3g} on all"
         )
-        advice = f"{seen}. Each batch has one class, and the last one is what the network remembers. {fix}."
-        yield State("sorted_samples", None, in_runs, limits.in_runs, advice, quiet=True)
+        said = f"{seen}. Each batch has one class, and the last one is what the network remembers. {advice('sorted_samples')}"
+        yield State("sorted_samples", None, in_runs, limits.in_runs, said, quiet=True)
     elif len(snapshots) > limits.slow * patience:
-        advice = f"The samples are sorted by class. If fit does not shuffle them, each batch has one class. {fix}."
-        yield State("sorted_samples", None, in_runs, limits.in_runs, advice, can_be_critical=False)
+        said = f"The samples are sorted by class. If fit does not shuffle them, each batch has one class. {advice('sorted_samples')}"
+        yield State("sorted_samples", None, in_runs, limits.in_runs, said, can_be_critical=False)

@@ -9,6 +9,7 @@ from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.training import Step, Training
 from keras_ext.callbacks.monitor.rules.loss_course import stands
 from keras_ext.callbacks.monitor.snapshot import Snapshot
+from keras_ext.remedies.advice import advice
 
 # So many names are enough to find the line that froze them.
 _MOST_NAMES = 3
@@ -20,14 +21,13 @@ def setting_states(training: Training, limits: Limits) -> Iterator[State]:
     more = len(training.frozen) - _MOST_NAMES
     names += f" and {more} more" if more > 0 else ""
     if not training.can_train:
-        advice = (
-            f"No weight can change: {names} {_are(training)} frozen. Set trainable=True on the layers that must learn, and compile again."
-        )
-        yield State("frozen", None, 1.0, 1.0, advice, fatal=True)
+        seen = f"No weight can change: {names} {_are(training)} frozen"
+        fix = "Set trainable=True on the layers that must learn, and compile again."
+        yield State("frozen", None, 1.0, 1.0, f"{seen}. {fix}", fatal=True)
     elif training.frozen:
         seen = f"{names} {_are(training)} frozen with first weights, so that only random features reach the layers that learn"
-        advice = f"{seen}. Set trainable=True and compile again, or load weights that were trained."
-        yield State("frozen", training.frozen[0], 1.0, 1.0, advice)
+        fix = "Set trainable=True and compile again, or load weights that were trained."
+        yield State("frozen", training.frozen[0], 1.0, 1.0, f"{seen}. {fix}")
     for layer, rate in training.dropping:
         if rate >= limits.dropout:
             noise = f", so that noise is {rate / (1 - rate):.3g} times as strong as its signal" if rate < 1 else ""
@@ -35,8 +35,8 @@ def setting_states(training: Training, limits: Limits) -> Iterator[State]:
     decay = training.step.rate * training.step.weight_decay
     if decay > limits.decay:
         seen = f"Each step takes {decay:.3g} of every weight away, the product of learning_rate and weight_decay"
-        advice = f"{seen}. Set weight_decay to {limits.decay / 100 / training.step.rate:.1g} or less."
-        yield State("strong_decay", None, decay, limits.decay, advice)
+        fix = f"Set weight_decay to {limits.decay / 100 / training.step.rate:.1g} or less."
+        yield State("strong_decay", None, decay, limits.decay, f"{seen}. {fix}")
 
 
 def step_states(snapshots: Sequence[Snapshot], limits: Limits, training: Training, baseline: float, patience: int) -> Iterator[State]:
@@ -81,7 +81,7 @@ def _cure(step: Step, gradient: float) -> str:
     if math.isfinite(gradient) and step.threshold < gradient / 10:
         return f"{step.clipping}={step.threshold:.3g} cuts its gradients (norm {gradient:.1g}) to nothing: set it to 1, or leave it out."
     rate = f" ({step.rate:.3g})" if math.isfinite(step.rate) else ""
-    return f"Raise learning_rate{rate}: callbacks.LearningRateFinder(x, y).find(model).suggested is one that works."
+    return f"Raise learning_rate{rate}: {advice('small_step')}"
 
 
 def _are(training: Training) -> str:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from keras_ext._wording import sentence
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.setting import Aim
@@ -12,6 +11,7 @@ from keras_ext.callbacks.monitor.rules.first_weights import poor_initializations
 from keras_ext.callbacks.monitor.rules.mismatch import mismatches
 from keras_ext.callbacks.monitor.rules.not_finite import not_finite
 from keras_ext.callbacks.monitor.snapshot import Snapshot
+from keras_ext.remedies.advice import advice, clip, shorten
 
 # A kernel of so many times the largest usual scale drives its layer out of range by itself.
 _LARGE = 3.0
@@ -19,17 +19,8 @@ _LARGE = 3.0
 _FAR = 0.5
 # Share of zeros in a gradient from which on it belongs to a few rows only.
 _FEW = 0.5
-_OF_SATURATION = "Use relu with initializers.HeNormal, or layers.BatchNormalization before the activation."
-_OF_GATES = (
-    "Start its kernels with initializers.GlorotUniform and Orthogonal, put keras.layers.LayerNormalization before it, or clip gradients."
-)
-_OF_STANDING = (
-    "It has a gradient, and its kernel has not changed since the last snapshot. Raise the learning rate, and see that the optimizer does "
-    "not leave it out; in half precision small steps are lost without master_weights=True."
-)
 # What may have driven the values out of range.
 _OF_SCALE = ("unscaled_input", "unscaled_target")
-_OF_DEATH = "Lower the learning rate, use initializers.HeNormal, or use leaky_relu."
 
 
 def states(
@@ -41,7 +32,7 @@ def states(
     `first` is the first snapshot of the fit, `before` the one before this; `broken` says where the data are not finite.
     """
     if not snapshot.finite:
-        yield not_finite(snapshot, before, clipping(snapshot), limits, broken)
+        yield not_finite(snapshot, before, clip(snapshot.clipped), limits, broken)
         yield from (state for state in mismatches(snapshot, aims, limits) if state.symptom in _OF_SCALE)
         return
     yield from mismatches(snapshot, aims, limits)
@@ -50,11 +41,8 @@ def states(
     if snapshot.kernels:
         yield from _gradient_states(snapshot, limits)
     if snapshot.spread < limits.constant and snapshot.step > 0:
-        advice = (
-            "The predictions do not depend on the input. Scale the inputs to unit variance (keras.layers.Normalization), lower the "
-            "learning rate, and start from initializers.HeNormal with relu or initializers.GlorotUniform with tanh."
-        )
-        yield State("constant_output", None, snapshot.spread, limits.constant, advice)
+        said = f"The predictions do not depend on the input. {advice('constant_output')}"
+        yield State("constant_output", None, snapshot.spread, limits.constant, said)
 
 
 def _activation_states(snapshot: Snapshot, limits: Limits, first: Snapshot | None) -> Iterator[State]:
@@ -62,52 +50,41 @@ def _activation_states(snapshot: Snapshot, limits: Limits, first: Snapshot | Non
     for a in snapshot.activations:
         if a.part == ATTENTION and a.saturated > limits.one_hot and a.layer in chose:
             seen = f"{a.saturated:.0%} of its attention's rows choose one place alone, as they did at first"
-            fix = "Draw the kernels of query and key with initializers.GlorotUniform, and divide their products by the root of key_dim"
-            yield State("saturated", a.layer, a.saturated, limits.one_hot, f"{seen}. {fix}.")
+            yield State("saturated", a.layer, a.saturated, limits.one_hot, f"{seen}. {advice('saturated', 'attention')}")
     for a in snapshot.hidden:
         if a.saturated > limits.saturated:
             part = f" ({a.part})" if a.part else ""
-            fix = _advice_for(snapshot, a.layer, _OF_GATES if a.part else _OF_SATURATION, limits, first)
-            advice = f"{a.saturated:.0%} of its {a.kind}{part} outputs are saturated. {fix}"
-            yield State("saturated", a.layer, a.saturated, limits.saturated, advice)
+            fix = _advice_for(snapshot, a.layer, advice("saturated", "gate" if a.part else ""), limits, first)
+            said = f"{a.saturated:.0%} of its {a.kind}{part} outputs are saturated. {fix}"
+            yield State("saturated", a.layer, a.saturated, limits.saturated, said)
         if a.dead >= limits.dead:
-            fix = _advice_for(snapshot, a.layer, _OF_DEATH, limits, first)
+            fix = _advice_for(snapshot, a.layer, advice("dead_relu"), limits, first)
             yield State("dead_relu", a.layer, a.dead, limits.dead, f"{a.dead:.0%} of its {a.kind} units are zero on every sample. {fix}")
         if a.rms > limits.exploding_activation:
             scale = f"The root mean square of its output is {a.rms:.1e}"
-            advice = f"{scale}. Scale the inputs to unit variance, and start from initializers.HeNormal."
-            yield State("exploding_activation", a.layer, a.rms, limits.exploding_activation, advice)
+            yield State("exploding_activation", a.layer, a.rms, limits.exploding_activation, f"{scale}. {advice('exploding_activation')}")
 
 
 def _gradient_states(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
     kernels = snapshot.kernels
     first, ratio = kernels[0], snapshot.gradient_ratio
     if max(w.gradient_norm for w in kernels) == 0.0:
-        cause = "a layer of dead or saturated units, or a loss that ignores the output"
-        yield State("zero_gradient", None, 0.0, 0.0, f"Every gradient is exactly zero: nothing can learn. Check for {cause}.")
+        yield State("zero_gradient", None, 0.0, 0.0, f"Every gradient is exactly zero: nothing can learn. {advice('zero_gradient')}")
     elif first.gradient_norm < limits.vanishing_norm and ratio < limits.vanishing_ratio:
-        fix = "Use relu with initializers.HeNormal, BatchNormalization between the layers, or fewer layers."
-        advice = f"The gradient of the first layer is {ratio:.0e} of the largest. {fix}"
-        yield State("vanishing_gradient", first.layer, ratio, limits.vanishing_ratio, advice)
+        said = f"The gradient of the first layer is {ratio:.0e} of the largest. {advice('vanishing_gradient')}"
+        yield State("vanishing_gradient", first.layer, ratio, limits.vanishing_ratio, said)
     for w in kernels:
         # Of an embedding few rows change; in mid-epoch the rate may still be warming up from zero; and where the gradient has vanished, no
         # rate helps.
         if w.update == 0.0 and w.gradient_norm > limits.vanishing_norm and w.zero_gradients < _FEW and snapshot.is_regular:
-            yield State("unchanged_weights", w.layer, 0.0, 0.0, _OF_STANDING)
+            seen = "It has a gradient, and its kernel has not changed since the last snapshot"
+            yield State("unchanged_weights", w.layer, 0.0, 0.0, f"{seen}. {advice('unchanged_weights')}")
         if w.gradient_norm > limits.exploding_gradient:
-            fix = f"{sentence(clipping(snapshot))}, scale inputs and targets to unit variance, or lower the learning rate."
-            advice = f"Its gradient norm is {w.gradient_norm:.1e}. {fix}"
-            yield State("exploding_gradient", w.layer, w.gradient_norm, limits.exploding_gradient, advice)
+            said = f"Its gradient norm is {w.gradient_norm:.1e}. {shorten(snapshot.clipped)}"
+            yield State("exploding_gradient", w.layer, w.gradient_norm, limits.exploding_gradient, said)
         if w.largest > limits.exploding_weight:
-            advice = f"Its largest weight is {w.largest:.1e}. Lower the learning rate, or add weight_decay to the optimizer."
-            yield State("exploding_weight", w.layer, w.largest, limits.exploding_weight, advice)
-
-
-def clipping(snapshot: Snapshot) -> str:
-    """Return what gradients that are too long ask for: a `GradientClipping`, or a lower threshold of the one that is there."""
-    if math.isnan(snapshot.clipped):
-        return "put GradientClipping around the optimizer"
-    return f"lower the threshold of its GradientClipping, which changed {snapshot.clipped:.0%} of the last steps"
+            said = f"Its largest weight is {w.largest:.1e}. {advice('exploding_weight')}"
+            yield State("exploding_weight", w.layer, w.largest, limits.exploding_weight, said)
 
 
 def _advice_for(snapshot: Snapshot, layer: str, usual: str, limits: Limits, first: Snapshot | None) -> str:
@@ -124,11 +101,11 @@ def _advice_for(snapshot: Snapshot, layer: str, usual: str, limits: Limits, firs
         return f"{scale}: scale them to unit variance (keras.layers.Normalization). {usual}"
     if own.update_ratio > _FAR:
         gone = f"Its kernel has gone {own.update_ratio:.0%} of its own length since the last snapshot"
-        return f"{gone}: lower the learning rate, or {clipping(snapshot)}. {usual}"
+        return f"{gone}: lower the learning rate, or {clip(snapshot.clipped)}. {usual}"
     if own.scale > _LARGE * own.most_scale:
         times = f"Its kernel is {own.scale / own.most_scale:.3g} times as large as its fans ask for"
         drawn = next((w.scale for w in first.kernels if w.layer == layer), math.nan) if first is not None else math.nan
         if drawn <= _LARGE * own.most_scale:
-            return f"{times}, and has grown to that in training: lower the learning rate, or {clipping(snapshot)}. {usual}"
+            return f"{times}, and has grown to that in training: lower the learning rate, or {clip(snapshot.clipped)}. {usual}"
         return f"{times}: start it smaller. {usual}"
     return usual

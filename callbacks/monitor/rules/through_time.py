@@ -7,11 +7,7 @@ from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.rules.first_weights import is_closed
 from keras_ext.callbacks.monitor.rules.loss_course import stands
 from keras_ext.callbacks.monitor.snapshot import Recurrent, Snapshot
-
-_OF_VANISHING = (
-    "Use layers.LSTM or GRU with unit_forget_bias=True, recurrent_initializer='orthogonal', shorter sequences, or attention over the steps."
-)
-_OF_EXPLODING = "Use recurrent_initializer='orthogonal', put GradientClipping around the optimizer, or shorten the sequences."
+from keras_ext.remedies.advice import advice
 
 
 def through_time_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, baseline: float) -> Iterator[State]:
@@ -30,11 +26,13 @@ def through_time_states(snapshots: Sequence[Snapshot], limits: Limits, patience:
         gains = r.layer not in long_ago or reach > limits.gaining * long_ago[r.layer].reach(limits.vanishing_ratio)
         if r.ratio < limits.vanishing_ratio and reach < limits.reach * r.steps and (r.layer in closed or not gains):
             seen = f"Its gradient reaches the last {reach} of {r.steps} time steps, and is {r.ratio:.0e} of the largest at the first"
-            yield State("vanishing_through_time", r.layer, r.ratio, limits.vanishing_ratio, f"{seen}. {_OF_VANISHING}", quiet=True)
+            said = f"{seen}. {advice('vanishing_through_time')}"
+            yield State("vanishing_through_time", r.layer, r.ratio, limits.vanishing_ratio, said, quiet=True)
         growth = _growth(r)
         if growth > 1 / limits.vanishing_ratio and r.norms[0] > limits.exploding_gradient:
             seen = f"Its gradient grows {growth:.0e} times from the last of {r.steps} time steps to the first"
-            yield State("exploding_through_time", r.layer, growth, 1 / limits.vanishing_ratio, f"{seen}. {_OF_EXPLODING}", quiet=True)
+            said = f"{seen}. {advice('exploding_through_time')}"
+            yield State("exploding_through_time", r.layer, growth, 1 / limits.vanishing_ratio, said, quiet=True)
 
 
 def _growth(r: Recurrent) -> float:

@@ -1,0 +1,85 @@
+"""The fix that a finding ends with, by symptom: the remedies as a user writes them in Keras."""
+
+import math
+
+from keras_ext._wording import sentence
+
+_SCALE_INPUTS = "Scale the inputs to unit variance (keras.layers.Normalization)"
+_DRAWN = (
+    "initializers.HeNormal suits relu, initializers.GlorotUniform tanh, initializers.FanInUniform sigmoid; "
+    "initializers.initialize(model, 'auto') draws all again."
+)
+_ADVICE = {
+    "saturated": "Use relu with initializers.HeNormal, or layers.BatchNormalization before the activation.",
+    "saturated/gate": (
+        "Start its kernels with initializers.GlorotUniform and Orthogonal, put keras.layers.LayerNormalization before it, or clip "
+        "gradients."
+    ),
+    "saturated/attention": (
+        "Draw the kernels of query and key with initializers.GlorotUniform, and divide their products by the root of key_dim."
+    ),
+    "dead_relu": "Lower the learning rate, use initializers.HeNormal, or use leaky_relu.",
+    "vanishing_gradient": "Use relu with initializers.HeNormal, BatchNormalization between the layers, or fewer layers.",
+    "vanishing_through_time": (
+        "Use layers.LSTM or GRU with unit_forget_bias=True, recurrent_initializer='orthogonal', shorter sequences, or attention over the "
+        "steps."
+    ),
+    "exploding_through_time": (
+        "Use recurrent_initializer='orthogonal', put GradientClipping around the optimizer, or shorten the sequences."
+    ),
+    "exploding_activation": "Scale the inputs to unit variance, and start from initializers.HeNormal.",
+    "exploding_weight": "Lower the learning rate, or add weight_decay to the optimizer.",
+    "zero_gradient": "Check for a layer of dead or saturated units, or a loss that ignores the output.",
+    "unchanged_weights": (
+        "Raise the learning rate, and see that the optimizer does not leave it out; in half precision small steps are lost without "
+        "master_weights=True."
+    ),
+    "constant_output": (
+        f"{_SCALE_INPUTS}, lower the learning rate, and start from initializers.HeNormal with relu or initializers.GlorotUniform with tanh."
+    ),
+    "constant_output/flat": (
+        "Scale the inputs to unit variance, raise the learning rate, weight rare classes (class_weight), and start from HeNormal."
+    ),
+    "constant_output/latent": "Lower the weight of this loss, or raise it from zero over the first epochs.",
+    "stalled_loss": "Raise the learning rate, check that inputs and targets belong together, and check the gradients of the first layers.",
+    "poor_initialization": _DRAWN,
+    "poor_initialization/embedding": "Draw them with embeddings_initializer=initializers.RandomNormal(stddev=0.05), or larger.",
+    "unscaled_input": f"{_SCALE_INPUTS}.",
+    "unscaled_target": "Scale them to unit variance, and the predictions back.",
+    "sorted_samples": "Shuffle: shuffle=True in fit, or dataset.shuffle(...).",
+    "small_step": "callbacks.LearningRateFinder(x, y).find(model).suggested is one that works.",
+}
+
+
+def advice(symptom: str, where: str = "") -> str:
+    """Return the sentence that says what to write for a symptom; `where` is a place that has a fix of its own.
+
+    Examples:
+        >>> advice("vanishing_gradient")
+        'Use relu with initializers.HeNormal, BatchNormalization between the layers, or fewer layers.'
+        >>> advice("saturated", "attention") != advice("saturated")
+        True
+    """
+    return _ADVICE[f"{symptom}/{where}" if where else symptom]
+
+
+def clip(clipped: float) -> str:
+    """Return what gradients that are too long ask for; `clipped` is the share of clipped steps, NaN without a GradientClipping.
+
+    Examples:
+        >>> clip(math.nan)
+        'put GradientClipping around the optimizer'
+    """
+    if math.isnan(clipped):
+        return "put GradientClipping around the optimizer"
+    return f"lower the threshold of its GradientClipping, which changed {clipped:.0%} of the last steps"
+
+
+def shorten(clipped: float) -> str:
+    """Return the fix of `exploding_gradient`, with `clipped` as in `clip`.
+
+    Examples:
+        >>> shorten(math.nan)
+        'Put GradientClipping around the optimizer, scale inputs and targets to unit variance, or lower the learning rate.'
+    """
+    return f"{sentence(clip(clipped))}, scale inputs and targets to unit variance, or lower the learning rate."
