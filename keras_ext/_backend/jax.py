@@ -142,6 +142,11 @@ def norms(gradients: Sequence[Any]) -> list[Any]:
     return [jnp.sqrt(jnp.sum(jnp.square(t))) for t in map(_wide, gradients)]
 
 
+def largest(gradients: Sequence[Any]) -> list[Any]:
+    """Return the largest size of a number in each gradient; what is not finite may count as anything."""
+    return [jnp.max(jnp.abs(t), initial=0.0) for t in gradients]
+
+
 def joint_norm(gradients: Sequence[Any]) -> Any:
     """Return the L2 norm of all gradients taken as one vector, in float32 at least; NaN if one of their numbers is not finite."""
     wide = [_wide(g) for g in gradients]

@@ -10,6 +10,9 @@ import tensorflow as tf
 
 from keras_ext._backend import tensorflow_gradients, tensorflow_steps, tensorflow_updates
 
+# Sums of fewer numbers take no time.
+_FEW = 1024
+
 
 def prepare_devices() -> None:
     """Let TensorFlow take a GPU's memory as it needs it, not all of it at once."""
@@ -222,6 +225,13 @@ def norms(gradients: Sequence[Any]) -> list[Any]:
     return [tf.sqrt(2.0 * half) for half in _half_squares([sparse_values(g) for g in gradients])]
 
 
+def largest(gradients: Sequence[Any]) -> list[Any]:
+    """Return the largest size of a number in each gradient; what is not finite may count as anything."""
+    # Their sizes in memory would cost more than a second reading; of no numbers the largest is -inf.
+    values = [sparse_values(g) for g in gradients]
+    return [tf.maximum(tf.reduce_max(v), -tf.reduce_min(v)) for v in values]
+
+
 def joint_norm(gradients: Sequence[Any]) -> Any:
     """Return the L2 norm of all gradients taken as one vector, in float32 at least; NaN if one of their numbers is not finite."""
     tensors = [sparse_values(g) for g in gradients]
@@ -239,9 +249,19 @@ def joint_norm(gradients: Sequence[Any]) -> Any:
 
 
 def _half_squares(tensors: Sequence[Any]) -> list[Any]:
-    # One operation, and no squares in memory.
     wide = tf.float64 if any(t.dtype == tf.float64 for t in tensors) else tf.float32
-    return [tf.nn.l2_loss(tf.cast(t, wide)) for t in tensors]
+    # One operation, and no squares in memory.
+    half_squares = _half_squares_in_quarters if _compiles_with_xla() else tf.nn.l2_loss
+    return [half_squares(tf.cast(t, wide)) for t in tensors]
+
+
+def _half_squares_in_quarters(tensor: Any) -> Any:
+    """Return half the sum of squares, summed over four quarters at once: on a CPU XLA adds one number after the other."""
+    count = tensor.shape.num_elements()
+    if count is None or count < _FEW or count % 4:
+        return tf.nn.l2_loss(tensor)
+    quarters = tf.square(tf.reshape(tensor, [4, -1]))
+    return 0.5 * tf.reduce_sum(quarters[0] + quarters[1] + quarters[2] + quarters[3])
 
 
 def row_ids(gradient: Any) -> Any:

@@ -191,6 +191,16 @@ def norms(gradients: Sequence[Any]) -> list[Any]:
     return list(torch._foreach_norm(_wide(gradients)))
 
 
+def largest(gradients: Sequence[Any]) -> list[Any]:
+    """Return the largest size of a number in each gradient; what is not finite may count as anything."""
+    found = []
+    for values in gradients:
+        # Their sizes in memory would cost more than all else.
+        low, high = torch.aminmax(values) if values.numel() else (values.new_zeros(()),) * 2
+        found.append(torch.maximum(high, -low))
+    return found
+
+
 def joint_norm(gradients: Sequence[Any]) -> Any:
     """Return the L2 norm of all gradients taken as one vector, in float32 at least; NaN if one of their numbers is not finite."""
     norm = torch.linalg.vector_norm(torch.stack(norms(gradients)))

@@ -118,7 +118,7 @@ class ClipByValue(ClippingRule):
     def clip(self, gradients: list[Any], variables: list[Any], norm: Any, state: dict[str, Any]) -> Clipped:
         """Return the clipped gradients."""
         values = [_backend.sparse_values(g) for g in gradients]
-        changed = ops.any(ops.stack([ops.any(ops.abs(v) > self.threshold) for v in values]))
+        changed = ops.any(ops.stack([ops.cast(size, "float32") for size in _backend.largest(gradients)]) > self.threshold)
         clipped = [ops.clip(v, -self.threshold, self.threshold) for v in values]
         return Clipped([_backend.with_sparse_values(g, v) for g, v in zip(gradients, clipped, strict=True)], changed, state)
 
