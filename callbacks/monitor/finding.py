@@ -31,7 +31,8 @@ class State:
     """A symptom that a rule sees in one snapshot, before persistence and the loss are weighed; `fatal` needs neither.
 
     One that `needs_others` is critical only beside another that lasts: alone it may only take time. A `quiet` one is no finding before it
-    is critical, as healthy networks pass through it.
+    is critical, as healthy networks pass through it. One that `ignores_loss` is critical even while the loss falls, or is not known. One
+    that is a `root` causes whatever else is seen.
     """
 
     symptom: str
@@ -43,3 +44,5 @@ class State:
     fatal: bool = False
     needs_others: bool = False
     quiet: bool = False
+    ignores_loss: bool = False
+    root: bool = False

@@ -46,6 +46,9 @@ class Limits:
         won: the smaller of two logged losses over the larger, which has risen, under which one of two networks has won.
         alike: standard deviation over root mean square under which the numbers of a first kernel are all alike.
         oscillating: mean change of the loss from snapshot to snapshot, over what the best constant prediction costs, above which it swings.
+        risen: how many times its first value a loss must be that has risen for a `window` of snapshots.
+        collapsed: the spread of an output over its first spread, below which all samples get the same.
+        penalty: first penalties on the weights over what the best constant prediction costs, above which they decide the training.
         stalled: share of what the best constant prediction costs within which the loss stands still.
         lasting_steps: steps for which a state must last beside `patience` to be critical, or half of the planned ones if that is fewer.
         lasting_share: share of the planned steps for which it must last as well.
@@ -91,6 +94,9 @@ class Limits:
     won: float = 1e-3
     alike: float = 1e-3
     oscillating: float = 0.1
+    risen: float = 100.0
+    collapsed: float = 0.01
+    penalty: float = 2.0
     stalled: float = 0.01
     lasting_steps: int = 100
     lasting_share: float = 0.1
@@ -107,7 +113,7 @@ class Limits:
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="right")})
         for name in (
             "vanishing_ratio", "vanishing_norm", "constant", "falling", "catching_up", "alike", "oscillating", "stalled", "faint_input",
-            "forgetting", "decay", "way", "latent", "won", "stale", "flat", "slope", "in_runs", "in_training",
+            "forgetting", "decay", "way", "latent", "won", "stale", "flat", "slope", "in_runs", "in_training", "collapsed",
         ):  # fmt: skip
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="neither")})
         keep(self, initial_scale=in_range("initial_scale", self.initial_scale, 1.0), unlike=in_range("unlike", self.unlike, 1.0))
@@ -121,6 +127,8 @@ class Limits:
             "exploding_weight",
             "unscaled_input",
             "unscaled_target",
+            "risen",
+            "penalty",
             "initial_bias",
             "shifted",
         ):

@@ -22,7 +22,7 @@ from keras_ext.callbacks.clipping_log import ClippingShares
 from keras_ext.callbacks.monitor.finding import Finding
 from keras_ext.callbacks.monitor.fit_repairs import FitRepairs
 from keras_ext.callbacks.monitor.limits import Limits, checked_choice
-from keras_ext.callbacks.monitor.probe.broken import broken
+from keras_ext.callbacks.monitor.probe.broken import are_same, broken
 from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, affordable, has_weights
 from keras_ext.callbacks.monitor.probe.samples import cannot, is_dataset, probe_batch
 from keras_ext.callbacks.monitor.probe.setting import Aim, aims
@@ -133,6 +133,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._taken: int | None = None
         self._data = probe_batch(x, y, sample_weight, size=probe_size, seed=seed)
         self._given: dict[str, Any] = {"broken": broken((x, y, sample_weight), self._data), "is_dataset": is_dataset(x)}
+        self._given["is_same"] = are_same(self._data[0])
         self._step = self._epoch_began = self._epoch = self._run = 0
         self._folder: Path | None = None
         self._scalars: Scalars | None = None

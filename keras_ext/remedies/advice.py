@@ -34,6 +34,15 @@ _ADVICE = {
         "Raise the learning rate, and see that the optimizer does not leave it out; in half precision small steps are lost without "
         "master_weights=True."
     ),
+    "strong_decay/penalty": "Lower the factor of kernel_regularizer a hundredfold.",
+    "unchanged_weights/normalized": (
+        "Normalization over a batch of one sample leaves nothing of it: take batches of 8 samples or more, or LayerNormalization."
+    ),
+    "unchanged_weights/all": "Let train_step apply the gradients of all trainable_variables to the optimizer.",
+    "constant_output/collapsed": (
+        "Let the loss push different samples apart (negative samples, a variance term, stop_gradient on one side), and lower the rate."
+    ),
+    "constant_output/same inputs": "Check how they are read and scaled.",
     "constant_output": (
         f"{_SCALE_INPUTS}, lower the learning rate, and start from initializers.HeNormal with relu or initializers.GlorotUniform with tanh."
     ),
@@ -42,6 +51,10 @@ _ADVICE = {
     ),
     "constant_output/latent": "Lower the weight of this loss, or raise it from zero over the first epochs.",
     "stalled_loss": "Raise the learning rate, check that inputs and targets belong together, and check the gradients of the first layers.",
+    "stalled_loss/other data": (
+        "Give the monitor the samples and the sample_weight that fit gets, see whether class_weight leaves a class out, and shuffle."
+    ),
+    "rising_loss": "Check the sign of the loss, and lower the learning rate.",
     "poor_initialization": _DRAWN,
     "poor_initialization/embedding": "Draw them with embeddings_initializer=initializers.RandomNormal(stddev=0.05), or larger.",
     "unscaled_input": f"{_SCALE_INPUTS}.",

@@ -44,8 +44,8 @@ def test_learned_is_half_of_what_a_constant_prediction_costs():
     assert not has_learned(snapshots(9.0, 1.0, spread=1e-4), LIMITS, baseline=2.0)
 
 
-def course(*losses, baseline=math.nan):
-    return [(s.symptom, s.can_be_critical) for s in course_states(snapshots(*losses), LIMITS, baseline)]
+def course(*losses, baseline=math.nan, planned=math.inf):
+    return [(s.symptom, s.can_be_critical) for s in course_states(snapshots(*losses), LIMITS, 2, baseline, planned)]
 
 
 def test_a_loss_that_swings_is_reported_and_can_be_critical_where_it_never_beats_a_constant():
@@ -63,7 +63,7 @@ def test_a_loss_that_stands_where_a_constant_prediction_stands_is_reported():
     assert course(1.2, *[1.0] * 6, baseline=1.0) == [("stalled_loss", False)]
     assert course(*[1.0] * 7) == [("stalled_loss", False)]
     assert course(*[1.0] * 6) == []
-    assert list(course_states(snapshots(*[0.0] * 7, spread=0.0), LIMITS, 0.0)) == []  # all targets are the same
+    assert list(course_states(snapshots(*[0.0] * 7, spread=0.0), LIMITS, 2, 0.0, math.inf)) == []  # all targets are the same
     assert course(1.2, *[0.8] * 6, baseline=1.0) == []  # at rest, where the data's noise ends it
     assert course(1.2, 1.0, 1.0, 1.0, 1.0, 1.0, 1.02, baseline=1.0) == []
 
@@ -88,12 +88,36 @@ def test_standing_still_is_measured_by_what_a_constant_prediction_costs():
 
 
 def test_the_number_and_its_limit_go_with_the_course():
-    (swings,) = course_states(snapshots(1.9, 1.0, 1.5, 1.0, 1.5, 1.0, 1.5), LIMITS, 2.5)
+    (swings,) = course_states(snapshots(1.9, 1.0, 1.5, 1.0, 1.5, 1.0, 1.5), LIMITS, 2, 2.5, math.inf)
     assert (swings.value, swings.limit) == (pytest.approx(0.2), 0.1)
     assert "swings by 20% of" in swings.advice
-    (stands,) = course_states(snapshots(1.2, *[1.0] * 6), LIMITS, 1.005)
+    (stands,) = course_states(snapshots(1.2, *[1.0] * 6), LIMITS, 2, 1.005, math.inf)
     assert (stands.value, stands.limit) == (pytest.approx(1 / 1.005), 0.99)
     assert stands.advice.startswith("For 6 snapshots")
+
+
+def test_a_loss_that_has_not_begun_to_fall_in_half_of_the_planned_steps_is_critical():
+    stands = [1.0] * 11  # a snapshot every 10 steps
+    assert course(*stands, baseline=1.0, planned=200) == [("stalled_loss", True)]
+    assert course(*stands, baseline=1.0, planned=201) == [("stalled_loss", False)]
+    assert course(*stands[:10], baseline=1.0, planned=100) == [("stalled_loss", False)]  # too few steps
+    assert course(*[3.0] * 11, baseline=1.0, planned=200) == [("stalled_loss", True)]  # above a constant
+    assert course(*[0.96] * 11, baseline=1.0, planned=200) == [("stalled_loss", True)]
+    assert course(*[0.94] * 11, baseline=1.0, planned=200) == []  # it has begun
+    assert course(*[1.0] * 5, 0.94, *[1.0] * 5, baseline=1.0, planned=200) == []  # it had begun
+    assert course(*[2.0 * 0.8**i for i in range(3)], *[2.0 * 0.97**i for i in range(8)], baseline=0.5, planned=200) == [
+        ("stalled_loss", True)
+    ]
+    assert course(*[9.0 * 0.8**i for i in range(11)], baseline=0.5, planned=200) == []  # it falls
+    assert course(*stands, planned=200) == [("stalled_loss", False)]  # what a constant costs is not known
+
+
+def test_a_loss_that_rises_a_hundredfold_without_a_fall_is_critical():
+    assert course(*[4.0**i for i in range(7)], baseline=math.nan) == [("rising_loss", True)]
+    assert course(*[2.0**i for i in range(7)]) == []  # 64 times
+    assert course(*[4.0**i for i in range(6)]) == []
+    assert course(*[4.0**i for i in (0, 1, 2, 3, 2, 5, 6)]) == []  # one fall, and no swing between levels
+    assert course(*[-(4.0**-i) for i in range(7)]) == []  # from below towards 0
 
 
 RNG = np.random.default_rng(0)
@@ -105,6 +129,7 @@ TARGETS = {
     "mean_squared_error": RNG.normal(size=(60, 2)).astype("float32"),
     "mean_absolute_error": RNG.normal(size=(61, 2)).astype("float32"),
 }
+SKEWED = RNG.lognormal(1.0, 0.7, size=(200, 1)).astype("float32")
 
 
 @pytest.mark.parametrize("loss", TARGETS)
@@ -124,10 +149,24 @@ def test_the_baseline_is_the_least_that_a_constant_prediction_costs(loss):
         assert cost(other / other.sum() if "categorical" in loss else other) > reported
 
 
+@pytest.mark.parametrize("loss", ["huber", "log_cosh", "mean_squared_logarithmic_error", "mean_absolute_percentage_error"])
+def test_the_baseline_of_losses_without_a_formula_is_that_of_the_best_of_some_constants(loss):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(loss=loss)
+    y = SKEWED.astype("float64")[:, 0]
+    costs = {
+        "huber": lambda c: np.where(np.abs(y - c) <= 1, 0.5 * (y - c) ** 2, np.abs(y - c) - 0.5),
+        "log_cosh": lambda c: np.log(np.cosh(y - c)),
+        "mean_squared_logarithmic_error": lambda c: (np.log1p(y) - np.log1p(c)) ** 2,
+        "mean_absolute_percentage_error": lambda c: 100 * np.abs(y - c) / y,
+    }
+    best = min(float(np.mean(costs[loss](c))) for c in np.linspace(0, y.max(), 2000))
+    assert best - 1e-6 < baseline(aims(model, SKEWED)) < 1.06 * best
+
+
 def test_the_baseline_is_not_reported_where_it_is_not_known():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
     for loss in (
-        "huber",
         "poisson",
         keras.losses.CategoricalCrossentropy(label_smoothing=0.1),
         keras.losses.MeanSquaredError(reduction="sum"),

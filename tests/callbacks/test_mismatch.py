@@ -1,5 +1,7 @@
 """What goes in, what comes out and what is aimed at: on models that fit and that do not, and on made-up numbers at the limits."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -127,7 +129,7 @@ def test_the_scale_of_inputs_and_targets_is_judged_at_its_limit_and_never_critic
     assert numbers([], [], input_rms=0.005) == numbers([], [], input_rms=0.0) == []  # no array of numbers
     assert numbers([], [], input_rms=0.004) == [("unscaled_input", 0.004, 0.005, False)]
     for rms, loss, expected in ((100.0, "huber", []), (101.0, "huber", [("unscaled_target", 101.0, 100.0, False)]), (101.0, "poisson", [])):
-        assert numbers([PROBABILITIES], [Aim(loss, False, -1.0, 1.0, rms)]) == expected
+        assert numbers([replace(PROBABILITIES, low=0.1)], [Aim(loss, False, -1.0, 1.0, rms)]) == expected
     assert numbers([], [Aim("huber", False, -1.0, 1.0, 101.0)]) == []  # of which output is not known
 
 
@@ -219,6 +221,25 @@ def test_a_softmax_on_one_unit_is_named_whatever_the_loss():
 def test_an_activation_that_ends_in_no_probabilities_is_named_even_where_its_values_are_some(kind, is_found):
     found = states([Output(1, 0.1, 0.9, 0.9, 0.5)], [Aim("binary_crossentropy", False, 0.0, 1.0, 0.7)], [kind])
     assert [s.symptom for s in found] == ["output_mismatch"] * is_found
+
+
+def test_the_cosine_of_one_unit_is_named():
+    (found,) = states([Output(1, -2.0, 2.0, 0.9, 0.5)], [Aim("cosine_similarity", False, -1.0, 1.0, 0.7, units=1)], [""])
+    assert found.symptom == "output_mismatch" and "one unit" in found.advice
+    assert states([Output(3, -2.0, 2.0, 0.9, 0.5)], [Aim("cosine_similarity", False, -1.0, 1.0, 0.7, units=3)], [""]) == []
+
+
+def test_a_relu_that_is_not_seen_from_outside_shows_in_its_lowest_output():
+    inner = keras.layers.TimeDistributed(keras.layers.Dense(1, "relu"))
+    model = keras.Sequential([keras.Input((5, 4)), inner])
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(64, 5, 4)).astype("float32")
+    below, above = diagnose(model, x, x[..., :1]), diagnose(model, x, np.abs(x[..., :1]))
+    assert "cannot reach targets" in next(f.advice for f in below.findings if f.symptom == "output_mismatch")
+    assert not [f for f in above.findings if f.symptom == "output_mismatch"]
+    linear = keras.Sequential([keras.Input((5, 4)), keras.layers.TimeDistributed(keras.layers.Dense(1))])
+    linear.compile("sgd", "mse")
+    assert not [f for f in diagnose(linear, x, x[..., :1]).findings if f.symptom == "output_mismatch"]
 
 
 @pytest.mark.parametrize(

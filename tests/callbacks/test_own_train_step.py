@@ -43,8 +43,8 @@ def data():
     return x, x[:, :1]
 
 
-def watched(model, epochs):
-    """Return a monitor that saw a training of which the losses of each epoch are logged."""
+def watched(model, epochs, moves=True):
+    """Return a monitor that saw a training of which the losses of each epoch are logged, and whose kernels move if they are to."""
     model.compile(keras.optimizers.SGD(0.01))
     monitor = SaturationMonitor(data()[0], on_critical=None)
     monitor.set_params({"epochs": len(epochs), "steps": 50})
@@ -54,6 +54,8 @@ def watched(model, epochs):
         monitor.on_epoch_begin(epoch)
         for batch in range(50):
             monitor.on_train_batch_begin(batch)
+        for kernel in (layer.kernel for layer in model.net.layers if moves):
+            kernel.assign(1.01 * kernel)
         monitor.on_epoch_end(epoch, dict(logs))
     return monitor
 
@@ -127,6 +129,11 @@ def course(*epochs):
         ({"loss": 0.7, "kl_loss": 3.0}, {"loss": 0.7, "kl_loss": 0.01}, ["constant_output"]),
         ({"loss": 0.7, "kl_loss": 3.0}, {"loss": 0.7, "kl_loss": 2.0}, []),
         ({"loss": 0.7, "aux_loss": 9.0}, {"loss": 1e-4, "aux_loss": 10.0}, []),  # parts of one loss
+        ({"d_loss": 0.7, "g_loss": 0.7}, {"d_loss": 0.002, "g_loss": 0.004}, ["one_sided_losses"]),  # both cannot win
+        ({"disc/loss": 0.7, "generator_loss": 0.7}, {"disc/loss": 0.002, "generator_loss": 0.004}, ["one_sided_losses"]),
+        ({"d_loss": 0.7, "g_loss": 0.7}, {"d_loss": 0.002, "g_loss": 0.02}, []),
+        ({"d_loss": 0.005, "g_loss": 0.005}, {"d_loss": 0.002, "g_loss": 0.004}, []),
+        ({"student_loss": 0.7, "teacher_loss": 0.7}, {"student_loss": 0.002, "teacher_loss": 0.004}, []),
     ],
 )
 def test_what_logged_losses_say(first, last, symptoms):
@@ -141,3 +148,21 @@ def test_of_two_networks_that_is_critical_which_lasts():
     for i in range(1, len(snapshots) + 1):
         found += examine(snapshots[:i], Limits(), found)
     assert [(f.symptom, f.severity) for f in found] == [("one_sided_losses", "warning"), ("one_sided_losses", "critical")]
+
+
+def test_a_latent_that_has_collapsed_is_critical_where_the_whole_loss_has_another_name():
+    logs = [{"total": 1.0, "kl_loss": 0.01}] * 6
+    assert critical(watched(Called(), logs)) == {"constant_output"}
+    assert critical(watched(Called(), [{"total": 1.0, "kl_loss": 3.0}] * 6)) == set()
+
+
+@pytest.mark.parametrize("name", ["loss", "total"])
+def test_a_train_step_that_changes_no_kernel_is_critical(name):
+    monitor = watched(Called(), [{name: 1.0}] * 6, moves=False)
+    (found,) = [f for f in monitor.findings if f.severity == "critical"]
+    assert (found.symptom, found.layer) == ("unchanged_weights", None)
+    assert "apply the gradients" in found.advice
+
+
+def test_a_loss_that_rises_from_epoch_to_epoch_is_critical():
+    assert critical(watched(Called(), [{"loss": 3.0**i} for i in range(8)])) == {"rising_loss"}

@@ -156,3 +156,54 @@ def test_their_healthy_twin_gets_no_finding():
     monitor, loss = fit(network(keras.optimizers.AdamW(2e-3, weight_decay=4e-3), dropout=0.2))
     assert loss[-1] < 0.7 * loss[0]
     assert monitor.findings == []
+
+
+def test_penalties_that_outweigh_the_loss_are_the_cause_of_what_else_is_seen():
+    def penalized(factor):
+        regularizer = keras.regularizers.L2(factor)
+        layers = [keras.layers.Dense(32, "relu", kernel_regularizer=regularizer, name=f"h{i}") for i in range(2)]
+        model = keras.Sequential([keras.Input((8,)), *layers, keras.layers.Dense(1, name="out")])
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+        return model
+
+    model = penalized(3.0)
+    expected = 3.0 * sum(float(np.sum(np.square(keras.ops.convert_to_numpy(layer.kernel)))) for layer in model.layers[:2])
+    assert training_of(model).penalty == pytest.approx(expected, rel=1e-6)
+    monitor, _ = fit(model)
+    assert critical(monitor) == {"strong_decay"}
+    (found,) = [f for f in monitor.findings if f.severity == "critical"]
+    assert found.value == pytest.approx(expected / np.var(data()[1]), rel=0.05)  # of the probe's targets
+    assert "kernel_regularizer" in found.advice
+    monitor, losses = fit(penalized(1e-4), epochs=20)
+    assert critical(monitor) == set() and losses[-1] < 0.3
+
+
+def test_a_step_is_measured_by_kernels_and_not_by_what_starts_at_zero():
+    def weight(path, update, norm=1.0):
+        return Weight("a", path, True, 0.1, norm, 0.1, 0.0, True, update=update)
+
+    first = Snapshot(
+        0, 0, 1.0, 0.5, (), (weight("a/kernel", math.nan), weight("a/query/bias", math.nan, 0.0), weight("a/lora", math.nan, 0.0))
+    )
+    for moving in ("a/query/bias", "a/lora"):
+        weights = (weight("a/kernel", 1e-4), *(weight(path, 0.3 if path == moving else 0.0) for path in ("a/query/bias", "a/lora")))
+        after = [Snapshot(50 * i, i, 1.0, 0.5, (), weights) for i in (1, 2, 3)]
+        (found,) = step_states([first, *after], Limits(), Training(step=Step(rate=1e-5), planned=200.0), 1.0, 2)
+        assert (found.symptom, found.value) == ("small_step", pytest.approx(1e-4 / 50 * 200))
+    moves = Snapshot(150, 3, 1.0, 0.5, (), (weight("a/kernel", 0.3),))
+    assert list(step_states([first, *after[:2], moves], Limits(), Training(planned=200.0), 1.0, 2)) == []
+
+
+def test_samples_that_are_all_the_same_are_named_before_what_follows_from_them():
+    model = network()
+    x, y = data()
+    monitor = SaturationMonitor(np.zeros_like(x), y, on_critical=None)
+    model.fit(np.zeros_like(x), y, epochs=8, batch_size=16, verbose=0, callbacks=[monitor])
+    (found,) = [f for f in monitor.findings if f.severity == "critical"]
+    assert found.symptom == "constant_output" and found.advice.startswith("All samples of the monitor have the same inputs.")
+    # One column that differs is enough.
+    x = np.zeros_like(x)
+    x[:, 3] = data()[0][:, 3]
+    monitor = SaturationMonitor(x, y, on_critical=None)
+    model.fit(x, y, epochs=1, batch_size=16, verbose=0, callbacks=[monitor])
+    assert not any("same inputs" in f.advice for f in monitor.findings)

@@ -1,4 +1,4 @@
-"""Numbers in the data that are not finite: where they are."""
+"""Data that nothing can be learned from: where numbers are not finite, and inputs that are all the same."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,6 +21,12 @@ def broken(given: Sequence[Any], taken: Sequence[Any]) -> tuple[str, ...]:
     """
     seen = [place for name, part in zip(NAMES, given, strict=True) for place in _places(name, part)]
     return tuple(seen or [place for name, part in zip(NAMES, taken, strict=True) for place in _places(name, part)])
+
+
+def are_same(x: Any) -> bool:
+    """Return True where several samples were taken and all have the same inputs."""
+    arrays = [np.asarray(a) for a in tree.flatten(x) if a is not None]
+    return bool(arrays) and all(len(a) > 1 and a.dtype.kind in "biuf" and bool((a == a[:1]).all()) for a in arrays)
 
 
 def _places(name: str, given: Any) -> Iterator[str]:

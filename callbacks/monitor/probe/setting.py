@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import tree
+from keras import ops, tree
 
 from keras_ext._backend import keras_private
 
@@ -16,6 +16,8 @@ CHOICES = ("categorical_crossentropy", "sparse_categorical_crossentropy", "categ
 BINARY = ("binary_crossentropy", "binary_focal_crossentropy")
 # Fewer samples say nothing of their order.
 _LEAST_NEIGHBOURS = 32
+# Losses of numbers that are 0 at best, and whose best constant has no formula.
+_LEAST_ZERO = ("huber", "log_cosh", "logcosh", "mean_squared_logarithmic_error", "mean_absolute_percentage_error")
 DISTANCES = ("mean_squared_error", "mean_absolute_error", "huber", "log_cosh", "logcosh")
 
 
@@ -82,7 +84,7 @@ def _aim(loss: Any, target: np.ndarray) -> Aim | None:
     if config.get("ignore_class") is not None and (values != config["ignore_class"]).any():
         values = values[values != config["ignore_class"]]
     is_plain = not config.get("label_smoothing") and config.get("ignore_class") is None and config.get("reduction") != "sum"
-    constant = _of_a_constant(name, values) if is_plain else math.nan
+    constant = _of_a_constant(name, values, loss) if is_plain else math.nan
     rms = float(np.sqrt(np.mean(values**2)))
     units = target.shape[-1] if target.ndim > 1 else 1
     deviation = float(np.sqrt(values.var(axis=0).mean()))
@@ -116,7 +118,7 @@ def baseline(aims: Sequence[Aim | None]) -> float:
     return aims[0].baseline if len(aims) == 1 and aims[0] is not None else math.nan
 
 
-def _of_a_constant(loss: str, target: np.ndarray) -> float:
+def _of_a_constant(loss: str, target: np.ndarray, function: Any) -> float:
     if loss == "sparse_categorical_crossentropy":
         return _entropy(np.unique(target, return_counts=True)[1] / target.size)
     flat = target.reshape(-1, target.shape[-1] if target.ndim > 1 else 1)
@@ -129,6 +131,10 @@ def _of_a_constant(loss: str, target: np.ndarray) -> float:
         return float(flat.var(axis=0).mean())
     if loss == "mean_absolute_error":
         return float(np.abs(flat - np.median(flat, axis=0)).mean())
+    if function is not None and loss in _LEAST_ZERO:
+        # The best of some constants is at most a little above the best of all.
+        tried = (np.broadcast_to(c, flat.shape) for c in (*np.quantile(flat, (0.0, 0.1, 0.25, 0.5, 0.75, 0.9), axis=0), mean, 0.0 * mean))
+        return min(float(np.mean(ops.convert_to_numpy(function(flat.astype("float32"), c.astype("float32"))))) for c in tried)
     return math.nan
 
 

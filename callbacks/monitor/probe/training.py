@@ -45,6 +45,8 @@ class Training:
         step: what decides how far a step goes.
         planned: steps of the fit from its first to its last; NaN where that is not known.
         is_dataset: whether the samples come as a dataset, in the order in which `fit` gets them.
+        penalty: sum of the penalties on the weights as they are now.
+        is_same: whether all samples of the monitor have the same inputs.
         broken: where the data have NaN or infinity, a part of a sentence for each place.
     """
 
@@ -55,6 +57,8 @@ class Training:
     step: Step = Step()
     planned: float = math.nan
     is_dataset: bool = False
+    penalty: float = 0.0
+    is_same: bool = False
     broken: tuple[str, ...] = ()
 
 
@@ -65,7 +69,14 @@ def training_of(model: Any, planned: float = math.nan) -> Training:
     can_train = bool(model.trainable_variables) or not stuck
     frozen = tuple(_frozen_as_drawn(layers, stuck, names)) if can_train else tuple(names[id(layer)] for layer in stuck)
     step = step_of(getattr(model, "optimizer", None))
-    return Training(can_train, frozen, tuple(_dropping(layers, names)), tuple(_moving(layers, names)), step, planned)
+    dropping, moving = tuple(_dropping(layers, names)), tuple(_moving(layers, names))
+    return Training(can_train, frozen, dropping, moving, step, planned, penalty=_penalty(model))
+
+
+def _penalty(model: Any) -> float:
+    """Return the sum of the penalties on the weights of a model; those that compute with something else are left out."""
+    penalized = [v for v in model.trainable_variables if getattr(v, "regularizer", None) is not None]
+    return math.fsum(number for v in penalized if math.isfinite(number := _number(v.regularizer(v))))
 
 
 def _frozen_as_drawn(layers: list[Any], stuck: list[Any], names: dict[int, str]) -> list[str]:

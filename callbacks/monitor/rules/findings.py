@@ -22,9 +22,6 @@ _CONSEQUENCES = ("vanishing_gradient", "zero_gradient", "constant_output", "unch
 # Of a part of a layer; the rest may serve.
 _PARTIAL = ("saturated", "dead_relu")
 _OF_THE_OUTPUT = ("output_mismatch",)
-# A loss that falls in training says nothing of inference.
-_OF_INFERENCE = ("stale_statistics",)
-_OF_THE_LOGS = ("one_sided_losses",)
 # What has happened, though it does not last: an explosion may come again.
 _EVENTS = ("exploding_gradient", "exploding_activation", "exploding_weight", "exploding_through_time", "non_finite")
 # What follows from steps that lead nowhere; beside anything else they are short because the gradient is.
@@ -106,10 +103,10 @@ def passed(
 def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | None], training: Training, patience: int) -> list[State]:
     cost = baseline(aims)
     before = snapshots[-2] if len(snapshots) > 1 else None
-    found = [*setting_states(training, limits), *states(snapshots[-1], limits, aims, snapshots[0], before, training.broken)]
+    found = [*setting_states(training, limits, cost), *states(snapshots[-1], limits, aims, snapshots[0], before, training.broken)]
     if snapshots[-1].is_regular and snapshots[-1].finite:
         regular = [snapshot for snapshot in snapshots if snapshot.is_regular]
-        found += course_states(regular, limits, cost)
+        found += course_states(regular, limits, patience, cost, training.planned)
         found += logged_states(regular, limits)
         found += mode_states(snapshots[-1], limits, training)
         found += order_states(regular, aims, limits, patience, cost, training.is_dataset)
@@ -117,7 +114,7 @@ def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | 
         found += step_states(snapshots, limits, training, cost, patience)
     if any(s.symptom == "constant_output" for s in found):
         # It stands where a constant prediction stands, and its own advice is another.
-        found = [s for s in found if s.symptom != "stalled_loss"]
+        found = [s for s in found if s.symptom != "stalled_loss" or s.can_be_critical]
     if has_learned(snapshots, limits, cost):
         passing = set(_OF_LEARNING)
     elif len(snapshots) > 1:
@@ -151,13 +148,14 @@ def _lasting(
         # The first loss, which stands for the unknown cost, is no measure where first weights are poor, nor where no loss can be below 0.
         learned = False
     if learned:
-        return [s for s in lasting if s.symptom in _OF_INFERENCE], first
+        return [s for s in lasting if s.ignores_loss], first
     if math.isnan(regular[-1].loss):
         # Whether it learns is not known: of two networks against each other no loss need fall.
-        return [s for s in lasting if s.symptom in _OF_THE_LOGS], first
+        return [s for s in lasting if s.ignores_loss], first
     if learning(regular, limits, span, cost):
         # A loss that cannot use the output falls, and means nothing.
-        lasting = [s for s in lasting if s.symptom in (*_OF_THE_OUTPUT, *_OF_INFERENCE, "small_step")]
+        slow = any(s.symptom == "small_step" for s in lasting)
+        lasting = [s for s in lasting if s.ignores_loss or s.symptom in (*_OF_THE_OUTPUT, "small_step") or (slow and s.needs_others)]
         long = max(limits.slow * patience, span)
         if len(regular) > long:
             lasting += [s for s in in_each_of(long, first) if s not in lasting]
@@ -165,6 +163,14 @@ def _lasting(
         lasting = [s for s in lasting if s.symptom not in _PARTIAL or s.value >= limits.severe]
     if any(s.symptom not in (*_OF_A_SMALL_STEP, "small_step") and not s.needs_others for s in lasting):
         lasting = [s for s in lasting if s.symptom != "small_step"]
+    scales = [s for s in lasting if s.needs_others]
+    if scales and all(s.needs_others or s.symptom == "small_step" for s in lasting) and len(scales) < len(lasting):
+        # What is of another scale falls slowly: a longer step is no fix.
+        return scales, first
+    late = [s for s in now if s.symptom == "stalled_loss" and s.can_be_critical]
+    if late and all(s.needs_others for s in lasting):
+        causes = [s for s in [*_poor(first), *now] if s.needs_others or s.symptom == "sorted_samples"]
+        return causes or late, first
     if all(s.needs_others for s in lasting):
         # Poor first weights or inputs of another scale alone may only take time; where something else lasts, it follows from them.
         return [], first
@@ -189,6 +195,8 @@ def _poor(states: Sequence[State]) -> list[State]:
 
 def _roots(lasting: Sequence[State], first: Sequence[State]) -> list[State]:
     """Return those of the lasting states that the others may follow from; `first` are the states before the first step."""
+    if any(s.root for s in lasting):
+        return [s for s in lasting if s.root]
     born = {(s.symptom, s.layer) for s in first}
     own = [s for s in lasting if s.symptom not in _CONSEQUENCES]
     poor = {s.layer for s in _poor(own)}

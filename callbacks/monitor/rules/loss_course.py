@@ -44,11 +44,25 @@ def is_below(share: float, snapshots: Sequence[Snapshot], limits: Limits, baseli
     return not snapshots[-1].spread <= limits.constant and snapshots[-1].loss <= share * _reference(snapshots, baseline)
 
 
-def course_states(snapshots: Sequence[Snapshot], limits: Limits, baseline: float = math.nan) -> Iterator[State]:
-    """Yield what the last `limits.window` snapshots show of the loss: that it swings, or stands at what a constant prediction costs.
+def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, baseline: float, planned: float) -> Iterator[State]:
+    """Yield what the snapshots show of the loss: that it rises, swings, or stands at what a constant prediction costs.
 
-    `snapshots` are those of the rhythm; `baseline` as of `has_learned`.
+    `snapshots` are those of the rhythm; `planned` are the steps of the fit, further arguments as of `has_learned`.
     """
+    risen = _risen(snapshots, limits)
+    if risen:
+        seen = f"For {limits.window} snapshots its loss has risen, to {risen:.0e} times the first"
+        yield State("rising_loss", None, risen, limits.risen, f"{seen}. {advice('rising_loss')}")
+    if _is_late(snapshots, limits, patience, baseline, planned):
+        loss, logged = snapshots[-1].loss, logged_loss(snapshots[-1])
+        if snapshots[-1].has_loss and logged < limits.in_training * min(baseline, loss):
+            seen = f"On the batches of fit the loss is {logged:.3g}, on the monitor's samples {loss:.3g}, and for a constant {baseline:.3g}"
+            fix = advice("stalled_loss", "other data")
+        else:
+            seen = f"Half of the planned steps are taken, and the loss is {loss:.3g}; a constant prediction costs {baseline:.3g}"
+            fix = advice("stalled_loss")
+        yield State("stalled_loss", None, loss / baseline, limits.begun, f"{seen}. {fix}")
+        return
     losses, reference = _losses(snapshots)[-limits.window :], _reference(snapshots, baseline)
     if len(snapshots) <= limits.window or any(map(math.isinf, losses)) or has_learned(snapshots, limits, baseline) or reference <= 0:
         return
@@ -63,6 +77,28 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, baseline: float
         seen = f"For {limits.window} snapshots its loss has stood where a constant prediction stands"
         said = f"{seen}. {advice('stalled_loss')}"
         yield State("stalled_loss", None, min(losses) / reference, 1 - limits.stalled, said, can_be_critical=False)
+
+
+def logged_loss(snapshot: Snapshot) -> float:
+    """Return the mean of the loss over the batches of the last epoch; NaN where it is not known."""
+    return next((each.value for each in snapshot.logged if each.name == "loss"), math.nan)
+
+
+def _is_late(snapshots: Sequence[Snapshot], limits: Limits, patience: int, baseline: float, planned: float) -> bool:
+    """Return True where the network has not begun to learn in half of the planned steps, and does not begin now."""
+    if not (baseline > 0 and snapshots[-1].step >= max(planned / 2, limits.lasting_steps)) or not stands(
+        snapshots, limits, patience, baseline
+    ):
+        return False
+    return len(snapshots) > patience + 1 and min(_losses(snapshots)) > limits.begun * baseline
+
+
+def _risen(snapshots: Sequence[Snapshot], limits: Limits) -> float:
+    """Return how many times the first loss the last one is, if it has risen at each of the last `limits.window` snapshots; else 0."""
+    losses = [snapshot.loss for snapshot in snapshots]
+    first = next((loss for loss in losses if loss > 0), math.nan)
+    rises = len(losses) > limits.window and all(b > a for a, b in pairwise(losses[-limits.window - 1 :]))
+    return losses[-1] / first if rises and losses[-1] > limits.risen * first else 0.0
 
 
 def _reference(snapshots: Sequence[Snapshot], baseline: float) -> float:

@@ -99,6 +99,11 @@ def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, f
     if aim.loss in CHOICES and aim.loss != _SPARSE and aim.are_whole and aim.low >= 0 and aim.most_sum > 1:
         said = f"{aim.loss} takes one class a sample, got rows with {aim.most_sum:.3g} ones. End {which} with sigmoid"
         return aim.most_sum, 1.0, f"{said} and take binary_crossentropy."
+    if aim.loss == "cosine_similarity" and output.units == 1:
+        said = (
+            f"{aim.loss} compares directions, and {which} has one unit: only its sign counts, which has no gradient. For numbers take mse."
+        )
+        return 1.0, 2.0, said
     if aim.loss in CHOICES and aim.from_logits and adds_up:
         said = f"{aim.loss} with from_logits=True takes what comes before a softmax, and {which} ends with one. Leave it out."
         return output.sum_off, _ROUNDING, said
@@ -111,6 +116,8 @@ def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, f
     if aim.loss in BINARY and aim.from_logits and kind == "sigmoid":
         said = f"{aim.loss} with from_logits=True takes what comes before a sigmoid, and {which} ends with one. Leave it out."
         return output.high, 1.0, said
+    if aim.loss in DISTANCES and not kind and output.low == 0.0 < output.high:
+        kind = "relu"  # of a layer that is not seen from outside
     if aim.loss in DISTANCES and kind in _RANGES:
         low, high = _RANGES[kind]
         slack = _ROUNDING * (aim.high - aim.low)

@@ -24,4 +24,4 @@ def mode_states(snapshot: Snapshot, limits: Limits, training: Training) -> Itera
             seen = f"{left:.0%} of its moving statistics will be those of its start, and inference uses them"
             apart = f"Now they are {n.shift:.2g} standard deviations and a factor of {n.ratio:.3g} in variance from the data"
             fix = f"Set momentum to {max(0.0, round(0.01 ** (1 / training.planned), 3)):g}, or train longer"
-            yield State("stale_statistics", n.layer, left, limits.stale, f"{seen}. {apart}. {fix}.", quiet=True)
+            yield State("stale_statistics", n.layer, left, limits.stale, f"{seen}. {apart}. {fix}.", quiet=True, ignores_loss=True)

@@ -1,12 +1,11 @@
 """Whether the samples come in an order that a network can learn from."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.setting import Aim
-from keras_ext.callbacks.monitor.rules.loss_course import stands
+from keras_ext.callbacks.monitor.rules.loss_course import logged_loss, stands
 from keras_ext.callbacks.monitor.snapshot import Snapshot
 from keras_ext.remedies.advice import advice
 
@@ -24,7 +23,7 @@ def order_states(
     in_runs = max((aim.in_runs for aim in aims if aim is not None and aim.in_runs > limits.in_runs), default=None)
     if in_runs is None or not last.has_loss or not stands(snapshots, limits, patience, baseline):
         return
-    logged = next((each.value for each in last.logged if each.name == "loss"), math.nan)
+    logged = logged_loss(last)
     if logged < limits.in_training * last.loss or is_dataset:
         seen = (
             f"The samples are sorted by class. In the last epoch the loss was {logged:.3g} on the batches, and then {last.loss:.3g} on all"

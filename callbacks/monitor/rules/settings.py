@@ -11,12 +11,20 @@ from keras_ext.callbacks.monitor.rules.loss_course import stands
 from keras_ext.callbacks.monitor.snapshot import Snapshot
 from keras_ext.remedies.advice import advice
 
+# So many losses in a row show where they lead.
+_LOSSES = 4
 # So many names are enough to find the line that froze them.
 _MOST_NAMES = 3
 
 
-def setting_states(training: Training, limits: Limits) -> Iterator[State]:
-    """Yield what of the settings alone can keep a network from learning: frozen layers, dropout and weight decay."""
+def setting_states(training: Training, limits: Limits, baseline: float = math.nan) -> Iterator[State]:
+    """Yield what of the settings alone can keep a network from learning: frozen layers, dropout, weight decay, samples all alike.
+
+    `baseline` is what the best constant prediction costs.
+    """
+    if training.is_same:
+        said = f"All samples of the monitor have the same inputs. {advice('constant_output', 'same inputs')}"
+        yield State("constant_output", None, 0.0, 0.0, said, root=True)
     names = ", ".join(f'"{name}"' for name in training.frozen[:_MOST_NAMES])
     more = len(training.frozen) - _MOST_NAMES
     names += f" and {more} more" if more > 0 else ""
@@ -32,33 +40,42 @@ def setting_states(training: Training, limits: Limits) -> Iterator[State]:
         if rate >= limits.dropout:
             noise = f", so that noise is {rate / (1 - rate):.3g} times as strong as its signal" if rate < 1 else ""
             yield State("heavy_dropout", layer, rate, limits.dropout, f"It drops {rate:.3g} of its inputs{noise}. Set rate to .5 or less.")
+    share = training.penalty / baseline if baseline > 0 else 0.0
+    if share > limits.penalty:
+        seen = f"The first penalties on the weights are {training.penalty:.3g}, and a constant prediction costs {baseline:.3g}"
+        yield State("strong_decay", None, share, limits.penalty, f"{seen}. {advice('strong_decay', 'penalty')}", root=True)
+        return
     decay = training.step.rate * training.step.weight_decay
     if decay > limits.decay:
         seen = f"Each step takes {decay:.3g} of every weight away, the product of learning_rate and weight_decay"
         fix = f"Set weight_decay to {limits.decay / 100 / training.step.rate:.1g} or less."
-        yield State("strong_decay", None, decay, limits.decay, f"{seen}. {fix}")
+        yield State("strong_decay", None, decay, limits.decay, f"{seen}. {fix}", root=True)
 
 
 def step_states(snapshots: Sequence[Snapshot], limits: Limits, training: Training, baseline: float, patience: int) -> Iterator[State]:
     """Yield a step that is too small: the loss stands, there is a gradient, and no kernel will go far in the training that is planned."""
     last, step = snapshots[-1], training.step
+    # Biases of two axes, and what starts at zero, go far of their own length at once.
+    zero = {w.path for w in snapshots[0].weights if w.weight_norm == 0.0}
+    kernels = [w for w in last.kernels if w.path not in zero and not w.path.endswith("bias")]
+    longest = max(kernels, key=lambda w: w.gradient_norm, default=None)
+    gradient = math.inf if longest is None else longest.gradient_norm
     end = _loss_at_the_end([s for s in snapshots if s.is_regular], limits, training.planned, baseline)
     if end > baseline:
         seen = f"Its loss falls so slowly that it will be {end:.3g} after the planned steps, and a constant prediction costs {baseline:.3g}"
-        yield State("small_step", None, end, baseline, f"{seen}. {_cure(step, math.inf)}", quiet=True)
+        yield State("small_step", None, end, baseline, f"{seen}. {_cure(step, gradient)}", quiet=True)
         return
-    longest = max(last.kernels, key=lambda w: w.gradient_norm, default=None)
     if len(snapshots) < 2 or longest is None or not longest.gradient_norm >= limits.vanishing_norm:
         return
     taken = last.step - snapshots[-2].step
-    furthest = max((w.update_ratio for w in last.kernels), default=math.nan)
+    furthest = max((w.update_ratio for w in kernels), default=math.nan)
     planned = training.planned if math.isfinite(training.planned) else last.step
     # In a few steps no rate goes far.
     way = furthest / taken * max(planned, last.step, limits.lasting_steps) if taken > 0 else math.nan
     if not way < limits.way or not stands([s for s in snapshots if s.is_regular], limits, patience, baseline):
         return
     seen = f"The kernel that moves most goes {way:.1g} of its own length in the steps that are planned, and the loss stands"
-    yield State("small_step", None, way, limits.way, f"{seen}. {_cure(step, longest.gradient_norm)}", quiet=True)
+    yield State("small_step", None, way, limits.way, f"{seen}. {_cure(step, gradient)}", quiet=True)
 
 
 def _loss_at_the_end(regular: Sequence[Snapshot], limits: Limits, planned: float, baseline: float) -> float:
@@ -66,8 +83,8 @@ def _loss_at_the_end(regular: Sequence[Snapshot], limits: Limits, planned: float
 
     At the earliest after half of the planned steps. What falls faster and faster gets there sooner, and is no such loss.
     """
-    losses = [s.loss for s in regular[-limits.window :]]
-    if len(regular) <= limits.window or not regular[-1].step >= planned / 2 or not min(s.loss for s in regular) > baseline:
+    losses = [s.loss for s in regular[-_LOSSES:]]
+    if len(regular) <= _LOSSES or not regular[-1].step >= planned / 2 or not min(s.loss for s in regular) > baseline:
         return math.nan
     falls = [a - b for a, b in pairwise(losses)]
     if min(falls) <= 0 or falls[-1] > falls[0]:

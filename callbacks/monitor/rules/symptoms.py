@@ -38,8 +38,18 @@ def states(
     yield from mismatches(snapshot, aims, limits)
     yield from poor_initializations(snapshot, limits)
     yield from _activation_states(snapshot, limits, first)
-    if snapshot.kernels:
+    if snapshot.kernels and snapshot.has_loss:
         yield from _gradient_states(snapshot, limits)
+    elif snapshot.kernels and snapshot.is_regular and all(w.update == 0.0 for w in snapshot.kernels):
+        yield State(
+            "unchanged_weights",
+            None,
+            0.0,
+            0.0,
+            f"No kernel changes from epoch to epoch. {advice('unchanged_weights', 'all')}",
+            ignores_loss=True,
+        )
+    yield from _collapsed(snapshot, aims, limits, first)
     if snapshot.spread < limits.constant and snapshot.step > 0:
         said = f"The predictions do not depend on the input. {advice('constant_output')}"
         yield State("constant_output", None, snapshot.spread, limits.constant, said)
@@ -78,13 +88,29 @@ def _gradient_states(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
         # rate helps.
         if w.update == 0.0 and w.gradient_norm > limits.vanishing_norm and w.zero_gradients < _FEW and snapshot.is_regular:
             seen = "It has a gradient, and its kernel has not changed since the last snapshot"
-            yield State("unchanged_weights", w.layer, 0.0, 0.0, f"{seen}. {advice('unchanged_weights')}")
+            yield State(
+                "unchanged_weights", w.layer, 0.0, 0.0, f"{seen}. {advice('unchanged_weights', 'normalized' if w.normalized else '')}"
+            )
         if w.gradient_norm > limits.exploding_gradient:
             said = f"Its gradient norm is {w.gradient_norm:.1e}. {shorten(snapshot.clipped)}"
             yield State("exploding_gradient", w.layer, w.gradient_norm, limits.exploding_gradient, said)
         if w.largest > limits.exploding_weight:
             said = f"Its largest weight is {w.largest:.1e}. {advice('exploding_weight')}"
             yield State("exploding_weight", w.layer, w.largest, limits.exploding_weight, said)
+
+
+def _collapsed(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits, first: Snapshot | None) -> Iterator[State]:
+    """Yield that outputs which their loss compares with each other, and with no targets, have become one."""
+    pairs = zip(snapshot.outputs, first.outputs if first is not None else (), strict=False)
+    for i, (now, then) in enumerate(pairs):
+        aim = aims[i] if i < len(aims) else None
+        has_targets = aim is not None and aim.units == now.units
+        if not has_targets and snapshot.is_regular and now.deviation < limits.collapsed * then.deviation:
+            share = now.deviation / then.deviation
+            seen = f"Its outputs differ {share:.0e} times as much as at first: each sample gets the same"
+            yield State(
+                "constant_output", None, share, limits.collapsed, f"{seen}. {advice('constant_output', 'collapsed')}", ignores_loss=True
+            )
 
 
 def _advice_for(snapshot: Snapshot, layer: str, usual: str, limits: Limits, first: Snapshot | None) -> str:

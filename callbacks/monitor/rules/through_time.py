@@ -20,10 +20,13 @@ def through_time_states(snapshots: Sequence[Snapshot], limits: Limits, patience:
     if not stands(snapshots, limits, patience, baseline):
         return
     closed = {a.layer for a in snapshots[0].activations if is_closed(a, limits)}
-    long_ago = {r.layer: r for r in snapshots[-limits.window].recurrent} if len(snapshots) > limits.window else {}
+    is_early = len(snapshots) <= limits.window
+    long_ago = {r.layer: r for r in snapshots[0 if is_early else -limits.window].recurrent}
     for r in snapshots[-1].recurrent:
         reach = r.reach(limits.vanishing_ratio)
-        gains = r.layer not in long_ago or reach > limits.gaining * long_ago[r.layer].reach(limits.vanishing_ratio)
+        # In a few snapshots only a gradient that is exactly zero is none.
+        gains = (is_early and r.ratio > 0.0) or r.layer not in long_ago
+        gains = gains or reach > limits.gaining * long_ago[r.layer].reach(limits.vanishing_ratio)
         if r.ratio < limits.vanishing_ratio and reach < limits.reach * r.steps and (r.layer in closed or not gains):
             seen = f"Its gradient reaches the last {reach} of {r.steps} time steps, and is {r.ratio:.0e} of the largest at the first"
             said = f"{seen}. {advice('vanishing_through_time')}"
