@@ -43,6 +43,22 @@ def test_a_lasting_state_is_critical_only_while_the_loss_does_not_fall():
     assert [(f.symptom, f.severity) for f in falls] == [("saturated", "warning")]
 
 
+def test_half_of_the_planned_steps_without_a_beginning_are_critical_with_the_cause_that_is_seen():
+    aim = Aim("mean_squared_error", False, -1.0, 1.0, 1.0, 1.0)
+
+    def of(input_rms=0.0, poor=False):
+        weights = [(POOR if poor and i == 0 else FIRST, LAST) for i in range(11)]
+        course = [replace(snapshot(1.0, weights=weights[i], step=10 * i, epoch=i), input_rms=input_rms) for i in range(11)]
+        found = []
+        for i in range(1, 12):
+            found += examine(course[:i], Limits(), found, 2, [aim], Training(planned=200.0))
+        return critical(found)
+
+    assert of() == [("stalled_loss", None)]
+    assert of(input_rms=50.0) == [("unscaled_input", None)]
+    assert of(poor=True) == [("poor_initialization", "h1")]
+
+
 def test_targets_of_a_large_scale_are_fixed_before_what_they_break():
     aim = Aim("mean_squared_error", False, -400.0, 400.0, 172.0, 172.0**2)
     dead = [replace(HEALTHY, kind="relu", saturated=0.0, dead=1.0)]

@@ -225,7 +225,8 @@ def test_an_activation_that_ends_in_no_probabilities_is_named_even_where_its_val
 
 def test_the_cosine_of_one_unit_is_named():
     (found,) = states([Output(1, -2.0, 2.0, 0.9, 0.5)], [Aim("cosine_similarity", False, -1.0, 1.0, 0.7, units=1)], [""])
-    assert found.symptom == "output_mismatch" and "one unit" in found.advice
+    assert found.symptom == "output_mismatch"
+    assert "one unit" in found.advice
     assert states([Output(3, -2.0, 2.0, 0.9, 0.5)], [Aim("cosine_similarity", False, -1.0, 1.0, 0.7, units=3)], [""]) == []
 
 

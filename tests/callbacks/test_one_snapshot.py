@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from keras_ext.callbacks.monitor.limits import Limits
+from keras_ext.callbacks.monitor.probe.setting import Aim
 from keras_ext.callbacks.monitor.rules.symptoms import states
-from keras_ext.callbacks.monitor.snapshot import Activation, Snapshot, Weight
+from keras_ext.callbacks.monitor.snapshot import Activation, Output, Snapshot, Weight
 
 HEALTHY = Activation("h1", "tanh", "", False, 0.1, 0.0, 0.0, 0.0, 0.5, True)
 UNHEALTHY = replace(HEALTHY, saturated=0.9)
@@ -93,6 +94,29 @@ def test_each_symptom_has_its_own_number_and_limit(unhealthy, symptom, layer, va
 
 def test_weights_and_gradients_have_each_their_own_limit():
     assert list(states(snapshot(weights=[FIRST, replace(LAST, largest=3500.0)]), OWN)) == []
+
+
+def test_a_kernel_that_stands_before_a_normalization_is_a_matter_of_small_batches():
+    stands = replace(FIRST, update=0.0)
+    plain, normalized = (next(states(snapshot(weights=[w, LAST]), Limits())) for w in (stands, replace(stands, normalized=True)))
+    assert (plain.symptom, normalized.symptom) == ("unchanged_weights", "unchanged_weights")
+    assert "batch of one sample" in normalized.advice
+    assert "batch of one sample" not in plain.advice
+
+
+@pytest.mark.parametrize(
+    ("aim", "deviation", "is_found"),
+    [
+        (None, 0.009, True),  # no targets
+        (None, 0.011, False),
+        (Aim("own", False, 0.0, 9.0, 5.0, units=1), 0.009, True),  # targets that are not what the outputs are to be
+        (Aim("own", False, 0.0, 9.0, 5.0, units=8), 0.009, False),
+    ],
+)
+def test_outputs_that_have_shrunk_to_one_point_are_critical_though_their_loss_falls(aim, deviation, is_found):
+    first, last = (replace(snapshot(), outputs=(Output(8, -1.0, 1.0, 1.0, 0.9, d),)) for d in (1.0, deviation))
+    found = [s for s in states(last, Limits(), [aim], first) if s.symptom == "constant_output"]
+    assert [(s.value, s.limit, s.ignores_loss) for s in found] == [(deviation, 0.01, True)] * is_found
 
 
 def test_biases_are_not_judged_as_kernels_are():
