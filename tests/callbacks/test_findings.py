@@ -8,7 +8,7 @@ import pytest
 from keras_ext.callbacks.monitor.finding import Finding
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.setting import Aim
-from keras_ext.callbacks.monitor.probe.training import Training
+from keras_ext.callbacks.monitor.probe.training import Step, Training
 from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, passed, worst
 from keras_ext.callbacks.monitor.snapshot import Activation, Output, Snapshot, Weight
 
@@ -57,6 +57,21 @@ def test_half_of_the_planned_steps_without_a_beginning_are_critical_with_the_cau
     assert of() == [("stalled_loss", None)]
     assert of(input_rms=50.0) == [("unscaled_input", None)]
     assert of(poor=True) == [("poor_initialization", "h1")]
+
+
+def test_a_setting_that_keeps_a_network_from_learning_is_the_cause_of_what_else_lasts():
+    aim = Aim("mean_squared_error", False, -1.0, 1.0, 1.0, 1.0)
+    dead = [replace(HEALTHY, kind="relu", saturated=0.0, dead=1.0)]
+    for training, root in (
+        (Training(penalty=3.0), ("strong_decay", None)),
+        (Training(penalty=1.0), ("dead_relu", "h1")),
+        (Training(step=Step(rate=0.1, weight_decay=1.0)), ("strong_decay", None)),
+        (Training(is_same=True), ("constant_output", None)),
+    ):
+        course, found = [snapshot(1.0, activations=dead) for _ in range(4)], []
+        for i in range(1, 5):
+            found += examine(course[:i], Limits(), found, 2, [aim], training)
+        assert critical(found) == [root]
 
 
 def test_targets_of_a_large_scale_are_fixed_before_what_they_break():
