@@ -278,7 +278,7 @@ def test_commands_that_the_pages_name_exist():
     assert len(only) > 10
     assert only <= set(BENCHMARKS) | {"search"}
     modules = {command[0] for command in commands if command and command[0].startswith(".")}
-    assert modules == {".studies.shared_programs"}
+    assert modules == {".studies.shared_programs", ".studies.time_to_score"}
     options = {option for parameter in __main__.main.params for option in parameter.opts}
     assert {word for command in commands for word in command if word.startswith("--")} <= options
 

@@ -47,12 +47,11 @@ class _Search:
     """The space, the data and the clock of one search."""
 
     def __init__(self, data: str, seed: int, epochs: int, budget: float) -> None:
-        found = getattr(datasets, f"load_{data}")()
-        table = make_table(found.data, [str(found.target_names[i]) for i in found.target], data)
+        table = make_table(*_samples(data), data)
         split = table.split(0.2, seed)
         prepared = Preparation.of(split.x, split.y, table.classes)
         self.x, self.y = prepared.inputs(split.x), prepared.targets(split.y)
-        self.space = prepared.space(len(self.y), Settings.batch_sizes)
+        self.space = prepared.space_for(complete(Settings(seed=seed), len(self.y)), len(self.y))
         held_out = (prepared.inputs(split.x_validation), prepared.targets(split.y_validation))
         self.fit = {"epochs": epochs, "validation_data": held_out, "verbose": 0}
         self.seed, self.epochs, self._budget = seed, epochs, budget
@@ -71,6 +70,20 @@ class _Search:
             then(epoch, score)
 
         return keras.callbacks.LambdaCallback(on_epoch_end=note)
+
+
+def _samples(data: str) -> tuple[np.ndarray, list[str]]:
+    """Return the inputs and the classes of a data set by name."""
+    if data == "synthetic":
+        x, y = datasets.make_classification(
+            20_000, 30, n_informative=12, n_redundant=6, n_classes=4, n_clusters_per_class=3, random_state=7
+        )
+        return x, [f"class {i}" for i in y]
+    if data == "digit_images":
+        found: Any = datasets.load_digits()
+        return found.images[..., None], [str(i) for i in found.target]
+    found = getattr(datasets, f"load_{data}")()
+    return found.data, [str(found.target_names[i]) for i in found.target]
 
 
 def searched(way: str, data: str, seed: int, trials: int, epochs: int, budget: float) -> tuple[Course, float]:
@@ -128,8 +141,8 @@ def _with_ours(search: _Search, way: str, trials: int) -> None:
 def measure(data: list[str], seeds: int, trials: int, epochs: int) -> dict[str, Any]:
     """Return the courses; each search runs in a new process, for as long as the random one of its seed took."""
     found: dict[str, Any] = {}
-    for name in data:
-        for seed in range(seeds):
+    for seed in range(seeds):
+        for name in data:
             course, seconds = apart.run(searched, RANDOM, name, seed, trials, epochs, math.inf)
             others = {way: apart.run(searched, way, name, seed, trials, epochs, seconds)[0] for way in (HYPERBAND, OPTUNA, OURS)}
             found.setdefault(name, []).append({"seconds": seconds, RANDOM: course, **others})
@@ -170,7 +183,7 @@ def draw(kept: dict[str, Any], path: Path) -> None:
             scores = [statistics.median(best_at(each[way], share * each["seconds"]) for each in searches) for share in shares]
             axes.plot(shares, scores, line, color=colour, label=way, linewidth=1.4)
         top = max(each[way][-1][1] for each in searches for way in STYLES)
-        axes.set(title=name.replace("_", " "), xlabel="share of the random search's time", ylim=(top - 0.06, top + 0.005))
+        axes.set(title=name.replace("_", " "), xlabel="share of the time", ylim=(top - 0.06, top + 0.005))
     panels[0].set_ylabel("median best validation accuracy")
     panels[-1].legend(frameon=False, fontsize=7, loc="lower right")
     figure.savefig(path, dpi=150)

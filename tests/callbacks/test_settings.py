@@ -183,9 +183,7 @@ def test_a_step_is_measured_by_kernels_and_not_by_what_starts_at_zero():
     def weight(path, update, norm=1.0):
         return Weight("a", path, True, 0.1, norm, 0.1, 0.0, True, update=update)
 
-    first = Snapshot(
-        0, 0, 1.0, 0.5, (), (weight("a/kernel", math.nan), weight("a/query/bias", math.nan), weight("a/lora", math.nan, 0.0))
-    )
+    first = Snapshot(0, 0, 1.0, 0.5, (), (weight("a/kernel", math.nan), weight("a/query/bias", math.nan), weight("a/lora", math.nan, 0.0)))
     for moving in ("a/query/bias", "a/lora"):
         weights = (weight("a/kernel", 1e-4), *(weight(path, 0.3 if path == moving else 0.0) for path in ("a/query/bias", "a/lora")))
         after = [Snapshot(50 * i, i, 1.0, 0.5, (), weights) for i in (1, 2, 3)]
