@@ -45,7 +45,8 @@ class ExecutionPruning:
         is_max = self._tuner.oracle.objective.direction == "max"
         theirs = [score for score in best.executions if score is not None]
         worse = sum(a < b if is_max else a > b for a, b in zip(mine, theirs, strict=False))
-        part = "training" if getattr(self._tuner.hypermodel, "folds", None) is None else "fold"
+        folds = getattr(self._tuner.hypermodel, "folds", None)
+        part = "fold" if folds is not None and len(mine) <= folds.count else "training"
         where = f"each {part}" if worse == len(mine) else f"{worse} of {len(mine)} {part}s"
         return f"{PRUNED_AFTER} {part} {len(mine)}: worse than the best trial in {where} so far (Wilcoxon)"
 

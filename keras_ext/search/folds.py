@@ -8,9 +8,14 @@ from keras import tree
 
 from keras_ext.search import executions
 
+# Trainings of other sizes compile programs of their own, which takes longer than a few samples are worth.
+_ABOUT_ONE_SIZE = 0.95
+
 
 class Folds:
     """Parts samples into those of training and those of validation.
+
+    Where the trainings differ by at most a twentieth, as with folds of groups, all take as many samples as the smallest.
 
     Args:
         numbers: number of the fold of each sample, from 0; shape (samples,).
@@ -36,8 +41,8 @@ class Folds:
         if len(data) != len(self._data) or any(a is not b for a, b in zip(data, self._data, strict=True)):
             self._data, self._parts = tuple(data), {}
         if fold not in self._parts:
-            kept = [[tree.map_structure(lambda array, rows=rows: array[rows], each) for each in data] for rows in self._rows(fold)]
-            self._parts[fold] = kept[0], kept[1]
+            training, held_out = self._rows(fold)
+            self._parts[fold] = [_taken(each, training) for each in data], [_taken(each, held_out) for each in data]
         return self._parts[fold]
 
     def of_this_training(self, x: Any, y: Any, kwargs: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
@@ -55,4 +60,14 @@ class Folds:
         return x, y, {**kwargs, "validation_data": tuple(held_out), **({"sample_weight": weights[0]} if weights else {})}
 
     def _rows(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
-        return np.flatnonzero(self._numbers != fold), np.flatnonzero(self._numbers == fold)
+        """Return the places of the samples of training and of validation; trainings of about one size are cut to the smallest."""
+        counts = np.bincount(self._numbers)
+        least, most = len(self._numbers) - counts.max(), len(self._numbers) - counts.min()
+        training = np.flatnonzero(self._numbers != fold)
+        if least >= _ABOUT_ONE_SIZE * most:
+            training = np.sort(np.random.default_rng(fold).permutation(training)[:least])
+        return training, np.flatnonzero(self._numbers == fold)
+
+
+def _taken(arrays: Any, places: np.ndarray) -> Any:
+    return tree.map_structure(lambda array: None if array is None else array[places], arrays)

@@ -3,13 +3,16 @@
 import math
 import warnings
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from keras_ext._checks import BadInput
 
-# Groups are dealt into so many piles, of which a share takes some.
-_PILES = 20
+# Groups are dealt into at most so many piles, of which a share takes some: of fewer piles, each has about the shares of the classes.
+_PILES = 10
+# Share of the samples that the test may have more, so that all folds are of one size.
+_FEW = 0.05
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,13 @@ class Parts:
     def apart(self, samples: np.ndarray, share: float, seed: int, multiple: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Return the samples that are kept, and about this share of them, at least one of each class where there are no groups.
 
-        Without groups, the number of those that are kept is a multiple of `multiple`.
+        Without groups, the number of those that are kept is a multiple of `multiple`, where this takes few more samples.
         """
         if self.groups is not None:
             return self._groups_apart(samples, share, seed)
         size = max(math.ceil(round(len(samples) * share, 9)), len(self.classes or ()))
-        size += (len(samples) - size) % multiple
+        more = (len(samples) - size) % multiple
+        size += more if more <= _FEW * len(samples) else 0
         from sklearn.model_selection import train_test_split  # takes a second
 
         stratify = None if self.classes is None else self.y[samples]
@@ -100,9 +104,14 @@ class Parts:
     def _groups_apart(self, samples: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
         assert self.groups is not None
         counts = np.bincount(self.y[samples]) if self.classes is not None else np.array([len(samples)])
-        count = int(min(_PILES, len(np.unique(self.groups[samples])), counts.max()))
-        taken = np.random.default_rng(seed).permutation(count)[: min(max(round(share * count), 1), count - 1)]
-        is_apart = np.isin(self._piles(samples, count, seed), taken)
+        most = int(min(_PILES, len(np.unique(self.groups[samples])), counts.max()))
+        if most < 2:
+            raise BadInput(f"{self.name}: has one large group of samples beside the test. Take a smaller test, or groups of another column.")
+        taken, count = Fraction(share).limit_denominator(most).as_integer_ratio()
+        if not 0 < taken < count:
+            taken, count = (1, most) if taken == 0 else (most - 1, most)
+        chosen = np.random.default_rng(seed).permutation(count)[:taken]
+        is_apart = np.isin(self._piles(samples, count, seed), chosen)
         return samples[~is_apart], samples[is_apart]
 
     def _piles(self, samples: np.ndarray, count: int, seed: int) -> np.ndarray:

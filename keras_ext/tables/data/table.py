@@ -113,7 +113,7 @@ class Table:
         """Put shares of the samples aside for validation and for a last test, drawn with `seed`; each class keeps its share.
 
         With `folds` the samples that are not the test's are parted into so many folds in place of a validation. Without groups the test
-        then has up to `folds - 1` samples more, so that all folds have the same size, and share programs.
+        then has up to `folds - 1` samples more, where these are few, so that all folds have the same size, and share programs.
 
         Raises:
             BadInput: a class has fewer samples than there are parts, or is missing in a training; there are fewer groups than parts; or a
