@@ -24,7 +24,7 @@ def about(summary: dict[str, Any], trained_again: int, ended: datetime) -> dict[
         "best model": "none: every trial failed" if summary["best_model"] is None
         else f"trained again on the {trained_again} samples of {'all folds' if settings['folds'] else 'training and validation'}"
         if trained_again
-        else "as its trial left it, not trained again" + (", of the folds' networks the one of the best epoch" if settings["folds"] else ""),
+        else "as its trial left it, not trained again" + ", of the folds' networks the one of the best epoch" * bool(settings["folds"]),
         "test": "none" if test is None
         else f"{metric} {test[metric]:.4f} on {test['samples']} samples that no trial saw",
         **({"baseline": summary["verdict"]} if summary["verdict"] else {}),

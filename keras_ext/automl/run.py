@@ -188,7 +188,8 @@ def run(
         path, evaluation = None, None
         if found and found[0].score is not None:
             if settings.refit:
-                console.print(f"training the best network again, on the samples of {'all folds' if settings.folds else 'training and validation'}")
+                samples = "all folds" if settings.folds else "training and validation"
+                console.print(f"training the best network again, on the samples of {samples}")
             path = output / BEST_MODEL
             evaluation = keep_best(tuner, tuner.oracle.get_trial(found[0].trial), prepared, split, settings, path)
     beside = _baselines(prepared, split, settings, console)

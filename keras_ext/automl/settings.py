@@ -180,7 +180,8 @@ def claim(output: Path, settings: Settings, table: Table, resume: bool, source: 
         for name, value in wanted.items():
             if name == "fingerprint" and stored.get(name) != value:
                 raise BadInput(
-                    f"{output}: holds a search on other data, or with another target or group. Give what it began with, or another `output`."
+                    f"{output}: holds a search on other data, or with another target or group. Give what it began with, or another "
+                    "`output`."
                 )
             began_with = stored.get(name, defaults.get(name))
             # Where nothing is written of it, the data and the other settings decided, which are the same.

@@ -136,7 +136,8 @@ def test_folds_are_compared_in_pairs(direction):
 def test_five_folds_are_needed_to_differ():
     best = [0.9, 0.91, 0.92, 0.93, 0.94]
     for folds, expected in ((4, 2), (5, 1)):
-        assert records(tuple(best[:folds]), tuple(score - 0.01 * i for i, score in enumerate(best[:folds], 1)), folds=folds).tied == expected
+        worse = [score - 0.01 * i for i, score in enumerate(best[:folds], start=1)]
+        assert records(tuple(best[:folds]), tuple(worse), folds=folds).tied == expected
     assert records((0.9,) * 5, (0.9,) * 5, (0.8,) * 5, folds=5).tied == 2
     # Equal scores speak for no trial.
     assert records((0.9, 0.9, 0.9, 0.9, 0.9), (0.9, 0.9, 0.9, 0.9, 0.8), folds=5).tied == 2

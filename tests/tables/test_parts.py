@@ -60,7 +60,8 @@ def test_groups_stay_together_in_folds_and_in_test_and_validation(task):
     data = table(task, names)
     for seed in range(3):
         whole = data.split(0.2, seed, 0.2)
-        for parts in (parts_of(data.split(seed=seed, test=0.2, folds=4)), [places(whole.x), places(whole.x_validation), places(whole.x_test)]):
+        thirds = [places(x) for x in (whole.x, whole.x_validation, whole.x_test)]
+        for parts in (parts_of(data.split(seed=seed, test=0.2, folds=4)), thirds):
             assert sorted(np.concatenate(parts).tolist()) == list(range(SAMPLES))
             of_parts = [set(names[part]) for part in parts]
             assert sum(map(len, of_parts)) == len(set(names))
@@ -116,8 +117,8 @@ def test_without_a_watched_search_nothing_counts_the_trainings():
 
 def frame():
     rng = np.random.default_rng(0)
-    patient = np.repeat(np.arange(10), 4)
-    return pd.DataFrame({"size": rng.normal(size=40).round(3), "patient": patient, "age": rng.normal(size=40).round(3), "y": ["u", "v"] * 20})
+    size, age = rng.normal(size=(2, 40)).round(3)
+    return pd.DataFrame({"size": size, "patient": np.repeat(np.arange(10), 4), "age": age, "y": ["u", "v"] * 20})
 
 
 def test_the_column_of_the_groups_is_no_input(tmp_path):
@@ -140,7 +141,11 @@ def test_the_column_of_the_groups_is_no_input(tmp_path):
     [
         ({}, {"group": "ward"}, 'table: no column "ward". Name one of "size", "patient", "age", "y" with --group.'),
         ({}, {"group": "y"}, 'table: column "y" is the target, not a group. Name another --group or --target.'),
-        ({}, {"group": "patient", "columns": ["patient"]}, 'table: column "patient" is the group, not an input. Leave it out of --columns.'),
+        (
+            {},
+            {"group": "patient", "columns": ["patient"]},
+            'table: column "patient" is the group, not an input. Leave it out of --columns.',
+        ),
         (
             {},
             {"group": "patient", "categories": ["patient"]},

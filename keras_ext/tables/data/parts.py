@@ -71,8 +71,8 @@ class Parts:
         count = parts if self.groups is None else len(np.unique(self.groups))
         if count < parts:
             raise BadInput(
-                f"{self.name}: has {count} group{'s' * (count != 1)} of samples, and {parts} parts need one each. Take fewer parts, or groups "
-                "of another column."
+                f"{self.name}: has {count} group{'s' * (count != 1)} of samples, and {parts} parts need one each. Take fewer parts, or "
+                "groups of another column."
             )
 
     def check_classes(self, samples: np.ndarray, trainings: list[np.ndarray]) -> None:
@@ -83,8 +83,8 @@ class Parts:
             if not all((self.y[training] == number).any() for training in trainings):
                 count = len(np.unique(self.groups[samples][self.y[samples] == number]))
                 raise BadInput(
-                    f"{self.name}: class {name} is in {count} group{'s' * (count != 1)} alone, so that a training has none of it. Add groups "
-                    "with it, or remove the class."
+                    f"{self.name}: class {name} is in {count} group{'s' * (count != 1)} alone, so that a training has none of it. Add "
+                    "groups with it, or remove the class."
                 )
 
     def _check_folds(self, samples: np.ndarray, count: int) -> None:
@@ -106,7 +106,9 @@ class Parts:
         counts = np.bincount(self.y[samples]) if self.classes is not None else np.array([len(samples)])
         most = int(min(_PILES, len(np.unique(self.groups[samples])), counts.max()))
         if most < 2:
-            raise BadInput(f"{self.name}: has one large group of samples beside the test. Take a smaller test, or groups of another column.")
+            raise BadInput(
+                f"{self.name}: has one large group of samples beside the test. Take a smaller test, or groups of another column."
+            )
         taken, count = Fraction(share).limit_denominator(most).as_integer_ratio()
         if not 0 < taken < count:
             taken, count = (1, most) if taken == 0 else (most - 1, most)
