@@ -56,11 +56,11 @@ def baselines(prepared: Preparation, split: Split, refit: bool = False, seed: in
         return ()
     from threadpoolctl import threadpool_limits  # comes with scikit-learn, which takes a second
 
-    y = split.y
-    parts = [(x, y, prepared.inputs(split.x_validation), split.y_validation)]
+    validation = prepared.inputs(split.x_validation)
+    parts = [(x, split.y, validation, split.y_validation)]
     if split.folds is not None:
         folds = Folds(split.folds)
-        parts = [(*training, *held_out) for training, held_out in (folds.parts(fold, (x, y)) for fold in range(folds.count))]
+        parts = [(*training, *held_out) for training, held_out in (folds.parts(fold, (x, split.y)) for fold in range(folds.count))]
     test = None if split.y_test is None else prepared.inputs(split.x_test)
     found = []
     with threadpool_limits(1 if x.size < _FEW_NUMBERS else None), warnings.catch_warnings():
@@ -74,7 +74,7 @@ def baselines(prepared: Preparation, split: Split, refit: bool = False, seed: in
             score = float(np.mean(scores))
             if test is not None and split.y_test is not None:
                 if refit:
-                    model.fit(joined(x, parts[0][2]), np.concatenate([y, parts[0][3]])) if split.folds is None else model.fit(x, y)
+                    model.fit(joined(x, validation), np.concatenate([split.y, split.y_validation]))
                 tested = goal.score(split.y_test, _predicted(model, test, goal.classes))
             name = type(model[-1] if hasattr(model, "steps") else model).__name__
             found.append(Baseline(name, score, tested, time.monotonic() - began))
