@@ -174,6 +174,17 @@ def test_a_search_pruned_between_folds_goes_on_as_if_never_interrupted(tmp_path,
     assert [(r.ended, r.executions) for r in in_turn(parts)] == [(r.ended, r.executions) for r in whole]
 
 
+def test_a_trial_that_was_pruned_early_is_not_the_one_to_compare_with(tmp_path):
+    # The first fold is easy: of this fold alone, the first trial has the best score of all.
+    (first,) = in_turn(here(functools.partial(grid, trials=1), tmp_path, optuna.pruners.ThresholdPruner(lower=100.0)))
+    assert first.is_pruned
+    records = in_turn(here(grid, tmp_path))
+    assert min(records, key=lambda record: record.score).number == 1
+    expected = by_the_rule([record.hyperparameters["number"] for record in records[1:]])
+    assert [record.ended for record in records[1:]] == [ended for _, ended in expected]
+    assert sum(record.is_pruned for record in records[1:]) >= 1
+
+
 def test_where_more_is_better_the_lower_one_is_worse(tmp_path):
     class Negative(keras.metrics.MeanSquaredError):
         def result(self):

@@ -70,6 +70,7 @@ def test_groups_stay_together_in_folds_and_in_test_and_validation(task):
                 np.testing.assert_allclose(shares, np.tile([0.5, 0.3, 0.2], (len(parts), 1)), atol=0.12)
         assert abs(len(whole.y_test) - 0.2 * SAMPLES) < 0.07 * SAMPLES
         assert abs(len(whole.y_validation) - 0.2 * SAMPLES) < 0.07 * SAMPLES
+    assert abs(len(data.split(0.2, 0, 0.4).y_test) - 0.4 * SAMPLES) < 0.1 * SAMPLES
     tests = [sorted(places(data.split(0.2, seed, 0.2).x_test)) for seed in range(4)]
     assert len({tuple(each) for each in tests}) > 1
 
