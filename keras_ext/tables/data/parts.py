@@ -109,7 +109,7 @@ class Parts:
             raise BadInput(
                 f"{self.name}: has one large group of samples beside the test. Take a smaller test, or groups of another column."
             )
-        taken, count = Fraction(share).limit_denominator(most).as_integer_ratio()
+        taken, count = Fraction(float(share)).limit_denominator(most).as_integer_ratio()
         if not 0 < taken < count:
             taken, count = (1, most) if taken == 0 else (most - 1, most)
         chosen = np.random.default_rng(seed).permutation(count)[:taken]
