@@ -8,7 +8,7 @@ import click
 
 # The names and defaults of `keras_ext`, whose import takes seconds; a test compares them.
 TUNERS = ("random", "tpe", "gp", "cmaes", "qmc", "hyperband", "grid", "genetic")
-PRUNERS = ("none", "median", "halving", "hyperband")
+PRUNERS = ("none", "median", "halving", "hyperband", "wilcoxon")
 NETWORKS = ("auto", "mlp", "residual", "cnn", "resnet", "lstm")
 WIDTHS = ("same", "pyramid", "free")
 ACTIVATIONS = ("relu", "leaky_relu", "selu", "tanh", "sigmoid")
@@ -32,6 +32,11 @@ _OPTIONS = (
         "--columns", metavar="A,B",
         help="Columns that are inputs, also if they hold names or an ID; by default all that say something of new samples. "
         "Example: --columns age,town",
+    ),
+    click.option(
+        "--group", metavar="NAME",
+        help="Column, such as that of a patient, of which the lines of one value stay together in every split; no input. "
+        "Example: --group patient",
     ),
     click.option("--image-size", metavar="HxW", help="Size that images are brought to. Example: --image-size 28x28  [default: 32x32]"),
 )  # fmt: skip

@@ -27,6 +27,11 @@ from keras_ext_cli.options import NETWORKS, PRUNERS, TUNERS, WIDTHS, check_data,
     help="Train each trial so often; its score is the mean. Example: --repeats 3  [default: 1]",
 )  # fmt: skip
 @click.option(
+    "--folds", type=int, metavar="K",
+    help="Cross-validation: train each trial K times, each time validated on another part of the samples; its score is the mean. "
+    "Example: --folds 5  [default: one validation]",
+)  # fmt: skip
+@click.option(
     "--trials-per-structure", type=int, metavar="N",
     help="Trials of each structure, which differ in rates and strengths and share a program. "
     "Example: --trials 80 --trials-per-structure 4  [default: a tenth of the trials, at most 8]",
@@ -43,7 +48,7 @@ from keras_ext_cli.options import NETWORKS, PRUNERS, TUNERS, WIDTHS, check_data,
 @click.option(
     "--refit/--no-refit", default=None,
     help="Train the best network again on all samples but those of the test. Example: --output runs/houses --resume --refit  "
-    "[default: no]",
+    "[default: no, yes with --folds]",
 )  # fmt: skip
 @click.option(
     "--batch-sizes", metavar="A,B",

@@ -19,7 +19,7 @@ GUIDES = {
     "repair.md": (1, "exchange_activation"),
     "search.md": (2, "Leaderboard"),
     "scaling.md": (1, "Leaderboard"),
-    "tables.md": (1, "scikit-learn's"),
+    "tables.md": (2, "scikit-learn's"),
     "together.md": (1, "shared"),
     "training.md": (10, "reached after epoch"),
     "tuners.md": (4, "Leaderboard"),

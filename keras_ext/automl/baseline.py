@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_ext.automl.goal import Goal
 from keras_ext.automl.preparation import Preparation
+from keras_ext.search.folds import Folds
 from keras_ext.tables._columns import Category
 from keras_ext.tables.data import Split
 from keras_ext.tables.data.table import joined
@@ -26,7 +27,7 @@ class Baseline:
 
     Args:
         name: its class in scikit-learn.
-        score: on the samples of validation.
+        score: on the samples of validation; with folds the mean of those on each.
         test_score: on the samples that no trial saw; None where there are none.
         seconds: of training and prediction.
     """
@@ -56,14 +57,21 @@ def baselines(prepared: Preparation, split: Split, refit: bool = False, seed: in
     from threadpoolctl import threadpool_limits  # comes with scikit-learn, which takes a second
 
     validation = prepared.inputs(split.x_validation)
+    parts = [(x, split.y, validation, split.y_validation)]
+    if split.folds is not None:
+        folds = Folds(split.folds)
+        parts = [(*training, *held_out) for training, held_out in (folds.parts(fold, (x, split.y)) for fold in range(folds.count))]
     test = None if split.y_test is None else prepared.inputs(split.x_test)
     found = []
     with threadpool_limits(1 if x.size < _FEW_NUMBERS else None), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a linear model that is not at its optimum after 1000 steps, and of columns without values
         for model in _models(prepared, goal.is_imbalanced, seed):
             began = time.monotonic()
-            model.fit(x, split.y)
-            score, tested = goal.score(split.y_validation, _predicted(model, validation, goal.classes)), None
+            scores, tested = [], None
+            for x_training, y_training, x_validation, y_validation in parts:
+                model.fit(x_training, y_training)
+                scores.append(goal.score(y_validation, _predicted(model, x_validation, goal.classes)))
+            score = float(np.mean(scores))
             if test is not None and split.y_test is not None:
                 if refit:
                     model.fit(joined(x, validation), np.concatenate([split.y, split.y_validation]))
@@ -73,10 +81,10 @@ def baselines(prepared: Preparation, split: Split, refit: bool = False, seed: in
     return tuple(sorted(found, key=lambda each: each.score, reverse=goal.direction == "max"))
 
 
-def verdict(found: Sequence[Baseline], network: tuple[float, float | None] | None, goal: Goal, samples: int) -> str:
+def verdict(found: Sequence[Baseline], network: tuple[float, float | None] | None, goal: Goal, samples: int, folds: int = 0) -> str:
     """Return one sentence that compares the best network with the baseline that is better in validation; empty where one is missing.
 
-    They are compared by the test where there is one, else by the validation. `network` has the best network's two scores.
+    They are compared by the test where there is one, else by the validation or the folds. `network` has the best network's two scores.
     """
     if not found or network is None:
         return ""
@@ -84,7 +92,7 @@ def verdict(found: Sequence[Baseline], network: tuple[float, float | None] | Non
     theirs, ours, part = best.score, network[0], "validation"
     if best.test_score is not None and network[1] is not None:
         theirs, ours, part = best.test_score, network[1], "test"
-    where = f"on the {samples} samples of the {part}"
+    where = f"in the mean of {folds} folds" if folds and part == "validation" else f"on the {samples} samples of the {part}"
     if goal.is_better(theirs, ours):
         return f"scikit-learn's {best.name} beats the best network: {goal.name} {theirs:.4f} against {ours:.4f} {where}"
     than = "as good as" if theirs == ours else "better than"

@@ -59,12 +59,12 @@ def keep_best(tuner: Any, trial: Any, prepared: Preparation, split: Split, setti
 def _refitted(trial: Any, prepared: Preparation, split: Split, settings: Settings) -> tuple[Preparation, keras.Model]:
     """Return the network trained on the samples of training and validation together, and what was learnt of these before it.
 
-    It begins from the trial's own first weights and takes as many epochs as the trial's best score did.
+    It begins from the trial's own first weights and takes as many epochs as the trial's best score did, of several trainings the mean.
     """
     x, y = joined(split.x, split.x_validation), np.concatenate([split.y, split.y_validation])
     prepared = prepared.learnt_again(x, y)
     # The sizes of batches that fit depend on the samples of training alone; an epoch, and with it a schedule, has all of these.
-    space = prepared.space_for(settings, len(split.y))
+    space = prepared.space_for(settings, split.trained)
     space.samples_of_epoch = len(y)
     hp = trial.hyperparameters
     keras.utils.set_random_seed(seed_of_trial(settings.seed, trial.trial_id))

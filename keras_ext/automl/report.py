@@ -22,8 +22,9 @@ def about(summary: dict[str, Any], trained_again: int, ended: datetime) -> dict[
     settings, test, metric = summary["settings"], summary["test"], summary["metric"]
     reported = {
         "best model": "none: every trial failed" if summary["best_model"] is None
-        else f"trained again on the {trained_again} samples of training and validation" if trained_again
-        else "as its trial left it, not trained again",
+        else f"trained again on the {trained_again} samples of {'all folds' if settings['folds'] else 'training and validation'}"
+        if trained_again
+        else "as its trial left it, not trained again" + ", of the folds' networks the one of the best epoch" * bool(settings["folds"]),
         "test": "none" if test is None
         else f"{metric} {test[metric]:.4f} on {test['samples']} samples that no trial saw",
         **({"baseline": summary["verdict"]} if summary["verdict"] else {}),
@@ -32,7 +33,8 @@ def about(summary: dict[str, Any], trained_again: int, ended: datetime) -> dict[
         "tuner": f"{settings['tuner']}, seed {settings['seed']}",
         "trials": f"at most {settings['epochs']} epochs each" if settings["tuner"] == "hyperband"
         else f"at most {settings['trials']}, of at most {settings['epochs']} epochs each",
-        "put aside": f"{settings['validation']:g} of the samples for the scores, {settings['test']:g} for the test",
+        "put aside": f"{settings['test']:g} of the samples for the test, the others in {settings['folds']} folds for the scores"
+        if settings["folds"] else f"{settings['validation']:g} of the samples for the scores, {settings['test']:g} for the test",
         "networks": f"{summary['network']}, all parts" if settings["wide"] else summary["network"],
         "batch sizes": ", ".join(map(str, settings["batch_sizes"])),
         "computed in": settings["mixed_precision"] or "float32",

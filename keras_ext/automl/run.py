@@ -34,6 +34,7 @@ from keras_ext.automl.tuners import grid_size, hyperband_trials, make_tuner
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.parallel.placement import Placement
 from keras_ext.parallel.search_at import search_at
+from keras_ext.search.folds import Folds
 from keras_ext.search.importance import Importance
 from keras_ext.search.page import write_page
 from keras_ext.search.results import Results, results
@@ -84,6 +85,7 @@ def run(
     settings: Settings | None = None,
     *,
     target: str | None = None,
+    group: str | None = None,
     placement: Placement | None = None,
     resume: bool = False,
     console: Console | None = None,
@@ -101,6 +103,7 @@ def run(
         settings: what to search how. None: the default, or with `resume` what the search has, of which only `trials` and `refit` may be
             changed.
         target: of a data frame: the name of the column to predict; None: the last one.
+        group: of a data frame: the name of a column whose rows of one value stay together in every split.
         placement: where the trials run: here, in processes of their own, or on Ray.
         resume: go on with the search that `output` holds. Finished trials stay, the one that was running starts again.
         console: where to show progress; None shows it in a notebook, and nothing elsewhere.
@@ -120,24 +123,27 @@ def run(
         >>> result.model_path.name, len(result.results)
         ('best_model.keras', 1)
     """
+    given = {name: value for name, value in (("target", target), ("group", group)) if value is not None}
     if isinstance(table, pd.DataFrame):
-        table = load_frame(table, target)
-    elif target is not None:
-        raise BadInput(f"`target` goes with a data frame, got {target} beside a Table, which has its target. Leave it out.")
+        table = load_frame(table, target, group=group)
+    elif given:
+        name, value = next(iter(given.items()))
+        raise BadInput(f"`{name}` goes with a data frame, got {value} beside a Table, which has its {name}. Leave it out.")
     output = Path(output or f"results/{Path(table.name).stem}-{datetime.now():%Y%m%d-%H%M%S}")
     settings = settings or (settings_of(stored_settings(output)) if resume else Settings())
-    split = table.split(settings.validation, settings.seed, settings.test)
-    settings = complete(settings, len(split.y))
+    split = table.split(settings.validation, settings.seed, settings.test, settings.folds)
+    settings = complete(settings, split.trained)
     epochs = settings.epochs or 0
-    if settings.batch_sizes != Settings.batch_sizes and 2 * min(settings.batch_sizes) > len(split.y):
+    if settings.batch_sizes != Settings.batch_sizes and 2 * min(settings.batch_sizes) > split.trained:
         reported = ", ".join(map(str, settings.batch_sizes))
-        raise BadInput(f"`batch_sizes` {reported}: none fits twice into the {len(split.y)} samples of training. Give smaller ones.")
+        raise BadInput(f"`batch_sizes` {reported}: none fits twice into the {split.trained} samples of training. Give smaller ones.")
     began = time.monotonic()
     goal = Goal.of(table, settings.objective)
     prepared = Preparation.of(split.x, split.y, table.classes, goal, table.day_first)
-    space = prepared.space_for(settings, len(split.y))
+    space = prepared.space_for(settings, split.trained)
+    space.folds = None if split.folds is None else Folds(split.folds)
     points = grid_size(space, settings.values) if settings.tuner == "grid" else None
-    claim(output, settings, table, resume, source or {})
+    claim(output, settings, table, resume, {"group": group, **(source or {})})
     x, y = prepared.inputs(split.x), prepared.targets(split.y)
     total = hyperband_trials(epochs) if settings.tuner == "hyperband" else min(settings.trials, points or settings.trials)
     console = console or Console(quiet=not is_notebook())
@@ -153,10 +159,10 @@ def run(
             epochs=epochs,
             seed=settings.seed,
             values=settings.values,
-            repeats=settings.repeats,
+            repeats=settings.repeats * (settings.folds or 1),
             trials_per_structure=settings.trials_per_structure or 1,
         )
-        held_out = (prepared.inputs(split.x_validation), prepared.targets(split.y_validation))
+        held_out = (prepared.inputs(split.x_validation), prepared.targets(split.y_validation)) if split.folds is None else None
         reported = reported_where_not_writable(output, AGAIN)
         with (
             reported,
@@ -182,14 +188,15 @@ def run(
         path, evaluation = None, None
         if found and found[0].score is not None:
             if settings.refit:
-                console.print("training the best network again, on the samples of training and validation")
+                samples = "all folds" if settings.folds else "training and validation"
+                console.print(f"training the best network again, on the samples of {samples}")
             path = output / BEST_MODEL
             evaluation = keep_best(tuner, tuner.oracle.get_trial(found[0].trial), prepared, split, settings, path)
     beside = _baselines(prepared, split, settings, console)
     test_score, tested = None if evaluation is None else evaluation.score, 0 if split.y_test is None else len(split.y_test)
     score = found[0].score if found else None
     network = None if path is None or score is None else (float(score), test_score)
-    said = verdict(beside, network, goal, tested or len(split.y_validation))
+    said = verdict(beside, network, goal, tested or len(split.y_validation), settings.folds or 0)
     seconds = time.monotonic() - began
     again = len(split.y) + len(split.y_validation) if settings.refit and path is not None else 0
     parts = found.importance()
@@ -225,7 +232,7 @@ def run(
 def _duplicates(split: Split) -> str:
     """Return what is to be known of samples that are on both sides of the split; empty where there are none."""
     count = duplicates(split)
-    aside = len(split.y_validation) + (0 if split.y_test is None else len(split.y_test))
+    aside = len(split.y_validation if split.folds is None else split.y) + (0 if split.y_test is None else len(split.y_test))
     return f"{count} of the {aside} samples put aside are also among those of training: the scores may be too good" if count else ""
 
 
@@ -234,7 +241,7 @@ def _baselines(prepared: Preparation, split: Split, settings: Settings, console:
     if not settings.baseline:
         return ()
     try:
-        return baselines(prepared, split, settings.refit, settings.seed)
+        return baselines(prepared, split, bool(settings.refit), settings.seed)
     except Exception as error:
         console.print(f"no baseline: {one_line(error)}", soft_wrap=True, markup=False)
         return ()

@@ -31,17 +31,21 @@ class Settings:
 
     Args:
         tuner: `"random"`, `"tpe"`, `"gp"`, `"cmaes"`, `"qmc"`, `"hyperband"`, `"grid"` or `"genetic"`.
-        pruner: `"median"`, `"halving"` or `"hyperband"`: ends trials that do worse than the others. `"none"`: lets each train to its end.
+        pruner: `"median"`, `"halving"` or `"hyperband"`: ends trials that do worse than the others. `"wilcoxon"` does so between the
+            trainings of a trial, with `folds` or `repeats`. `"none"`: lets each train to its end.
             None: `"median"`; `"none"` for `"hyperband"` and `"grid"`.
         trials: most trials; Hyperband sets its own number.
         epochs: most epochs of a trial. None: 20; more where the samples are few, so that the weights move 1000 times, at most 200.
         repeats: trainings of each trial, from other first weights; its score is the mean of theirs.
+        folds: of a cross-validation: each trial trains so often, each time validated on another part of the samples; its score is the
+            mean. With `repeats` each fold has as many trainings. None: all trainings have one validation.
         trials_per_structure: trials of each structure that the tuner chooses, which differ in rates and strengths and share a program.
             None: a tenth of the trials, at most 8; 1 for the tuners that are not Optuna's.
         seed: of the tuner, the split and each trial's weights.
-        validation: share of the samples that scores are taken on.
+        validation: share of the samples that scores are taken on; with `folds` these take its place.
         test: share of the samples that no trial sees: the best model is tried on them once, at the end. 0: none.
-        refit: train the best network again, on the samples of training and validation together, for as many epochs as it needed.
+        refit: train the best network again, on the samples of training and validation together, for as many epochs as it needed; with
+            `folds` the mean of theirs. None: with `folds` alone, whose trainings each lack a fold.
         mixed_precision: `"float16"` or `"bfloat16"`: what layers compute in, their weights stay float32. None: float32.
         batch_sizes: the batch sizes to choose from.
         network: `"mlp"`, `"residual"`, `"cnn"`, `"resnet"` or `"lstm"`. `"auto"`: what the shape of the samples says, see
@@ -61,11 +65,12 @@ class Settings:
     trials: int = 80
     epochs: int | None = None
     repeats: int = 1
+    folds: int | None = None
     trials_per_structure: int | None = None
     seed: int = 0
     validation: float = 0.2
     test: float = 0.2
-    refit: bool = False
+    refit: bool | None = None
     mixed_precision: str | None = None
     batch_sizes: tuple[int, ...] = (16, 32, 64, 128)
     network: str = "auto"
@@ -85,13 +90,25 @@ class Settings:
             raise bad_argument("pruner", "'none' with hyperband, which gives poor trials few epochs itself", self.pruner, "Leave it out.")
         keep(self, trials=integer("trials", self.trials), seed=integer("seed", self.seed, 0, _MOST))
         keep(self, repeats=integer("repeats", self.repeats))
+        if self.folds is not None:
+            keep(self, folds=integer("folds", self.folds, 2))
+            if self.tuner == "hyperband":
+                fix = "It goes on with the weights of one fold, which have seen the others. Take another tuner."
+                raise bad_argument("folds", "left out with hyperband", self.folds, fix)
+            if self.validation != Settings.validation:
+                raise bad_argument("validation", "left out with `folds`, which take its place", self.validation)
+        if self.pruner == "wilcoxon" and (self.folds or 1) * self.repeats < 2:
+            fix = "It compares the trainings of a trial: give `folds`, such as 5, or `repeats`."
+            raise bad_argument("pruner", "another one for trials of one training", self.pruner, fix)
         if self.trials_per_structure is not None:
             keep(self, trials_per_structure=integer("trials_per_structure", self.trials_per_structure))
             if self.trials_per_structure > 1 and self.tuner not in SAMPLERS:
                 fix = f"Choose one of {', '.join(SAMPLERS)}."
                 raise bad_argument("trials_per_structure", f"1 with the tuner {self.tuner}", self.trials_per_structure, fix)
         keep(self, validation=in_range("validation", self.validation, 0.0, 0.5, closed="right"))
-        keep(self, test=in_range("test", self.test, 0.0, 0.5, closed="left"), refit=flag("refit", self.refit))
+        keep(self, test=in_range("test", self.test, 0.0, 0.5, closed="left"))
+        if self.refit is not None:
+            keep(self, refit=flag("refit", self.refit))
         one_of("mixed_precision", self.mixed_precision, (None, "float16", "bfloat16"))
         keep(self, batch_sizes=integers("batch_sizes", self.batch_sizes))
         one_of("network", self.network, NETWORKS)
@@ -114,7 +131,7 @@ def complete(settings: Settings, samples: int) -> Settings:
     >>> [complete(Settings(trials=trials), 300).trials_per_structure for trials in (5, 40, 200)]
     [1, 4, 8]
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"refit": bool(settings.folds) if settings.refit is None else settings.refit}
     if settings.epochs is None:
         enough = 1000 // math.ceil(samples / 32)
         found["epochs"] = 20 if settings.tuner == "hyperband" else min(max(enough, 20), 200)
@@ -163,7 +180,8 @@ def claim(output: Path, settings: Settings, table: Table, resume: bool, source: 
         for name, value in wanted.items():
             if name == "fingerprint" and stored.get(name) != value:
                 raise BadInput(
-                    f"{output}: holds a search on other data, or with another target. Give what it began with, or another `output`."
+                    f"{output}: holds a search on other data, or with another target or group. Give what it began with, or another "
+                    "`output`."
                 )
             began_with = stored.get(name, defaults.get(name))
             # Where nothing is written of it, the data and the other settings decided, which are the same.

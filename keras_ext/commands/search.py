@@ -106,15 +106,17 @@ def _report(console: Console, result: SearchResult, folder: Path) -> None:
         console.print("every trial failed; the reasons are in the leaderboard, and what the frameworks said in search.log", style="red")
         sys.exit(1)
     best = result.results[0]
-    again = f"trained again on the {result.trained_again} samples of training and validation, " if result.trained_again else ""
-    console.print(
-        f"best {result.results.score_name} {best.score:.4f} (trial {best.number}), {again}saved as {result.model_path}", soft_wrap=True
-    )
+    folds = f"the mean of {result.results.folds} folds" if result.results.folds else ""
+    parts = "all folds" if folds else "training and validation"
+    again = f"trained again on the {result.trained_again} samples of {parts}, " if result.trained_again else ""
+    trial = f"trial {best.number}, {folds}" if folds else f"trial {best.number}"
+    console.print(f"best {result.results.score_name} {best.score:.4f} ({trial}), {again}saved as {result.model_path}", soft_wrap=True)
     if result.test_score is not None:
         console.print(f"{result.metric} {result.test_score:.4f} on the {result.test_samples} samples of the test, which no trial saw")
     for each in result.baselines:
         tested = "" if each.test_score is None else f", {each.test_score:.4f} on the test"
-        console.print(f"baseline {each.name}: {result.metric} {each.score:.4f} on the validation{tested}", soft_wrap=True)
+        where = f"in {folds}" if folds else "on the validation"
+        console.print(f"baseline {each.name}: {result.metric} {each.score:.4f} {where}{tested}", soft_wrap=True)
     for part in [part for part in result.parts if part.is_distinct][:_PARTS]:
         console.print(part.sentence, soft_wrap=True, markup=False)
     console.print(f"leaderboard in {folder / 'leaderboard.csv'}, with pictures in {folder / REPORT}", soft_wrap=True)

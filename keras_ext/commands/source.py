@@ -31,6 +31,7 @@ class Source:
     categories: str | None = None
     image_size: str | None = None
     columns: str | None = None
+    group: str | None = None
 
     @classmethod
     def of(cls, stored: dict[str, Any], **given: str | None) -> "Source":
@@ -49,22 +50,22 @@ class Source:
         if self.data_path is None:
             if self.target is not None or task == "regression":
                 raise BadInput("--target and --task go with --data. Name the file, or leave them out to search on the digits.")
-            self._refuse("categories", "columns", "image_size")
+            self._refuse("categories", "columns", "group", "image_size")
             return tables.load_digits()
         path = Path(self.data_path)
         if path.is_dir():
-            self._refuse("categories", "columns", "target")
+            self._refuse("categories", "columns", "group", "target")
             if task == "regression":
                 raise BadInput(f"{path}: is a folder of images, whose folders are classes. Leave --task regression out.")
             size, channels = (shape[:2], shape[2]) if shape else (self._size(), None)
             return tables.load_images(path, size, channels)
         if path.suffix.lower() == ".npz":
-            self._refuse("categories", "columns", "image_size")
+            self._refuse("categories", "columns", "group", "image_size")
             return tables.load_npz(path, self.target, task)
         if is_table(path):
             self._refuse("image_size")
             categories, columns = _names(self.categories), _names(self.columns)
-            return tables.load_csv(path, self.target, task, categories, features, columns)
+            return tables.load_csv(path, self.target, task, categories, features, columns, self.group)
         raise BadInput(f"{path}: is neither .npz nor .csv, nor a folder of images. Save the data as one of them.")
 
     def _size(self) -> tuple[int, int]:

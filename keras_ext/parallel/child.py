@@ -37,7 +37,7 @@ def main() -> None:
         with lock:
             pickle.dump((name, what, values), reported)
             reported.flush()
-        return answers.get()[0] if shared.prunes and what == "epoch_ends" else None
+        return answers.get()[0] if shared.answers(what) else None
 
     shared = jobs.get()
     while True:

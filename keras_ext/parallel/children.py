@@ -66,7 +66,7 @@ class Children:
             self._process.wait()
 
     def answer(self, name: str, reason: str | None) -> None:
-        """Answer a trial that waits at the end of an epoch."""
+        """Answer a trial that waits at the end of an epoch or a training."""
         self._send(pickle.dumps((reason,)))
 
     def close(self) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search.trial_run import TrialReport
 
-# Tells the search what happens in the trial of a name, and returns its answer, of which there is one at the end of an epoch where a pruner
-# decides.
+# Where a pruner decides, a trial waits for the search's answer to these.
+ANSWERED = ("epoch_ends", "execution_ends")
+# Tells the search what happens in the trial of a name, and returns its answer if there is one.
 Report = Callable[[str, str, tuple[Any, ...]], Any]
 
 
@@ -27,7 +28,7 @@ class Shared:
         strategy: how a trial uses several devices.
         memory_limit: bytes of main memory that a trial may take.
         together: most trials of a process that train at once; 1: they share programs one after another, 0: they share none.
-        prunes: whether the search answers at the end of each epoch whether the trial goes on.
+        prunes: whether the search answers at the end of each epoch and training whether the trial goes on.
         token: the same in each process.
     """
 
@@ -42,6 +43,10 @@ class Shared:
     together: int = 1
     prunes: bool = False
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def answers(self, what: str) -> bool:
+        """Return whether a trial that tells this waits for an answer."""
+        return self.prunes and what in ANSWERED
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import keras_tuner
 from keras_ext._atomic import write_bytes
 from keras_ext._backend import keras_private
 from keras_ext.callbacks import Finding
-from keras_ext.parallel.job import Failure, Job, Outcome
+from keras_ext.parallel.job import ANSWERED, Failure, Job, Outcome
 from keras_ext.search.project_folder import atomic_state_files
 from keras_ext.search.trial_run import Listener, TrialReport, as_json, begin_trial, build_under
 from keras_ext.search.view import View
@@ -52,7 +52,7 @@ class Workers(Protocol):
         ...
 
     def answer(self, name: str, reason: str | None) -> None:
-        """Answer a trial that waits at the end of an epoch: why it is to end now, or None."""
+        """Answer a trial that waits at the end of an epoch or a training: why it is to end now, or None."""
         ...
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class ParallelSearch:
         on_finding: function that is called with each finding.
         view: shows the trials.
         verbose: whether KerasTuner prints what becomes of each trial; None for its default.
-        pruner: of Optuna; ends trials early, which wait for its answer at the end of each epoch.
+        pruner: of Optuna; ends trials early, which wait for its answer at the end of each epoch and training.
         together: most trials of a group.
     """
 
@@ -189,7 +189,7 @@ class ParallelSearch:
         else:
             _note(running.reported, event)
             answer = getattr(running.listener, event.what)(*event.values)
-            if self._prunes and event.what == "epoch_ends":
+            if self._prunes and event.what in ANSWERED:
                 self._workers.answer(event.name, answer)
 
     def _died(self, running: _Running, reason: str) -> None:
@@ -241,5 +241,7 @@ def _note(reported: TrialReport, event: WorkerEvent) -> None:
         epoch, score = event.values
         reported.scores[epoch - 1 : epoch] = [score]
         reported.epochs = max(reported.epochs, epoch)
+    elif event.what == "execution_ends":
+        reported.executions = list(*event.values)
     elif event.what == "finds":
         reported.findings.append(as_json(*event.values))

@@ -91,7 +91,7 @@ class RayWorkers:
             ray.cancel(stream, force=True)
 
     def answer(self, name: str, reason: str | None) -> None:
-        """Answer a trial that waits at the end of an epoch."""
+        """Answer a trial that waits at the end of an epoch or a training."""
         assert self._answers is not None
         self._answers.put.remote(name, reason)
 
@@ -163,7 +163,7 @@ def _stream(shared: Shared, jobs: Sequence[Job], answers: Any = None) -> Iterato
 
     def report(name: str, what: str, values: tuple[Any, ...]) -> str | None:
         reported.put((name, what, values))
-        return ray.get(answers.get.remote(name)) if answers is not None and what == "epoch_ends" else None
+        return ray.get(answers.get.remote(name)) if answers is not None and shared.answers(what) else None
 
     def run() -> None:
         try:

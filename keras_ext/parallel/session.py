@@ -131,6 +131,9 @@ class _Sender(Listener):
     def epoch_ends(self, epoch: int, score: float | None) -> str | None:
         return self._report("epoch_ends", (epoch, float(score) if score is not None and math.isfinite(score) else None))
 
+    def execution_ends(self, scores: Sequence[float | None]) -> str | None:
+        return self._report("execution_ends", (tuple(scores),))
+
     def finds(self, finding: Finding) -> None:
         self._report("finds", (finding,))
 

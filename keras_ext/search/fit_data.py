@@ -11,8 +11,9 @@ from keras_ext import _backend
 from keras_ext._backend import keras_private
 from keras_ext._backend.epoch_steps import Arrays
 
-# Numbers of arrays that stay on the device from trial to trial.
+# Numbers of arrays that stay on the device from trial to trial, and the most of such arrays: several folds have some each.
 _MOST_NUMBERS = 2**28
+_MOST_ARRAYS = 64
 _DATA_ARGUMENTS = ("x", "y", "sample_weight", "class_weight", "batch_size", "shuffle", "validation_split", "validation_data",
                    "validation_batch_size")  # fmt: skip  # fmt: skip
 
@@ -71,10 +72,12 @@ class FitArrays:
                     arrays = rows_of(arrays, slice(samples)) if 0 < samples < _count(arrays) else None
             except Exception:  # fit says what is wrong
                 arrays = None
-            if arrays is not None and sum(math.prod(a.shape) for a in tree.flatten((arrays, held)) if a is not None) > _MOST_NUMBERS:
+            if arrays is not None and _numbers((arrays, held)) > _MOST_NUMBERS:
                 arrays = None
             parts = (None, None) if arrays is None else tuple(_backend.step_programs().on_device(part) for part in (arrays, held))
-            while len(self._arrays) > 3:
+            while len(self._arrays) > 3 and (
+                len(self._arrays) >= _MOST_ARRAYS or _numbers([parts, *(known for known, _ in self._arrays.values())]) > _MOST_NUMBERS
+            ):
                 self._arrays.pop(next(iter(self._arrays)))
             # With the data, so that its identity stays its own.
             self._arrays[key] = (parts, (x, y, weights, class_weight))
@@ -115,6 +118,10 @@ def _samples(given: dict[str, Any]) -> int | None:
 def rows_of(arrays: Any, rows: slice) -> Any:
     """Return some rows of each array."""
     return tree.map_structure(lambda array: None if array is None else array[rows], arrays)
+
+
+def _numbers(arrays: Any) -> int:
+    return sum(math.prod(array.shape) for array in tree.flatten(arrays) if array is not None)
 
 
 def _count(arrays: Any) -> int:

@@ -61,7 +61,8 @@ def _verdict(results: "Results") -> str:
     if best.score is None:
         return "No trial has a score"
     spread = "" if best.spread is None else f" ± {best.spread:.2g}"
-    return f"Best {results.score_name} {best.score:.4g}{spread}, of trial {best.number}"
+    folds = f", the mean of {results.folds} folds" if results.folds else ""
+    return f"Best {results.score_name} {best.score:.4g}{spread}, of trial {best.number}{folds}"
 
 
 def _counts(results: "Results") -> str:

@@ -1,14 +1,16 @@
 """Pruners: trials that do worse than the others so far end early."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras_tuner
 
 from keras_ext._checks import bad_argument, one_of
+from keras_ext.search.execution_pruning import ExecutionPruning, compares_executions, wilcoxon
 from keras_ext.search.records import PRUNED
 
-PRUNERS = ("none", "median", "halving", "hyperband")
+PRUNERS = ("none", "median", "halving", "hyperband", "wilcoxon")
 
 
 def checked(pruner: Any) -> Any:
@@ -20,7 +22,7 @@ def checked(pruner: Any) -> Any:
     if isinstance(pruner, str):
         one_of("pruner", pruner, PRUNERS)
         kinds = {"median": pruners.MedianPruner, "halving": pruners.SuccessiveHalvingPruner, "hyperband": pruners.HyperbandPruner}
-        return kinds[pruner]()
+        return wilcoxon() if pruner == "wilcoxon" else kinds[pruner]()
     if not isinstance(pruner, pruners.BasePruner):
         rule = f"one of {', '.join(map(repr, PRUNERS))}, or an Optuna pruner"
         raise bad_argument("pruner", rule, pruner, error=TypeError)
@@ -31,12 +33,16 @@ def pruner_for(tuner: Any, pruner: Any) -> Any:
     """Return the Optuna pruner of a KerasTuner tuner: the given one, or its own.
 
     Raises:
-        ValueError: the tuner is Hyperband, which ends trials itself.
+        ValueError: the tuner is Hyperband, which ends trials itself; or Wilcoxon's test has a single score of each trial.
     """
     found = checked(pruner)
     if found is not None and isinstance(tuner.oracle, keras_tuner.oracles.HyperbandOracle):
         raise bad_argument("pruner", "None with Hyperband, which gives poor trials few epochs itself", pruner, "Leave it out.")
-    return getattr(tuner.oracle, "pruner", None) if pruner is None else found
+    found = getattr(tuner.oracle, "pruner", None) if pruner is None else found
+    if compares_executions(found) and getattr(tuner, "executions_per_trial", 1) < 2:
+        fix = "It compares the trainings of a trial: give the tuner several, executions_per_trial=5, or search with --folds 5."
+        raise bad_argument("pruner", "another one for trials of one training", "wilcoxon", fix)
+    return found
 
 
 class Pruning:
@@ -45,10 +51,11 @@ class Pruning:
     Args:
         study: the `TunerStudy`.
         pruner: of Optuna; None lets every trial train to its end.
+        between: decides between the trainings of a trial, if anything does.
     """
 
-    def __init__(self, study: Any, pruner: Any) -> None:
-        self.study, self._pruner = study, pruner
+    def __init__(self, study: Any, pruner: Any, between: ExecutionPruning | None = None) -> None:
+        self.study, self._pruner, self._between = study, pruner, between
 
     def epoch_ends(self, trial: Any, epoch: int, score: float | None) -> str | None:
         """Return why a trial is to end now, or None."""
@@ -61,6 +68,10 @@ class Pruning:
         if self._pruner is None or not self._pruner.prune(self.study.study, known):
             return None
         return f"{PRUNED} {epoch}: {self._why(epoch)}"
+
+    def execution_ends(self, scores: Sequence[float | None]) -> str | None:
+        """Return why the further trainings of a trial are left out, or None; `scores` are the best of those so far."""
+        return None if self._between is None else self._between.reason(scores)
 
     def _why(self, epoch: int) -> str:
         from optuna.pruners import HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
@@ -85,4 +96,6 @@ def pruning_of(tuner: Any, pruner: Any) -> Pruning | None:
         from keras_ext.search.study import TunerStudy
 
         study = TunerStudy(tuner, in_memory=True)
+    if compares_executions(pruner):
+        return Pruning(study, None, ExecutionPruning(tuner, pruner))
     return Pruning(study, pruner)

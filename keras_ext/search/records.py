@@ -14,8 +14,8 @@ from keras_ext.search.trial_run import TrialReport
 NOTHING_FOUND = "nothing found"
 # What is known of a trial, beside KerasTuner's own file of it.
 DIAGNOSIS = "diagnosis.json"
-# How the reason of a pruned trial begins.
-PRUNED = "pruned at epoch"
+# How the reason of a pruned trial begins: in a training, and between two.
+PRUNED, PRUNED_AFTER = "pruned at epoch", "pruned after"
 # KerasTuner's words for trials that are over.
 ENDED = ("COMPLETED", "FAILED", "INVALID")
 
@@ -67,7 +67,7 @@ class Record:
     @property
     def is_pruned(self) -> bool:
         """Return whether a pruner ended it."""
-        return self.ended.startswith(PRUNED)
+        return self.ended.startswith((PRUNED, PRUNED_AFTER))
 
 
 def diagnosis_of(findings: Sequence[dict[str, Any]]) -> str:

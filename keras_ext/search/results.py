@@ -15,6 +15,7 @@ from rich.text import Text
 from keras_ext._atomic import write_text
 from keras_ext._checks import bad_argument
 from keras_ext._html import shown
+from keras_ext.search.folds import Folds
 from keras_ext.search.importance import Importance, importances
 from keras_ext.search.records import NOTHING_FOUND, Record, collect, in_words
 
@@ -32,6 +33,7 @@ class Results(Sequence[Record]):
         direction: `"min"` or `"max"`: which score is better.
         space: KerasTuner's hyperparameters of the search.
         structure: names of the hyperparameters that change the structure, of a tuner that knows them, once it has begun.
+        folds: number of the folds that a trial's trainings are validated on in turn; 0: all have the same validation.
     """
 
     records: tuple[Record, ...]
@@ -39,6 +41,7 @@ class Results(Sequence[Record]):
     direction: str = "min"
     space: tuple[Any, ...] = ()
     structure: tuple[str, ...] | None = None
+    folds: int = 0
 
     def __len__(self) -> int:
         return len(self.records)
@@ -70,7 +73,10 @@ class Results(Sequence[Record]):
             table.add_row(str(rank), str(r.number), score, f"{r.seconds:.1f} s", epochs, reported, end_section=rank == tied)
         captions = [f"and {len(self.records) - most} more"] if len(self.records) > most else []
         if tied > 1:
-            captions.append(f"the executions do not tell the first {tied} apart (Welch's test, 5 %)")
+            by = "folds do not tell the first {} apart (Wilcoxon" if self.folds else "executions do not tell the first {} apart (Welch"
+            captions.append(f"the {by.format(tied)}'s test, 5 %)")
+        if self.folds:
+            captions.insert(0, f"each score is the mean of {self.folds} folds")
         table.caption = "; ".join(captions) or None
         return table
 
@@ -78,12 +84,31 @@ class Results(Sequence[Record]):
     def tied(self) -> int:
         """The number of first trials whose executions do not differ from those of the best, by Welch's test (1947) at 5 %.
 
+        Folds are compared in pairs, by Wilcoxon's signed-rank test (1945) of whether the best trial is better, which needs at least five.
+        A trial that lacks folds is compared by Welch's test.
+
         0 where the trials have one execution each.
         """
         scores = [[score for score in record.executions if score is not None] for record in self.records]
         if not scores or len(scores[0]) < 2:
             return 0
-        return next((rank for rank, others in enumerate(scores[1:], start=1) if _differ(scores[0], others)), len(scores))
+        return next((rank for rank, others in enumerate(scores[1:], start=1) if self._differ(scores[0], others)), len(scores))
+
+    def _differ(self, best: Sequence[float], others: Sequence[float]) -> bool:
+        """Return whether two samples differ by more than chance; one of less than two numbers counts as another."""
+        from scipy import stats
+
+        if len(others) < 2:
+            return True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of samples of one value, or of few
+            if self.folds and len(best) == len(others):
+                better = "greater" if self.direction == "max" else "less"
+                differences = [a - b for a, b in zip(best, others, strict=True)]
+                chance = stats.wilcoxon(differences, alternative=better, zero_method="zsplit").pvalue if any(differences) else 1.0
+            else:
+                chance = stats.ttest_ind(best, others, equal_var=False).pvalue
+        return set(best) != set(others) and not chance > _TIED
 
     def to_csv(self, path: str | Path) -> None:
         """Write all trials as a CSV file, which is there whole or not at all; missing folders are made.
@@ -184,22 +209,12 @@ def results(tuner: Any, log_dir: str | Path | None = None) -> Results:
     objective = tuner.oracle.objective
     records = tuple(collect(tuner, None if log_dir is None else Path(log_dir)))
     structure = getattr(tuner.oracle, "structure_hyperparameters", None)
-    return Results(records, objective.name, objective.direction, tuple(tuner.oracle.get_space().space), structure)
+    folds = getattr(getattr(tuner, "hypermodel", None), "folds", None)
+    count = folds.count if isinstance(folds, Folds) else 0
+    return Results(records, objective.name, objective.direction, tuple(tuner.oracle.get_space().space), structure, count)
 
 
 def _shortest(value: float) -> float:
     """Return the short number that a sum of steps is but for rounding: .3 for .1 + .2; any other as it is."""
     short = float(f"{value:.12g}")
     return short if abs(short - value) <= 4 * math.ulp(value) else value
-
-
-def _differ(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Return whether two samples differ by more than chance; one of less than two numbers counts as another."""
-    from scipy import stats
-
-    if len(b) < 2:
-        return True
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of samples of one value
-        chance = stats.ttest_ind(a, b, equal_var=False).pvalue
-    return set(a) != set(b) and not chance > _TIED

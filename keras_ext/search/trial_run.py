@@ -22,6 +22,7 @@ from keras_ext._warnings import warn
 from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.search.batch_hooks import LateBatchHooks
+from keras_ext.search.executions import Executions, current, of_trial
 from keras_ext.search.objectives import check_objective
 from keras_ext.search.shared_models import SharedModels
 from keras_ext.search.trial_thread import TrialThread
@@ -70,6 +71,9 @@ class Listener:
     def epoch_ends(self, epoch: int, score: float | None) -> str | None:
         """So many epochs are done; the last left this score. Return why the trial is to end now, or None."""
 
+    def execution_ends(self, scores: Sequence[float | None]) -> str | None:
+        """A training of the trial has ended, and others follow; the best score of each so far. Return why they are left out, or None."""
+
     def finds(self, finding: Finding) -> None:
         """The monitor has found something."""
 
@@ -106,12 +110,13 @@ class Runner:
         reported.planned_epochs = last - first
         listener.begins(last - first)
         kwargs = self._with_callbacks(self._callbacks(reported, listener, first, kwargs.get("callbacks") or ()), kwargs)
+        trainings = self._executions(reported, listener)
         began, sharing, thread = time.monotonic(), None, TrialThread.current()
         waited = thread.waited if thread else 0.0
         try:
             folder = self._tuner.get_trial_dir(trial.trial_id)
-            with contextlib.nullcontext() if self._models is None else self._models.sharing(folder) as sharing:
-                return self._run(trial, *args, **kwargs)
+            with contextlib.nullcontext() if self._models is None else self._models.sharing(folder) as sharing, of_trial(trainings):
+                return trainings.trained(self._run(trial, *args, **kwargs))
         except Exception as error:
             reported.error = one_line(error)
             raise
@@ -122,6 +127,17 @@ class Runner:
             if not reported.program.startswith("shared"):
                 self._compiled += 1
                 self._is_full = self._compiled % _backend.trials_remembered() == 0
+
+    def _executions(self, reported: TrialReport, listener: Listener) -> Executions:
+        """Return what counts the trainings of a trial; a loop of KerasTuner's own over them leaves out those after a pruner's decision."""
+
+        def ended() -> None:
+            if reported.pruned is None and trainings.number + 1 < getattr(self._tuner, "executions_per_trial", 1):
+                reported.pruned = listener.execution_ends(tuple(reported.executions))
+
+        is_known = _is_of_keras_tuner(type(self._tuner).run_trial)
+        trainings = Executions(lambda: is_known and reported.pruned is not None, ended)
+        return trainings
 
     def _with_callbacks(self, callbacks: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of `run_trial` with these callbacks, if it takes any."""
@@ -164,7 +180,7 @@ class Runner:
 
         # A training in a `fit` or `run_trial` of the user's own may log less.
         run, fit = type(self._tuner).run_trial, getattr(type(self._tuner.hypermodel), "fit", None)
-        is_theirs = fit is keras_tuner.HyperModel.fit and run.__module__.startswith(("keras_tuner.", "keras_ext."))
+        is_theirs = fit is keras_tuner.HyperModel.fit and _is_of_keras_tuner(run)
         reporter = _Reporter(epoch_ended, batch_begins, objective if is_theirs else None, _patience_of(others, objective), stopped)
         if self._monitor is None:
             return [reporter]
@@ -212,6 +228,11 @@ class _Reporter(LateBatchHooks):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._batch_begins()
+
+
+def _is_of_keras_tuner(run_trial: Callable[..., Any]) -> bool:
+    """Return whether a tuner's `run_trial` is none of a user's own."""
+    return run_trial.__module__.startswith(("keras_tuner.", "keras_ext."))
 
 
 def _patience_of(callbacks: Sequence[Any], objective: Any) -> dict[str, tuple[int, float, int]]:
@@ -267,13 +288,21 @@ def build_under(tuner: Any, policy: Any, models: SharedModels | None = None) -> 
     """Let a KerasTuner `tuner` build its models under this dtype policy, and the distribution over devices that holds now.
 
     KerasTuner clears the session before it builds a model, and both with it. The optimizer of a model gets its slots before Hyperband loads
-    the weights of the trial that it goes on with.
+    the weights of the trial that it goes on with. The trainings of a trial are counted.
     """
     if tuner.hypermodel is None:
         return
-    build, distribution = tuner.hypermodel.build, keras.distribution.distribution()
+    build, fit, distribution = tuner.hypermodel.build, tuner.hypermodel.fit, keras.distribution.distribution()
+
+    def fit_so(hp: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+        running = current()
+        return fit(hp, model, *args, **kwargs) if running is None else running.fit(model, lambda: fit(hp, model, *args, **kwargs))
 
     def build_so(hp: Any) -> Any:
+        running = current()
+        return built(hp) if running is None else running.build(lambda: built(hp))
+
+    def built(hp: Any) -> Any:
         keras.config.set_dtype_policy(policy)
         keras.distribution.set_distribution(distribution)
         model = build(hp)
@@ -290,7 +319,7 @@ def build_under(tuner: Any, policy: Any, models: SharedModels | None = None) -> 
             models.attach(model)
         return model
 
-    tuner.hypermodel.build = build_so
+    tuner.hypermodel.build, tuner.hypermodel.fit = build_so, fit_so
 
 
 def seed_of_trial(seed: int, trial_id: str) -> int:

@@ -2,7 +2,7 @@
 
 import gc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,7 @@ def watch(
         pruner: ends trials whose score after an epoch is poor among those of the others. `"median"` ends one whose best score so far is
             worse than the median after that epoch, once five trials are complete. `"halving"` lets the best quarter go on after 1, 4, 16,
             ... epochs (asynchronous successive halving). `"hyperband"` does so with the best third, and leaves some trials more epochs.
+            `"wilcoxon"` compares the trainings of a trial with those of the best one, for tuners of several `executions_per_trial`.
             `"none"`, or an Optuna pruner, whose steps are epochs counted from 1. A pruned trial keeps its best score. None: that of the
             tuner, if it is an `OptunaTuner`. Not for Hyperband.
         seed: of the trials' weights; that of the tuner's oracle if None.
@@ -84,7 +85,7 @@ def watch(
 
     Raises:
         TypeError: `monitor` is no SaturationMonitor, `tuner` no tuner, or `pruner` none.
-        ValueError: the tuner is watched already; no pruner has this name, or the tuner is Hyperband.
+        ValueError: the tuner is watched already; no pruner has this name; the tuner is Hyperband, or `"wilcoxon"` has one training a trial.
 
     Examples:
         >>> import numpy as np, tempfile
@@ -320,6 +321,9 @@ class _Teller(Listener):
         if self._view:
             self._view.epoch_ends(self._number, epoch, score)
         return None if self._pruning is None else self._pruning.epoch_ends(self._trial, epoch, score)
+
+    def execution_ends(self, scores: Sequence[float | None]) -> str | None:
+        return None if self._pruning is None else self._pruning.execution_ends(scores)
 
     def finds(self, finding: Finding) -> None:
         if self._on_finding is not None:

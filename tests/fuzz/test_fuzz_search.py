@@ -78,6 +78,8 @@ def owes_draws(tuner, arguments):
 def owes_parts(table, arguments):
     split = refused(lambda: table.split(0.2, 0, 0.2))
     assert split is None or len(split.y) + len(split.y_validation) + len(split.y_test) == len(table)
+    by_folds = refused(lambda: table.split(seed=0, test=0.2, folds=3))
+    assert by_folds is None or (len(by_folds.folds) == len(by_folds.y) and set(by_folds.folds.tolist()) == {0, 1, 2})
     assert len(table.fingerprint) == 16
 
 
@@ -217,7 +219,8 @@ FUZZED = {
             "seed": st.integers(0, 9),
             "validation": st.sampled_from([0.1, 0.5, np.float32(0.25)]),
             "test": st.sampled_from([0, 0.2]),
-            "refit": FLAG,
+            "refit": st.none() | FLAG,
+            "folds": st.sampled_from([None, 2, np.int64(5)]),
             "mixed_precision": st.sampled_from([None, "float16", "bfloat16"]),
             "batch_sizes": SIZES,
             "network": st.sampled_from(["auto", "mlp", "residual", "cnn", "resnet", "lstm"]),
@@ -238,6 +241,7 @@ FUZZED = {
             "y": st.sampled_from([np.arange(30) % 3, np.arange(30.0), ["x", "y", "z"] * 10]),
             "name": st.just("some data"),
             "task": st.sampled_from(["auto", "classification", "regression"]),
+            "groups": st.sampled_from([None, np.arange(30) // 3, ["a", "b", "c"] * 10]),
         },
         owes_parts,
         ("x", "y", "name"),

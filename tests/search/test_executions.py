@@ -1,5 +1,6 @@
 """Trials of several trainings (KerasTuner's `executions_per_trial`): their scores, their spread, and which trials differ."""
 
+import itertools
 import math
 
 import keras
@@ -72,9 +73,9 @@ def test_a_training_that_goes_on_counts_from_where_it_began():
     assert reported.executions == [2.0, 6.0]
 
 
-def records(*executions):
+def records(*executions, direction="max", folds=0):
     found = [Record(i, str(i), "COMPLETED", sum(each) / len(each), 1, 0.0, "", {}, executions=each) for i, each in enumerate(executions, 1)]
-    return Results(tuple(found), "score", "max")
+    return Results(tuple(found), "score", direction, folds=folds)
 
 
 def chance(a, b):
@@ -102,3 +103,41 @@ def test_trials_of_one_training_are_not_compared_and_equal_ones_are_tied():
     assert records((0.9, 0.9), (0.9, 0.9), (0.8, 0.8)).tied == 2
     assert records((0.9, 0.91), (0.9,)).tied == 1
     assert Results((), "score").tied == 0
+
+
+def by_signed_ranks(differences):
+    """The probability of Wilcoxon's signed ranks (1945) to be as high as these, by counting all signs."""
+    ranks = np.argsort(np.argsort(np.abs(differences))) + 1
+    found = ranks[np.array(differences) > 0].sum()
+    return np.mean([ranks @ signs >= found for signs in itertools.product([0, 1], repeat=len(differences))])
+
+
+@pytest.mark.parametrize("direction", ["max", "min"])
+def test_folds_are_compared_in_pairs(direction):
+    # Easy and hard folds differ more than the trials do: Welch's test cannot tell these apart.
+    fold = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
+    sign = 1 if direction == "max" else -1
+    rng = np.random.default_rng(2)
+    trials = [tuple((sign * (fold - worse + rng.normal(0, 0.004, 6))).tolist()) for worse in (0.0, 0.001, 0.003, 0.02, 0.05)]
+    best = np.array(trials[0])
+    expected = next(i for i in range(1, 5) if by_signed_ranks(sign * (best - trials[i])) <= 0.05)
+    found = records(*trials, direction=direction, folds=6)
+    assert found.tied == expected
+    assert 1 < expected < 5
+    assert records(*trials, direction=direction).tied == 5
+    assert found.table().caption == (
+        f"each score is the mean of 6 folds; the folds do not tell the first {expected} apart (Wilcoxon's test, 5 %)"
+    )
+    # A trial that lacks folds is compared as repeated trainings are.
+    assert records(trials[0], trials[4][:5], direction=direction, folds=6).tied == 2
+    assert records((0.91, 0.92, 0.9), (0.1, 0.12), folds=3).tied == 1
+
+
+def test_five_folds_are_needed_to_differ():
+    best = [0.9, 0.91, 0.92, 0.93, 0.94]
+    for folds, expected in ((4, 2), (5, 1)):
+        worse = [score - 0.01 * i for i, score in enumerate(best[:folds], start=1)]
+        assert records(tuple(best[:folds]), tuple(worse), folds=folds).tied == expected
+    assert records((0.9,) * 5, (0.9,) * 5, (0.8,) * 5, folds=5).tied == 2
+    # Equal scores speak for no trial.
+    assert records((0.9, 0.9, 0.9, 0.9, 0.9), (0.9, 0.9, 0.9, 0.9, 0.8), folds=5).tied == 2

@@ -193,12 +193,11 @@ def test_where_more_is_better_the_pruned_are_below_the_median(tmp_path):
 
 
 def test_bad_pruners_are_reported_in_a_line(tmp_path):
-    assert PRUNERS == ("none", "median", "halving", "hyperband")
-    with pytest.raises(ValueError, match=r"^`pruner` must be one of 'none', 'median', 'halving', 'hyperband', got 'best'\.$"):
+    assert PRUNERS == ("none", "median", "halving", "hyperband", "wilcoxon")
+    with pytest.raises(ValueError, match=r"^`pruner` must be one of 'none', 'median', 'halving', 'hyperband', 'wilcoxon', got 'best'\.$"):
         watch(grid(tmp_path), monitor(), pruner="best")
-    with pytest.raises(
-        TypeError, match=r"^`pruner` must be one of 'none', 'median', 'halving', 'hyperband', or an Optuna pruner, got 3\.$"
-    ):
+    names = "'none', 'median', 'halving', 'hyperband', 'wilcoxon'"
+    with pytest.raises(TypeError, match=rf"^`pruner` must be one of {names}, or an Optuna pruner, got 3\.$"):
         watch(grid(tmp_path), monitor(), pruner=3)
     hyperband = keras_tuner.Hyperband(Line(), "loss", max_epochs=3, directory=tmp_path, project_name="h")
     with pytest.raises(ValueError, match=r"^`pruner` must be None with Hyperband, .* itself, got 'median'\. Leave it out\.$"):

@@ -14,6 +14,7 @@ from keras_ext._checks import bad_argument, flag, integer, items
 from keras_ext.schedules import FullBatch
 from keras_ext.search import choices
 from keras_ext.search.batch_sizes import checked_batch_sizes, offered_batch_sizes
+from keras_ext.search.folds import Folds
 from keras_ext.search.grid import coarse
 from keras_ext.search.strategy import in_equal_parts
 
@@ -33,9 +34,10 @@ class Space(keras_tuner.HyperModel, abc.ABC):
     A KerasTuner HyperModel: give it to any tuner. The last layer is softmax over the classes, or linear for regression. Optimizer,
     clipping, learning rate and, with `samples`, the batch size are chosen too.
 
-    Two attributes change what is searched. `score` has `name`, `direction` and a function `metrics` that returns new metrics to compile
+    Three attributes change what is searched. `score` has `name`, `direction` and a function `metrics` that returns new metrics to compile
     with; None: accuracy, or R2. `class_weights` are weights of the classes by a name each, from which a trial chooses; beside them it
-    may choose none.
+    may choose none. `folds` are a `search.folds.Folds`, which parts the samples into those of training and of validation, another way in
+    each of the tuner's `executions_per_trial`; such a search must be watched.
 
     Args:
         input_shape: shape of one sample, without the batch.
@@ -102,6 +104,7 @@ class Space(keras_tuner.HyperModel, abc.ABC):
         self.samples_of_epoch = self.samples
         self.score: Any = None
         self.class_weights: dict[str, dict[int, float]] = {}
+        self.folds: Folds | None = None
 
     @abc.abstractmethod
     def body(self, hp: Any, x: Any) -> Any:
@@ -174,7 +177,9 @@ class Space(keras_tuner.HyperModel, abc.ABC):
         return model
 
     def fit(self, hp: Any, model: keras.Model, x: Any, y: Any = None, **kwargs: Any) -> Any:
-        """Train `model` with the chosen batch size; arguments as those of `model.fit`."""
+        """Train `model` with the chosen batch size, and on the samples of the training's folds; arguments as those of `model.fit`."""
+        if self.folds is not None:
+            x, y, kwargs = self.folds.of_this_training(x, y, kwargs)
         if self._parts(hp) is not None:
             data = FullBatch(x, y, kwargs.pop("sample_weight", None), micro_batch=self.micro_batch)
             kwargs.pop("batch_size", None)

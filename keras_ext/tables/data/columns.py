@@ -111,6 +111,18 @@ def target_of(cells: pd.Series) -> np.ndarray:
     return cells.to_numpy(object).astype(str)
 
 
+def group_of(cells: pd.Series) -> np.ndarray:
+    """Return the names of the groups that the samples belong to.
+
+    Raises:
+        BadInput: a cell has no value.
+    """
+    gaps = cells.isna() if cells.dtype.kind in "iufM" else cells == ""
+    if gaps.any():
+        raise _in_lines(cells, gaps, ", the group, has no value", "fill")
+    return category_names(cells)
+
+
 def category_names(cells: pd.Series) -> np.ndarray:
     """Return the names of categories: 4 for 4.0, which is how some programs write whole numbers beside gaps."""
     return _text(cells).str.replace(r"^(\d+)\.0$", r"\1", regex=True).to_numpy(object).astype(str)

@@ -12,15 +12,21 @@ _MOST_NUMBERS = 50_000_000
 def duplicates(split: Split) -> int:
     """Return how many samples of validation and test are, with their target, also among those of training.
 
+    With folds, those of a fold count that are also in another one.
+
     >>> x = np.array([[0.0], [1.0], [2.0]])
     >>> duplicates(Split(x, np.zeros(3), x[:1], np.zeros(1), x[1:2], np.ones(1)))
     1
     """
-    known = _hashes(split.x, split.y)
-    aside = _hashes(split.x_validation, split.y_validation)
+    known, found = _hashes(split.x, split.y), 0
+    if split.folds is None:
+        aside = _hashes(split.x_validation, split.y_validation)
+    else:
+        folds = pd.DataFrame({"sample": known, "fold": split.folds}).groupby("sample")["fold"]
+        aside, found = known[:0], int((folds.transform("nunique") > 1).sum())
     if split.y_test is not None:
         aside = np.concatenate([aside, _hashes(split.x_test, split.y_test)])
-    return int(np.isin(aside, known).sum())
+    return found + int(np.isin(aside, known).sum())
 
 
 def _hashes(x: Inputs, y: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_ext._checks import BadInput, one_of
+from keras_ext.tables.data.parts import Parts
 
 # A target of whole numbers with no more different values than this is taken for classes.
 _MOST_CLASSES = 20
@@ -23,7 +24,10 @@ Inputs = np.ndarray | dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs and targets for `fit`, for the scores of a search, and, if a share was put aside, for one snapshot of the end."""
+    """Inputs and targets for `fit`, for the scores of a search, and, if a share was put aside, for one snapshot of the end.
+
+    With `folds`, the number of the fold of each sample of `x`, there is no other validation than each fold in turn.
+    """
 
     x: Any
     y: np.ndarray
@@ -31,6 +35,12 @@ class Split:
     y_validation: np.ndarray
     x_test: Any = None
     y_test: np.ndarray | None = None
+    folds: np.ndarray | None = None
+
+    @property
+    def trained(self) -> int:
+        """The number of samples of a training, with folds of the smallest."""
+        return len(self.y) - (0 if self.folds is None else int(np.bincount(self.folds).max()))
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,8 @@ class Table:
         name: what the user calls the data.
         notes: what was done with its columns that a user is to know, a sentence each.
         day_first: names of the columns of dates in whose text the day stands before the month.
+        groups: numbers of the samples' groups, shape (samples,): no part of a split has a sample of a group that another part has.
+            None: each sample is on its own.
 
     Examples:
         >>> table = make_table(np.zeros((20, 3)), ["cat", "dog"] * 10, "animals")
@@ -58,6 +70,7 @@ class Table:
     name: str
     notes: tuple[str, ...] = ()
     day_first: tuple[str, ...] = ()
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -91,17 +104,23 @@ class Table:
         """A hash of all values and names, to know the same data again."""
         digest = hashlib.sha256()
         arrays = [("", self.x)] if isinstance(self.x, np.ndarray) else list(self.x.items())
-        for name, array in [*arrays, ("", self.y)]:
+        for name, array in [*arrays, ("", self.y), *([] if self.groups is None else [("", self.groups)])]:
             content = "\0".join(array).encode() if array.dtype.kind == "U" else np.ascontiguousarray(array).tobytes()
             digest.update(name.encode() + str(array.shape).encode() + content)
         return digest.hexdigest()[:16]
 
-    def split(self, validation: float = 0.2, seed: int = 0, test: float = 0.0) -> Split:
+    def split(self, validation: float = 0.2, seed: int = 0, test: float = 0.0, folds: int | None = None) -> Split:
         """Put shares of the samples aside for validation and for a last test, drawn with `seed`; each class keeps its share.
 
+        With `folds` the samples that are not the test's are parted into so many folds in place of a validation. Without groups the test
+        then has up to `folds - 1` samples more, where these are few, so that all folds have the same size, and share programs.
+
         Raises:
-            BadInput: a class has fewer samples than there are parts, or a column has no number among the samples of training.
+            BadInput: a class has fewer samples than there are parts, or is missing in a training; there are fewer groups than parts; or a
+                column has no number among the samples of training.
         """
+        parts = Parts(self.name, self.y, self.classes, self.groups)
+        parts.check_groups((folds or 2) + (test > 0))
         rest, tested = np.arange(len(self)), None
         if test:
             if self.classes is not None and np.bincount(self.y).min() < 3:
@@ -110,25 +129,18 @@ class Table:
                     f"{self.name}: class {rare} has two samples; training, validation and test need one each. "
                     "Add samples, or leave the test out with --test 0."
                 )
-            rest, tested = self._parted(rest, test, seed)
-        # The share of all samples, whatever the test took.
-        trained, validated = self._parted(rest, validation / (1 - test), seed)
+            rest, tested = parts.apart(rest, test, seed, folds or 1)
+        if folds:
+            trained, validated, numbers = rest, rest[:0], parts.folds(rest, folds, seed)
+        else:
+            # The share of all samples, whatever the test took.
+            (trained, validated), numbers = parts.apart(rest, validation / (1 - test), seed), None
+            parts.check_classes(np.arange(len(self)), [trained])
         x_test, y_test = (None, None) if tested is None else (self._taken(tested), self.y[tested])
         x = self._taken(trained)
         if isinstance(x, dict):
             _refuse_empty(self.name, x, " among the samples of training")
-        return Split(x, self.y[trained], self._taken(validated), self.y[validated], x_test, y_test)
-
-    def _parted(self, samples: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        size = math.ceil(round(len(samples) * share, 9))
-        stratify = None
-        if self.classes is not None:
-            stratify = self.y[samples]
-            size = max(size, len(self.classes))
-        from sklearn.model_selection import train_test_split  # takes a second
-
-        kept, apart = train_test_split(samples, test_size=size, random_state=seed, stratify=stratify)
-        return kept, apart
+        return Split(x, self.y[trained], self._taken(validated), self.y[validated], x_test, y_test, numbers)
 
     def _taken(self, samples: np.ndarray) -> Inputs:
         x = self.x
@@ -142,7 +154,9 @@ def joined(first: Inputs, second: Inputs) -> Inputs:
     return np.concatenate([np.asarray(first), np.asarray(second)])
 
 
-def make_table(x: Any, y: Any, name: str, task: str = "auto", notes: Sequence[str] = (), day_first: Sequence[str] = ()) -> Table:
+def make_table(
+    x: Any, y: Any, name: str, task: str = "auto", notes: Sequence[str] = (), day_first: Sequence[str] = (), groups: Any = None
+) -> Table:
     """Return a Table of `x` and `y`, telling classification and regression apart by `y` unless `task` says which.
 
     Text, booleans and whole numbers with at most 20 different values are classes, everything else is a number to predict.
@@ -154,6 +168,7 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto", notes: Sequence[st
         task: `"classification"`, `"regression"` or `"auto"`.
         notes: what was done with the columns, see `Table`.
         day_first: names of columns of dates, see `Table`.
+        groups: names or numbers of the samples' groups, shape (samples,): the samples of a group stay together in every split.
 
     Raises:
         BadInput: the data cannot be used.
@@ -170,6 +185,7 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto", notes: Sequence[st
     for values in x.values() if isinstance(x, dict) else (x,):
         if len(values) != len(y):
             raise BadInput(f"{name}: {len(values)} samples but {len(y)} targets. Give one target for each sample.")
+    groups = None if groups is None else _numbers_of_groups(name, groups, len(y))
     if not x if isinstance(x, dict) else 0 in x.shape[1:]:
         raise BadInput(f"{name}: the samples have no inputs. Give at least one.")
     if len(y) < _FEWEST_SAMPLES:
@@ -194,7 +210,7 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto", notes: Sequence[st
         if len(np.unique(y)) == 1:
             raise BadInput(f"{name}: every sample has the same target, {y[0]}: there is nothing to learn. Name another target.")
         _within_range(name, "target", y)
-        return Table(x, y.astype("float64"), None, name, tuple(notes), tuple(day_first))
+        return Table(x, y.astype("float64"), None, name, tuple(notes), tuple(day_first), groups)
     try:
         labels, numbers, counts = np.unique(y, return_inverse=True, return_counts=True)
     except TypeError:
@@ -207,7 +223,7 @@ def make_table(x: Any, y: Any, name: str, task: str = "auto", notes: Sequence[st
         rare = _class_name(labels[counts.argmin()])
         instead = ", remove the class, or use --task regression" if numeric else " or remove the class"
         raise BadInput(f"{name}: class {rare} has one sample; training and validation need one each. Add samples{instead}.")
-    return Table(x, numbers.astype("int32"), tuple(map(_class_name, labels)), name, tuple(notes), tuple(day_first))
+    return Table(x, numbers.astype("int32"), tuple(map(_class_name, labels)), name, tuple(notes), tuple(day_first), groups)
 
 
 def _array(name: str, what: str, values: Any) -> np.ndarray:
@@ -218,6 +234,16 @@ def _array(name: str, what: str, values: Any) -> np.ndarray:
     if array.ndim == 0:
         raise BadInput(f"{name}: the {what} are {type(values).__name__}, an array is needed. Give a row for each sample.")
     return array
+
+
+def _numbers_of_groups(name: str, groups: Any, samples: int) -> np.ndarray:
+    groups = _array(name, "groups", groups)
+    if groups.shape != (samples,):
+        raise BadInput(f"{name}: the groups have shape {groups.shape}, one name or number a sample is needed: ({samples},).")
+    try:
+        return np.unique(groups, return_inverse=True)[1].astype("int32")
+    except TypeError:
+        raise BadInput(f"{name}: the groups mix text, numbers and gaps. Make text of all of them, and fill the gaps.") from None
 
 
 def _class_name(label: Any) -> str:

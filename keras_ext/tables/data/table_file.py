@@ -11,7 +11,7 @@ import pandas as pd
 from keras_ext._checks import BadInput
 from keras_ext._wording import sentence
 from keras_ext.tables._columns import Category, source
-from keras_ext.tables.data.columns import LeftOut, category_names, dates, day_first, input_of, numbers, target_of
+from keras_ext.tables.data.columns import LeftOut, category_names, dates, day_first, group_of, input_of, numbers, target_of
 from keras_ext.tables.data.files import listed
 from keras_ext.tables.data.read_dataframe import frame_of, read_frame
 from keras_ext.tables.data.table import Table, make_table
@@ -28,6 +28,7 @@ def load_csv(
     categories: Sequence[str] = (),
     features: Any = None,
     columns: Sequence[str] = (),
+    group: str | None = None,
 ) -> Table:
     """Return a table of a file: the column `target` (default: the last one), and all others as inputs by their names.
 
@@ -43,15 +44,16 @@ def load_csv(
         categories: columns of numbers that name categories all the same, such as postal codes.
         features: a `tables.TableFeatures`: the inputs are the columns that it was adapted to, whatever others there are.
         columns: the columns that are inputs, also if they hold names or an ID. Empty: all that say something of new samples.
+        group: name of a column, such as that of a patient; the lines of one value stay together in every split. It is no input.
 
     Raises:
         BadInput: the file or columns cannot be used.
     """
     if features is None:
-        kept = partial(_kept, target, categories)
+        kept = partial(_kept, target, [*categories, *([] if group is None else [group])])
     else:
         kept = partial(_kept, target, [column.name for column in features.columns if isinstance(column, Category)])
-    return _table_of(read_frame(path, kept), str(path), Path(path).name, target, task, categories, features, columns)
+    return _table_of(read_frame(path, kept), str(path), Path(path).name, target, task, categories, features, columns, group)
 
 
 def load_frame(
@@ -61,6 +63,7 @@ def load_frame(
     categories: Sequence[str] = (),
     columns: Sequence[str] = (),
     name: str = "table",
+    group: str | None = None,
 ) -> Table:
     """Return a table of a pandas data frame, read as `load_csv` reads a file.
 
@@ -71,6 +74,7 @@ def load_frame(
         categories: columns of numbers that name categories all the same, such as postal codes.
         columns: the columns that are inputs, also if they hold names or an ID. Empty: all that say something of new samples.
         name: what the messages call the data.
+        group: name of a column, such as that of a patient; the rows of one value stay together in every split. It is no input.
 
     Raises:
         BadInput: the columns cannot be used.
@@ -80,7 +84,7 @@ def load_frame(
         >>> load_frame(frame, "price").inputs
         '2 inputs (1 of numbers, 1 of text)'
     """
-    return _table_of(frame_of(frame, name), name, name, target, task, categories, None, columns)
+    return _table_of(frame_of(frame, name), name, name, target, task, categories, None, columns, group)
 
 
 def _kept(target: str | None, categories: Sequence[str], names: list[str]) -> set[str]:
@@ -97,27 +101,33 @@ def _table_of(
     categories: Sequence[str],
     features: Any,
     columns: Sequence[str],
+    group: str | None,
 ) -> Table:
     names = list(frame)
-    if len(names) < 2:
-        raise BadInput(f"{where}: has the target alone. Add columns of inputs.")
+    if len(names) < 2 + (group in names):
+        raise BadInput(f"{where}: has the target{' and the group' if group in names else ''} alone. Add columns of inputs.")
     target = names[-1] if target is None else target
-    given = ((target, "--target"), *((each, "--categories") for each in categories), *((each, "--columns") for each in columns))
-    for each, option in given:
+    given = {"target": [target], "group": [] if group is None else [group], "categories": categories, "columns": columns}
+    for option, each in [(option, each) for option, listing in given.items() for each in listing]:
         if each not in names:
-            raise BadInput(f'{where}: no column "{each}". Name one of {listed(names)} with {option}.')
-        if each == target and option != "--target":
-            raise BadInput(f'{where}: column "{target}" is the target, not an input. Leave it out of {option}.')
+            raise BadInput(f'{where}: no column "{each}". Name one of {listed(names)} with --{option}.')
+        taken = "target" if each == target else "group" if each == group else option
+        if taken != option:
+            instead = "a group. Name another --group or --target" if option == "group" else f"an input. Leave it out of --{option}"
+            raise BadInput(f'{where}: column "{each}" is the {taken}, not {instead}.')
     notes: list[str] = []
+    beside = [*([] if group is None else [partial(group_of, frame[group])]), partial(target_of, frame[target])]
     if features is not None:
         readers = _known_columns(where, frame, features)
         # The target may be among the columns of a model.
-        *inputs, y = _each(where, [*readers.values(), partial(target_of, frame[target])])
-        return make_table(dict(zip(readers, inputs, strict=True)), y, name, task)
-    wanted = [each for each in (columns or names) if each != target]
+        *inputs, y = _each(where, [*readers.values(), *beside])
+        groups = None if group is None else inputs.pop()
+        return make_table(dict(zip(readers, inputs, strict=True)), y, name, task, groups=groups)
+    wanted = [each for each in (columns or names) if each not in (target, group)]
     readers = {each: partial(input_of, frame[each], each in categories, bool(columns)) for each in wanted}
     left_out: list[str] = []
-    *inputs, y = _each(where, [*readers.values(), partial(target_of, frame[target])], left_out)
+    *inputs, y = _each(where, [*readers.values(), *beside], left_out)
+    groups = None if group is None else inputs.pop()
     x = {each: values for each, values in zip(readers, inputs, strict=True) if values is not None}
     if left_out:
         notes.append(f"left out: {'; '.join(left_out)} (--columns A,B chooses the columns)")
@@ -126,7 +136,7 @@ def _table_of(
     is_first = {each: day_first(frame[each]) for each, values in x.items() if values.dtype.kind == "M"}
     for each in [each for each, found in is_first.items() if found is None]:
         notes.append(f'column "{each}": its dates may have the day or the month first ("{frame[each].iloc[0]}"); it is read as the month')
-    return make_table(x, y, name, task, notes, [each for each, found in is_first.items() if found])
+    return make_table(x, y, name, task, notes, [each for each, found in is_first.items() if found], groups)
 
 
 def columns_for(path: str | Path, features: Any) -> pd.DataFrame:
