@@ -90,7 +90,10 @@ def _is_late(snapshots: Sequence[Snapshot], limits: Limits, patience: int, basel
         snapshots, limits, patience, baseline
     ):
         return False
-    return len(snapshots) > patience + 1 and min(_losses(snapshots)) > limits.begun * baseline
+    losses = _losses(snapshots)
+    # A loss that falls each time, however little, leaves a plateau.
+    leaves = all(b < a for a, b in pairwise(losses[-limits.window - 1 :]))
+    return len(snapshots) > patience + 1 and min(losses) > limits.begun * baseline and not leaves
 
 
 def _risen(snapshots: Sequence[Snapshot], limits: Limits) -> float:
