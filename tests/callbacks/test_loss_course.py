@@ -105,9 +105,10 @@ def test_a_loss_that_has_not_begun_to_fall_in_half_of_the_planned_steps_is_criti
     assert course(*[0.96] * 11, baseline=1.0, planned=200) == [("stalled_loss", True)]
     assert course(*[0.94] * 11, baseline=1.0, planned=200) == []  # it has begun
     assert course(*[1.0] * 5, 0.94, *[1.0] * 5, baseline=1.0, planned=200) == []  # it had begun
-    leaves = [1.0, 1.0, 1.0, 1.0, *[1.0 - 0.001 * i for i in range(7)]]
-    assert course(*leaves, baseline=0.99, planned=200) == [("stalled_loss", False)]  # it leaves a plateau
-    assert course(*leaves[:8], 0.9971, *leaves[9:], baseline=0.99, planned=200) == [("stalled_loss", True)]  # one rise
+    lower = [1.0] * 8 + [0.999] * 3  # lately lower than before: it leaves a plateau
+    assert course(*lower, baseline=0.995, planned=200) == [("stalled_loss", False)]
+    assert course(*lower, baseline=0.985, planned=200) == [("stalled_loss", True)]  # which is above that of a constant
+    assert course(*[1.0] * 7, *[0.999] * 4, baseline=0.995, planned=200) == [("stalled_loss", True)]  # not lately
     assert course(*[9.0 * 0.8**i for i in range(11)], baseline=0.5, planned=200) == []  # it falls
     assert course(*stands, planned=200) == [("stalled_loss", False)]  # what a constant costs is not known
 

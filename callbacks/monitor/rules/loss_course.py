@@ -90,9 +90,9 @@ def _is_late(snapshots: Sequence[Snapshot], limits: Limits, patience: int, basel
         snapshots, limits, patience, baseline
     ):
         return False
-    losses = _losses(snapshots)
-    # A loss that falls each time, however little, leaves a plateau.
-    leaves = all(b < a for a, b in pairwise(losses[-limits.window - 1 :]))
+    losses, lately = _losses(snapshots), limits.window // 2
+    # A loss near that of a constant which is lower than ever before, however little, may leave a plateau.
+    leaves = min(losses) <= (1 + limits.stalled) * baseline and min(losses[-lately:]) < min(losses[:-lately], default=math.inf)
     return len(snapshots) > patience + 1 and min(losses) > limits.begun * baseline and not leaves
 
 
