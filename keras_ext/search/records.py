@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_ext._atomic import write_json
 from keras_ext.callbacks.monitor.report.json_report import RUN_FILE, from_json, run_path
 from keras_ext.search.trial_run import TrialReport
 
@@ -154,6 +155,11 @@ def critical_symptoms(findings: Sequence[dict[str, Any]]) -> tuple[str, ...]:
 def number_of(trial: Any) -> int:
     """Return the number of a trial, counted from 1; 0 where its name is none."""
     return int(trial.trial_id) + 1 if trial.trial_id.isdecimal() else 0
+
+
+def write_diagnosis(tuner: Any, trial: Any, reported: TrialReport) -> None:
+    """Write what a trial reported, with the reason of its end, into `diagnosis.json` in its folder."""
+    write_json(Path(tuner.get_trial_dir(trial.trial_id)) / DIAGNOSIS, asdict(reported))
 
 
 def reported_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import gc
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import keras_tuner
 from rich.console import Console
 
 from keras_ext import _backend
-from keras_ext._atomic import write_json
 from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument, integer
 from keras_ext._html import is_notebook
@@ -22,7 +20,6 @@ from keras_ext.search.objectives import check_objective, parts
 from keras_ext.search.project_folder import atomic_state_files, recover
 from keras_ext.search.pruning import Pruning, pruner_for, pruning_of
 from keras_ext.search.records import (
-    DIAGNOSIS,
     ENDED,
     Record,
     active,
@@ -32,6 +29,7 @@ from keras_ext.search.records import (
     record_of,
     reported_of,
     worst_score,
+    write_diagnosis,
 )
 from keras_ext.search.side_by_side import SideBySide, models_at_once
 from keras_ext.search.trial_run import Listener, Runner, TrialReport
@@ -228,7 +226,7 @@ class Watch:
                 self._end_if_all_fail_alike(reported.error, error)
             raise
         finally:
-            write_json(self._folder(trial) / DIAGNOSIS, asdict(reported))
+            write_diagnosis(self._tuner, trial, reported)
 
     def on_trial_end(self, trial: Any) -> None:
         """Let KerasTuner record the trial, replace placeholders of its score, and show it."""
