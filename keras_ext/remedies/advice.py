@@ -27,9 +27,12 @@ _ADVICE = {
     "exploding_through_time": (
         "Use recurrent_initializer='orthogonal', put GradientClipping around the optimizer, or shorten the sequences."
     ),
-    "exploding_activation": "Scale the inputs to unit variance, and start from initializers.HeNormal.",
+    "exploding_activation": "Scale the inputs to unit variance, start from initializers.HeNormal, and normalize residual branches.",
     "exploding_weight": "Lower the learning rate, or add weight_decay to the optimizer.",
-    "zero_gradient": "Check for a layer of dead or saturated units, or a loss that ignores the output.",
+    "zero_gradient": (
+        "Check for a layer of dead or saturated units, two factors that are both zero, normalization over one number, or a loss that "
+        "ignores the output."
+    ),
     "unchanged_weights": (
         "Raise the learning rate, and see that the optimizer does not leave it out; in half precision small steps are lost without "
         "master_weights=True."
@@ -60,6 +63,7 @@ _ADVICE = {
     "unscaled_input": f"{_SCALE_INPUTS}.",
     "unscaled_target": "Scale them to unit variance, and the predictions back.",
     "sorted_samples": "Shuffle: shuffle=True in fit, or dataset.shuffle(...).",
+    "small_step/accumulation": "Lower gradient_accumulation_steps, or train for more epochs.",
     "small_step": "callbacks.LearningRateFinder(x, y).find(model).suggested is one that works.",
 }
 

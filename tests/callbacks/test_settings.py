@@ -207,3 +207,14 @@ def test_samples_that_are_all_the_same_are_named_before_what_follows_from_them()
     monitor = SaturationMonitor(x, y, on_critical=None)
     model.fit(x, y, epochs=1, batch_size=16, verbose=0, callbacks=[monitor])
     assert not any("same inputs" in f.advice for f in monitor.findings)
+
+
+def test_gradients_that_are_accumulated_for_most_of_the_training_are_named():
+    def accumulated(batches):
+        return network(keras.optimizers.Adam(0.01, gradient_accumulation_steps=batches))
+
+    monitor, _ = fit(accumulated(100))  # 256 steps
+    (found,) = [f for f in monitor.findings if f.severity == "critical"]
+    assert found.symptom == "small_step"
+    assert found.advice.startswith("gradient_accumulation_steps=100 leaves 2 updates in the planned steps.")
+    assert critical(fit(accumulated(2), epochs=16)[0]) == set()

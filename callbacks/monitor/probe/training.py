@@ -22,7 +22,8 @@ _FIRST_NUMBERS = (0.0, 1.0)
 class Step:
     """The arguments of an optimizer that decide how far a step goes; NaN for one that it does not have, or that is off.
 
-    `clipping` is the name of the clipping argument that is set, or empty, and `threshold` its value.
+    `clipping` is the name of the clipping argument that is set, or empty, and `threshold` its value. `accumulation` is the
+    number of batches whose gradients make one update.
     """
 
     rate: float = math.nan
@@ -30,6 +31,7 @@ class Step:
     weight_decay: float = math.nan
     clipping: str = ""
     threshold: float = math.nan
+    accumulation: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def step_of(optimizer: Any) -> Step:
     names = ("learning_rate", "epsilon", "weight_decay")
     rate, epsilon, decay = (_number(getattr(optimizer, name, None)) for name in names)
     clipping = next((name for name in ("clipvalue", "clipnorm", "global_clipnorm") if getattr(optimizer, name, None)), "")
-    return Step(rate, epsilon, decay, clipping, _number(getattr(optimizer, clipping)) if clipping else math.nan)
+    threshold = _number(getattr(optimizer, clipping)) if clipping else math.nan
+    return Step(rate, epsilon, decay, clipping, threshold, _number(getattr(optimizer, "gradient_accumulation_steps", None)))
 
 
 def _number(value: Any) -> float:

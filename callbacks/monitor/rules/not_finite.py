@@ -38,10 +38,9 @@ def _origin(snapshot: Snapshot, before: Snapshot | None, clipping: str, limits: 
     begins = [w.layer for w in snapshot.weights if not w.finite]
     if not begins or not math.isfinite(snapshot.loss):
         seen = "All activations are finite, and the loss is not"
-        return (
-            None,
-            f"{seen}: it takes the logarithm or the root of 0, divides by 0, or the targets have NaN. Add an epsilon, use Keras's loss.",
-        )
+        fix = "Add an epsilon, use Keras's loss"
+        causes = "it takes the logarithm or the root of 0 or less, divides by 0, or the targets have NaN"
+        return None, f"{seen}: {causes}. {fix}."
     # The gradient comes from the loss: the last layer that has it is where it begins.
     fix = "A root or a power at 0 has an infinite slope: add an epsilon under it"
     return begins[-1], f"Loss and activations are finite, and its gradient is not. {fix}, or {clipping}."

@@ -13,6 +13,8 @@ from keras_ext.remedies.advice import advice
 
 # So many losses in a row show where they lead.
 _LOSSES = 4
+# Fewer updates than this teach a network nothing.
+_UPDATES = 10
 # So many names are enough to find the line that froze them.
 _MOST_NAMES = 3
 
@@ -40,6 +42,10 @@ def setting_states(training: Training, limits: Limits, baseline: float = math.na
         if rate >= limits.dropout:
             noise = f", so that noise is {rate / (1 - rate):.3g} times as strong as its signal" if rate < 1 else ""
             yield State("heavy_dropout", layer, rate, limits.dropout, f"It drops {rate:.3g} of its inputs{noise}. Set rate to .5 or less.")
+    updates = training.planned / training.step.accumulation
+    if updates < _UPDATES:
+        seen = f"gradient_accumulation_steps={training.step.accumulation:.0f} leaves {int(updates)} updates in the planned steps"
+        yield State("small_step", None, updates, _UPDATES, f"{seen}. {advice('small_step', 'accumulation')}", quiet=True, root=True)
     share = training.penalty / baseline if baseline > 0 else 0.0
     if share > limits.penalty:
         seen = f"The first penalties on the weights are {training.penalty:.3g}, and a constant prediction costs {baseline:.3g}"

@@ -81,7 +81,8 @@ def _gradient_states(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
     if max(w.gradient_norm for w in kernels) == 0.0:
         yield State("zero_gradient", None, 0.0, 0.0, f"Every gradient is exactly zero: nothing can learn. {advice('zero_gradient')}")
     elif first.gradient_norm < limits.vanishing_norm and ratio < limits.vanishing_ratio:
-        said = f"The gradient of the first layer is {ratio:.0e} of the largest. {advice('vanishing_gradient')}"
+        share = f"{ratio:.0e} of the largest" if ratio else "zero"
+        said = f"The gradient of the first layer is {share}. {advice('vanishing_gradient')}"
         yield State("vanishing_gradient", first.layer, ratio, limits.vanishing_ratio, said)
     for w in kernels:
         # Of an embedding few rows change; in mid-epoch the rate may still be warming up from zero; and where the gradient has vanished, no
