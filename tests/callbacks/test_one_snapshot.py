@@ -117,6 +117,7 @@ def test_outputs_that_have_shrunk_to_one_point_are_critical_though_their_loss_fa
     first, last = (replace(snapshot(), outputs=(Output(8, -1.0, 1.0, 1.0, 0.9, d),)) for d in (1.0, deviation))
     found = [s for s in states(last, Limits(), [aim], first) if s.symptom == "constant_output"]
     assert [(s.value, s.limit, s.ignores_loss) for s in found] == [(deviation, 0.01, True)] * is_found
+    assert "constant_output" not in [s.symptom for s in states(replace(last, has_loss=False), Limits(), [aim], first)]
 
 
 def test_biases_are_not_judged_as_kernels_are():

@@ -102,7 +102,8 @@ def _gradient_states(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
 
 def _collapsed(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits, first: Snapshot | None) -> Iterator[State]:
     """Yield that outputs which their loss compares with each other, and with no targets, have become one."""
-    pairs = zip(snapshot.outputs, first.outputs if first is not None else (), strict=False)
+    # Of a discriminator in balance, whose loss is not known here, the outputs may be alike.
+    pairs = zip(snapshot.outputs, first.outputs if first is not None and snapshot.has_loss else (), strict=False)
     for i, (now, then) in enumerate(pairs):
         aim = aims[i] if i < len(aims) else None
         has_targets = aim is not None and aim.units == now.units
