@@ -78,7 +78,7 @@ def training_of(model: Any, planned: float = math.nan) -> Training:
 def _penalty(model: Any) -> float:
     """Return the sum of the penalties on the weights of a model; those that compute with something else are left out."""
     penalized = [v for v in model.trainable_variables if getattr(v, "regularizer", None) is not None]
-    return math.fsum(number for v in penalized if math.isfinite(number := _number(v.regularizer(v))))
+    return math.fsum(number for v in penalized if math.isfinite(number := float(ops.convert_to_numpy(v.regularizer(v)))))
 
 
 def _frozen_as_drawn(layers: list[Any], stuck: list[Any], names: dict[int, str]) -> list[str]:
