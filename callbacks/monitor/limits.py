@@ -49,6 +49,7 @@ class Limits:
         risen: how many times its first value a loss must be that has risen for a `window` of snapshots.
         collapsed: the spread of an output over its first spread, below which all samples get the same.
         penalty: first penalties on the weights over what the best constant prediction costs, above which they decide the training.
+        late: share of what the best constant prediction costs below which the loss must have been in half of the planned steps.
         stalled: share of what the best constant prediction costs within which the loss stands still.
         lasting_steps: steps for which a state must last beside `patience` to be critical, or half of the planned ones if that is fewer.
         lasting_share: share of the planned steps for which it must last as well.
@@ -97,6 +98,7 @@ class Limits:
     risen: float = 100.0
     collapsed: float = 0.01
     penalty: float = 2.0
+    late: float = 0.98
     stalled: float = 0.01
     lasting_steps: int = 100
     lasting_share: float = 0.1
@@ -109,7 +111,7 @@ class Limits:
     learned: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("saturated", "dead", "severe", "begun", "learned", "reach", "one_hot", "dropout"):
+        for name in ("saturated", "dead", "severe", "begun", "late", "learned", "reach", "one_hot", "dropout"):
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="right")})
         for name in (
             "vanishing_ratio", "vanishing_norm", "constant", "falling", "catching_up", "alike", "oscillating", "stalled", "faint_input",

@@ -80,7 +80,7 @@ def main() -> None:
         figures.number(f"{key}_highest_loss", max(losses))
         right.plot([k.epoch for k in snapshots], [k.loss for k in snapshots], **style, label=f"{label}: {lowest} to {highest}")
         if key == "unhealthy":
-            figures.finding("warning", monitor.findings, "oscillating_loss", "warning")
+            figures.finding("warning", [*monitor.findings, *monitor.passed], "oscillating_loss", "warning")
     left.set(xlabel="learning rate", ylabel="loss, smoothed", xscale="log")
     legend_below(left)
     right.set(xlabel="epoch", ylabel="loss", yscale="log")

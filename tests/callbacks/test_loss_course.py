@@ -102,9 +102,9 @@ def test_a_loss_that_has_not_begun_to_fall_in_half_of_the_planned_steps_is_criti
     assert course(*stands, baseline=1.0, planned=201) == [("stalled_loss", False)]
     assert course(*stands[:10], baseline=1.0, planned=100) == [("stalled_loss", False)]  # too few steps
     assert course(*[3.0] * 11, baseline=1.0, planned=200) == [("stalled_loss", True)]  # above a constant
-    assert course(*[0.96] * 11, baseline=1.0, planned=200) == [("stalled_loss", True)]
-    assert course(*[0.94] * 11, baseline=1.0, planned=200) == []  # it has begun
-    assert course(*[1.0] * 5, 0.94, *[1.0] * 5, baseline=1.0, planned=200) == []  # it had begun
+    assert course(*[0.981] * 11, baseline=1.0, planned=200) == [("stalled_loss", True)]
+    assert course(*[0.979] * 11, baseline=1.0, planned=200) == []  # it has begun, and the data may have no more
+    assert course(*[1.0] * 5, 0.979, *[1.0] * 5, baseline=1.0, planned=200) == []  # it had begun
     lower = [1.0] * 8 + [0.999] * 3  # lately lower than before: it leaves a plateau
     assert course(*lower, baseline=0.995, planned=200) == [("stalled_loss", False)]
     assert course(*lower, baseline=0.985, planned=200) == [("stalled_loss", True)]  # which is above that of a constant

@@ -53,7 +53,8 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, 
     if risen:
         seen = f"For {limits.window} snapshots its loss has risen, to {risen:.0e} times the first"
         yield State("rising_loss", None, risen, limits.risen, f"{seen}. {advice('rising_loss')}")
-    if _is_late(snapshots, limits, patience, baseline, planned):
+    is_late = _is_late(snapshots, limits, patience, baseline, planned)
+    if is_late:
         loss, logged = snapshots[-1].loss, logged_loss(snapshots[-1])
         if snapshots[-1].has_loss and logged < limits.in_training * min(baseline, loss):
             seen = f"On the batches of fit the loss is {logged:.3g}, on the monitor's samples {loss:.3g}, and for a constant {baseline:.3g}"
@@ -61,8 +62,7 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, 
         else:
             seen = f"Half of the planned steps are taken, and the loss is {loss:.3g}; a constant prediction costs {baseline:.3g}"
             fix = advice("stalled_loss")
-        yield State("stalled_loss", None, loss / baseline, limits.begun, f"{seen}. {fix}")
-        return
+        yield State("stalled_loss", None, loss / baseline, limits.late, f"{seen}. {fix}")
     losses, reference = _losses(snapshots)[-limits.window :], _reference(snapshots, baseline)
     if len(snapshots) <= limits.window or any(map(math.isinf, losses)) or has_learned(snapshots, limits, baseline) or reference <= 0:
         return
@@ -73,7 +73,7 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, 
         seen = f"From snapshot to snapshot its loss swings by {swing:.0%} of what the best constant prediction costs"
         said = f"{seen}. Lower the learning rate, use larger batches, or {clip(snapshots[-1].clipped)}."
         yield State("oscillating_loss", None, swing, limits.oscillating, said, can_be_critical=min(losses) >= reference)
-    elif max(losses) - min(losses) <= limits.stalled * reference and min(losses) >= (1 - limits.stalled) * reference:
+    elif not is_late and max(losses) - min(losses) <= limits.stalled * reference and min(losses) >= (1 - limits.stalled) * reference:
         seen = f"For {limits.window} snapshots its loss has stood where a constant prediction stands"
         said = f"{seen}. {advice('stalled_loss')}"
         yield State("stalled_loss", None, min(losses) / reference, 1 - limits.stalled, said, can_be_critical=False)
@@ -93,7 +93,7 @@ def _is_late(snapshots: Sequence[Snapshot], limits: Limits, patience: int, basel
     losses, lately = _losses(snapshots), limits.window // 2
     # A loss near that of a constant which is lower than ever before, however little, may leave a plateau.
     leaves = min(losses) <= (1 + limits.stalled) * baseline and min(losses[-lately:]) < min(losses[:-lately], default=math.inf)
-    return len(snapshots) > patience + 1 and min(losses) > limits.begun * baseline and not leaves
+    return len(snapshots) > patience + 1 and min(losses) > limits.late * baseline and not leaves
 
 
 def _risen(snapshots: Sequence[Snapshot], limits: Limits) -> float:
