@@ -118,4 +118,4 @@ def is_near(new, old):
         return new.split(" in ")[0] == old.split(" in ")[0]
     if old.endswith(" %"):
         return abs(float(new.removesuffix(" %")) - float(old.removesuffix(" %"))) <= 15
-    return 0.5 <= float(new) / float(old) <= 2.0
+    return float(new) == float(old) or 0.5 * abs(float(old)) <= abs(float(new)) <= 2 * abs(float(old))
