@@ -38,9 +38,9 @@ def states(
     yield from mismatches(snapshot, aims, limits)
     yield from poor_initializations(snapshot, limits)
     yield from _activation_states(snapshot, limits, first)
-    if snapshot.kernels and snapshot.has_loss:
+    if snapshot.kernels:
         yield from _gradient_states(snapshot, limits)
-    elif snapshot.kernels and snapshot.is_regular and all(w.update == 0.0 for w in snapshot.kernels):
+    if snapshot.kernels and not snapshot.has_loss and snapshot.is_regular and all(w.update == 0.0 for w in snapshot.kernels):
         yield State(
             "unchanged_weights",
             None,
