@@ -36,6 +36,8 @@ class Limits:
         dropout: rate of dropout from which on its noise is nine times as strong as the signal (Srivastava et al. 2014 use .2 to .5).
         decay: share of each weight that one step's weight decay takes away; at 1 % a weight is gone within some hundred steps.
         way: how far, of its own length, the kernel that moves most must go in the steps that are planned for the loss to follow.
+        updates: number of updates of the optimizer in the planned steps under which accumulated gradients teach a network nothing.
+        trend: last losses that show where a loss leads that falls slowly.
         stale: share of a batch normalization's first moving statistics that will be left at the end of the planned steps.
         unlike: factor between its moving variances and the data's from which on inference is another network.
         shifted: standard deviations between its moving means and the data's, likewise.
@@ -44,6 +46,7 @@ class Limits:
         in_runs: how much oftener than by chance a sample has the class of the one before, from which on the samples are sorted.
         in_training: share of the probe's loss under which the loss of the last epoch's batches is another matter.
         won: the smaller of two logged losses over the larger, which has risen, under which one of two networks has won.
+        gone: losses of a discriminator and a generator that are both under this do not compete; one that guesses has .69.
         alike: standard deviation over root mean square under which the numbers of a first kernel are all alike.
         oscillating: mean change of the loss from snapshot to snapshot, over what the best constant prediction costs, above which it swings.
         risen: how many times its first value a loss must be that has risen for a `window` of snapshots.
@@ -85,6 +88,8 @@ class Limits:
     dropout: float = 0.9
     decay: float = 0.01
     way: float = 0.05
+    updates: int = 10
+    trend: int = 4
     stale: float = 0.5
     unlike: float = 4.0
     shifted: float = 1.0
@@ -93,6 +98,7 @@ class Limits:
     in_runs: float = 0.5
     in_training: float = 0.5
     won: float = 1e-3
+    gone: float = 0.01
     alike: float = 1e-3
     oscillating: float = 0.1
     risen: float = 100.0
@@ -115,11 +121,12 @@ class Limits:
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="right")})
         for name in (
             "vanishing_ratio", "vanishing_norm", "constant", "falling", "catching_up", "alike", "oscillating", "stalled", "faint_input",
-            "forgetting", "decay", "way", "latent", "won", "stale", "flat", "slope", "in_runs", "in_training", "collapsed",
+            "forgetting", "decay", "way", "latent", "won", "gone", "stale", "flat", "slope", "in_runs", "in_training", "collapsed",
         ):  # fmt: skip
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="neither")})
         keep(self, initial_scale=in_range("initial_scale", self.initial_scale, 1.0), unlike=in_range("unlike", self.unlike, 1.0))
         keep(self, window=integer("window", self.window, 4), slow=integer("slow", self.slow))
+        keep(self, updates=integer("updates", self.updates, 0), trend=integer("trend", self.trend, 3))
         keep(self, settled=integer("settled", self.settled), gaining=in_range("gaining", self.gaining, 1.0))
         keep(self, lasting_steps=integer("lasting_steps", self.lasting_steps, 0))
         keep(self, lasting_share=in_range("lasting_share", self.lasting_share, 0.0, 1.0))

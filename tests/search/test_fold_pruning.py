@@ -7,16 +7,12 @@ import keras
 import keras_tuner
 import numpy as np
 import optuna
+import places
 import pytest
+from places import in_turn
 
-from keras_ext.callbacks import SaturationMonitor
-from keras_ext.parallel import run_on_ray
-from keras_ext.parallel.children import Children
-from keras_ext.parallel.job import Shared
-from keras_ext.parallel.loop import ParallelSearch, RetryPolicy
 from keras_ext.search import OptunaTuner, results, watch
 from keras_ext.search.folds import Folds
-from keras_ext.search.pruning import pruner_for
 from keras_ext.search.tuners import GridSearch
 
 RNG = np.random.default_rng(0)
@@ -59,30 +55,16 @@ def by_optuna(folder, trials=TRIALS):
     return grid(folder, trials, kind=OptunaTuner, sampler=optuna.samplers.GridSampler({"number": list(range(len(ANSWERS)))}, seed=0))
 
 
-def monitor():
-    return SaturationMonitor(X, Y, on_critical=None)
-
-
 def here(make, folder, pruner="wilcoxon", together=1):
-    tuner = watch(make(str(folder)), monitor(), pruner=pruner, together=together)
-    tuner.search(**FIT)
-    return tuner
+    return places.here(make, folder, FIT, pruner, together)
 
 
 def in_children(make, folder, pruner="wilcoxon"):
-    tuner, policy = make(str(folder)), keras.dtype_policies.serialize(keras.config.dtype_policy())
-    pruner = pruner_for(tuner, pruner)
-    children = Children(Shared(make, monitor(), 1, policy, (), FIT, prunes=pruner is not None), 99)
-    ParallelSearch(tuner, children, 1, RetryPolicy(), verbose=0, pruner=pruner).search()
-    return tuner
+    return places.in_children(make, folder, FIT, pruner)
 
 
 def on_ray(make, folder, pruner="wilcoxon"):
-    return run_on_ray(make, directory=folder, monitor=monitor(), pruner=pruner, trials_at_once=1, trials_per_process=99, **FIT)
-
-
-def in_turn(tuner):
-    return sorted(results(tuner), key=lambda record: record.number)
+    return places.on_ray(make, folder, FIT, pruner)
 
 
 def losses(number):
@@ -199,7 +181,7 @@ def test_where_more_is_better_the_lower_one_is_worse(tmp_path):
     values = {"number": list(range(len(ANSWERS)))}
     objective = keras_tuner.Objective("val_fit", "max")
     tuner = GridSearch(Better(), objective, max_trials=7, values=values, executions_per_trial=6, seed=1, directory=tmp_path)
-    watch(tuner, monitor(), pruner="wilcoxon", together=1).search(**FIT)
+    watch(tuner, places.monitor(FIT), pruner="wilcoxon", together=1).search(**FIT)
     records = in_turn(tuner)
     expected = by_the_rule([record.hyperparameters["number"] for record in records])
     assert [record.ended for record in records] == [ended for _, ended in expected]
@@ -234,7 +216,7 @@ def test_whatever_prunes_a_trial_it_trains_no_further_times(tmp_path, kind):
         Repeated(), keras_tuner.Objective("val_loss", "min"), max_trials=7, values={"number": list(range(7))}, executions_per_trial=3,
         seed=1, directory=tmp_path,
     )  # fmt: skip
-    watch(tuner, monitor(), pruner=bad, together=1).search(**FIT)
+    watch(tuner, places.monitor(FIT), pruner=bad, together=1).search(**FIT)
     pruned = [record for record in in_turn(tuner) if record.is_pruned]
     assert [record.hyperparameters["number"] for record in pruned] == [1]
     assert pruned[0].ended == "pruned at epoch 1: by ThresholdPruner"
@@ -248,7 +230,7 @@ def test_a_single_training_has_nothing_to_compare(tmp_path):
     own = grid(tmp_path / "own", executions=1, kind=OptunaTuner, sampler="random", pruner="wilcoxon")
     for tuner, pruner in ((own, None), (grid(tmp_path / "given", executions=1), "wilcoxon")):
         with pytest.raises(ValueError) as raised:
-            watch(tuner, monitor(), pruner=pruner)
+            watch(tuner, places.monitor(FIT), pruner=pruner)
         assert str(raised.value) == (
             "`pruner` must be another one for trials of one training, got 'wilcoxon'. It compares the trainings of a trial: give the tuner "
             "several, executions_per_trial=5, or search with --folds 5."

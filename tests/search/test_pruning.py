@@ -12,15 +12,12 @@ import keras
 import keras_tuner
 import numpy as np
 import optuna
+import places
 import pytest
+from places import in_turn
 
-from keras_ext.callbacks import SaturationMonitor
-from keras_ext.parallel import run_on_ray
-from keras_ext.parallel.children import Children
-from keras_ext.parallel.job import Shared
-from keras_ext.parallel.loop import ParallelSearch, RetryPolicy
 from keras_ext.search import OptunaTuner, results, watch
-from keras_ext.search.pruning import PRUNERS, pruner_for
+from keras_ext.search.pruning import PRUNERS
 from keras_ext.search.tuners import GridSearch
 
 X = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
@@ -52,31 +49,16 @@ def by_optuna(folder, trials=9):
     return grid(folder, trials, OptunaTuner, sampler=order)
 
 
-def monitor():
-    return SaturationMonitor(X, Y, on_critical=None)
-
-
 def here(make, folder, pruner="median"):
-    # One after another: of trials under way at once, none is complete when the others ask.
-    tuner = watch(make(str(folder)), monitor(), pruner=pruner, together=1)
-    tuner.search(**FIT)
-    return tuner
+    return places.here(make, folder, FIT, pruner)
 
 
 def in_children(make, folder, pruner="median"):
-    tuner, policy = make(str(folder)), keras.dtype_policies.serialize(keras.config.dtype_policy())
-    pruner = pruner_for(tuner, pruner)
-    children = Children(Shared(make, monitor(), 1, policy, (), FIT, prunes=True), 99)
-    ParallelSearch(tuner, children, 1, RetryPolicy(), verbose=0, pruner=pruner).search()
-    return tuner
+    return places.in_children(make, folder, FIT, pruner)
 
 
 def on_ray(make, folder, pruner="median"):
-    return run_on_ray(make, directory=folder, monitor=monitor(), pruner=pruner, trials_at_once=1, trials_per_process=99, **FIT)
-
-
-def in_turn(tuner):
-    return sorted(results(tuner), key=lambda record: record.number)
+    return places.on_ray(make, folder, FIT, pruner)
 
 
 def by_the_rule(records):
@@ -172,7 +154,7 @@ def test_a_tuner_of_its_own_pruner_needs_no_other(tmp_path):
     tuner = grid(tmp_path, kind=OptunaTuner, pruner="median", sampler="random")
     with pytest.raises(ValueError, match=r"^`pruner` needs a search that is watched\. Call watch\(tuner, monitor\) first\.$"):
         tuner.search(**FIT)
-    watch(tuner, monitor(), together=1).search(**FIT)
+    watch(tuner, places.monitor(FIT), together=1).search(**FIT)
     assert any(record.is_pruned for record in results(tuner))
 
 
@@ -187,7 +169,7 @@ def test_where_more_is_better_the_pruned_are_below_the_median(tmp_path):
             return model
 
     tuner = GridSearch(Lines(), keras_tuner.Objective("error", "max"), max_trials=9, values=IN_TURN, directory=tmp_path)
-    watch(tuner, monitor(), pruner="median", together=1).search(**FIT)
+    watch(tuner, places.monitor(FIT), pruner="median", together=1).search(**FIT)
     records = in_turn(tuner)
     assert {record.ended.split(":")[1].split(" the")[0] for record in records if record.is_pruned} == {" below"}
 
@@ -195,14 +177,14 @@ def test_where_more_is_better_the_pruned_are_below_the_median(tmp_path):
 def test_bad_pruners_are_reported_in_a_line(tmp_path):
     assert PRUNERS == ("none", "median", "halving", "hyperband", "wilcoxon")
     with pytest.raises(ValueError, match=r"^`pruner` must be one of 'none', 'median', 'halving', 'hyperband', 'wilcoxon', got 'best'\.$"):
-        watch(grid(tmp_path), monitor(), pruner="best")
+        watch(grid(tmp_path), places.monitor(FIT), pruner="best")
     names = "'none', 'median', 'halving', 'hyperband', 'wilcoxon'"
     with pytest.raises(TypeError, match=rf"^`pruner` must be one of {names}, or an Optuna pruner, got 3\.$"):
-        watch(grid(tmp_path), monitor(), pruner=3)
+        watch(grid(tmp_path), places.monitor(FIT), pruner=3)
     hyperband = keras_tuner.Hyperband(Line(), "loss", max_epochs=3, directory=tmp_path, project_name="h")
     with pytest.raises(ValueError, match=r"^`pruner` must be None with Hyperband, .* itself, got 'median'\. Leave it out\.$"):
-        watch(hyperband, monitor(), pruner="median")
-    watch(hyperband, monitor(), pruner="none")
+        watch(hyperband, places.monitor(FIT), pruner="median")
+    watch(hyperband, places.monitor(FIT), pruner="none")
 
 
 SCRIPT = """

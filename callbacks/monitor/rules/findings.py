@@ -164,7 +164,7 @@ def _lasting(
     if any(s.symptom not in (*_OF_A_SMALL_STEP, "small_step") and not s.needs_others for s in lasting):
         lasting = [s for s in lasting if s.symptom != "small_step"]
     scales = [s for s in lasting if s.needs_others]
-    if scales and all(s.needs_others or s.symptom == "small_step" for s in lasting) and len(scales) < len(lasting):
+    if scales and {s.symptom for s in lasting if not s.needs_others} == {"small_step"}:
         # What is of another scale falls slowly: a longer step is no fix.
         return scales, first
     late = [s for s in now if s.symptom == "stalled_loss" and s.can_be_critical]

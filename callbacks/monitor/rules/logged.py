@@ -9,10 +9,8 @@ from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.snapshot import Logged, Snapshot
 from keras_ext.remedies.advice import advice
 
-# What the losses of a discriminator and of a generator are called; the first letter alone counts too.
-_SIDES = (("disc", "critic"), ("gen",))
-# A discriminator that guesses has a loss of .69.
-_GONE = 0.01
+# The names of a discriminator's losses and of a generator's.
+_SIDES = re.compile(r"(^|[_/])(disc|critic|d([_/]|$))"), re.compile(r"(^|[_/])(gen|g([_/]|$))")
 
 
 def logged_states(snapshots: Sequence[Snapshot], limits: Limits) -> Iterator[State]:
@@ -21,38 +19,27 @@ def logged_states(snapshots: Sequence[Snapshot], limits: Limits) -> Iterator[Sta
     for loss in logged:
         if "kl" in loss.name.lower().split("_") and loss.value < limits.latent:
             seen = f"{loss.name} is {loss.value:.1e}: the latent has collapsed onto the prior, and says nothing of the input"
-            yield State(
-                "constant_output", None, loss.value, limits.latent, f"{seen}. {advice('constant_output', 'latent')}", ignores_loss=True
-            )
+            said = f"{seen}. {advice('constant_output', 'latent')}"
+            yield State("constant_output", None, loss.value, limits.latent, said, ignores_loss=True)
     first = next((s.logged for s in snapshots if s.logged), ())
     if _are_allies(first, logged, limits):
         seen = f"{' and '.join(f'{loss.name} ({loss.value:.1e})' for loss in logged)} are both almost gone, and should compete"
         fix = "Let the generator's loss take the opposite labels for the samples that it makes"
-        yield State("one_sided_losses", None, max(loss.value for loss in logged), _GONE, f"{seen}. {fix}.", ignores_loss=True)
+        yield State("one_sided_losses", None, max(loss.value for loss in logged), limits.gone, f"{seen}. {fix}.", ignores_loss=True)
     won = _won(first, logged, limits)
     if won is not None:
         winner, loser, share = won
         seen = f"{winner.name} has fallen to {winner.value:.1e} while {loser.name} has risen to {loser.value:.3g}"
         fix = f"Lower the learning rate of the network behind {winner.name}, raise the other's, or smooth its labels"
-        yield State(
-            "one_sided_losses",
-            None,
-            share,
-            limits.won,
-            f"{seen}: one network has won, and the other gets no gradient. {fix}.",
-            ignores_loss=True,
-        )
+        said = f"{seen}: one network has won, and the other gets no gradient. {fix}."
+        yield State("one_sided_losses", None, share, limits.won, said, ignores_loss=True)
 
 
 def _are_allies(first: Sequence[Logged], now: Sequence[Logged], limits: Limits) -> bool:
     """Return True where a discriminator's loss and a generator's, by their names, have both fallen to almost nothing."""
-    names = [re.split(r"[_/]", loss.name.lower()) for loss in now]
-    sides = [
-        next((i for i, words in enumerate(_SIDES) if any(part.startswith(words) or part == words[0][0] for part in name)), 2)
-        for name in names
-    ]
+    sides = [next((i for i, names in enumerate(_SIDES) if names.search(loss.name.lower())), len(_SIDES)) for loss in now]
     began = {loss.name: loss.value for loss in first}
-    return sorted(sides) == [0, 1] and all(0 <= loss.value < min(_GONE, 0.1 * began.get(loss.name, 0.0)) for loss in now)
+    return sorted(sides) == [0, 1] and all(0 <= loss.value < min(limits.gone, 0.1 * began.get(loss.name, 0.0)) for loss in now)
 
 
 def _won(first: Sequence[Logged], now: Sequence[Logged], limits: Limits) -> tuple[Logged, Logged, float] | None:

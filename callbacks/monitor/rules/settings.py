@@ -11,10 +11,6 @@ from keras_ext.callbacks.monitor.rules.loss_course import stands
 from keras_ext.callbacks.monitor.snapshot import Snapshot
 from keras_ext.remedies.advice import advice
 
-# So many losses in a row show where they lead.
-_LOSSES = 4
-# Fewer updates than this teach a network nothing.
-_UPDATES = 10
 # So many names are enough to find the line that froze them.
 _MOST_NAMES = 3
 
@@ -43,9 +39,9 @@ def setting_states(training: Training, limits: Limits, baseline: float = math.na
             noise = f", so that noise is {rate / (1 - rate):.3g} times as strong as its signal" if rate < 1 else ""
             yield State("heavy_dropout", layer, rate, limits.dropout, f"It drops {rate:.3g} of its inputs{noise}. Set rate to .5 or less.")
     updates = training.planned / training.step.accumulation
-    if updates < _UPDATES:
+    if updates < limits.updates:
         seen = f"gradient_accumulation_steps={training.step.accumulation:.0f} leaves {int(updates)} updates in the planned steps"
-        yield State("small_step", None, updates, _UPDATES, f"{seen}. {advice('small_step', 'accumulation')}", quiet=True, root=True)
+        yield State("small_step", None, updates, limits.updates, f"{seen}. {advice('small_step', 'accumulation')}", quiet=True, root=True)
     share = training.penalty / baseline if baseline > 0 else 0.0
     if share > limits.penalty:
         seen = f"The first penalties on the weights are {training.penalty:.3g}, and a constant prediction costs {baseline:.3g}"
@@ -89,8 +85,8 @@ def _loss_at_the_end(regular: Sequence[Snapshot], limits: Limits, planned: float
 
     At the earliest after half of the planned steps. What falls faster and faster gets there sooner, and is no such loss.
     """
-    losses = [s.loss for s in regular[-_LOSSES:]]
-    if len(regular) <= _LOSSES or not regular[-1].step >= planned / 2 or not min(s.loss for s in regular) > baseline:
+    losses = [s.loss for s in regular[-limits.trend :]]
+    if len(regular) <= limits.trend or not regular[-1].step >= planned / 2 or not min(s.loss for s in regular) > baseline:
         return math.nan
     falls = [a - b for a, b in pairwise(losses)]
     if min(falls) <= 0 or falls[-1] > falls[0]:

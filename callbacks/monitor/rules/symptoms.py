@@ -41,14 +41,8 @@ def states(
     if snapshot.kernels:
         yield from _gradient_states(snapshot, limits)
     if snapshot.kernels and not snapshot.has_loss and snapshot.is_regular and all(w.update == 0.0 for w in snapshot.kernels):
-        yield State(
-            "unchanged_weights",
-            None,
-            0.0,
-            0.0,
-            f"No kernel changes from epoch to epoch. {advice('unchanged_weights', 'all')}",
-            ignores_loss=True,
-        )
+        said = f"No kernel changes from epoch to epoch. {advice('unchanged_weights', 'all')}"
+        yield State("unchanged_weights", None, 0.0, 0.0, said, ignores_loss=True)
     yield from _collapsed(snapshot, aims, limits, first)
     if snapshot.spread < limits.constant and snapshot.step > 0:
         said = f"The predictions do not depend on the input. {advice('constant_output')}"
