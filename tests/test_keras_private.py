@@ -1,5 +1,6 @@
 """The private names of Keras that the package leans on still mean what they meant."""
 
+import contextlib
 import functools
 import json
 import types
@@ -330,6 +331,35 @@ def test_a_state_of_a_training_is_shown_to_callbacks():
     with keras_private.state_shown(model, state):
         assert float(callback.model.weights[0].numpy()[0, 0]) == 5.0
     assert not model._jax_state_synced
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX keeps the state of a training beside the model")
+def test_the_state_of_a_training_comes_back_as_keras_brings_it():
+    class Reads(keras.callbacks.Callback):
+        """Keeps all variables where `fit` shows them."""
+
+        def on_epoch_end(self, epoch, logs=None):
+            model = self.model
+            self.seen = [np.array(v.value) for v in (*model.weights, *model.optimizer.variables, *model.metrics_variables)]
+
+    def trained(context):
+        keras.utils.set_random_seed(3)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.BatchNormalization(), keras.layers.Dropout(0.5)])
+        model.compile("adam", "mse", metrics=["mae"])
+        model.fit(np.ones((6, 4)), np.ones((6, 3)), verbose=0)
+        reads = Reads()
+        with context(model):
+            model.fit(np.ones((6, 4)), np.ones((6, 3)), epochs=2, validation_split=0.5, callbacks=[reads], verbose=0)
+            model.layers[0].trainable = False  # the state has other lists now
+            model.compile("adam", "mse", metrics=["mae"])
+            model.fit(np.ones((6, 4)), np.ones((6, 3)), verbose=0)
+        return [*reads.seen, *model.get_weights()], model
+
+    (ours, model), (theirs, _) = trained(keras_private.state_brought_back), trained(lambda model: contextlib.nullcontext())
+    assert len(ours) > 20
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    assert "jax_state_sync" not in vars(model)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="PyTorch's loaders alone")

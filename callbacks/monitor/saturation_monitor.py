@@ -130,6 +130,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._rhythm = Rhythm(every)
         self._probes: dict[Any, Probe] | None = None
         self._tracing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+        self._many: int | None = None
         self._taken: int | None = None
         self._data = probe_batch(x, y, sample_weight, size=probe_size, seed=seed)
         self._given: dict[str, Any] = {"broken": broken((x, y, sample_weight), self._data), "is_dataset": is_dataset(x)}
@@ -246,13 +247,16 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._taken = done
 
     def share_probes(
-        self, probes: dict[Any, Probe], tracing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+        self,
+        probes: dict[Any, Probe],
+        tracing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        many: int | None = None,
     ) -> None:
         """Take the compiled snapshot from `probes`, and leave it there for the next monitor of a model of the same structure.
 
-        A snapshot is traced within `tracing()`.
+        A snapshot is traced within `tracing()`, and compiled with more care after `many`.
         """
-        self._probes, self._tracing = probes, tracing
+        self._probes, self._tracing, self._many = probes, tracing, many
 
     def table(self) -> Any:
         """Return the last snapshot as a table of layers, and the findings with their advice, for `rich.print`."""
@@ -352,7 +356,13 @@ class SaturationMonitor(keras.callbacks.Callback):
         )
         probes = {} if self._probes is None else self._probes
         if key not in probes:
-            settings: Any = {"rank": self.rank, "layers": self.layers, "tracing": self._tracing, "slope": self.limits.slope}
+            settings: Any = {
+                "rank": self.rank,
+                "layers": self.layers,
+                "tracing": self._tracing,
+                "slope": self.limits.slope,
+                "many": self._many,
+            }
             probes[key] = Probe(model, affordable(model, self._data), **settings)
         return probes[key].of(model)
 

@@ -233,8 +233,10 @@ def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Seq
     """Do nothing: what is compiled cannot fail."""
 
 
-def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any], is_shared: bool = False) -> Callable[..., Any]:
-    """Compile `forward` and `reduce`, at the first call for the shapes that there are then."""
+def compile_probe(
+    forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any], is_traced: bool = False, many: int | None = None
+) -> Callable[..., Any]:
+    """Compile `forward` and `reduce`, at the first call for the shapes that there are then, and again with more care after `many` calls."""
 
     @jax.jit
     def run(trainable: list[Any], other: list[Any], data: Any) -> Any:
@@ -242,12 +244,16 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
         return reduce(loss, gradients, trainable, outputs)
 
     compiled: Any = None
+    calls = 0
 
     def probe(trainable: list[Any], other: list[Any], data: Any) -> Any:
-        nonlocal compiled
+        nonlocal compiled, calls
+        calls += 1
         arguments = [v.value for v in trainable], [v.value for v in other], data
         if compiled is None:
             compiled = _compile_soon(run.trace(*arguments))
+        if calls == many:
+            compiled = run
         try:
             vector, tensors = compiled(*arguments)
         except (TypeError, ValueError):

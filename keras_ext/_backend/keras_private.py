@@ -131,6 +131,39 @@ def state_shown(model: Any, state: Any) -> Iterator[None]:
     model._jax_state_synced = False
 
 
+@contextlib.contextmanager
+def state_brought_back(model: Any) -> Iterator[None]:
+    """Let `fit` bring the state of a training step into the variables of `model` at once while the block runs; on JAX alone.
+
+    Keras looks for all variables and checks each value again, several times an epoch: a tenth of the time of a short one.
+    """
+    variables = {
+        "trainable_variables": model.trainable_variables,
+        "non_trainable_variables": model.non_trainable_variables,
+        "optimizer_variables": model.optimizer.variables,
+        "metrics_variables": model.metrics_variables,
+    }
+    checked = model.jax_state_sync
+
+    def sync() -> None:
+        state = getattr(model, "_jax_state", None)
+        if not state or model._jax_state_synced:
+            return
+        if any(len(variables[name]) != len(values) for name, values in state.items()):
+            checked()
+            return
+        for name, values in state.items():
+            for variable, value in zip(variables[name], values, strict=True):
+                variable._direct_assign(value)
+        model._jax_state_synced = True
+
+    model.jax_state_sync = sync
+    try:
+        yield
+    finally:
+        del model.jax_state_sync
+
+
 def arrays_of_fit(x: Any, y: Any, sample_weight: Any, class_weight: Any) -> Any:
     """Return `(x, y, sample_weight)`, or fewer, as NumPy arrays, cast and weighted as `fit` does it; None where they are no arrays.
 

@@ -376,26 +376,39 @@ def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Seq
     tf.debugging.Assert(tf.logical_not(condition), [text])
 
 
-def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any], is_shared: bool = False) -> Callable[..., Any]:
+def compile_probe(
+    forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any], is_traced: bool = False, many: int | None = None
+) -> Callable[..., Any]:
     """Compile `forward(trainable, other, data) -> loss, outputs` and `reduce(loss, gradients, trainable, outputs) -> vector, tensors`.
 
     Returns a function of the lists of variables and the data; it differentiates the loss by `trainable`, and returns the vector as NumPy
-    and the tensors as they are.
+    and the tensors as they are. XLA takes longer to compile them than hundreds of calls take: it does so after `many`, if it can.
     """
 
-    @tf.function(autograph=False)  # as Keras's own steps
-    def run(trainable: list[Any], other: list[Any], data: Any) -> Any:
+    def both(trainable: list[Any], other: list[Any], data: Any) -> Any:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trainable)
             loss, outputs = forward(trainable, other, data)
         gradients = tape.gradient(loss, trainable, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return reduce(loss, [tf.convert_to_tensor(g) for g in gradients], trainable, outputs)
 
+    run = tf.function(both, autograph=False)  # as Keras's own steps
+    calls = 0
+
     def probe(trainable: list[Any], other: list[Any], data: Any) -> Any:
+        nonlocal run, calls
+
         def read(variables: list[Any]) -> list[Any]:
             return [tf.convert_to_tensor(v.value) for v in variables]
 
-        vector, tensors = run(read(trainable), read(other), data)
+        calls += 1
+        arguments = read(trainable), read(other), data
+        if calls == many:
+            by_xla = tf.function(both, autograph=False, jit_compile=True)
+            with contextlib.suppress(tf.errors.OpError):
+                by_xla(*arguments)
+                run = by_xla
+        vector, tensors = run(*arguments)
         return vector.numpy(), tensors
 
     return probe

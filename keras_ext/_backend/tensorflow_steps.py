@@ -47,7 +47,19 @@ def on_device(arrays: Any) -> Any:
 
 def copies(variables: list[Any]) -> list[Any]:
     """Return the values of Keras variables, which stay as they are."""
-    return [tf.identity(variable.value) for variable in variables]
+    return [tf.raw_ops.ReadVariableOp(resource=variable.value.handle, dtype=variable.value.dtype) for variable in variables]
+
+
+def assign(variables: list[Any], values: list[Any]) -> None:
+    """Give Keras variables values of their shapes and dtypes."""
+    for variable, value in zip(variables, values, strict=True):
+        # Keras's own method also checks the value and reads it again, ten times as long.
+        variable.value.assign(value, read_value=False)
+
+
+def training_here(model: Any) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which `model` trains as ever: between its steps there is no work to save."""
+    return contextlib.nullcontext()
 
 
 def data_of_one_step() -> Any:
@@ -144,6 +156,10 @@ def _stacked(batches: Batches) -> Any:
     """Return the batches as tensors with a first axis of `room`."""
 
     def stack(*tensors: Any) -> Any:
+        if isinstance(tensors[0], np.ndarray):
+            stacked = np.zeros((batches.room, *tensors[0].shape), tensors[0].dtype)
+            stacked[: len(tensors)] = tensors
+            return tf.convert_to_tensor(stacked)
         if tensors[0] is None or isinstance(tensors[0], tf.experimental.Optional):
             return None
         stacked = tf.stack(tensors)

@@ -264,8 +264,10 @@ def fail_in_graph(condition: Any, message: str, names: Sequence[str], marks: Seq
     """Do nothing: there is no graph."""
 
 
-def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any], is_shared: bool = False) -> Callable[..., Any]:
-    """Join `forward` and `reduce`: eagerly, as Keras runs on PyTorch by default, or traced where many models share them."""
+def compile_probe(
+    forward: Callable[..., tuple[Any, Any]], reduce: Callable[..., Any], is_traced: bool = False, many: int | None = None
+) -> Callable[..., Any]:
+    """Join `forward` and `reduce`: eagerly, as Keras runs on PyTorch by default, or traced. More care after `many` calls has no use."""
 
     def both(leaves: list[Any], others: list[Any], data: Any) -> Any:
         leaves = [leaf.detach().requires_grad_(leaf.is_floating_point()) for leaf in leaves]
@@ -276,7 +278,7 @@ def compile_probe(forward: Callable[..., tuple[Any, Any]], reduce: Callable[...,
             gradients = [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, leaves, strict=True)]
             return reduce(loss, gradients, leaves, outputs)
 
-    run = torch_tracing.traced(both) if is_shared else both
+    run = torch_tracing.traced(both) if is_traced else both
 
     # What draws from PyTorch's own generator (recurrent dropout of Keras, a user's layer) must not move it.
     @torch.random.fork_rng(devices=range(torch.cuda.device_count()))

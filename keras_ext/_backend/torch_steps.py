@@ -43,6 +43,17 @@ def copies(variables: list[Any]) -> list[Any]:
     return [variable.value.detach().clone() for variable in variables]
 
 
+def assign(variables: list[Any], values: list[Any]) -> None:
+    """Give Keras variables values of their shapes and dtypes."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def training_here(model: Any) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which `model` trains as ever: between its steps there is no work to save."""
+    return contextlib.nullcontext()
+
+
 def data_of_one_step() -> Any:
     """Return data for `fit` of one step that is never read."""
     return np.zeros((1, 0), "float32")

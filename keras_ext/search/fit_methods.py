@@ -71,6 +71,5 @@ def copies_of(variables: list[Any]) -> list[Any]:
 
 
 def assign(variables: list[Any], values: list[Any]) -> None:
-    """Give variables values."""
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+    """Give variables values of their shapes and dtypes."""
+    _backend.step_programs().assign(variables, values)

@@ -27,6 +27,8 @@ from keras_ext.search.trial_thread import TrialThread
 
 # Structures whose programs are kept: each holds a model and some 20 MiB of programs.
 _MOST = 4
+# So many snapshots of models of one structure foretell enough others for a program that is compiled with care.
+_SNAPSHOTS_WORTH_COMPILING = 150
 # On TensorFlow a program of several steps takes as long to compile as about so many steps of `fit` take.
 _STEPS_WORTH_COMPILING = 1000
 _CONVOLUTIONS = tuple(c for name, c in vars(keras.layers).items() if "Conv" in name and isinstance(c, type))
@@ -155,7 +157,8 @@ class SharedModels:
         if shared.program is None:
             shared.program = StackedProgram(model, self._together, shared.numbers.reading)
         program: StackedProgram = shared.program
-        program.steps += steps * (given.get("epochs", 1) - given.get("initial_epoch", 0))
+        ahead = self._epochs_ahead(given)
+        program.steps += steps * ahead
 
         # PyTorch's steps see such a change at once; compiled ones do not.
         is_checked = keras.backend.backend() == "torch" and may_change_the_model(callbacks, self._tuner)
@@ -185,12 +188,13 @@ class SharedModels:
 
         # Layers of the user's own may count or draw in Python where a snapshot calls them.
         if not is_checked and not has_own_layers(keras_private.flatten_layers(model)):
-            _share_probes(shared, callbacks)
+            _share_probes(shared, callbacks, _is_fast_in_xla(model))
         variables = _variables(model)
         if TrialThread.current() is not None:  # its progress bars would mix with those of the others
             given = {**given, "verbose": 0}
         with saved_once(model, variables, trial.folder):
             history = self._epochs_at_once(model, given, callbacks, steps, data, lambda *epochs: programs.functions(model, *epochs, take))
+        program.steps += steps * (len(history.epoch) - ahead)
         if program.refused is not None:
             trial.program = f"own: {program.refused}"
         return history
@@ -215,7 +219,7 @@ class SharedModels:
         if lent is not model:
             assign(others, copies_of(variables))
             assign(variables, own)
-        if structure_of(lent).key != shared.structure.key:  # a callback has changed the model
+        if may_change_the_model(given.get("callbacks") or (), self._tuner) and not _has(lent, shared.structure):
             self._shared.pop(shared.structure.key, None)
         history.set_model(model)
         model.history, model.stop_training = history, lent.stop_training
@@ -223,12 +227,9 @@ class SharedModels:
 
     def _train(self, shared: _Shared, given: dict[str, Any]) -> Any:
         lent, callbacks = shared.model, list(given.get("callbacks") or [])
-        _share_probes(shared, callbacks)
+        _share_probes(shared, callbacks, _is_fast_in_xla(lent))
         steps = steps_of_epoch(given)
-        planned = given.get("epochs", 1) - given.get("initial_epoch", 0)
-        # Of pruned trials most end after an epoch.
-        ahead = (steps or 1) * (min(planned, 1) if self._prunes else planned)
-        if steps is None or not self._runs_at_once(shared, callbacks, ahead):
+        if steps is None or not self._runs_at_once(shared, callbacks, steps * self._epochs_ahead(given)):
             history = type(lent).fit(lent, **given)
         else:
             if shared.program is None:
@@ -236,6 +237,11 @@ class SharedModels:
             history = self._epochs_at_once(lent, given, callbacks, steps, self._arrays.of(given), shared.program.functions)
         shared.steps += (steps or 1) * len(history.epoch)
         return history
+
+    def _epochs_ahead(self, given: dict[str, Any]) -> int:
+        """Return the epochs that a fit is likely to take: of pruned trials most end after the first."""
+        planned = given.get("epochs", 1) - given.get("initial_epoch", 0)
+        return min(planned, 1) if self._prunes else planned
 
     def _epochs_at_once(
         self, model: Any, given: dict[str, Any], callbacks: list[Any], steps: int, data: FitData | None, functions: Callable[..., Any]
@@ -256,7 +262,7 @@ class SharedModels:
         if keras.backend.backend() != "torch":
             model.steps_per_execution = steps
         try:
-            with own_functions(model, kept):
+            with own_functions(model, kept), _backend.step_programs().training_here(model):
                 return type(model).fit(model, **{**(given if data is None else data.fit), "callbacks": listed})
         finally:
             model.train_function, model.test_function, model.steps_per_execution = kept
@@ -264,13 +270,7 @@ class SharedModels:
     def _runs_at_once(self, shared: _Shared, callbacks: list[Any], ahead: int) -> bool:
         """Return whether the steps of an epoch run as one program: where none of the callbacks acts between them, and it is faster."""
         lent = shared.model
-        if lent.steps_per_execution != 1 or needs_every_step(callbacks, self._tuner):
-            return False
-        layers = list(keras_private.flatten_layers(lent))
-        if not all(layer.supports_jit for layer in layers):
-            return False
-        # XLA's CPU backend computes a convolution within a loop without its fast kernel, ten times as long.
-        if _backend.device_name() == "CPU" and any(isinstance(layer, _CONVOLUTIONS) for layer in layers):
+        if lent.steps_per_execution != 1 or needs_every_step(callbacks, self._tuner) or not _is_fast_in_xla(lent):
             return False
         return keras.backend.backend() == "jax" or shared.program is not None or shared.steps + ahead >= _STEPS_WORTH_COMPILING
 
@@ -282,10 +282,18 @@ def _has(model: Any, structure: Structure) -> bool:
         return False
 
 
-def _share_probes(shared: _Shared, callbacks: list[Any]) -> None:
+def _is_fast_in_xla(model: Any) -> bool:
+    """Return whether XLA can compile the layers, and to fast code."""
+    layers = list(keras_private.flatten_layers(model))
+    # XLA's CPU backend computes a convolution within a loop without its fast kernel, ten times as long.
+    is_slow = _backend.device_name() == "CPU" and any(isinstance(layer, _CONVOLUTIONS) for layer in layers)
+    return not is_slow and all(layer.supports_jit for layer in layers)
+
+
+def _share_probes(shared: _Shared, callbacks: list[Any], is_fast: bool) -> None:
     for monitor in callbacks:
         if isinstance(monitor, SaturationMonitor):
-            monitor.share_probes(shared.probes, shared.numbers.traced)
+            monitor.share_probes(shared.probes, shared.numbers.traced, _SNAPSHOTS_WORTH_COMPILING if is_fast else None)
 
 
 def _serve(request: Request) -> None:

@@ -39,6 +39,8 @@ from keras_ext.search.view import View
 PLACEHOLDER = 1e9
 # Methods of a tuner that a Watch takes the places of.
 _TAKEN = ("search", "run_trial", "on_trial_end")
+# Trials of a search after which the programs that they compiled are taken from what garbage is looked for in.
+_COMPILED = (1, 3)
 
 
 def watch(
@@ -154,6 +156,8 @@ class Watch:
         self._search, self._end = tuner.search, tuner.on_trial_end
         self._patience = tuner.oracle.max_consecutive_failed_trials
         self._errors: list[str] = []
+        # Trials that have ended since the search began; None outside it.
+        self._ended: int | None = None
         # Trials without a score of their own, read when they are first asked for; and the best record.
         self._without: set[str] | None = None
         self._best: Record | None = None
@@ -176,6 +180,7 @@ class Watch:
             return self._search_in_notebook(*args, **kwargs)
         self.begin()
         # KerasTuner collects garbage twice a trial, among all objects of all libraries: a fifth of a second each time.
+        self._ended = 0
         gc.freeze()
         try:
             with atomic_state_files():
@@ -184,6 +189,7 @@ class Watch:
                 else:
                     self._search(*args, **kwargs)
         finally:
+            self._ended = None
             gc.unfreeze()
 
     def _search_in_notebook(self, *args: Any, **kwargs: Any) -> None:
@@ -232,6 +238,11 @@ class Watch:
         """Let KerasTuner record the trial, replace placeholders of its score, and show it."""
         self._end(trial)
         self._renew_stand_ins()
+        if self._ended is not None:
+            self._ended += 1
+            if self._ended in _COMPILED:
+                gc.collect()
+                gc.freeze()
         if self._pruning is not None:
             self._pruning.study.tell()
         known = self._tuner.oracle.trials.get(trial.trial_id)

@@ -203,3 +203,52 @@ def test_what_is_measured_together_is_of_one_kind_and_not_large():
     assert _groups_of([4096, 64, 4096, 64, 640, 10, 2**20, 64]) == [[6], [0, 2, 4, 1, 3, 7, 5]]
     assert _groups_of([4, 4, 4, 2**20, 4], "abaab") == [[3], [0, 2], [1, 4]]
     assert _groups_of([2**18] * 3) == [[0, 1], [2]]
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled on PyTorch")
+def test_after_many_snapshots_the_pass_is_compiled_again_and_sees_the_same(monkeypatch):
+    traced, forward = [], Probe._forward
+    monkeypatch.setattr(Probe, "_forward", lambda self, *arguments: traced.append(len(snapshots)) or forward(self, *arguments))
+    model, (x, y) = network(bn=keras_ext.layers.BatchNormalization), data()
+    model.compile("sgd", "binary_crossentropy")
+    probe, snapshots = Probe(model, (x, y, None), many=3), []
+    for _ in range(5):
+        snapshots.append(probe.snapshot(0, 0))
+    # JAX traces once, and compiles what it has traced in two ways.
+    assert traced == ([0] if keras.backend.backend() == "jax" else [0, 2])
+    for snapshot in snapshots[1:]:
+        assert snapshot.loss == pytest.approx(snapshots[0].loss, rel=1e-5)
+        for seen, first in zip(snapshot.weights, snapshots[0].weights, strict=True):
+            assert seen.gradient_norm == pytest.approx(first.gradient_norm, rel=1e-5)
+        assert [a.rms for a in snapshot.activations] == pytest.approx([a.rms for a in snapshots[0].activations], rel=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX traces once for both programs")
+def test_after_many_snapshots_jax_compiles_the_pass_with_all_its_care(caplog):
+    import jax
+
+    model, (x, y) = network(), data()
+    model.compile("sgd", "binary_crossentropy")
+    probe = Probe(model, (x, y, None), many=3)
+    compiled = []
+    with jax.log_compiles():
+        for _ in range(5):
+            caplog.clear()
+            probe.snapshot(0, 0)
+            compiled.append(sum(record.getMessage().startswith("Finished XLA compilation of jit(run)") for record in caplog.records))
+    assert compiled == [1, 0, 1, 0, 0]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="strings need TensorFlow's graph")
+def test_a_pass_that_xla_cannot_compile_goes_on_as_it_was():
+    import tensorflow as tf
+
+    model = keras.Sequential(
+        [keras.Input((), dtype="string"), keras.layers.StringLookup(vocabulary=["a", "b"]), keras.layers.Embedding(4, 2)]
+    )
+    model.compile("sgd", "mse")
+    x, y = np.array(["a", "b", "c", "a"], object), np.ones((4, 2), "float32")
+    probe = Probe(model, (tf.constant(x.tolist()), y, None), many=2)
+    losses = [probe.snapshot(0, 0).loss for _ in range(4)]
+    assert losses == [losses[0]] * 4
+    assert np.isfinite(losses[0])

@@ -135,6 +135,11 @@ def test_a_step_that_leads_nowhere_names_the_argument(snapshots, training, advic
     ("optimizer", "symptom", "argument"),
     [
         (lambda: keras.optimizers.SGD(1e-6), "small_step", "learning_rate (1e-06)"),
+        (
+            lambda: keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(1e-6, 9000)),
+            "small_step",
+            "Raise the rates of CosineDecay (",
+        ),
         (lambda: keras.optimizers.Adam(1e-3, epsilon=1e5), "small_step", "epsilon (1e+05)"),
         (lambda: keras.optimizers.SGD(1e-2, clipvalue=1e-7), "small_step", "clipvalue=1e-07"),
         (lambda: keras.optimizers.AdamW(2e-3, weight_decay=200.0), "strong_decay", "weight_decay"),

@@ -67,7 +67,7 @@ class Probe:
     `statistics.activation_statistics`, `layers` are the names of the layers to tell about.
     Without `has_loss` the loss is NaN, the gradients are NaN, and the model need not be compiled; None takes the loss where `compute_loss`
     knows it. Of a model without `call` those models inside it run that take such inputs. A pass that other models of the structure share
-    (`of`) is traced within `tracing()`, on PyTorch, too.
+    (`of`) is traced within `tracing()`, on PyTorch, too. After `many` snapshots it is compiled with more care.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Probe:
         has_loss: bool | None = None,
         tracing: Callable[[], contextlib.AbstractContextManager[None]] | None = None,
         slope: float = 0.05,
+        many: int | None = None,
     ) -> None:
         self._take_variables(model)
         inner = list(keras_private.flatten_layers(model))
@@ -86,7 +87,7 @@ class Probe:
         for name in layers or ():
             if not any(is_named(each, (name,)) for each in known):
                 raise UnknownLayer(f"`layers` must name layers of the model, got {name!r}. It has {', '.join(known)}.")
-        self._layers, self._rank, self._tracing, self._slope = layers, rank, tracing, slope
+        self._layers, self._rank, self._tracing, self._slope, self._many = layers, rank, tracing, slope, many
         self._has_loss = knows_loss(model) if has_loss is None else has_loss
         self._data = tree.map_structure(_as_fit_does, data if self._has_loss else (data[0], None, None))
         self._watched = list(watched_layers(model))
@@ -113,7 +114,7 @@ class Probe:
     def _forget(self) -> None:
         self._kept: Any = None
         self._traced = _Traced()
-        self._run = _backend.compile_probe(self._forward, self._reduce, self._tracing is not None)
+        self._run = _backend.compile_probe(self._forward, self._reduce, self._tracing is not None, self._many)
 
     def of(self, model: Any) -> "Probe":
         """Return a probe of another model of the same structure, or of another training of this model, with the same compiled pass."""

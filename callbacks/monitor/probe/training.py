@@ -23,7 +23,7 @@ class Step:
     """The arguments of an optimizer that decide how far a step goes; NaN for one that it does not have, or that is off.
 
     `clipping` is the name of the clipping argument that is set, or empty, and `threshold` its value. `accumulation` is the
-    number of batches whose gradients make one update.
+    number of batches whose gradients make one update. `schedule` is the class of the schedule that `rate` follows, or empty.
     """
 
     rate: float = math.nan
@@ -32,6 +32,7 @@ class Step:
     clipping: str = ""
     threshold: float = math.nan
     accumulation: float = math.nan
+    schedule: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,9 @@ def step_of(optimizer: Any) -> Step:
     rate, epsilon, decay = (_number(getattr(optimizer, name, None)) for name in names)
     clipping = next((name for name in ("clipvalue", "clipnorm", "global_clipnorm") if getattr(optimizer, name, None)), "")
     threshold = _number(getattr(optimizer, clipping)) if clipping else math.nan
-    return Step(rate, epsilon, decay, clipping, threshold, _number(getattr(optimizer, "gradient_accumulation_steps", None)))
+    accumulation, followed = _number(getattr(optimizer, "gradient_accumulation_steps", None)), keras_private.rate_of(optimizer)
+    schedule = type(followed).__name__ if isinstance(followed, keras.optimizers.schedules.LearningRateSchedule) else ""
+    return Step(rate, epsilon, decay, clipping, threshold, accumulation, schedule)
 
 
 def _number(value: Any) -> float:

@@ -99,8 +99,9 @@ def _cure(step: Step, gradient: float) -> str:
         return f"The optimizer's epsilon ({step.epsilon:.3g}) is larger than its gradients: set it to 1e-7."
     if math.isfinite(gradient) and step.threshold < gradient / 10:
         return f"{step.clipping}={step.threshold:.3g} cuts its gradients (norm {gradient:.1g}) to nothing: set it to 1, or leave it out."
-    rate = f" ({step.rate:.3g})" if math.isfinite(step.rate) else ""
-    return f"Raise learning_rate{rate}: {advice('small_step')}"
+    rate = f" ({step.rate:.3g}{' now' if step.schedule else ''})" if math.isfinite(step.rate) else ""
+    raised = f"the rates of {step.schedule}" if step.schedule else "learning_rate"
+    return f"Raise {raised}{rate}: {advice('small_step')}"
 
 
 def _are(training: Training) -> str:
