@@ -13,7 +13,7 @@ from dataclasses import replace
 import keras
 
 from keras_ext.parallel.job import Job, Shared
-from keras_ext.parallel.loop import WorkerEvent
+from keras_ext.parallel.workers import WorkerEvent
 
 
 class Children:

@@ -16,8 +16,8 @@ import ray.exceptions as deaths
 
 from keras_ext._wording import one_line
 from keras_ext.parallel.job import Failure, Job, Outcome, Shared
-from keras_ext.parallel.loop import WorkerEvent
 from keras_ext.parallel.session import session_of
+from keras_ext.parallel.workers import WorkerEvent
 from keras_ext.search.trial_run import TrialReport
 
 _DEATHS = (deaths.WorkerCrashedError, deaths.NodeDiedError, deaths.ObjectLostError, deaths.OwnerDiedError)

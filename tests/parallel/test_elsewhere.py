@@ -16,7 +16,8 @@ import pytest
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.parallel.children import Children
 from keras_ext.parallel.job import Shared
-from keras_ext.parallel.loop import ParallelSearch, RetryPolicy
+from keras_ext.parallel.parallel_search import ParallelSearch
+from keras_ext.parallel.retry_policy import RetryPolicy
 from keras_ext.search import MLP, results, stacked_program, watch
 from keras_ext.search.tuners import GridSearch
 

@@ -1,10 +1,10 @@
 """A search whose trials run in other processes: KerasTuner's own loop, with several trials under way and none lost with its process."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import keras_tuner
@@ -13,64 +13,14 @@ from keras_ext._atomic import write_bytes
 from keras_ext._backend import keras_private
 from keras_ext.callbacks import Finding
 from keras_ext.parallel.job import ANSWERED, Failure, Job, Outcome
+from keras_ext.parallel.retry_policy import RetryPolicy
+from keras_ext.parallel.workers import WorkerEvent, Workers
 from keras_ext.search.project_folder import atomic_state_files
 from keras_ext.search.trial_run import Listener, TrialReport, as_json, begin_trial, build_under
 from keras_ext.search.view import View
 from keras_ext.search.watch import Watch
 
 _WAIT = 0.2
-
-
-@dataclass(frozen=True)
-class WorkerEvent:
-    """A message of a worker about a trial.
-
-    Args:
-        name: of the trial.
-        what: `"started"`, `"exceeds"`, a method of `Listener`, `"ended"` (with an Outcome) or `"died"` (with the reason).
-        values: that belong to it.
-    """
-
-    name: str
-    what: str
-    values: tuple[Any, ...] = ()
-
-
-class Workers(Protocol):
-    """Processes that run trials."""
-
-    def start(self, jobs: Sequence[Job]) -> None:
-        """Begin to run trials in one process, together if they are several."""
-        ...
-
-    def events(self, timeout: float) -> Iterator[WorkerEvent]:
-        """Yield all that has happened; wait for the first of it for at most `timeout` seconds."""
-        ...
-
-    def kill(self, name: str) -> None:
-        """End the process of a trial, of which no event is to come any more."""
-        ...
-
-    def answer(self, name: str, reason: str | None) -> None:
-        """Answer a trial that waits at the end of an epoch or a training: why it is to end now, or None."""
-        ...
-
-    def close(self) -> None:
-        """End all processes."""
-        ...
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """When a trial is given up.
-
-    Args:
-        max_retries: how often a trial whose process died is run again.
-        trial_timeout: seconds after which a trial fails; None: never.
-    """
-
-    max_retries: int = 2
-    trial_timeout: float | None = None
 
 
 @dataclass
