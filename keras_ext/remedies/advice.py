@@ -18,6 +18,9 @@ _ADVICE = {
     "saturated/attention": (
         "Draw the kernels of query and key with initializers.GlorotUniform, and divide their products by the root of key_dim."
     ),
+    "saturated/output": (
+        "Lower the learning rate tenfold, or leave the activation out and set from_logits=True in the loss, which then has a gradient."
+    ),
     "dead_relu": "Lower the learning rate, use initializers.HeNormal, or use leaky_relu.",
     "vanishing_gradient": "Use relu with initializers.HeNormal, BatchNormalization between the layers, or fewer layers.",
     "vanishing_through_time": (
@@ -54,6 +57,7 @@ _ADVICE = {
     ),
     "constant_output/latent": "Lower the weight of this loss, or raise it from zero over the first epochs.",
     "stalled_loss": "Raise the learning rate, check that inputs and targets belong together, and check the gradients of the first layers.",
+    "stalled_loss/worse": "Lower the learning rate tenfold, scale the inputs, and check that inputs and targets belong together.",
     "stalled_loss/other data": (
         "Give the monitor the samples and the sample_weight that fit gets, see whether class_weight leaves a class out, and shuffle."
     ),

@@ -52,7 +52,7 @@ class Warmup(Schedule):
         """Return the rate of `step`, a whole number of at least 0."""
         step, dtype = exact_steps(step), rate_dtype()
         passed = ops.cast(ops.minimum(step, self.steps), dtype) / self.steps
-        if isinstance(self.learning_rate, float):
+        if not callable(self.learning_rate):
             return between(self.start, self.learning_rate, passed, 1 - passed)
         # Before the warm-up's end the schedule stands at its step 0.
         rate = ops.cast(self.learning_rate(ops.maximum(step - self.steps, 0)), dtype)

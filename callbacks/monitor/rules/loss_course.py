@@ -61,7 +61,7 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, 
             fix = advice("stalled_loss", "other data")
         else:
             seen = f"Half of the planned steps are taken, and the loss is {loss:.3g}; a constant prediction costs {baseline:.3g}"
-            fix = advice("stalled_loss")
+            fix = _move(snapshots, limits, baseline)
         yield State("stalled_loss", None, loss / baseline, limits.late, f"{seen}. {fix}")
     losses, reference = _losses(snapshots)[-limits.window :], _reference(snapshots, baseline)
     if len(snapshots) <= limits.window or any(map(math.isinf, losses)) or has_learned(snapshots, limits, baseline) or reference <= 0:
@@ -74,9 +74,16 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, 
         said = f"{seen}. Lower the learning rate, use larger batches, or {clip(snapshots[-1].clipped)}."
         yield State("oscillating_loss", None, swing, limits.oscillating, said, can_be_critical=min(losses) >= reference)
     elif not is_late and max(losses) - min(losses) <= limits.stalled * reference and min(losses) >= (1 - limits.stalled) * reference:
-        seen = f"For {limits.window} snapshots its loss has stood where a constant prediction stands"
-        said = f"{seen}. {advice('stalled_loss')}"
+        place = "where" if min(losses) <= (1 + limits.stalled) * reference else "above where"
+        seen = f"For {limits.window} snapshots its loss has stood {place} a constant prediction stands"
+        said = f"{seen}. {_move(snapshots, limits, reference)}"
         yield State("stalled_loss", None, min(losses) / reference, 1 - limits.stalled, said, can_be_critical=False)
+
+
+def _move(snapshots: Sequence[Snapshot], limits: Limits, reference: float) -> str:
+    """Return what makes a loss move that stands: smaller steps where these have taken it above its first value and a constant's."""
+    is_worse = snapshots[-1].loss > (1 + limits.stalled) * max(_losses(snapshots)[0], reference)
+    return advice("stalled_loss", "worse" if is_worse else "")
 
 
 def logged_loss(snapshot: Snapshot) -> float:

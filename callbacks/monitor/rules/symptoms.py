@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.probe.setting import Aim
+from keras_ext.callbacks.monitor.probe.setting import Aim, baseline
 from keras_ext.callbacks.monitor.probe.statistics import ATTENTION
 from keras_ext.callbacks.monitor.rules.first_weights import poor_initializations
 from keras_ext.callbacks.monitor.rules.mismatch import mismatches
@@ -19,6 +19,8 @@ _LARGE = 3.0
 _FAR = 0.5
 # Share of zeros in a gradient from which on it belongs to a few rows only.
 _FEW = 0.5
+# Activations whose outputs a loss takes as probabilities; it cuts them off near 0 and 1.
+_PROBABILITIES = ("softmax", "sigmoid")
 # What may have driven the values out of range.
 _OF_SCALE = ("unscaled_input", "unscaled_target")
 
@@ -39,7 +41,7 @@ def states(
     yield from poor_initializations(snapshot, limits)
     yield from _activation_states(snapshot, limits, first)
     if snapshot.kernels:
-        yield from _gradient_states(snapshot, limits)
+        yield from _sure_and_wrong(snapshot, limits, baseline(aims)) or _gradient_states(snapshot, limits)
     if snapshot.kernels and not snapshot.has_loss and snapshot.is_regular and all(w.update == 0.0 for w in snapshot.kernels):
         said = f"No kernel changes from epoch to epoch. {advice('unchanged_weights', 'all')}"
         yield State("unchanged_weights", None, 0.0, 0.0, said, ignores_loss=True)
@@ -67,6 +69,19 @@ def _activation_states(snapshot: Snapshot, limits: Limits, first: Snapshot | Non
         if a.rms > limits.exploding_activation:
             scale = f"The root mean square of its output is {a.rms:.1e}"
             yield State("exploding_activation", a.layer, a.rms, limits.exploding_activation, f"{scale}. {advice('exploding_activation')}")
+
+
+def _sure_and_wrong(snapshot: Snapshot, limits: Limits, cost: float) -> list[State]:
+    """Return that an output gives wrong samples a probability of zero, which the loss cuts off: they have no gradient.
+
+    `cost` is the loss of a constant prediction, NaN where it is not known.
+    """
+    sure = [a for a in snapshot.activations if a.is_output and a.kind in _PROBABILITIES and a.saturated > limits.saturated]
+    if not sure or not snapshot.loss > cost or max(w.gradient_norm for w in snapshot.kernels) > 0.0:
+        return []
+    seen = f"{sure[0].saturated:.0%} of its {sure[0].kind} outputs are 0 or 1, and the loss is {snapshot.loss:.3g}, worse than a constant's"
+    said = f"{seen}: wrong outputs have no gradient. {advice('saturated', 'output')}"
+    return [State("saturated", sure[0].layer, sure[0].saturated, limits.saturated, said)]
 
 
 def _gradient_states(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
