@@ -113,6 +113,21 @@ def test_oracle_tuner_and_trial_save_through_the_function_that_is_replaced(tmp_p
     assert list(tmp_path.rglob("oracle.json"))
 
 
+def test_searches_in_threads_end_in_any_order_and_leave_the_function_as_it_was(tmp_path):
+    from keras_tuner.src import utils
+
+    own, heard = utils.save_json, []
+    first = keras_private.keras_tuner_saves_json_with(lambda path, content: heard.append("first"))
+    second = keras_private.keras_tuner_saves_json_with(lambda path, content: heard.append("second"))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    utils.save_json(str(tmp_path / "a"), {})
+    second.__exit__(None, None, None)
+    assert heard == ["second"]
+    assert utils.save_json is own
+
+
 def test_functional_models_are_reported_from_subclassed_ones():
     class Subclassed(keras.Model):
         def call(self, x):
@@ -436,6 +451,21 @@ def test_a_tuner_with_a_loop_of_its_own_is_known(tmp_path):
 
     for kind, has in ((keras_tuner.RandomSearch, True), (keras_tuner.Hyperband, True), (Own, False)):
         assert keras_private.has_keras_tuners_loop(kind(lambda hp: None, "loss", directory=tmp_path)) is has
+
+
+def test_a_worker_has_the_oracle_that_it_was_made_with_and_no_loop_alone(tmp_path, monkeypatch):
+    pytest.importorskip("grpc", reason="KerasTuner's workers talk to their chief through it")
+    names = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": "1"}
+    assert not keras_private.is_distributed()
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    for role in ("chief", "worker0"):
+        monkeypatch.setenv("KERASTUNER_TUNER_ID", role)
+        tuner = keras_tuner.GridSearch(lambda hp: None, "loss", seed=7, directory=tmp_path / role)
+        assert isinstance(tuner.oracle, keras_tuner.Oracle) == (role == "chief")
+        assert keras_private.own_oracle(tuner).seed == 7
+        assert keras_private.is_distributed()
+        assert not keras_private.has_keras_tuners_loop(tuner)
 
 
 def test_a_scope_may_depend_on_what_was_chosen_before_the_scopes_around_it(tmp_path):

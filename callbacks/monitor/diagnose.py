@@ -141,7 +141,7 @@ def diagnose(
     layers, limits = checked_choice(layers, limits)
     flag("rank", rank)
     data = probe_batch(x, y, sample_weight, size=integer("probe_size", probe_size), seed=integer("seed", seed, 0))
-    has_loss = model.compiled and knows_loss(model)
+    has_loss = knows_loss(model)
     check_targets(model, data)
     build(model, data)
     targets = aims(model, *data[1:]) if has_loss else ()

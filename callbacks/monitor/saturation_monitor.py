@@ -280,11 +280,14 @@ class SaturationMonitor(keras.callbacks.Callback):
         if self._taken is not None:
             taken, self._taken = self._taken, None
             return taken
-        begun, model, steps = self._step - self._epoch_began, self.model, (self.params or {}).get("steps")
-        if steps is None and not model.stop_training and keras_private.begins_without_data():
+        begun, model, params = self._step - self._epoch_began, self.model, self.params or {}
+        steps, has_stopped = params.get("steps"), getattr(model, "stop_training", False)
+        # A training loop of the user's own sets no `stop_training`, may tell no number of steps, and may call no hook within an epoch.
+        if steps is None and "steps" in params and not has_stopped and keras_private.begins_without_data():
             return begun
-        at_once = model.steps_per_execution if isinstance(model.steps_per_execution, int) else 1
-        return min(begun + at_once, int(steps or begun + at_once))
+        at_once = getattr(model, "steps_per_execution", 1)
+        taken = begun + (at_once if isinstance(at_once, int) else 1)
+        return min(taken, int(steps or taken))
 
     def _hear(self, logs: dict[str, Any]) -> None:
         """Take the losses that a `train_step` has logged, in case that nothing else knows them."""
@@ -296,10 +299,10 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._logged = tuple(Logged(name, value) for name, value in means.items())
 
     def _planned(self, epoch: int) -> float:
-        """Return the steps of the whole fit; NaN where an epoch's are not known yet."""
+        """Return the steps of the whole fit; NaN where an epoch's are not known yet, and where a loop tells no number of epochs."""
         params = self.params or {}
         steps = params.get("steps") or (self._step / epoch if epoch else math.nan)
-        return float(params.get("epochs") or 1) * float(steps)
+        return float(params.get("epochs") or math.nan) * float(steps)
 
     def _close_scalars(self) -> None:
         if self._scalars is not None:

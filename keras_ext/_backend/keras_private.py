@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -314,20 +315,36 @@ def conditional_scope(hp: Any, parent: str, values: Any) -> Iterator[None]:
         around.pop()
 
 
+# KerasTuner's own function, and those that take its place: the searches of several threads have one each, and the last one counts.
+_saves: list[Callable[[str, Any], str]] = []
+_saves_lock = threading.Lock()
+
+
+def _save_json(path: str, content: Any) -> str:
+    return _saves[-1](path, content)
+
+
 @contextlib.contextmanager
 def keras_tuner_saves_json_with(save: Callable[[str, Any], str]) -> Iterator[None]:
     """Let KerasTuner write its state files with `save(path, content)`, which returns the JSON text, while the block runs.
 
-    Oracle, tuner and trials all save through this one function of KerasTuner's, and there is no argument or class to give it by.
+    Oracle, tuner and trials all save through this one function of KerasTuner's, and there is no argument or class to give it by. It is that
+    of all threads: a chief's oracle saves in those of its server.
     """
     from keras_tuner.src import utils
 
-    kept = utils.save_json
-    utils.save_json = save
+    with _saves_lock:
+        if utils.save_json is not _save_json:
+            _saves[:] = [utils.save_json]
+            utils.save_json = _save_json
+        _saves.append(save)
     try:
         yield
     finally:
-        utils.save_json = kept
+        with _saves_lock:
+            _saves.remove(save)
+            if len(_saves) == 1:
+                utils.save_json = _saves[0]
 
 
 def begins_without_data() -> bool:
@@ -336,14 +353,28 @@ def begins_without_data() -> bool:
 
 
 def has_keras_tuners_loop(tuner: Any) -> bool:
-    """Return whether KerasTuner's own loop runs the trials of `tuner`; a private method of it runs each."""
+    """Return whether KerasTuner's own loop runs the trials of `tuner` in this process alone; a private method of it runs each."""
     from keras_tuner.src.engine.base_tuner import BaseTuner
 
     names = ("search", "_try_run_and_update_trial", "_run_and_update_trial")
-    is_chief = not isinstance(tuner.oracle, keras_tuner.Oracle)
     methods = [(getattr(type(tuner), name), getattr(BaseTuner, name)) for name in names]
-    # Our tuners' own `search` checks their settings, and goes on with KerasTuner's.
-    return not is_chief and all(own is kerastuners or own.__module__.startswith("keras_ext.") for own, kerastuners in methods)
+    # Our tuners' own `search` checks their settings, and goes on with KerasTuner's. A chief runs no trial: it serves its workers.
+    return not is_distributed() and all(own is kerastuners or own.__module__.startswith("keras_ext.") for own, kerastuners in methods)
+
+
+def is_distributed() -> bool:
+    """Return whether this process is the chief or a worker of a distributed search of KerasTuner, as its environment variables tell it."""
+    from keras_tuner.src.distribute.utils import has_chief_oracle
+
+    return has_chief_oracle()
+
+
+def own_oracle(tuner: Any) -> Any:
+    """Return the oracle that a tuner was made with.
+
+    That of a worker of KerasTuner's distributed search is a client of the chief's, which hides the seed and limits of its own.
+    """
+    return tuner.oracle if isinstance(tuner.oracle, keras_tuner.Oracle) else tuner.oracle._oracle
 
 
 def keras_tuner_records(tuner: Any, trial: Any, run: Callable[[], Any]) -> None:

@@ -7,6 +7,7 @@ write is atomic, and `recover` removes a trial that no oracle knows.
 import contextlib
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def atomic_state_files() -> Iterator[None]:
         OSError: at the end something still cannot be written.
     """
     waiting: dict[Path, str] = {}
+    lock = threading.Lock()
 
     def write_what_waits() -> OSError | None:
         for path in list(waiting):
@@ -39,16 +41,19 @@ def atomic_state_files() -> Iterator[None]:
         return None
 
     def save(path: str, content: Any) -> str:
-        was_well = not waiting
-        waiting[Path(path)] = text = json.dumps(content)
-        error = write_what_waits()
+        text = json.dumps(content)
+        with lock:
+            was_well = not waiting
+            waiting[Path(path)] = text
+            error = write_what_waits()
         if error is not None and was_well:
             warn(f"{path}: cannot be written ({error.strerror}). The search goes on, and tries again. Make room.")
         return text
 
     with keras_private.keras_tuner_saves_json_with(save):
         yield
-    error = write_what_waits()
+    with lock:
+        error = write_what_waits()
     if error is not None:
         raise OSError(error.errno, f"{len(waiting)} files of the search could not be written: {error.strerror}", str(next(iter(waiting))))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras_tuner
 
+from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument, one_of
 from keras_ext.search.execution_pruning import ExecutionPruning, compares_executions, wilcoxon
 from keras_ext.search.records import PRUNED
@@ -33,11 +34,15 @@ def pruner_for(tuner: Any, pruner: Any) -> Any:
     """Return the Optuna pruner of a KerasTuner tuner: the given one, or its own.
 
     Raises:
-        ValueError: the tuner is Hyperband, which ends trials itself; or Wilcoxon's test has a single score of each trial.
+        ValueError: the tuner is Hyperband, which ends trials itself, or KerasTuner's distributed search has workers that do not see each
+            other's epochs; or Wilcoxon's test has a single score of each trial.
     """
     found = checked(pruner)
     if found is not None and isinstance(tuner.oracle, keras_tuner.oracles.HyperbandOracle):
         raise bad_argument("pruner", "None with Hyperband, which gives poor trials few epochs itself", pruner, "Leave it out.")
+    if found is not None and keras_private.is_distributed():
+        fix = "Its workers do not see each other's epochs. Leave it out, or take the workers of `keras-ext search`."
+        raise bad_argument("pruner", "None in a distributed search of KerasTuner", pruner, fix)
     found = getattr(tuner.oracle, "pruner", None) if pruner is None else found
     if compares_executions(found) and getattr(tuner, "executions_per_trial", 1) < 2:
         fix = "It compares the trainings of a trial: give the tuner several, executions_per_trial=5, or search with --folds 5."

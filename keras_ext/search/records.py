@@ -13,6 +13,8 @@ from keras_ext.callbacks.monitor.report.json_report import RUN_FILE, from_json, 
 from keras_ext.search.trial_run import TrialReport
 
 NOTHING_FOUND = "nothing found"
+# More than any search has; KerasTuner's protocol holds 64 bits.
+MOST_TRIALS = 2**31 - 1
 # What is known of a trial, beside KerasTuner's own file of it.
 DIAGNOSIS = "diagnosis.json"
 # How the reason of a pruned trial begins: in a training, and between two.
@@ -90,8 +92,14 @@ def diagnosis_of(findings: Sequence[dict[str, Any]]) -> str:
 
 def collect(tuner: Any, log_dir: Path | None = None) -> list[Record]:
     """Return a record for each trial that has ended, the best first, the failed last; `log_dir` is that of its monitor."""
-    ended = [trial for trial in tuner.oracle.trials.values() if trial.status in ENDED]
+    ended = [trial for trial in trials_of(tuner).values() if trial.status in ENDED]
     return in_order([record_of(tuner, trial, log_dir) for trial in ended], tuner.oracle.objective.direction)
+
+
+def trials_of(tuner: Any) -> dict[str, Any]:
+    """Return KerasTuner's trials by their names; a worker of its distributed search asks the chief for all of them."""
+    oracle = tuner.oracle
+    return oracle.trials if hasattr(oracle, "trials") else {trial.trial_id: trial for trial in oracle.get_best_trials(MOST_TRIALS)}
 
 
 def in_order(records: Sequence[Record], direction: str) -> list[Record]:
@@ -178,7 +186,7 @@ def worst_score(tuner: Any, objective: Any, without: Container[str]) -> float | 
     """Return the worst value of `objective` among the completed trials but those `without` a score of their own; None if there is none."""
     values = [
         trial.metrics.get_best_value(objective.name)
-        for name, trial in tuner.oracle.trials.items()
+        for name, trial in trials_of(tuner).items()
         if trial.status == "COMPLETED" and trial.metrics.exists(objective.name) and name not in without
     ]
     return (min if objective.direction == "max" else max)(values, default=None)

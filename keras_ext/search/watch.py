@@ -28,6 +28,7 @@ from keras_ext.search.records import (
     number_of,
     record_of,
     reported_of,
+    trials_of,
     worst_score,
     write_diagnosis,
 )
@@ -65,6 +66,9 @@ def watch(
     whole, so that a search which was killed goes on (a new tuner of the same directory and `overwrite=False`, watched again). Trial k
     starts from weights that depend on `seed` and k alone. In Hyperband a promoted trial goes on with its optimizer's state, too. Models
     are built under the dtype policy of the time of this call, which KerasTuner forgets.
+
+    In a distributed search of KerasTuner each process watches its tuner: the workers monitor their trials, and the chief's `results` has
+    all of them. There a placeholder stays, and all processes need the same `seed`.
 
     Args:
         tuner: a KerasTuner tuner of any kind, before its `search`.
@@ -109,7 +113,7 @@ def watch(
         raise ValueError("`tuner` is watched already. Watch it once.")
     pruner = pruner_for(tuner, pruner)
     recover(tuner)
-    seed_of_weights = tuner.oracle.seed if seed is None else integer("seed", seed, 0)
+    seed_of_weights = keras_private.own_oracle(tuner).seed if seed is None else integer("seed", seed, 0)
     count = models_at_once(together)
     runner = _Here(tuner, monitor, seed_of_weights, keras.config.dtype_policy(), count, pruner is not None)
     Watch(tuner, runner, monitor.on_finding, view, pruner, count)
@@ -154,7 +158,7 @@ class Watch:
         self._pruner, self._pruning, self._together = pruner, None, together
         self._tuner, self._runner, self._on_finding, self._view = tuner, runner, on_finding, view
         self._search, self._end = tuner.search, tuner.on_trial_end
-        self._patience = tuner.oracle.max_consecutive_failed_trials
+        self._patience = keras_private.own_oracle(tuner).max_consecutive_failed_trials
         self._errors: list[str] = []
         # Trials that have ended since the search began; None outside it.
         self._ended: int | None = None
@@ -165,14 +169,14 @@ class Watch:
         self._own = {name: vars(tuner)[name] for name in self._taken if name in vars(tuner)}
         for name in self._taken:
             setattr(tuner, name, getattr(self, name))
-        tuner.oracle.max_consecutive_failed_trials = math.inf
+        keras_private.own_oracle(tuner).max_consecutive_failed_trials = math.inf
 
     def detach(self) -> None:
         """Give the tuner its methods back."""
         for name in self._taken:
             delattr(self._tuner, name)
         vars(self._tuner).update(self._own)
-        self._tuner.oracle.max_consecutive_failed_trials = self._patience
+        keras_private.own_oracle(self._tuner).max_consecutive_failed_trials = self._patience
 
     def search(self, *args: Any, **kwargs: Any) -> None:
         """Search, with every state file written whole."""
@@ -245,7 +249,7 @@ class Watch:
                 gc.freeze()
         if self._pruning is not None:
             self._pruning.study.tell()
-        known = self._tuner.oracle.trials.get(trial.trial_id)
+        known = trials_of(self._tuner).get(trial.trial_id)
         if self._view and known is not None and known.status in ENDED:
             mine = record_of(self._tuner, known)
             others = [] if self._best is None else [self._best]
@@ -272,13 +276,15 @@ class Watch:
     def _scoreless(self) -> set[str]:
         """Return the names of the trials whose score is a placeholder."""
         if self._without is None:
-            trials = self._tuner.oracle.trials
+            trials = trials_of(self._tuner)
             self._without = {name for name, t in trials.items() if t.status == "COMPLETED" and reported_of(self._tuner, t)["stands_in"]}
         return self._without
 
     def _renew_stand_ins(self) -> None:
         """Give trials that had no score the worst there is now."""
         oracle = self._tuner.oracle
+        if not isinstance(oracle, keras_tuner.Oracle):
+            return  # a worker's: the trials are its chief's
         without = [t for name in self._scoreless() if (t := oracle.trials.get(name)) is not None and t.status == "COMPLETED"]
         worst = {part.name: worst_score(self._tuner, part, self._scoreless()) for part in parts(oracle.objective)} if without else {}
         if not worst or any(value is None for value in worst.values()):
@@ -298,7 +304,7 @@ class Watch:
 
     def _end_if_all_fail_alike(self, reported: str, error: Exception) -> None:
         self._errors.append(reported)
-        has_completed = any(t.status == "COMPLETED" for t in self._tuner.oracle.trials.values())
+        has_completed = any(t.status == "COMPLETED" for t in trials_of(self._tuner).values())
         if not has_completed and len(self._errors) >= self._patience and len(set(self._errors)) == 1:
             raise keras_tuner.errors.FatalRuntimeError(
                 f"All {len(self._errors)} trials failed with the same error, so it is not the trial's: {reported}"

@@ -259,7 +259,9 @@ class Probe:
 
 
 def knows_loss(model: Any) -> bool:
-    """Return False where the loss is known to a `train_step` of the model's own alone."""
+    """Return False where the loss is known to a `train_step` of the model's own alone, or to a training loop: that needs no `compile`."""
+    if not model.compiled:
+        return False
     overrides = [getattr(type(model), name) is not getattr(keras.Model, name) for name in ("train_step", "compute_loss")]
     return getattr(model, "loss", None) is not None or overrides != [True, False]
 
