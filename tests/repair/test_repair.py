@@ -14,6 +14,7 @@ from keras_ext.repair.blueprint import Blueprint
 from keras_ext.repair.proposals import Proposals
 from keras_ext.repair.rebuild import rebuilt
 from keras_ext.repair.repaired import Repair
+from keras_ext.repair.trial import Trial
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(512, 8)).astype("float32")
@@ -448,6 +449,16 @@ def test_rates_above_a_suggested_one_are_tried_while_the_loss_falls_faster(monke
     done = repaired(compiled(dense(), keras.optimizers.SGD(1e-6)), X, NUMBERS)
     assert rates[:4] == pytest.approx([1e-6, 1e-3, 5e-3, 25e-3][: len(rates)])
     assert float(ops.convert_to_numpy(done.model.optimizer.learning_rate)) > 4e-3
+
+
+def test_a_rate_that_leaves_the_loss_at_a_constant_is_not_kept(monkeypatch):
+    dead = keras_ext.callbacks.Finding("dead_relu", "critical", "hidden_1", 0, 0, 1.0, 0.5, "Lower the rate.")
+    search = searching._Search(compiled(dense("relu")), (X, NUMBERS, None), 32, 100, keras_ext.callbacks.Limits(), 0)
+    search.trial = Trial((dead,), loss=1.0, first=1.0, constant=1.0)
+    monkeypatch.setattr(search, "_try", lambda blueprint: Trial((), loss=1.0, first=1.0, constant=1.0))
+    assert not search._keep_this_rate(1e-5)
+    monkeypatch.setattr(search, "_try", lambda blueprint: Trial((), loss=0.9, first=1.0, constant=1.0))
+    assert search._keep_this_rate(1e-5)
 
 
 def test_a_training_that_stays_at_a_constant_gets_a_larger_rate():
