@@ -41,6 +41,67 @@ def test_flatten_layers_finds_layers_inside_layers_parents_first():
     assert model.name not in names
 
 
+class _Holder(keras.layers.Layer):
+    """A layer with layers, a metric and a generator in plain attributes, and no config."""
+
+    def __init__(self, function):
+        super().__init__(name="holder")
+        self.function = function
+        self.parts = [keras.layers.Dense(3, name="a"), {"b": keras.layers.Dropout(0.5, seed=1)}]
+        self.net = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(name="norm"), keras.layers.Dense(2, name="c")])
+        self.mean = keras.metrics.Mean(name="mean")
+
+    def call(self, x):
+        return self.net(self.parts[1]["b"](self.parts[0](self.function(x))))
+
+
+def test_a_deep_copy_computes_the_same_and_shares_no_variable():
+    layer = _Holder(lambda x: 2 * x)
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    given = keras.Input((4,))
+    model = keras.Model(given, layer(given))
+    layer.mean.update_state(3.0)
+    copy = keras_private.deep_copy(layer)
+    pairs = list(zip(layer.variables, copy.variables, strict=True))
+    assert len(pairs) == 9
+    assert all(a is not b and a.path == b.path for a, b in pairs)
+    assert [type(a) for a in keras_private.flatten_layers(copy)] == [type(a) for a in keras_private.flatten_layers(layer)]
+    assert {id(a) for a in keras_private.flatten_layers(copy)}.isdisjoint(id(a) for a in keras_private.flatten_layers(layer))
+    other = keras.Model(given, copy(given))  # the copy is in a graph of its own
+    assert other.layers[-1] is copy
+    expected = ops.convert_to_numpy(model(x))
+    np.testing.assert_array_equal(ops.convert_to_numpy(other(x)), expected)
+    assert (copy.mean is not layer.mean, float(copy.mean.result())) == (True, 3.0)
+    other.compile("sgd", "mse")
+    other.fit(x, np.ones((8, 2)), verbose=0)
+    assert not np.array_equal(ops.convert_to_numpy(other(x)), expected)
+    np.testing.assert_array_equal(ops.convert_to_numpy(model(x)), expected)
+
+
+def test_a_deep_copy_of_a_compiled_model_is_not_compiled_and_trains_by_itself():
+    class Own(keras.Model):
+        def __init__(self, held):
+            super().__init__()
+            self.held = held
+            self.out = keras.layers.Dense(1)
+
+        def call(self, x):
+            return self.out(x)
+
+    model = Own(object())
+    x = np.ones((8, 4), "float32")
+    model.compile("adam", "mse", metrics=["mae"])
+    model.fit(x, x[:, :1], verbose=0)
+    copy = keras_private.deep_copy(model)
+    assert (model.compiled, copy.compiled) == (True, False)
+    kept = model.get_weights()
+    copy.compile("sgd", "mse")
+    copy.fit(x, x[:, :1], verbose=0)
+    assert all(np.array_equal(a, b) for a, b in zip(kept, model.get_weights(), strict=True))
+    assert not np.array_equal(kept[0], copy.get_weights()[0])
+    model.fit(x, x[:, :1], verbose=0)
+
+
 def test_variable_index_is_the_place_in_the_build_list():
     variables = [keras.Variable([float(i)]) for i in range(3)]
     optimizer = keras.optimizers.SGD()

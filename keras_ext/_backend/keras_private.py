@@ -4,9 +4,11 @@
 """
 
 import contextlib
+import copy
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -103,6 +105,59 @@ def is_functional_or_sequential(model: Any) -> bool:
     from keras.src.models.functional import Functional
 
     return isinstance(model, (keras.Sequential, Functional))
+
+
+def deep_copy(layer: Any) -> Any:
+    """Return a copy of `layer` and all inside it, with variables of its own; its calls, and what a model was compiled with, stay behind.
+
+    `copy.deepcopy` asks Keras for a config, and not every class has one. So each object of Keras gets an empty twin, which is then filled.
+    What tracks new attributes knows the old ones by their addresses, and nothing public tells it others.
+    """
+    from keras.src.saving.keras_saveable import KerasSaveable
+    from keras.src.utils.tracking import DotNotTrackScope, Tracker
+
+    instead = _compiled_into(layer) if isinstance(layer, keras.Model) else {}
+    found: dict[int, tuple[Any, dict[str, Any]]] = {}
+    shared: dict[int, Any] = {}
+    waiting, seen = [layer], set()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, types.ModuleType):  # such as a generator's backend
+            shared[id(each)] = each
+        elif isinstance(each, KerasSaveable | keras.random.SeedGenerator):
+            own = {**vars(each), **instead} if each is layer else vars(each)
+            if each is layer and isinstance(layer, keras.Model):
+                # TensorFlow's list of the parts of a checkpoint has the optimizer, and is made again.
+                own = {name: value for name, value in own.items() if not name.startswith("_self_")}
+            found[id(each)] = each, own
+            waiting += own.values()
+        elif isinstance(each, Mapping):
+            waiting += each.values()
+        elif isinstance(each, list | tuple):
+            waiting += each
+    memo = shared | {key: object.__new__(type(each)) for key, (each, _) in found.items()}
+    if not is_functional_or_sequential(layer):
+        # The graph that the layer is in; a copy is in none.
+        memo |= {id(vars(layer)[name]): [] for name in ("_inbound_nodes", "_outbound_nodes") if name in vars(layer)}
+    with DotNotTrackScope():
+        for key, (_, own) in found.items():
+            vars(memo[key]).update({name: copy.deepcopy(value, memo) for name, value in own.items()})
+    for key in found:
+        for tracker in [value for value in vars(memo[key]).values() if isinstance(value, Tracker)]:
+            tracker.stored_ids = {name: {id(value) for value in store} for name, (_, store) in tracker.config.items()}
+    return memo[id(layer)]
+
+
+def _compiled_into(model: Any) -> dict[str, Any]:
+    """Return what `compile` and `fit` leave in a model, as it is before them."""
+    plain = keras.Model()
+    before = dict(vars(plain))
+    plain.compile("sgd", "mse")
+    layer = vars(keras.layers.Layer())
+    return {name: before.get(name) for name in vars(plain) if name not in layer and name in vars(model)}
 
 
 def compile_arguments(model: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ REMEDIES: dict[str, tuple[str, ...]] = {
     "exploding_gradient": ("find_rate", "clip_gradients", "draw_weights", *DEEP),
     "exploding_activation": ("find_rate", "draw_weights", *DEEP, "clip_gradients"),
     "exploding_weight": ("find_rate", "clip_gradients", "draw_weights"),
-    "non_finite": ("fit_output", "find_rate", "clip_gradients", "draw_weights", *DEEP),
+    "non_finite": ("fit_output", "bound_output", "find_rate", "clip_gradients", "draw_weights", *DEEP),
 }
 # Changes inside a `fit`, which keep the graph and the optimizer.
 INSIDE_A_FIT: dict[str, tuple[str, ...]] = {

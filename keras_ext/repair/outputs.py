@@ -21,6 +21,8 @@ _RANGES = {
     "relu": (0.0, math.inf),
     "relu6": (0.0, 6.0),
 }
+# How far from 0 and 1 a probability stays whose logarithm a loss takes; float32 has it beside 1.
+_MARGIN = 1e-6
 
 
 def fitted_output(anatomy: Anatomy, blueprint: Blueprint, aims: tuple[Aim | None, ...]) -> tuple[Blueprint, str] | None:
@@ -77,6 +79,22 @@ def _wanted(kind: str, units: int, aim: Aim) -> tuple[str | None, Any, tuple[flo
     if aim.loss in DISTANCES and (aim.low < low or aim.high > high):
         return "linear", None, None
     return None
+
+
+def bounded_output(anatomy: Anatomy, blueprint: Blueprint, aims: tuple[Aim | None, ...]) -> tuple[Blueprint, str] | None:
+    """Return a blueprint that keeps probabilities off 0 and 1 for losses that are not Keras's, which bound them themselves."""
+    ends = anatomy.last_operations()
+    if len(ends) != len(aims):
+        return None
+    done = []
+    for place, (end, aim) in enumerate(zip(ends, aims, strict=True)):
+        is_own = aim is not None and not hasattr(keras.losses, aim.loss) and aim.loss not in (*CHOICES, *BINARY)
+        if not is_own or _RANGES.get(_kind(end)) != (0.0, 1.0) or place in blueprint.outputs:
+            continue
+        blueprint = blueprint.plus(outputs={place: (1 - 2 * _MARGIN, _MARGIN)})
+        name = anatomy.names.get(id(end), "")
+        done.append(f'Keep the output of "{name}" {_MARGIN:g} away from 0 and 1, so that its logarithm is finite.')
+    return (blueprint, " ".join(done)) if done else None
 
 
 def _kind(end: Any) -> str:

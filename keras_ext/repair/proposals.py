@@ -63,6 +63,9 @@ class Proposals:
     def _fit_output(self, blueprint: Blueprint, found: list[Finding]) -> Any:
         return _with_layers(outputs.fitted_output(self.anatomy, blueprint, self.aims), found)
 
+    def _bound_output(self, blueprint: Blueprint, found: list[Finding]) -> Any:
+        return _with_layers(outputs.bounded_output(self.anatomy, blueprint, self.aims), found)
+
     def _scale_inputs(self, blueprint: Blueprint, found: list[Finding]) -> Any:
         made = outputs.scaled_inputs(self.anatomy, blueprint, self.data[0], self.limits.faint_input, self.limits.unscaled_input)
         return _with_layers(made, found)
@@ -99,6 +102,8 @@ class Proposals:
 
     def _draw_weights(self, blueprint: Blueprint, found: list[Finding]) -> Any:
         poor = [f.layer for f in found if f.symptom == "poor_initialization"]
+        # What is saturated before the first step was drawn too large as well, though each scale alone may pass.
+        poor += [f.layer for f in found if poor and f.symptom == "saturated" and f.step == 0]
         named = poor or [f.layer for f in found]
         # After a training the layers that do well keep what they have learned.
         whole = not poor and (self.is_new or not any(named))
@@ -140,7 +145,9 @@ class Proposals:
         names = [h.name for h in self._free() if _is_even(h.layer) and h.name not in blueprint.skipped]
         if len(names) < 2:
             return None
-        return blueprint.plus(skipped=names), f"Add to the output of {_listed(names)} their input.", names
+        # Sums of kernels of the usual scale double the signal from layer to layer; those that are drawn start smaller.
+        more = {"drawn": names} if self.is_new else {}
+        return blueprint.plus(skipped=names, **more), f"Add to the output of {_listed(names)} their input.", names
 
     def _free(self) -> list[Hidden]:
         """Return the hidden layers that no product makes gates of."""

@@ -30,7 +30,7 @@ def rebuilt(model: Any, blueprint: Blueprint, data: tuple[Any, Any, Any], seed: 
         if anatomy.has_graph:
             copy, pairs = _Copy(anatomy, blueprint).made()
         else:
-            copy = _copied_by_config(model, data)
+            copy = _copied(model, data)
             pairs = list(zip(inside, keras_private.flatten_layers(copy), strict=True))
         _take_over(anatomy, blueprint, copy, pairs)
         if blueprint.drawn:
@@ -42,19 +42,35 @@ def rebuilt(model: Any, blueprint: Blueprint, data: tuple[Any, Any, Any], seed: 
     return copy
 
 
-def _copied_by_config(model: Any, data: tuple[Any, Any, Any]) -> Any:
+def _copied(model: Any, data: tuple[Any, Any, Any]) -> Any:
+    """Return a copy by the config of the class, or where that makes another model, by the attributes of this one."""
     try:
-        copy = type(model).from_config(model.get_config())
-        if not keras_private.is_built(copy):
-            build(copy, data)
-        if [tuple(w.shape) for w in copy.weights] != [tuple(w.shape) for w in model.weights]:
-            raise ValueError("the copy has other weights")
-        copy.set_weights(model.get_weights())
-        if not _does_the_same(model, copy, data[0]):
-            raise ValueError("the copy computes something else")
+        return _checked(model, type(model).from_config(model.get_config()), data)
     except Exception as error:
-        fix = "Give the class a `get_config` that returns the arguments of its `__init__`."
-        raise ValueError(f"`model` is a {type(model).__name__}, and a repair needs a copy of it: {one_line(error)}. {fix}") from error
+        try:
+            return _checked(model, keras_private.deep_copy(model), data)
+        except Exception:
+            fix = "Give the class a `get_config` that returns the arguments of its `__init__`."
+            what = f"`model` is a {type(model).__name__}, and a repair needs a copy of it"
+            raise ValueError(f"{what}: {one_line(error)}. {fix}") from error
+
+
+def _checked(model: Any, copy: Any, data: tuple[Any, Any, Any]) -> Any:
+    if not keras_private.is_built(copy):
+        build(copy, data)
+    if [tuple(w.shape) for w in copy.weights] != [tuple(w.shape) for w in model.weights]:
+        raise ValueError("the copy has other weights")
+    copy.set_weights(model.get_weights())
+    kept = [(v, ops.convert_to_numpy(v)) for v in model.variables]
+    # Seeds too, so that a model that samples draws the same; the comparison moves them.
+    for (_, value), new in zip(kept, copy.variables, strict=True):
+        new.assign(value)
+    same = _does_the_same(model, copy, data[0])
+    for (old, value), new in zip(kept, copy.variables, strict=True):
+        old.assign(value)
+        new.assign(value)
+    if not same:
+        raise ValueError("the copy computes something else")
     return copy
 
 
@@ -110,6 +126,15 @@ def _thaw(copy: Any, pairs: list[tuple[Any, Any]], anatomy: Anatomy, blueprint: 
         name = anatomy.names.get(id(old), "")
         if not keras_private.is_functional_or_sequential(old) and not blueprint.configs.get(name, {}).get("trainable", False):
             new.trainable = False
+
+
+def _copied_without_config(layer: Any, error: RuntimeError) -> Any:
+    try:
+        return keras_private.deep_copy(layer)
+    except Exception:
+        fix = "Give its class a `get_config` that returns the arguments of its `__init__`."
+        what = f"layer {layer.name!r} ({type(layer).__name__}), which a repair must copy, has no `get_config`"
+        raise ValueError(f"`model` cannot be repaired: {what}. {fix}") from error
 
 
 class _Copy:
@@ -174,9 +199,7 @@ class _Copy:
         try:
             config = layer.get_config()
         except RuntimeError as error:  # the one that Keras raises is a kind of it
-            fix = "Give its class a `get_config` that returns the arguments of its `__init__`."
-            what = f"layer {layer.name!r} ({type(layer).__name__}), which a repair must copy, has no `get_config`"
-            raise ValueError(f"`model` cannot be repaired: {what}. {fix}") from error
+            return _copied_without_config(layer, error)
         name = self.anatomy.names.get(id(layer), "")
         activation = self.blueprint.activations.get(name)
         if activation is not None and isinstance(layer, ACTIVATIONS):

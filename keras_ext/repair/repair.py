@@ -28,10 +28,14 @@ from keras_ext.repair.trial import Trial, tried
 
 # Remedies of the course of a training, for what no finding names.
 _USUAL = ("find_rate", "exchange_activation", "add_skips", "normalize_layers")
-# Rates that are tried: the one at which the loss falls fastest, and calmer ones.
-_CALMER = (1.0, 0.2, 0.04)
+# From the rate at which the loss falls fastest to calmer ones where the loss swings, and so often to a faster one where it does not.
+_CALMER, _CLIMBS = (0.2, 0.04), 4
 # A rate within this factor of the model's is no other rate: range tests are no finer.
 _NEAR = 3.0
+# Steps that are too long show so.
+_WILD = ("oscillating_loss", "exploding_gradient", "exploding_weight", "exploding_activation", "exploding_through_time", "non_finite")
+# First predictions this far from the targets, in times of what a constant costs, come from first weights that are too large.
+_FAR = 10.0
 # A trial with other changes is dearer than what it may find after so many.
 _MOST_TRIALS = 10
 # Rounds in which a fixed cause may show another.
@@ -49,13 +53,14 @@ def repair(
     as losses before and after it cannot be compared. A model in which nothing is found comes back as a copy with equal weights.
 
     Changes: frozen layers are thawed; last activation and loss are made to fit; inputs are normalized and predictions scaled inside the
-    model; first weights are drawn again; heavy dropout is lowered; the momentum of batch normalization becomes .99; epsilon, clipping and
-    weight decay go back to usual values; a learning rate is found; gradients are clipped; activations are exchanged; BatchNormalization
-    and skip connections come in. `remedies.table` says which change is for which symptom.
+    model; probabilities stay off 0 and 1 for a loss of your own; first weights are drawn again; heavy dropout is lowered; the momentum
+    of batch normalization becomes .99; epsilon, clipping and weight decay go back to usual values; a learning rate is found; gradients
+    are clipped; activations are exchanged; BatchNormalization and skip connections come in. `remedies.table` says which change is for
+    which symptom.
 
     The given model, its optimizer and the generators of the process stay as they are. The new model is not trained: the weights of
     the trials are dropped. Sequential and functional models can get all changes, nested ones too. A model with its own `call` gets those
-    that need no new graph, if its class can be made again from `get_config`; `remaining` has the findings for the others.
+    that need no new graph; `remaining` has the findings for the others. What has no `get_config` is copied by its attributes.
 
     Args:
         model: a compiled Keras model.
@@ -119,6 +124,7 @@ class _Search:
         self.best, self.changes = Blueprint(), []
         self.seen: dict[tuple[str, str | None], Finding] = {}
         self.count = 0
+        self.last: Trial | None = None
 
     def done(self) -> Repair:
         try:
@@ -210,10 +216,13 @@ class _Search:
             kept |= made is not None and self._keep(made.blueprint, [*self.changes, made.change])
         return kept
 
-    def _keep(self, blueprint: Blueprint, changes: list[Change], always: bool = False) -> bool:
-        """Try a blueprint and keep it if it helps; return whether it was kept."""
-        trial = self._try(blueprint)
+    def _keep(self, blueprint: Blueprint, changes: list[Change], always: bool = False, must_learn: bool = False) -> bool:
+        """Try a blueprint and keep it if it helps, with `must_learn` by its loss; return whether it was kept."""
+        self.last = trial = self._try(blueprint)
         if not always and not trial.is_better_than(self.trial):
+            return False
+        learns = math.isnan(trial.loss) or trial.is_lower_than(self.trial) or trial.is_below(self.limits.begun)
+        if must_learn and not learns:
             return False
         self.best, self.changes, self.trial = blueprint, changes, trial
         return True
@@ -230,7 +239,7 @@ class _Search:
                 continue
             # What was hidden before may show now, and another network may need another rate.
             self._fix_causes()
-            if remedy in DEEP:
+            if remedy in (*DEEP, "draw_weights"):
                 done -= {"find_rate"}
         if self._is_open():
             self._together()
@@ -245,10 +254,13 @@ class _Search:
 
     def _ladder(self) -> list[str]:
         findings = sorted(self.trial.findings, key=lambda f: f.severity != "critical")
-        if not findings:
-            return list(DEEP)
         asked = [remedy for f in findings for remedy in remedies(f.symptom)]
-        return [r for r in dict.fromkeys((*asked, *_USUAL)) if r not in OF_CAUSES or r == "draw_weights"]
+        first = ["draw_weights"] if self.proposals.is_new and self.trial.first > _FAR * self.trial.constant else []
+        ladder = [r for r in dict.fromkeys((*first, *asked, *_USUAL)) if r not in OF_CAUSES or r == "draw_weights"]
+        if any(f.symptom == "non_finite" and f.step == 0 for f in findings):
+            # Before the first step there was none that could be too long.
+            return [r for r in ladder if r not in ("find_rate", "clip_gradients")]
+        return ladder
 
     def _findings(self) -> tuple[Finding, ...]:
         return self.trial.findings or (_stalled(self.trial),)
@@ -261,40 +273,61 @@ class _Search:
 
     def _keep_rate(self) -> bool:
         now = self.best.optimizer.get("learning_rate", training_of(self.model).step.rate)
-        made, kept = self._rate(self.best), False
-        for rate in self._rates(now, made):
-            others = [change for change in self.changes if change.remedy != "find_rate"]
-            better = self._keep(self.best.plus(optimizer={"learning_rate": rate}), [*others, self._change_of_rate(rate)])
-            kept |= better
-            # A rate far above the model's that does not help makes way for none between; a calmer one is for what is too high.
-            if (
-                self._finds("small_step")
-                or kept != better
-                or (made is not None and rate > now and not better)
-                or (kept and not self._is_open())
-            ):
+        made = self._rate(self.best)
+        suggested = made.blueprint.optimizer["learning_rate"] if made is not None else now
+        if made is None or _is_near(suggested, now):
+            return any(self._keep_one_of(rates) for rates in self._rates(now))
+        kept = self._keep_this_rate(suggested)
+        between = math.sqrt(suggested * now) if now > 0 else now
+        if suggested > now and not kept:
+            # One between is for what has learned nothing; a calmer one is for what is too high.
+            is_open = not self.trial.is_below(self.limits.begun) and not _is_near(between, now) and self.count < _MOST_TRIALS
+            return is_open and self._keep_this_rate(between)
+        if self._is_wild():
+            kept |= self._keep_one_of([share * suggested for share in _CALMER if not _is_near(share * suggested, now)])
+        return self._keep_faster(now) or kept if kept else False
+
+    def _keep_faster(self, now: float) -> bool:
+        """Try faster rates while the loss falls the better: of noise a range test suggests one that is too low. Return if one was kept."""
+        kept = False
+        for _ in range(_CLIMBS):
+            rate = (10.0 if self._finds("small_step") else 5.0) * self.best.optimizer["learning_rate"]
+            if self._is_wild() or not self._is_open() or _is_near(rate, now) or not self._keep_this_rate(rate):
                 break
-        # Where the first steps swing, a range test suggests a rate of the noise: then larger ones follow.
-        for _ in range(3):
-            if not kept or not self._finds("small_step") or not self._is_open():
-                break
-            rate = 10 * self.best.optimizer["learning_rate"]
-            others = [change for change in self.changes if change.remedy != "find_rate"]
-            if not self._keep(self.best.plus(optimizer={"learning_rate": rate}), [*others, self._change_of_rate(rate)]):
-                break
+            kept = True
         return kept
 
-    def _rates(self, now: float, made: Proposal | None) -> list[float]:
-        """Return the rates to try: those about the suggested one, or without it larger or smaller ones by the findings."""
-        if not hasattr(self.model.optimizer, "learning_rate"):
+    def _keep_one_of(self, rates: list[float]) -> bool:
+        """Try rates while each is better than the one before; return whether one was kept."""
+        kept = False
+        for rate in rates:
+            if self.count >= _MOST_TRIALS or (self.changes and not self._is_open()):
+                break
+            better = self._keep_this_rate(rate)
+            if kept != better or self._finds("small_step") or (not better and not self._is_wild()):
+                return kept or better
+            kept = better
+        return kept
+
+    def _keep_this_rate(self, rate: float) -> bool:
+        others = [change for change in self.changes if change.remedy != "find_rate"]
+        changed = self.best.plus(optimizer={"learning_rate": rate})
+        return self._keep(changed, [*others, self._change_of_rate(rate)], must_learn=True)
+
+    def _is_wild(self) -> bool:
+        """Return whether the last trial had steps that were too long, so that shorter ones may still help."""
+        return self.last is not None and (math.isinf(self.last.loss) or any(f.symptom in _WILD for f in self.last.findings))
+
+    def _rates(self, now: float) -> list[list[float]]:
+        """Return the rates to try where a range test suggests no other, first from one side and then from the other."""
+        if not hasattr(self.model.optimizer, "learning_rate") or not math.isfinite(now) or now <= 0:
             return []
-        if made is not None:
-            rates = [share * made.blueprint.optimizer["learning_rate"] for share in _CALMER]
-            return [rate for rate in rates if not 1 / _NEAR < rate / now < _NEAR]
-        if not math.isfinite(now) or now <= 0:
-            return []
-        is_small = any(self._finds(symptom) for symptom in ("small_step", "unchanged_weights", "stalled_loss"))
-        return [now * factor for factor in ((10.0, 100.0) if is_small else (0.1, 0.01, 0.001))]
+        larger, smaller = [10 * now, 100 * now], [now / 10, now / 100, now / 1000]
+        if any(self._finds(symptom) for symptom in ("small_step", "unchanged_weights", "stalled_loss")):
+            return [larger]
+        is_wild = math.isinf(self.trial.loss) or any(self._finds(symptom) for symptom in _WILD)
+        # At what a constant costs, steps may be too short as well as too long.
+        return [smaller] if is_wild or self.trial.is_below(self.limits.begun) else [larger, smaller]
 
     def _change_of_rate(self, rate: float) -> Change:
         reason = next((f for f in self._findings() if "find_rate" in remedies(f.symptom)), self._findings()[0])
@@ -325,6 +358,10 @@ class _Search:
                 blueprint, changes = made.blueprint, [*changes, made.change]
         if len(changes) > len(self.changes) + 1 and self._keep(blueprint, changes) and self._is_open():
             self._keep_rate()
+
+
+def _is_near(rate: float, other: float) -> bool:
+    return other > 0 and 1 / _NEAR < rate / other < _NEAR
 
 
 def _rate_change(old: float, new: float) -> str:

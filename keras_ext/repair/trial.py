@@ -19,6 +19,8 @@ _SNAPSHOTS = 10
 _JUDGED = 1024
 # Share of the loss that must be gone for one training to be better than another, and share that is noise.
 GAIN, _NOISE = 0.05, 0.01
+# Of losses that no training brought down: how many times lower the first must be.
+_LOWER_START = 10.0
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,23 @@ class Trial:
         causes = [f for f in self.findings if any(remedy in OF_CAUSES for remedy in remedies(f.symptom)[:1])]
         return not self.critical and (not causes or self.is_below(limits.begun) or math.isnan(self.loss))
 
-    def is_better_than(self, other: "Trial") -> bool:
-        """Return whether it ends with a loss that is clearly lower, or with fewer critical findings and no higher loss."""
-        if math.isnan(self.loss) or math.isnan(other.loss):
-            return len(self.critical) < len(other.critical)
+    def is_lower_than(self, other: "Trial") -> bool:
+        """Return whether its loss is clearly lower, or finite where the other's is not."""
         if not math.isfinite(other.loss) or not math.isfinite(self.loss):
             return math.isfinite(self.loss) and not math.isfinite(other.loss)
-        if other.loss - self.loss > GAIN * abs(other.loss):
-            return True
+        return other.loss - self.loss > GAIN * abs(other.loss)
+
+    def is_better_than(self, other: "Trial") -> bool:
+        """Return whether it ends with a loss that is clearly lower, or with fewer critical findings and no higher loss.
+
+        Of two losses that are not finite the one is better that began far lower.
+        """
+        if math.isnan(self.loss) or math.isnan(other.loss):
+            return len(self.critical) < len(other.critical)
+        if math.isinf(self.loss) and math.isinf(other.loss):
+            return other.first > _LOWER_START * abs(self.first)
+        if self.is_lower_than(other) or not math.isfinite(other.loss) or not math.isfinite(self.loss):
+            return self.is_lower_than(other)
         return len(self.critical) < len(other.critical) and self.loss - other.loss < _NOISE * abs(other.loss)
 
 

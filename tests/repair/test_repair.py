@@ -1,5 +1,7 @@
 """`repair`: a network that does not learn learns after it, a healthy one comes back equal, and the given one stays as it is."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,12 @@ from keras import ops
 
 import keras_ext
 from keras_ext.optimizers import GradientClipping
+from keras_ext.repair import repair as searching
+from keras_ext.repair.blueprint import Blueprint
+from keras_ext.repair.proposals import Proposals
+from keras_ext.repair.rebuild import rebuilt
 from keras_ext.repair.repaired import Repair
+from keras_ext.repair.trial import Trial
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(512, 8)).astype("float32")
@@ -255,59 +262,216 @@ def test_what_needs_a_new_graph_remains_for_it():
 class OwnWithDefaults(keras.Model):
     """A model of which Keras knows the default of the argument alone."""
 
-    def __init__(self, power=1, **kwargs):
+    def __init__(self, power=1, held=None, **kwargs):
         super().__init__(**kwargs)
         self.power = power
+        self.held = held
         self.out = L.Dense(1)
 
     def call(self, x):
         return self.out(x**self.power)
 
 
-def test_a_copy_that_computes_something_else_is_none():
-    model = compiled(OwnWithDefaults(power=3))
-    model(X[:1])
-    with pytest.raises(ValueError, match="the copy computes something else"):
-        keras_ext.repair(model, X, NUMBERS)
-
-
 class OwnWithoutConfig(keras.Model):
     """A model whose class cannot be made again."""
 
-    def __init__(self, function):
+    def __init__(self, function, held=None):
         super().__init__()
         self.function = function
-        self.out = L.Dense(1)
+        self.held = held
+        self.parts = [L.Dense(16, "relu"), L.Dense(1)]
 
     def call(self, x):
-        return self.out(self.function(x))
+        return self.parts[1](self.parts[0](self.function(x)))
 
     def get_config(self):
         raise TypeError("no config")
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: OwnWithDefaults(power=2), lambda: OwnWithoutConfig(lambda x: x**2)], ids=["defaults", "no config"]
+)
+def test_a_model_that_its_config_does_not_make_is_copied_by_its_attributes(make):
+    y = X[:, :1] ** 2 - X[:, 1:2] ** 2
+    model = compiled(make(), keras.optimizers.Adam(1e-7))
+    model.fit(X, y, verbose=0)
+    model.compile(keras.optimizers.Adam(1e-7), "mse")
+    before = model.predict(X[:8], verbose=0)
+    done = repaired(model, X, y)
+    assert "find_rate" in remedies_of(done)
+    np.testing.assert_array_equal(model.predict(X[:8], verbose=0), before)
+    assert type(done.model) is type(model)
+    assert len(done.model.layers) == len(model.layers)
+    assert unexplained(trained(done.model, X, y, epochs=30), y) < 0.3
+    np.testing.assert_array_equal(model.predict(X[:8], verbose=0), before)
+
+
+def test_a_copy_that_computes_something_else_is_none():
+    model = compiled(OwnWithDefaults(3, threading.Lock()))
+    model(X[:1])
+    with pytest.raises(ValueError, match="the copy computes something else"):
+        keras_ext.repair(model, X, NUMBERS)
+
+
 def test_a_model_that_cannot_be_copied_is_reported():
-    model = compiled(OwnWithoutConfig(ops.tanh))
+    model = compiled(OwnWithoutConfig(ops.tanh, threading.Lock()))
     model(X[:1])
     with pytest.raises(ValueError, match=r"`model` is a OwnWithoutConfig, and a repair needs a copy of it: .*get_config"):
         keras_ext.repair(model, X, NUMBERS)
 
 
 class LayerWithoutConfig(L.Layer):
-    """A layer that cannot be made again, as its argument is a function."""
+    """A layer that cannot be made again, as its arguments are objects."""
 
-    def __init__(self, function, **kwargs):
+    def __init__(self, function, held=None, initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
         self.function = function
+        self.held = held
+        self.inside = L.Dense(16, "relu", kernel_initializer=initializer, name="inside")
+
+    def build(self, shape):
+        self.inside.build(shape)
 
     def call(self, x):
-        return self.function(x)
+        return self.inside(self.function(x))
+
+
+def test_a_layer_without_a_config_is_copied_by_its_attributes():
+    own = LayerWithoutConfig(lambda x: 2 * x, initializer=keras.initializers.HeNormal(seed=1), name="twice")
+    model = compiled(keras.Sequential([keras.Input((8,)), own, L.Dense(1)]), keras.optimizers.Adam(1e-8))
+    done = keras_ext.repair(model, X, NUMBERS, steps=150)
+    assert remedies_of(done) == ["find_rate"]
+    assert done.model.get_layer("twice").inside is not own.inside
+    assert unexplained(trained(done.model, X, NUMBERS), NUMBERS) < 0.3
 
 
 def test_a_layer_that_cannot_be_copied_is_named():
-    model = keras.Sequential([keras.Input((8,)), LayerWithoutConfig(lambda x: 2 * x, name="twice"), L.Dense(1)])
+    held = LayerWithoutConfig(lambda x: 2 * x, threading.Lock(), name="twice")
+    model = keras.Sequential([keras.Input((8,)), held, L.Dense(1)])
     with pytest.raises(ValueError, match=r"layer 'twice' .LayerWithoutConfig., which a repair must copy, has no `get_config`"):
         keras_ext.repair(compiled(model), X, NUMBERS)
+
+
+def own_cross_entropy(y, p):
+    return -ops.mean(y * ops.log(p) + (1 - y) * ops.log(1 - p))
+
+
+def test_probabilities_stay_off_0_and_1_for_a_logarithm():
+    x, y = 3 * X, CLASSES[:, None].astype("float32")
+    model = compiled(dense("relu", "relu", end="sigmoid"), keras.optimizers.Adam(0.05), own_cross_entropy)
+    done = repaired(model, x, y, steps=300)
+    assert remedies_of(done) == ["bound_output"]
+    model.fit(x, y, epochs=20, verbose=0)
+    assert not np.isfinite(model.predict(x, verbose=0)).all()
+    predicted = trained(done.model, x, y, epochs=20)
+    assert accuracy(predicted, CLASSES) > 0.95
+    assert 0 < predicted.min() < predicted.max() < 1
+
+
+def rates_tried(monkeypatch):
+    """Return the list that the rate of each trial will be in."""
+    rates, inner = [], searching.tried
+
+    def spy(model, *args, **settings):
+        rates.append(float(ops.convert_to_numpy(model.optimizer.learning_rate)))
+        return inner(model, *args, **settings)
+
+    monkeypatch.setattr(searching, "tried", spy)
+    return rates
+
+
+def test_no_rate_is_tried_for_what_is_not_finite_before_the_first_step(monkeypatch):
+    rates = rates_tried(monkeypatch)
+    done = repaired(compiled(dense(*["exponential"] * 6), keras.optimizers.Adam(0.01)), 3 * X, NUMBERS)
+    assert "exchange_activation" in remedies_of(done)
+    first = remedies_of(done).index("exchange_activation")
+    assert "find_rate" not in remedies_of(done)[:first]
+    assert rates[:2] == pytest.approx([0.01, 0.01])
+    assert np.isfinite(trained(done.model, X, NUMBERS)).all()
+
+
+def test_weights_that_are_too_large_for_the_targets_are_drawn_before_a_rate_is_found():
+    wide = keras.initializers.RandomNormal(stddev=1.0, seed=1)
+    x = RNG.normal(size=(512, 64)).astype("float32")
+    y = np.tanh(x[:, :10])
+    model = compiled(dense(None, units=10, size=64, kernel_initializer=wide), keras.optimizers.SGD(3.0))
+    done = repaired(model, x, y)
+    assert remedies_of(done)[:2] == ["draw_weights", "find_rate"]
+    assert unexplained(trained(done.model, x, y), y) < 0.4
+
+
+def test_a_layer_that_is_saturated_from_the_start_is_drawn_with_the_poor_ones():
+    wide = keras.initializers.RandomNormal(stddev=10.0, seed=1)
+    x = np.linspace(-2, 2, 512).astype("float32")[:, None]
+    model = compiled(dense("tanh", "tanh", "tanh", size=1, kernel_initializer=wide), keras.optimizers.Adam(0.003))
+    done = repaired(model, x, np.cos(3 * x))
+    (drawn,) = [change for change in done.changes if change.remedy == "draw_weights"]
+    assert drawn.layers == ("hidden_2", "hidden_3", "hidden_1")
+
+
+def test_kernels_with_a_skip_connection_start_smaller():
+    model, data = compiled(dense(*["gelu"] * 16)), (X, NUMBERS, None)
+    vanishing = keras_ext.callbacks.Finding("vanishing_gradient", "critical", "hidden_1", 0, 0, 0.0, 1.0, "Use relu.")
+    made = Proposals(model, data, (), keras_ext.callbacks.Limits(), 32).of("add_skips", Blueprint(), (vanishing,))
+    copy = rebuilt(model, made.blueprint, data)
+    outputs = keras.Model(copy.inputs[0], [copy.get_layer(f"hidden_{i}_skip").output for i in (2, 16)])(X)
+    first, last = (float(np.sqrt(np.mean(ops.convert_to_numpy(out) ** 2))) for out in outputs)
+    assert first / np.e < last < first * np.e
+
+
+def test_a_model_that_draws_samples_is_copied():
+    class OwnSampled(keras.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.seed = keras.random.SeedGenerator(3)
+            self.out = L.Dense(1)
+
+        def call(self, x):
+            return self.out(x) + 0.1 * keras.random.normal((1,), seed=self.seed)
+
+    model = compiled(OwnSampled(), keras.optimizers.Adam(0.01))
+    model(X[:1])
+    state = np.array(ops.convert_to_numpy(model.seed.state))
+    done = repaired(model, X, NUMBERS)
+    assert not done.changes
+    assert (ops.convert_to_numpy(done.model.seed.state) == state).all()
+    assert (ops.convert_to_numpy(model.seed.state) == state).all()
+
+
+def test_rates_above_a_suggested_one_are_tried_while_the_loss_falls_faster(monkeypatch):
+    search = searching._Search
+
+    def low(self, blueprint):
+        return searching.Proposal(self._change_of_rate(1e-3), blueprint.plus(optimizer={"learning_rate": 1e-3}))
+
+    monkeypatch.setattr(search, "_rate", low)
+    rates = rates_tried(monkeypatch)
+    done = repaired(compiled(dense(), keras.optimizers.SGD(1e-6)), X, NUMBERS)
+    assert rates[:4] == pytest.approx([1e-6, 1e-3, 5e-3, 25e-3][: len(rates)])
+    assert float(ops.convert_to_numpy(done.model.optimizer.learning_rate)) > 4e-3
+
+
+def test_a_rate_that_leaves_the_loss_at_a_constant_is_not_kept(monkeypatch):
+    dead = keras_ext.callbacks.Finding("dead_relu", "critical", "hidden_1", 0, 0, 1.0, 0.5, "Lower the rate.")
+    search = searching._Search(compiled(dense("relu")), (X, NUMBERS, None), 32, 100, keras_ext.callbacks.Limits(), 0)
+    search.trial = Trial((dead,), loss=1.0, first=1.0, constant=1.0)
+    monkeypatch.setattr(search, "_try", lambda blueprint: Trial((), loss=1.0, first=1.0, constant=1.0))
+    assert not search._keep_this_rate(1e-5)
+    monkeypatch.setattr(search, "_try", lambda blueprint: Trial((), loss=0.9, first=1.0, constant=1.0))
+    assert search._keep_this_rate(1e-5)
+
+
+def test_a_training_that_stays_at_a_constant_gets_a_larger_rate():
+    t = np.arange(1, 300)
+    x = np.stack([np.sin(2 * np.pi * t / 100), np.sin(2 * np.pi * (t - 1) / 100)], axis=1).astype("float32")
+    y = (x[:, :1] > x[:, 1:]).astype("float32")
+    small = [keras.initializers.RandomUniform(-0.05, 0.05, seed=seed) for seed in (3, 4, 5)]
+    layers = [L.Dense(2, "relu", kernel_initializer=small[0]), L.Dense(2, "relu", kernel_initializer=small[1])]
+    model = keras.Sequential([keras.Input((2,)), *layers, L.Dense(1, "sigmoid", kernel_initializer=small[2])])
+    done = repaired(compiled(model, keras.optimizers.Adam(1e-3), "binary_crossentropy"), x, y, steps=300, batch_size=2)
+    assert float(ops.convert_to_numpy(done.model.optimizer.learning_rate)) > 5e-3
+    done.model.fit(x, y, batch_size=2, epochs=20, verbose=0)
+    assert accuracy(done.model.predict(x, verbose=0), y[:, 0]) > 0.9
 
 
 def test_recurrent_layers_start_with_gates_that_keep():
