@@ -143,7 +143,8 @@ class View:
         score = "failed" if record.score is None else f"{self._score_name} {record.score:.4f}"
         leads = "" if best is None else f" (best {best.score:.4f})"
         of = f" of {self._total}" if self._total else ""
-        line = f"trial {record.number}{of}: {score}{leads}, {record.epochs} epoch{'s' * (record.epochs != 1)}, {record.seconds:.1f} s, {record.diagnosis}; "
+        epochs = f"{record.epochs} epoch{'s' * (record.epochs != 1)}"
+        line = f"trial {record.number}{of}: {score}{leads}, {epochs}, {record.seconds:.1f} s, {record.diagnosis}; "
         self._console.print(Text(f"{line}{in_words(record.hyperparameters)} [{self._counts()}]"), soft_wrap=True)
 
     def _count(self, record: Record) -> None:
