@@ -255,7 +255,9 @@ class _Search:
     def _ladder(self) -> list[str]:
         findings = sorted(self.trial.findings, key=lambda f: f.severity != "critical")
         asked = [remedy for f in findings for remedy in remedies(f.symptom)]
-        first = ["draw_weights"] if self.proposals.is_new and self.trial.first > _FAR * self.trial.constant else []
+        # A loss alone can be infinite, between snapshots too, where no finding says so.
+        first = ["bound_output"] if math.isinf(self.trial.loss) else []
+        first += ["draw_weights"] if self.proposals.is_new and self.trial.first > _FAR * self.trial.constant else []
         ladder = [r for r in dict.fromkeys((*first, *asked, *_USUAL)) if r not in OF_CAUSES or r == "draw_weights"]
         if any(f.symptom == "non_finite" and f.step == 0 for f in findings):
             # Before the first step there was none that could be too long.

@@ -9,6 +9,7 @@ from keras import ops
 
 import keras_ext
 from keras_ext.optimizers import GradientClipping
+from keras_ext.remedies.change import Change
 from keras_ext.repair import repair as searching
 from keras_ext.repair.blueprint import Blueprint
 from keras_ext.repair.proposals import Proposals
@@ -400,13 +401,14 @@ def test_weights_that_are_too_large_for_the_targets_are_drawn_before_a_rate_is_f
     assert unexplained(trained(done.model, x, y), y) < 0.4
 
 
-def test_a_layer_that_is_saturated_from_the_start_is_drawn_with_the_poor_ones():
-    wide = keras.initializers.RandomNormal(stddev=10.0, seed=1)
-    x = np.linspace(-2, 2, 512).astype("float32")[:, None]
-    model = compiled(dense("tanh", "tanh", "tanh", size=1, kernel_initializer=wide), keras.optimizers.Adam(0.003))
-    done = repaired(model, x, np.cos(3 * x))
-    (drawn,) = [change for change in done.changes if change.remedy == "draw_weights"]
-    assert drawn.layers == ("hidden_2", "hidden_3", "hidden_1")
+@pytest.mark.parametrize(("step", "drawn"), [(0, ("hidden_2", "hidden_1")), (30, ("hidden_2",))])
+def test_a_layer_that_is_saturated_from_the_start_is_drawn_with_the_poor_ones(step, drawn):
+    finding = keras_ext.callbacks.Finding
+    poor = finding("poor_initialization", "critical", "hidden_2", 0, 0, 12.0, 10.0, "Draw it again.")
+    saturated = finding("saturated", "warning", "hidden_1", step, 0, 0.8, 0.5, "Use relu.")
+    model = compiled(dense("tanh", "tanh"))
+    proposals = Proposals(model, (X, NUMBERS, None), (), keras_ext.callbacks.Limits(), 32)
+    assert proposals.of("draw_weights", Blueprint(), (poor, saturated)).change.layers == drawn
 
 
 def test_kernels_with_a_skip_connection_start_smaller():
@@ -461,17 +463,29 @@ def test_a_rate_that_leaves_the_loss_at_a_constant_is_not_kept(monkeypatch):
     assert search._keep_this_rate(1e-5)
 
 
-def test_a_training_that_stays_at_a_constant_gets_a_larger_rate():
-    t = np.arange(1, 300)
-    x = np.stack([np.sin(2 * np.pi * t / 100), np.sin(2 * np.pi * (t - 1) / 100)], axis=1).astype("float32")
-    y = (x[:, :1] > x[:, 1:]).astype("float32")
-    small = [keras.initializers.RandomUniform(-0.05, 0.05, seed=seed) for seed in (3, 4, 5)]
-    layers = [L.Dense(2, "relu", kernel_initializer=small[0]), L.Dense(2, "relu", kernel_initializer=small[1])]
-    model = keras.Sequential([keras.Input((2,)), *layers, L.Dense(1, "sigmoid", kernel_initializer=small[2])])
-    done = repaired(compiled(model, keras.optimizers.Adam(1e-3), "binary_crossentropy"), x, y, steps=300, batch_size=2)
-    assert float(ops.convert_to_numpy(done.model.optimizer.learning_rate)) > 5e-3
-    done.model.fit(x, y, batch_size=2, epochs=20, verbose=0)
-    assert accuracy(done.model.predict(x, verbose=0), y[:, 0]) > 0.9
+@pytest.mark.parametrize(("suggested", "works", "tried"), [(0.1, 0.01, [0.1, 0.01]), (None, 0.0001, [0.01, 0.0001]), (None, 0.01, [0.01])])
+def test_a_training_that_stays_at_a_constant_gets_larger_and_smaller_rates(suggested, works, tried, monkeypatch):
+    search = searching._Search(
+        compiled(dense("relu"), keras.optimizers.Adam(0.001)), (X, NUMBERS, None), 32, 100, keras_ext.callbacks.Limits(), 0
+    )
+    search.trial = Trial((), loss=1.0, first=1.0, constant=1.0)
+    search.changes = [Change("draw_weights", "", "", "")]
+    rates = []
+
+    def trial(blueprint):
+        rates.append(blueprint.optimizer["learning_rate"])
+        return Trial((), loss=0.4 if 0.5 < rates[-1] / works < 2 else 1.1, first=1.0, constant=1.0)
+
+    def rate(blueprint):
+        if suggested is None:
+            return None
+        return searching.Proposal(search._change_of_rate(suggested), blueprint.plus(optimizer={"learning_rate": suggested}))
+
+    monkeypatch.setattr(search, "_try", trial)
+    monkeypatch.setattr(search, "_rate", rate)
+    assert search._keep_rate()
+    assert rates == pytest.approx(tried, rel=0.01)
+    assert search.best.optimizer["learning_rate"] == pytest.approx(works, rel=0.01)
 
 
 def test_recurrent_layers_start_with_gates_that_keep():
