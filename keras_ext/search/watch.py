@@ -2,6 +2,7 @@
 
 import gc
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,10 @@ from keras_ext.search.view import View
 PLACEHOLDER = 1e9
 # Methods of a tuner that a Watch takes the places of.
 _TAKEN = ("search", "run_trial", "on_trial_end")
+# What may differ in the errors of trials that all fail alike: sizes, for example.
+_NUMBERS = re.compile(r"\d+([.,]\d+)?")
+# How many times as many trials must have failed by an error that says to be of its trial alone.
+_MORE = 3
 # Trials of a search after which the programs that they compiled are taken from what garbage is looked for in.
 _COMPILED = (1, 3)
 
@@ -60,7 +65,8 @@ def watch(
     the search. Until there is a score it gets the placeholder 1e9 (-1e9 where more is better).
 
     A trial that raises (its model cannot be built, or memory runs out) fails alone: the search goes on. Only if from its start on as many
-    trials in a row as `max_consecutive_failed_trials` allows fail with the same error it ends, as then the error is not the trial's.
+    trials in a row as `max_consecutive_failed_trials` allows fail with the same error it ends, as then the error is not the trial's. Three
+    times as many may fail with a FailedTrialError, such as that of a model above `max_model_size`.
 
     Every trial's folder gets `diagnosis.json`, from which `results` makes its table, also in another process. State files are written
     whole, so that a search which was killed goes on (a new tuner of the same directory and `overwrite=False`, watched again). Trial k
@@ -232,8 +238,7 @@ class Watch:
             return found
         except Exception as error:
             reported.error = reported.error or one_line(error)
-            if not isinstance(error, keras_tuner.errors.FailedTrialError):  # which is of this trial alone
-                self._end_if_all_fail_alike(reported.error, error)
+            self._end_if_all_fail_alike(reported.error, error)
             raise
         finally:
             write_diagnosis(self._tuner, trial, reported)
@@ -303,9 +308,12 @@ class Watch:
                 trial.save(str(self._folder(trial) / "trial.json"))
 
     def _end_if_all_fail_alike(self, reported: str, error: Exception) -> None:
-        self._errors.append(reported)
+        # A FailedTrialError says that it is of this trial alone, until it is of very many.
+        is_own = isinstance(error, keras_tuner.errors.FailedTrialError)
+        self._errors.append(_NUMBERS.sub("", reported) if is_own else reported)
         has_completed = any(t.status == "COMPLETED" for t in trials_of(self._tuner).values())
-        if not has_completed and len(self._errors) >= self._patience and len(set(self._errors)) == 1:
+        patience = self._patience * (_MORE if is_own else 1)
+        if not has_completed and len(self._errors) >= patience and len(set(self._errors)) == 1:
             raise keras_tuner.errors.FatalRuntimeError(
                 f"All {len(self._errors)} trials failed with the same error, so it is not the trial's: {reported}"
             ) from error

@@ -164,6 +164,17 @@ def test_what_fails_in_every_trial_ends_the_search(tmp_path):
         search(tuner)
 
 
+def test_models_that_are_all_too_large_end_the_search_later(tmp_path):
+    def space(hp):
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(hp.Int("units", 1, 12), "softmax")])
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        return model
+
+    tuner = watch(grid(tmp_path, space=space, max_model_size=1), monitor())
+    with pytest.raises(keras_tuner.errors.FatalRuntimeError, match=r"All 9 trials failed with the same error.*[Oo]versized"):
+        search(tuner)
+
+
 def test_trials_that_fail_for_reasons_of_their_own_do_not(tmp_path):
     def picky(hp):
         kind = hp.Choice("kind", [f"error {i}" for i in range(5)] + ["well"])
