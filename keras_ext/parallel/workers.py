@@ -1,4 +1,4 @@
-"""What processes that run trials can do, and what they report."""
+"""Processes that run trials: their interface, and the events that they report."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

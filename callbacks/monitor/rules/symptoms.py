@@ -10,7 +10,7 @@ from keras_ext.callbacks.monitor.probe.statistics import ATTENTION
 from keras_ext.callbacks.monitor.rules.first_weights import poor_initializations
 from keras_ext.callbacks.monitor.rules.mismatch import mismatches
 from keras_ext.callbacks.monitor.rules.not_finite import not_finite
-from keras_ext.callbacks.monitor.snapshot import Snapshot
+from keras_ext.callbacks.monitor.snapshot import Activation, Snapshot
 from keras_ext.remedies.advice import advice, clip, shorten
 
 # A kernel of so many times the largest usual scale drives its layer out of range by itself.
@@ -41,7 +41,7 @@ def states(
     yield from poor_initializations(snapshot, limits)
     yield from _activation_states(snapshot, limits, first)
     if snapshot.kernels:
-        yield from _sure_and_wrong(snapshot, limits, baseline(aims)) or _gradient_states(snapshot, limits)
+        yield from _sure_and_wrong(snapshot, limits, baseline(aims), first) or _gradient_states(snapshot, limits)
     if snapshot.kernels and not snapshot.has_loss and snapshot.is_regular and all(w.update == 0.0 for w in snapshot.kernels):
         said = f"No kernel changes from epoch to epoch. {advice('unchanged_weights', 'all')}"
         yield State("unchanged_weights", None, 0.0, 0.0, said, ignores_loss=True)
@@ -71,12 +71,18 @@ def _activation_states(snapshot: Snapshot, limits: Limits, first: Snapshot | Non
             yield State("exploding_activation", a.layer, a.rms, limits.exploding_activation, f"{scale}. {advice('exploding_activation')}")
 
 
-def _sure_and_wrong(snapshot: Snapshot, limits: Limits, cost: float) -> list[State]:
-    """Return that an output gives wrong samples a probability of zero, which the loss cuts off: they have no gradient.
+def _sure_and_wrong(snapshot: Snapshot, limits: Limits, cost: float, first: Snapshot | None) -> list[State]:
+    """Return that an output has come to give wrong samples a probability of zero, which the loss cuts off: they have no gradient.
 
     `cost` is the loss of a constant prediction, NaN where it is not known.
     """
-    sure = [a for a in snapshot.activations if a.is_output and a.kind in _PROBABILITIES and a.saturated > limits.saturated]
+
+    def are_sure(seen: Snapshot) -> list[Activation]:
+        return [a for a in seen.activations if a.is_output and a.kind in _PROBABILITIES and a.saturated > limits.saturated]
+
+    # One that was sure before the first step has another cause.
+    at_first = {a.layer for a in are_sure(first)} if first is not None else set()
+    sure = [a for a in are_sure(snapshot) if a.layer not in at_first]
     if not sure or not snapshot.loss > cost or max(w.gradient_norm for w in snapshot.kernels) > 0.0:
         return []
     seen = f"{sure[0].saturated:.0%} of its {sure[0].kind} outputs are 0 or 1, and the loss is {snapshot.loss:.3g}, worse than a constant's"
