@@ -18,9 +18,6 @@ _ADVICE = {
     "saturated/attention": (
         "Draw the kernels of query and key with initializers.GlorotUniform, and divide their products by the root of key_dim."
     ),
-    "saturated/output": (
-        "Lower the learning rate tenfold, or leave the activation out and set from_logits=True in the loss, which then has a gradient."
-    ),
     "dead_relu": "Lower the learning rate, use initializers.HeNormal, or use leaky_relu.",
     "vanishing_gradient": "Use relu with initializers.HeNormal, BatchNormalization between the layers, or fewer layers.",
     "vanishing_through_time": (
@@ -35,6 +32,9 @@ _ADVICE = {
     "zero_gradient": (
         "Check for a layer of dead or saturated units, two factors that are both zero, normalization over one number, or a loss that "
         "ignores the output."
+    ),
+    "zero_gradient/output": (
+        "Lower the learning rate tenfold, or leave the activation out and set from_logits=True in the loss, which then has a gradient."
     ),
     "unchanged_weights": (
         "Raise the learning rate, and see that the optimizer does not leave it out; in half precision small steps are lost without "

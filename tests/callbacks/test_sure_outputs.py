@@ -29,7 +29,7 @@ def test_a_rate_that_makes_the_output_sure_and_wrong_is_named_where_the_gradient
     # A sample of probability 1e-7 costs 16.1: a quarter of the samples or more are wrong.
     assert losses[-1] > 0.25 * -np.log(1e-7)
     first, *others = [f for f in findings if f.severity == "critical"]
-    assert (first.symptom, first.layer) == ("saturated", "classes")
+    assert (first.symptom, first.layer) == ("zero_gradient", "classes")
     assert "wrong outputs have no gradient. Lower the learning rate tenfold" in first.advice
     assert {f.symptom for f in others} <= {"stalled_loss"}
     late = next(f for f in findings if f.symptom == "stalled_loss")
@@ -39,4 +39,4 @@ def test_a_rate_that_makes_the_output_sure_and_wrong_is_named_where_the_gradient
 def test_outputs_that_are_sure_and_right_are_healthy():
     losses, findings = trained(0.001)
     assert losses[-1] < 0.05
-    assert not [f for f in findings if f.severity == "critical" or f.symptom == "saturated"]
+    assert not [f for f in findings if f.severity == "critical" or f.symptom == "zero_gradient"]

@@ -86,8 +86,8 @@ def _sure_and_wrong(snapshot: Snapshot, limits: Limits, cost: float, first: Snap
     if not sure or not snapshot.loss > cost or max(w.gradient_norm for w in snapshot.kernels) > 0.0:
         return []
     seen = f"{sure[0].saturated:.0%} of its {sure[0].kind} outputs are 0 or 1, and the loss is {snapshot.loss:.3g}, worse than a constant's"
-    said = f"{seen}: wrong outputs have no gradient. {advice('saturated', 'output')}"
-    return [State("saturated", sure[0].layer, sure[0].saturated, limits.saturated, said)]
+    said = f"{seen}: wrong outputs have no gradient. {advice('zero_gradient', 'output')}"
+    return [State("zero_gradient", sure[0].layer, 0.0, 0.0, said)]
 
 
 def _gradient_states(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
