@@ -41,7 +41,7 @@ def states(
     yield from poor_initializations(snapshot, limits)
     yield from _activation_states(snapshot, limits, first)
     if snapshot.kernels:
-        yield from _sure_and_wrong(snapshot, limits, baseline(aims), first) or _gradient_states(snapshot, limits)
+        yield from _gradient_states(snapshot, limits, _sure_and_wrong(snapshot, limits, baseline(aims), first))
     if snapshot.kernels and not snapshot.has_loss and snapshot.is_regular and all(w.update == 0.0 for w in snapshot.kernels):
         said = f"No kernel changes from epoch to epoch. {advice('unchanged_weights', 'all')}"
         yield State("unchanged_weights", None, 0.0, 0.0, said, ignores_loss=True)
@@ -71,8 +71,8 @@ def _activation_states(snapshot: Snapshot, limits: Limits, first: Snapshot | Non
             yield State("exploding_activation", a.layer, a.rms, limits.exploding_activation, f"{scale}. {advice('exploding_activation')}")
 
 
-def _sure_and_wrong(snapshot: Snapshot, limits: Limits, cost: float, first: Snapshot | None) -> list[State]:
-    """Return that an output has come to give wrong samples a probability of zero, which the loss cuts off: they have no gradient.
+def _sure_and_wrong(snapshot: Snapshot, limits: Limits, cost: float, first: Snapshot | None) -> str | None:
+    """Return that an output has come to give wrong samples a probability of zero, which the loss cuts off: they have no gradient; or None.
 
     `cost` is the loss of a constant prediction, NaN where it is not known.
     """
@@ -83,18 +83,18 @@ def _sure_and_wrong(snapshot: Snapshot, limits: Limits, cost: float, first: Snap
     # One that was sure before the first step has another cause.
     at_first = {a.layer for a in are_sure(first)} if first is not None else set()
     sure = [a for a in are_sure(snapshot) if a.layer not in at_first]
-    if not sure or not snapshot.loss > cost or max(w.gradient_norm for w in snapshot.kernels) > 0.0:
-        return []
-    seen = f"{sure[0].saturated:.0%} of its {sure[0].kind} outputs are 0 or 1, and the loss is {snapshot.loss:.3g}, worse than a constant's"
-    said = f"{seen}: wrong outputs have no gradient. {advice('zero_gradient', 'output')}"
-    return [State("zero_gradient", sure[0].layer, 0.0, 0.0, said)]
+    if not sure or not snapshot.loss > cost:
+        return None
+    seen = f"{sure[0].saturated:.0%} of the outputs of {sure[0].layer!r} are 0 or 1, and the loss is {snapshot.loss:.3g}"
+    return f"{seen}, worse than a constant's: wrong outputs have no gradient. {advice('zero_gradient', 'output')}"
 
 
-def _gradient_states(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
+def _gradient_states(snapshot: Snapshot, limits: Limits, sure: str | None) -> Iterator[State]:
     kernels = snapshot.kernels
     first, ratio = kernels[0], snapshot.gradient_ratio
     if max(w.gradient_norm for w in kernels) == 0.0:
-        yield State("zero_gradient", None, 0.0, 0.0, f"Every gradient is exactly zero: nothing can learn. {advice('zero_gradient')}")
+        said = sure or f"Every gradient is exactly zero: nothing can learn. {advice('zero_gradient')}"
+        yield State("zero_gradient", None, 0.0, 0.0, said)
     elif first.gradient_norm < limits.vanishing_norm and ratio < limits.vanishing_ratio:
         share = f"{ratio:.0e} of the largest" if ratio else "zero"
         said = f"The gradient of the first layer is {share}. {advice('vanishing_gradient')}"
