@@ -358,8 +358,14 @@ class _Search:
             made = self.proposals.of(remedy, blueprint, self._findings())
             if made is not None:
                 blueprint, changes = made.blueprint, [*changes, made.change]
-        if len(changes) > len(self.changes) + 1 and self._keep(blueprint, changes) and self._is_open():
-            self._keep_rate()
+        if len(changes) <= len(self.changes) + 1:
+            return
+        if self._keep(blueprint, changes):
+            if self._is_open():
+                self._keep_rate()
+        elif self.count < _MOST_TRIALS and (made := self._rate(blueprint)) is not None:
+            # At a rate that is far too low no change shows what it does.
+            self._keep(made.blueprint, [*changes, made.change])
 
 
 def _is_near(rate: float, other: float) -> bool:

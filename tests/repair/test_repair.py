@@ -16,6 +16,7 @@ from keras_ext.repair.proposals import Proposals
 from keras_ext.repair.rebuild import rebuilt
 from keras_ext.repair.repaired import Repair
 from keras_ext.repair.trial import Trial
+from keras_ext.tables import load_digits
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(512, 8)).astype("float32")
@@ -579,3 +580,16 @@ def test_it_prints_the_changes_with_their_reasons():
     done = repaired(model, X, CLASSES[:, None].astype("float32"))
     assert isinstance(done, Repair)
     assert 'fit_output: End "out" with sigmoid in place of softmax. For: A softmax over the one unit' in str(done)
+
+
+def test_changes_that_a_rate_far_too_low_hides_are_tried_with_another_rate():
+    data = load_digits().split()
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((64,)), *(keras.layers.Dense(32, "sigmoid") for _ in range(10)), keras.layers.Dense(10, "softmax")]
+    )
+    model.compile(keras.optimizers.SGD(1e-6), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    done = keras_ext.repair(model, data.x, data.y)
+    assert {"exchange_activation", "find_rate"} <= {change.remedy for change in done.changes}
+    done.model.fit(data.x, data.y, epochs=10, verbose=0)
+    assert done.model.evaluate(data.x_validation, data.y_validation, verbose=0, return_dict=True)["accuracy"] > 0.8
