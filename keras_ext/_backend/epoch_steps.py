@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,12 @@ class Batches:
     batches: list[Any]
     room: int
     arrays: Any = None
+
+    def padded(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """Return one array of those of all batches, with a first axis of `room`."""
+        stacked = np.zeros((self.room, *arrays[0].shape), arrays[0].dtype)
+        stacked[: len(arrays)] = arrays
+        return stacked
 
 
 # Takes the steps of some batches, and returns the state after them: `(trains, state, batches, step)`. One step of the model by itself is

@@ -227,8 +227,6 @@ def _stacked(batches: Batches) -> Any:
         if not all(isinstance(array, np.ndarray) for array in arrays):
             filled = [*arrays, *[arrays[0]] * (batches.room - len(arrays))]
             return jnp.stack(filled)
-        stacked = np.zeros((batches.room, *arrays[0].shape), arrays[0].dtype)
-        stacked[: len(arrays)] = arrays
-        return stacked
+        return batches.padded(arrays)
 
     return jax.tree.map(stack, *batches.batches)

@@ -157,9 +157,7 @@ def _stacked(batches: Batches) -> Any:
 
     def stack(*tensors: Any) -> Any:
         if isinstance(tensors[0], np.ndarray):
-            stacked = np.zeros((batches.room, *tensors[0].shape), tensors[0].dtype)
-            stacked[: len(tensors)] = tensors
-            return tf.convert_to_tensor(stacked)
+            return tf.convert_to_tensor(batches.padded(tensors))
         if tensors[0] is None or isinstance(tensors[0], tf.experimental.Optional):
             return None
         stacked = tf.stack(tensors)

@@ -27,13 +27,9 @@ _MARGIN = 1e-6
 
 def fitted_output(anatomy: Anatomy, blueprint: Blueprint, aims: tuple[Aim | None, ...]) -> tuple[Blueprint, str] | None:
     """Return a blueprint in which last activations, losses and targets fit each other, and what is done; None where nothing can be."""
-    ends = anatomy.last_operations()
-    if len(ends) != len(aims):
-        return None
     done = []
-    for place, (end, aim) in enumerate(zip(ends, aims, strict=True)):
-        name = anatomy.names.get(id(end), "")
-        wanted = _wanted(_kind(end), _units(end), aim) if aim is not None else None
+    for place, end, name, aim in _ends(anatomy, aims):
+        wanted = _wanted(_kind(end), _units(end), aim)
         is_done = place in blueprint.losses or place in blueprint.outputs or name in blueprint.activations
         if wanted is None or is_done:
             continue
@@ -83,18 +79,23 @@ def _wanted(kind: str, units: int, aim: Aim) -> tuple[str | None, Any, tuple[flo
 
 def bounded_output(anatomy: Anatomy, blueprint: Blueprint, aims: tuple[Aim | None, ...]) -> tuple[Blueprint, str] | None:
     """Return a blueprint that keeps probabilities off 0 and 1 for losses that are not Keras's, which bound them themselves."""
-    ends = anatomy.last_operations()
-    if len(ends) != len(aims):
-        return None
     done = []
-    for place, (end, aim) in enumerate(zip(ends, aims, strict=True)):
-        is_own = aim is not None and not hasattr(keras.losses, aim.loss) and aim.loss not in (*CHOICES, *BINARY)
+    for place, end, name, aim in _ends(anatomy, aims):
+        is_own = not hasattr(keras.losses, aim.loss) and aim.loss not in (*CHOICES, *BINARY)
         if not is_own or _RANGES.get(_kind(end)) != (0.0, 1.0) or place in blueprint.outputs:
             continue
         blueprint = blueprint.plus(outputs={place: (1 - 2 * _MARGIN, _MARGIN)})
-        name = anatomy.names.get(id(end), "")
         done.append(f'Keep the output of "{name}" {_MARGIN:g} away from 0 and 1, so that its logarithm is finite.')
     return (blueprint, " ".join(done)) if done else None
+
+
+def _ends(anatomy: Anatomy, aims: tuple[Aim | None, ...]) -> list[tuple[int, Any, str, Aim]]:
+    """Return place, last operation, its name and the aim of each output whose aim is known; none where outputs and aims do not match."""
+    ends = anatomy.last_operations()
+    if len(ends) != len(aims):
+        return []
+    pairs = enumerate(zip(ends, aims, strict=True))
+    return [(place, end, anatomy.names.get(id(end), ""), aim) for place, (end, aim) in pairs if aim is not None]
 
 
 def _kind(end: Any) -> str:

@@ -287,17 +287,16 @@ class _Search:
             return is_open and self._keep_this_rate(between)
         if self._is_wild():
             kept |= self._keep_one_of([share * suggested for share in _CALMER if not _is_near(share * suggested, now)])
-        return self._keep_faster(now) or kept if kept else False
+        if kept:
+            self._keep_faster(now)
+        return kept
 
-    def _keep_faster(self, now: float) -> bool:
-        """Try faster rates while the loss falls the better: of noise a range test suggests one that is too low. Return if one was kept."""
-        kept = False
+    def _keep_faster(self, now: float) -> None:
+        """Keep faster rates while the loss falls the better: of noise a range test suggests one that is too low."""
         for _ in range(_CLIMBS):
             rate = (10.0 if self._finds("small_step") else 5.0) * self.best.optimizer["learning_rate"]
             if self._is_wild() or not self._is_open() or _is_near(rate, now) or not self._keep_this_rate(rate):
                 break
-            kept = True
-        return kept
 
     def _keep_one_of(self, rates: list[float]) -> bool:
         """Try rates while each is better than the one before; return whether one was kept."""

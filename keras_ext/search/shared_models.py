@@ -42,6 +42,7 @@ class _Shared:
         self.program: Any = None
         self.probes: dict[Any, Any] = {}
         self.steps = 0
+        self.is_fast_in_xla = _is_fast_in_xla(model)
 
 
 @dataclass
@@ -188,7 +189,7 @@ class SharedModels:
 
         # Layers of the user's own may count or draw in Python where a snapshot calls them.
         if not is_checked and not has_own_layers(keras_private.flatten_layers(model)):
-            _share_probes(shared, callbacks, _is_fast_in_xla(model))
+            _share_probes(shared, callbacks)
         variables = _variables(model)
         if TrialThread.current() is not None:  # its progress bars would mix with those of the others
             given = {**given, "verbose": 0}
@@ -227,7 +228,7 @@ class SharedModels:
 
     def _train(self, shared: _Shared, given: dict[str, Any]) -> Any:
         lent, callbacks = shared.model, list(given.get("callbacks") or [])
-        _share_probes(shared, callbacks, _is_fast_in_xla(lent))
+        _share_probes(shared, callbacks)
         steps = steps_of_epoch(given)
         if steps is None or not self._runs_at_once(shared, callbacks, steps * self._epochs_ahead(given)):
             history = type(lent).fit(lent, **given)
@@ -270,7 +271,7 @@ class SharedModels:
     def _runs_at_once(self, shared: _Shared, callbacks: list[Any], ahead: int) -> bool:
         """Return whether the steps of an epoch run as one program: where none of the callbacks acts between them, and it is faster."""
         lent = shared.model
-        if lent.steps_per_execution != 1 or needs_every_step(callbacks, self._tuner) or not _is_fast_in_xla(lent):
+        if lent.steps_per_execution != 1 or needs_every_step(callbacks, self._tuner) or not shared.is_fast_in_xla:
             return False
         return keras.backend.backend() == "jax" or shared.program is not None or shared.steps + ahead >= _STEPS_WORTH_COMPILING
 
@@ -290,10 +291,11 @@ def _is_fast_in_xla(model: Any) -> bool:
     return not is_slow and all(layer.supports_jit for layer in layers)
 
 
-def _share_probes(shared: _Shared, callbacks: list[Any], is_fast: bool) -> None:
+def _share_probes(shared: _Shared, callbacks: list[Any]) -> None:
+    many = _SNAPSHOTS_WORTH_COMPILING if shared.is_fast_in_xla else None
     for monitor in callbacks:
         if isinstance(monitor, SaturationMonitor):
-            monitor.share_probes(shared.probes, shared.numbers.traced, _SNAPSHOTS_WORTH_COMPILING if is_fast else None)
+            monitor.share_probes(shared.probes, shared.numbers.traced, many)
 
 
 def _serve(request: Request) -> None:

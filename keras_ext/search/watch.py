@@ -189,8 +189,8 @@ class Watch:
         if self._view is None and self._runner is not None and is_notebook() and kwargs.get("verbose", "auto") != 0:
             return self._search_in_notebook(*args, **kwargs)
         self.begin()
-        # KerasTuner collects garbage twice a trial, among all objects of all libraries: a fifth of a second each time.
         self._ended = 0
+        # KerasTuner collects garbage twice a trial, among all objects of all libraries: a fifth of a second each time.
         gc.freeze()
         try:
             with atomic_state_files():

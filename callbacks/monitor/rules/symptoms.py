@@ -41,7 +41,7 @@ def states(
     yield from poor_initializations(snapshot, limits)
     yield from _activation_states(snapshot, limits, first)
     if snapshot.kernels:
-        yield from _gradient_states(snapshot, limits, _sure_and_wrong(snapshot, limits, baseline(aims), first))
+        yield from _gradient_states(snapshot, limits, baseline(aims), first)
     if snapshot.kernels and not snapshot.has_loss and snapshot.is_regular and all(w.update == 0.0 for w in snapshot.kernels):
         said = f"No kernel changes from epoch to epoch. {advice('unchanged_weights', 'all')}"
         yield State("unchanged_weights", None, 0.0, 0.0, said, ignores_loss=True)
@@ -89,10 +89,11 @@ def _sure_and_wrong(snapshot: Snapshot, limits: Limits, cost: float, first: Snap
     return f"{seen}, worse than a constant's: wrong outputs have no gradient. {advice('zero_gradient', 'output')}"
 
 
-def _gradient_states(snapshot: Snapshot, limits: Limits, sure: str | None) -> Iterator[State]:
+def _gradient_states(snapshot: Snapshot, limits: Limits, cost: float, at_first: Snapshot | None) -> Iterator[State]:
     kernels = snapshot.kernels
     first, ratio = kernels[0], snapshot.gradient_ratio
     if max(w.gradient_norm for w in kernels) == 0.0:
+        sure = _sure_and_wrong(snapshot, limits, cost, at_first)
         said = sure or f"Every gradient is exactly zero: nothing can learn. {advice('zero_gradient')}"
         yield State("zero_gradient", None, 0.0, 0.0, said)
     elif first.gradient_norm < limits.vanishing_norm and ratio < limits.vanishing_ratio:
