@@ -2,7 +2,7 @@
 
     pytest            every case of every test that is not slow
     pytest --slow     slow tests too
-    pytest --short    every case of a quick test, one of a longer one, and a third of the long tests (on JAX a fifth); what is
+    pytest --short    every case of a quick test, one of a longer one, and as many of the long tests as some minutes hold; what is
                       the same on every backend on TensorFlow alone
 
 `--short` draws by the commit, so that every case runs after some commits; `--draw WORD` repeats a draw. The seconds of each test lie in
@@ -11,6 +11,7 @@
 
 import collections
 import json
+import math
 import os
 import random
 import subprocess
@@ -24,8 +25,8 @@ SECONDS = TESTS / "seconds.json"
 BACKEND = keras.backend.backend()
 # Seconds of a case from which on a test is not quick, and from which on it is long.
 QUICK, LONG = 0.1, 0.5
-# One of so many long tests is drawn; JAX compiles each operation that runs by itself.
-SHARE = {"tensorflow": 3, "jax": 5, "torch": 3}[BACKEND]
+# Seconds of all long tests that are drawn, as `tests/seconds.json` has them: a set that grows takes no longer.
+LONG_SECONDS = {"tensorflow": 180, "jax": 180, "torch": 120}[BACKEND]
 # Of the short set on two cores of an Intel Xeon; `docs/CONTRIBUTING.md` says when that was measured.
 MINUTES = {"tensorflow": 4, "jax": 4, "torch": 3}
 
@@ -104,8 +105,8 @@ def test_of(nodeid):
 test_of.__test__ = False
 
 
-def short_set(cases, seconds, word, share=SHARE):
-    """Draw by `word` from the cases of all tests, of which one case takes `seconds`; a test without any is quick. One of `share` long ones.
+def short_set(cases, seconds, word, budget=LONG_SECONDS):
+    """Draw by `word` from the cases of all tests, of which one case takes `seconds`; a test without any is quick. Long ones for `budget`.
 
     Long tests of about the same length draw against each other, so that every draw takes about as long.
     """
@@ -114,6 +115,7 @@ def short_set(cases, seconds, word, share=SHARE):
     for case in cases:
         tests[test_of(case)].append(case)
     long_tests = sorted((test for test in tests if seconds.get(test, 0) >= LONG), key=lambda test: (-seconds[test], test))
+    share = max(1, math.ceil(sum(seconds[test] for test in long_tests) / budget))
     drawn = {draw.choice(long_tests[i : i + share]) for i in range(0, len(long_tests), share)}
     for test in set(long_tests) - drawn:
         del tests[test]

@@ -18,15 +18,15 @@ TAKES = {"a.py::middling": 0.2, **{f"{file}.py::long_{test}": 4.0 for file in "a
 
 
 def drawn(word):
-    return selection.short_set(CASES, TAKES, word, share=3)
+    return selection.short_set(CASES, TAKES, word, budget=12)
 
 
-def test_the_short_set_has_every_quick_case_one_of_the_others_and_a_third_of_the_long_tests():
+def test_the_short_set_has_every_quick_case_one_of_the_others_and_long_tests_for_some_seconds():
     for word in "abcdefgh":
         found = drawn(word)
         assert sum("quick" in case for case in found) == 9
         assert sum("middling" in case for case in found) == 1
-        # Of eight long tests, by threes.
+        # Of eight long tests of 4 seconds each, by threes.
         assert len([case for case in found if "long" in case]) == 3
 
 

@@ -5,6 +5,7 @@
 
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from benchmarks.registry import BENCHMARKS
 from benchmarks.store import Table
 from keras_ext import layers
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.initializers import HeNormal
+from keras_ext.initializers import HeNormal, LecunNormal
 from keras_ext.search import watch
 
 ALONE, SHARED = "KerasTuner alone", "watched, shared programs"
@@ -26,31 +27,53 @@ ALONE, SHARED = "KerasTuner alone", "watched, shared programs"
 AT_ONCE, EPOCHS_OF_CURVE = (1, 2, 4, 8, 16, 32), 10
 
 
-def build(hp: Any) -> keras.Model:
+def _mlp(dropout: float, scale: float) -> list[Any]:
+    """Return four layers of 64 with batch normalization and dropout."""
+    found = []
+    for _ in range(4):
+        dense = keras.layers.Dense(64, kernel_initializer=HeNormal(gain=scale))
+        found += [dense, layers.BatchNormalization(), keras.layers.Activation("relu"), layers.Dropout(dropout)]
+    return found
+
+
+def _lstm(dropout: float, scale: float) -> list[Any]:
+    """Return two LSTM layers of 64 on the rows of a picture."""
+    first = keras.layers.LSTM(64, return_sequences=True, kernel_initializer=LecunNormal(gain=scale))
+    return [keras.layers.Reshape((8, 8)), first, keras.layers.LSTM(64), layers.Dropout(dropout)]
+
+
+def _cnn(dropout: float, scale: float) -> list[Any]:
+    """Return three convolutions of 32, 32 and 64 filters."""
+    found: list[Any] = [keras.layers.Reshape((8, 8, 1))]
+    for filters, stride in ((32, 1), (32, 2), (64, 2)):
+        weights = HeNormal(gain=scale)
+        found.append(keras.layers.Conv2D(filters, 3, stride, "same", activation="relu", kernel_initializer=weights))
+    return [*found, keras.layers.Flatten(), layers.Dropout(dropout)]
+
+
+HIDDEN = {"mlp": _mlp, "lstm": _lstm, "cnn": _cnn}
+
+
+def build(network: str, hp: Any) -> keras.Model:
     """Return a network of one structure, whose rate, momentum, weight decay, dropout and first scale are free."""
     rate, scale = hp.Float("rate", 1e-4, 1e-1, sampling="log"), hp.Float("scale", 0.3, 3.0, sampling="log")
     dropout, momentum = hp.Float("dropout", 0.05, 0.5), hp.Float("momentum", 0.8, 0.95)
     decay = hp.Float("weight_decay", 1e-4, 1e-1, sampling="log")
-    model = keras.Sequential([keras.Input((64,)), keras.layers.Rescaling(1 / 16)])
-    for _ in range(4):
-        model.add(keras.layers.Dense(64, kernel_initializer=HeNormal(gain=scale)))
-        model.add(layers.BatchNormalization())
-        model.add(keras.layers.Activation("relu"))
-        model.add(layers.Dropout(dropout))
-    model.add(keras.layers.Dense(10, "softmax"))
+    hidden = HIDDEN[network](dropout, scale)
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Rescaling(1 / 16), *hidden, keras.layers.Dense(10, "softmax")])
     optimizer = keras.optimizers.AdamW(rate, beta_1=momentum, weight_decay=decay)
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 
-def measure(rounds: int, trials: int, epochs: int) -> dict[str, Any]:
+def measure(rounds: int, trials: int, epochs: int, network: str = "mlp") -> dict[str, Any]:
     """Run the search each way in turn, and return the seconds and the last best scores."""
     split, _, held_out = searching.digits()
-    best: dict[str, float] = {}
+    space, best = partial(build, network), dict[str, float]()
 
     def searched(way: str, together: Any = "auto", epochs: int = epochs) -> float:
         objective = keras_tuner.Objective("val_accuracy", "max")
-        with searching.quiet_tuner(keras_tuner.RandomSearch, build, objective=objective, max_trials=trials, seed=1) as tuner:
+        with searching.quiet_tuner(keras_tuner.RandomSearch, space, objective=objective, max_trials=trials, seed=1) as tuner:
             if way != ALONE:
                 watch(tuner, SaturationMonitor(split.x, split.y, on_critical=None), seed=0, together=together)
             began = time.perf_counter()
@@ -61,7 +84,7 @@ def measure(rounds: int, trials: int, epochs: int) -> dict[str, Any]:
 
     samples = {way: lambda way=way: searched(way) for way in (SHARED, ALONE)}
     kept = {"trials": trials, "epochs": epochs, "seconds": interleave(samples, rounds, rounds, 0.0), "best": best}
-    if keras.backend.backend() == "torch":
+    if keras.backend.backend() == "torch" and network == "mlp":
         kept["at_once"] = {str(n): searched(f"{n} at once", n, EPOCHS_OF_CURVE) / trials for n in AT_ONCE}
     return kept
 
