@@ -49,10 +49,12 @@ class Limits:
         gone: losses of a discriminator and a generator that are both under this do not compete; one that guesses has .69.
         alike: standard deviation over root mean square under which the numbers of a first kernel are all alike.
         oscillating: mean change of the loss from snapshot to snapshot, over what the best constant prediction costs, above which it swings.
+        sunk: how many times as far below 0 a loss must be as some snapshots before, to have no least value.
         risen: how many times its first value a loss must be that has risen for a `window` of snapshots.
         collapsed: the spread of an output over its first spread, below which all samples get the same.
         penalty: first penalties on the weights over what the best constant prediction costs, above which they decide the training.
-        late: share of what the best constant prediction costs below which the loss must have been in half of the planned steps.
+        late: share of what the best constant prediction costs below which the loss must have been in most of the planned steps.
+        late_steps: those steps, as a share of the planned ones.
         stalled: share of what the best constant prediction costs within which the loss stands still.
         lasting_steps: steps for which a state must last beside `patience` to be critical, or half of the planned ones if that is fewer.
         lasting_share: share of the planned steps for which it must last as well.
@@ -101,10 +103,12 @@ class Limits:
     gone: float = 0.01
     alike: float = 1e-3
     oscillating: float = 0.1
+    sunk: float = 10.0
     risen: float = 100.0
     collapsed: float = 0.01
     penalty: float = 2.0
     late: float = 0.98
+    late_steps: float = 0.75
     stalled: float = 0.01
     lasting_steps: int = 100
     lasting_share: float = 0.1
@@ -117,7 +121,7 @@ class Limits:
     learned: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("saturated", "dead", "severe", "begun", "late", "learned", "reach", "one_hot", "dropout"):
+        for name in ("saturated", "dead", "severe", "begun", "late", "late_steps", "learned", "reach", "one_hot", "dropout"):
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="right")})
         for name in (
             "vanishing_ratio", "vanishing_norm", "constant", "falling", "catching_up", "alike", "oscillating", "stalled", "faint_input",
@@ -136,6 +140,7 @@ class Limits:
             "exploding_weight",
             "unscaled_input",
             "unscaled_target",
+            "sunk",
             "risen",
             "penalty",
             "initial_bias",

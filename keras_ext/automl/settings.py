@@ -31,8 +31,8 @@ class Settings:
 
     Args:
         tuner: `"random"`, `"tpe"`, `"gp"`, `"cmaes"`, `"qmc"`, `"hyperband"`, `"grid"` or `"genetic"`.
-        pruner: `"median"`, `"halving"` or `"hyperband"`: ends trials that do worse than the others. `"wilcoxon"` does so between the
-            trainings of a trial, with `folds` or `repeats`. `"none"`: lets each train to its end.
+        pruner: `"median"`, `"patient"`, `"halving"` or `"hyperband"`: ends trials that do worse than the others. `"wilcoxon"` does so
+            between the trainings of a trial, with `folds` or `repeats`. `"none"`: lets each train to its end.
             None: `"median"`; `"none"` for `"hyperband"` and `"grid"`.
         trials: most trials; Hyperband sets its own number.
         epochs: most epochs of a trial. None: 20; more where the samples are few, so that the weights move 1000 times, at most 200.

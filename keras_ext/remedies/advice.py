@@ -20,6 +20,10 @@ _ADVICE = {
     ),
     "dead_relu": "Lower the learning rate, use initializers.HeNormal, or use leaky_relu.",
     "vanishing_gradient": "Use relu with initializers.HeNormal, BatchNormalization between the layers, or fewer layers.",
+    "vanishing_gradient/zero": (
+        "Check for an operation that passes none behind it (round, sign, argmax, a cast to integers, stop_gradient), then use relu with "
+        "initializers.HeNormal, BatchNormalization between the layers, or fewer layers."
+    ),
     "vanishing_through_time": (
         "Use layers.LSTM or GRU with unit_forget_bias=True, recurrent_initializer='orthogonal', shorter sequences, or attention over the "
         "steps."
@@ -48,6 +52,7 @@ _ADVICE = {
     "constant_output/collapsed": (
         "Let the loss push different samples apart (negative samples, a variance term, stop_gradient on one side), and lower the rate."
     ),
+    "constant_output/same targets": "Check how they are read and encoded.",
     "constant_output/same inputs": "Check how they are read and scaled.",
     "constant_output": (
         f"{_SCALE_INPUTS}, lower the learning rate, and start from initializers.HeNormal with relu or initializers.GlorotUniform with tanh."
@@ -61,6 +66,7 @@ _ADVICE = {
     "stalled_loss/other data": (
         "Give the monitor the samples and the sample_weight that fit gets, see whether class_weight leaves a class out, and shuffle."
     ),
+    "unbounded_loss": "Check the sign of each of its terms, and give it a least value: a variance, for example, needs a bound.",
     "rising_loss": "Check the sign of the loss, and lower the learning rate.",
     "poor_initialization": _DRAWN,
     "poor_initialization/embedding": "Draw them with embeddings_initializer=initializers.RandomNormal(stddev=0.05), or larger.",

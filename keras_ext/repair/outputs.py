@@ -10,7 +10,7 @@ import numpy as np
 from keras import tree
 
 from keras_ext._backend import keras_private
-from keras_ext.callbacks.monitor.probe.setting import BINARY, CHOICES, DISTANCES, Aim
+from keras_ext.callbacks.monitor.probe.setting import BINARY, CHOICES, DISTANCES, Aim, in_order_of_outputs
 from keras_ext.repair.anatomy import ACTIVATIONS, Anatomy
 from keras_ext.repair.blueprint import Blueprint
 
@@ -163,7 +163,7 @@ def scaled_outputs(
     anatomy: Anatomy, blueprint: Blueprint, aims: tuple[Aim | None, ...], y: Any, limit: float
 ) -> tuple[Blueprint, str] | None:
     """Return a blueprint that brings predictions to the scale of targets whose root mean square is over `limit`."""
-    ends, targets = anatomy.last_operations(), [a for a in tree.flatten(y) if a is not None]
+    ends, targets = anatomy.last_operations(), [a for a in tree.flatten(in_order_of_outputs(anatomy.model, y)) if a is not None]
     if not len(ends) == len(aims) == len(targets):
         return None
     done = []

@@ -11,7 +11,7 @@ from keras_ext._checks import bad_argument, one_of
 from keras_ext.search.execution_pruning import ExecutionPruning, compares_executions, wilcoxon
 from keras_ext.search.records import PRUNED
 
-PRUNERS = ("none", "median", "halving", "hyperband", "wilcoxon")
+PRUNERS = ("none", "median", "patient", "halving", "hyperband", "wilcoxon")
 
 
 def checked(pruner: Any) -> Any:
@@ -21,8 +21,15 @@ def checked(pruner: Any) -> Any:
     from optuna import pruners
 
     if isinstance(pruner, str):
+        from keras_ext.search.patient_pruner import PatientMedianPruner
+
         one_of("pruner", pruner, PRUNERS)
-        kinds = {"median": pruners.MedianPruner, "halving": pruners.SuccessiveHalvingPruner, "hyperband": pruners.HyperbandPruner}
+        kinds = {
+            "median": pruners.MedianPruner,
+            "patient": PatientMedianPruner,
+            "halving": pruners.SuccessiveHalvingPruner,
+            "hyperband": pruners.HyperbandPruner,
+        }
         return wilcoxon() if pruner == "wilcoxon" else kinds[pruner]()
     if not isinstance(pruner, pruners.BasePruner):
         rule = f"one of {', '.join(map(repr, PRUNERS))}, or an Optuna pruner"
@@ -72,24 +79,29 @@ class Pruning:
             return ended if ended.startswith(PRUNED) and epoch >= (known.last_step or 0) else None
         if self._pruner is None or not self._pruner.prune(self.study.study, known):
             return None
-        return f"{PRUNED} {epoch}: {self._why(epoch)}"
+        return f"{PRUNED} {epoch}: {self._why(epoch, known)}"
 
     def execution_ends(self, scores: Sequence[float | None]) -> str | None:
         """Return why the further trainings of a trial are left out, or None; `scores` are the best of those so far."""
         return None if self._between is None else self._between.reason(scores)
 
-    def _why(self, epoch: int) -> str:
+    def _why(self, epoch: int, trial: Any) -> str:
         from optuna.pruners import HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
         from optuna.trial import TrialState
+
+        from keras_ext.search.patient_pruner import FINDINGS, PatientMedianPruner
 
         study = self.study.study
         others = sum(epoch in t.intermediate_values for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
         if isinstance(self._pruner, HyperbandPruner | SuccessiveHalvingPruner):
             return "not among the best of the trials that came as far"
-        if not isinstance(self._pruner, MedianPruner):
+        if not isinstance(self._pruner, MedianPruner | PatientMedianPruner):
             return f"by {type(self._pruner).__name__}"
         side = "below" if study.direction.name == "MAXIMIZE" else "above"
-        return f"{side} the median of {others} trial{'s' * (others != 1)}"
+        median = f"{side} the median of {others} trial{'s' * (others != 1)}"
+        if isinstance(self._pruner, MedianPruner):
+            return median
+        return f"{median}, {'and unhealthy' if trial.user_attrs.get(FINDINGS) else 'and no longer improving'}"
 
 
 def pruning_of(tuner: Any, pruner: Any) -> Pruning | None:

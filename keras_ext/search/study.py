@@ -13,6 +13,7 @@ from keras_ext._checks import bad_argument
 from keras_ext._wording import one_line
 from keras_ext.search.distributions import as_optuna, asked
 from keras_ext.search.journal import Journal
+from keras_ext.search.patient_pruner import FINDINGS
 from keras_ext.search.records import ENDED, Record, record_of, reported_of
 from keras_ext.search.samplers import quiet
 from keras_ext.search.watch import PLACEHOLDER
@@ -167,8 +168,11 @@ class TunerStudy:
             number = len(self.study.get_trials(deepcopy=False))
             self.study.add_trial(frozen(record_of(self._tuner, trial), self.space, None, is_running=True))
             self._ids[name] = self._id(number)
-        if not self._storage.get_trial(self._ids[name]).state.is_finished():
+        known = self._storage.get_trial(self._ids[name])
+        if not known.state.is_finished():
             self._untold.add(name)
+            if known.user_attrs.get(FINDINGS):  # it runs again after a kill
+                self._storage.set_trial_user_attr(self._ids[name], FINDINGS, [])
 
     def report(self, trial: Any, epoch: int, score: float) -> FrozenTrial:
         """Keep the score after an epoch, and return the trial as it was then; one that has ended stays as it is."""
@@ -185,9 +189,9 @@ class TunerStudy:
         """Keep what the monitor found."""
         trial_id = self._ids[trial.trial_id]
         known = self._storage.get_trial(trial_id)
-        found = known.user_attrs.get("findings", [])
+        found = known.user_attrs.get(FINDINGS, [])
         if finding not in found and not known.state.is_finished():
-            self._storage.set_trial_user_attr(trial_id, "findings", [*found, finding])
+            self._storage.set_trial_user_attr(trial_id, FINDINGS, [*found, finding])
 
     def tell(self) -> None:
         """Tell Optuna what has become of the trials that have ended since."""

@@ -80,7 +80,8 @@ def watch(
         tuner: a KerasTuner tuner of any kind, before its `search`.
         monitor: is copied for each trial; the findings of all are also reported to its `on_finding`.
         pruner: ends trials whose score after an epoch is poor among those of the others. `"median"` ends one whose best score so far is
-            worse than the median after that epoch, once five trials are complete. `"halving"` lets the best quarter go on after 1, 4, 16,
+            worse than the median after that epoch, once five trials are complete. `"patient"` ends such a trial only if the monitor has
+            found something in it, or its score no longer improves. `"halving"` lets the best quarter go on after 1, 4, 16,
             ... epochs (asynchronous successive halving). `"hyperband"` does so with the best third, and leaves some trials more epochs.
             `"wilcoxon"` compares the trainings of a trial with those of the best one, for tuners of several `executions_per_trial`.
             `"none"`, or an Optuna pruner, whose steps are epochs counted from 1. A pruned trial keeps its best score. None: that of the

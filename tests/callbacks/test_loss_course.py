@@ -1,6 +1,7 @@
 """The losses of the snapshots: what counts as learning, swinging and standing still, shown at the limits."""
 
 import math
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.setting import aims, baseline
 from keras_ext.callbacks.monitor.rules.loss_course import course_states, has_learned, learning
-from keras_ext.callbacks.monitor.snapshot import Snapshot
+from keras_ext.callbacks.monitor.snapshot import Snapshot, Weight
 
 LIMITS = Limits()
 
@@ -96,21 +97,31 @@ def test_the_number_and_its_limit_go_with_the_course():
     assert stands.advice.startswith("For 6 snapshots")
 
 
-def test_a_loss_that_has_not_begun_to_fall_in_half_of_the_planned_steps_is_critical():
+def test_a_loss_that_has_not_begun_to_fall_in_three_quarters_of_the_planned_steps_is_critical():
     stands = [1.0] * 11  # a snapshot every 10 steps
-    assert course(*stands, baseline=1.0, planned=200) == [("stalled_loss", True)]
-    assert course(*stands, baseline=1.0, planned=201) == [("stalled_loss", False)]
+    assert course(*stands, baseline=1.0, planned=133) == [("stalled_loss", True)]
+    assert course(*stands, baseline=1.0, planned=134) == [("stalled_loss", False)]
     assert course(*stands[:10], baseline=1.0, planned=100) == [("stalled_loss", False)]  # too few steps
-    assert course(*[3.0] * 11, baseline=1.0, planned=200) == [("stalled_loss", True)]  # above a constant
-    assert course(*[0.981] * 11, baseline=1.0, planned=200) == [("stalled_loss", True)]
-    assert course(*[0.979] * 11, baseline=1.0, planned=200) == []  # it has begun, and the data may have no more
-    assert course(*[1.0] * 5, 0.979, *[1.0] * 5, baseline=1.0, planned=200) == []  # it had begun
+    assert course(*[3.0] * 11, baseline=1.0, planned=133) == [("stalled_loss", True)]  # above a constant
+    assert course(*[0.981] * 11, baseline=1.0, planned=133) == [("stalled_loss", True)]
+    assert course(*[0.979] * 11, baseline=1.0, planned=133) == []  # it has begun, and the data may have no more
+    assert course(*[1.0] * 5, 0.979, *[1.0] * 5, baseline=1.0, planned=133) == []  # it had begun
     lower = [1.0] * 8 + [0.999] * 3  # lately lower than before: it leaves a plateau
-    assert course(*lower, baseline=0.995, planned=200) == [("stalled_loss", False)]
-    assert course(*lower, baseline=0.985, planned=200) == [("stalled_loss", True)]  # which is above that of a constant
-    assert course(*[1.0] * 7, *[0.999] * 4, baseline=0.995, planned=200) == [("stalled_loss", True)]  # not lately
-    assert course(*[9.0 * 0.8**i for i in range(11)], baseline=0.5, planned=200) == []  # it falls
-    assert course(*stands, planned=200) == [("stalled_loss", False)]  # what a constant costs is not known
+    assert course(*lower, baseline=0.995, planned=133) == [("stalled_loss", False)]
+    assert course(*lower, baseline=0.985, planned=133) == [("stalled_loss", True)]  # which is above that of a constant
+    assert course(*[1.0] * 7, *[0.999] * 4, baseline=0.995, planned=133) == [("stalled_loss", True)]  # not lately
+    assert course(*[9.0 * 0.8**i for i in range(11)], baseline=0.5, planned=133) == []  # it falls
+    assert course(*stands, planned=133) == [("stalled_loss", False)]  # what a constant costs is not known
+
+
+def test_a_loss_that_falls_below_zero_faster_and_faster_is_critical():
+    bottomless = [0.5, -1.0, -4.0, -9.0, -16.0, -25.0, -36.0]
+    assert course(*bottomless, baseline=math.nan) == [("unbounded_loss", True)]
+    assert course(*bottomless[:6], baseline=math.nan) == []
+    assert course(*[loss + 40 for loss in bottomless], baseline=math.nan) == []  # above 0
+    assert course(*[0.0, -1.0, -1.5, -2.1, -2.8, -3.6, -4.5], baseline=math.nan) == []  # four times as far
+    assert course(*[0.0, -1.0, -20.0, -30.0, -38.0, -44.0, -49.0], baseline=math.nan) == []  # more and more slowly: it has a least value
+    assert course(*[0.5, -1.0, -4.0, -9.0, -16.0, -15.0, -36.0], baseline=math.nan) == []
 
 
 def test_a_loss_that_rises_a_hundredfold_without_a_fall_is_critical():
@@ -119,6 +130,16 @@ def test_a_loss_that_rises_a_hundredfold_without_a_fall_is_critical():
     assert course(*[4.0**i for i in range(6)]) == []
     assert course(*[4.0**i for i in (0, 1, 2, 3, 2, 5, 6)]) == []  # one fall, and no swing between levels
     assert course(*[-(4.0**-i) for i in range(7)]) == []  # from below towards 0
+
+
+def test_a_loss_that_stands_while_kernels_go_far_needs_no_longer_steps():
+    def kernel(update):
+        return Weight("a", "a/kernel", True, 0.1, 1.0, 1.0, 0.0, True, update=update)
+
+    for updates, advised in (((0.6, 0.7, 0.0), "Lower the learning rate"), ((0.1, 0.2, 0.9), "Raise the learning rate"), ((), "Raise")):
+        course = [replace(each, weights=tuple(map(kernel, updates))) for each in snapshots(*[1.0] * 11)]
+        (stands,) = course_states(course, LIMITS, 2, 1.0, 133)
+        assert advised in stands.advice.split(". ")[1]
 
 
 RNG = np.random.default_rng(0)
@@ -177,7 +198,29 @@ def test_the_baseline_is_not_reported_where_it_is_not_known():
     model.compile(loss="mse")
     assert baseline(aims(model, np.eye(2))) == pytest.approx(0.25)
     assert math.isnan(baseline(aims(model, np.eye(2), sample_weight=np.ones(2))))
-    assert math.isnan(baseline(aims(model, [np.eye(2), np.eye(2)])))
+
+
+def test_the_baseline_of_several_outputs_is_the_weighted_sum():
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((1,))
+    ends = [keras.layers.Dense(3, "softmax", name="kind")(inputs), keras.layers.Dense(1, name="area")(inputs)]
+    kinds, areas = rng.integers(0, 3, 90), rng.normal(size=(90, 1)).astype("float32")
+    shares = np.bincount(kinds) / 90
+    entropy, variance = -np.sum(shares * np.log(shares)), areas.var()
+    losses = {"kind": "sparse_categorical_crossentropy", "area": "mse"}
+    for outputs in (ends, dict(zip(losses, ends, strict=True))):
+        model = keras.Model(inputs, outputs)
+        names = [end.shape[-1] for end in keras.tree.flatten(model(np.zeros((2, 1))))]  # as the monitor sees them
+        for given in ({"loss": losses}, {"loss": losses, "loss_weights": {"kind": 2.0, "area": 0.1}}):
+            y = {"area": areas, "kind": kinds}
+            model.compile(**given)
+            found, weights = aims(model, y), given.get("loss_weights", {"kind": 1.0, "area": 1.0})
+            assert [aim.units for aim in found] == [1] * 2
+            assert [aim.loss for aim in found] == [{3: losses["kind"], 1: "mean_squared_error"}[units] for units in names]
+            assert baseline(found) == pytest.approx(weights["kind"] * entropy + weights["area"] * variance, rel=1e-5)
+    model = keras.Model(inputs, ends)
+    model.compile(loss=["poisson", "mse"])
+    assert math.isnan(baseline(aims(model, [kinds[:, None], areas])))
 
 
 def test_an_aim_is_read_from_loss_and_targets():

@@ -298,3 +298,60 @@ def test_logits_that_keras_finds_again_are_a_warning_alone(activation, units, lo
     model.fit(x, targets, epochs=4, verbose=0, callbacks=[monitor])
     kinds = {f.severity for f in monitor.findings if f.symptom == "output_mismatch"}
     assert kinds == ({"warning"} if keras.backend.backend() == "tensorflow" else {"warning", "critical"})
+
+
+def fitted(outputs, loss, y, steps=12, rate=0.0):
+    x = np.random.default_rng(3).normal(size=(len(y), 4)).astype("float32")
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, outputs(inputs))
+    model.compile(keras.optimizers.SGD(rate), loss)
+    monitor = SaturationMonitor(x, y, on_critical=None)
+    model.fit(x, y, epochs=steps, batch_size=16, verbose=0, callbacks=[monitor])
+    return monitor
+
+
+@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", "binary_crossentropy"])
+def test_targets_of_one_class_are_named_before_what_follows(loss):
+    units, end = (3, "softmax") if loss.startswith("sparse") else (1, "sigmoid")
+    dead = keras.initializers.Constant(-20.0)
+
+    def outputs(x):
+        return keras.layers.Dense(units, end)(keras.layers.Dense(8, "relu", bias_initializer=dead)(x))
+
+    critical = [f for f in fitted(outputs, loss, np.ones((64, 1)), rate=0.01).findings if f.severity == "critical"]
+    assert ("constant_output", None) in {(f.symptom, f.layer) for f in critical}
+    assert any(f.advice.startswith("All targets of the monitor are the same class. Check how they are read") for f in critical)
+    varied = np.arange(64)[:, None] % 2
+    assert not any("All targets" in f.advice for f in fitted(outputs, loss, varied, rate=0.01).findings)
+
+
+def test_outputs_in_a_dict_of_targets_are_paired_by_name():
+    """The heads stand in another order than their names in the alphabet."""
+    rng = np.random.default_rng(0)
+    x, inputs = rng.normal(size=(64, 4)).astype("float32"), keras.Input((4,))
+    ends = {"kind": keras.layers.Dense(3, "softmax", name="kind")(inputs), "box": keras.layers.Dense(2, "sigmoid", name="box")(inputs)}
+    y = {"kind": CLASSES, "box": rng.uniform(0, 15, size=(64, 2)).astype("float32")}
+    for outputs in (list(ends.values()), ends):
+        model = keras.Model(inputs, outputs)
+        model.compile("sgd", {"kind": "sparse_categorical_crossentropy", "box": "mse"})
+        monitor = SaturationMonitor(x, y, on_critical=None)
+        model.fit(x, y, epochs=1, verbose=0, callbacks=[monitor])
+        assert {f.layer for f in monitor.findings if f.symptom == "output_mismatch"} == {"box"}
+
+
+def test_with_a_loss_of_ones_own_predictions_that_come_to_nothing_are_critical():
+    """Of a Dice loss whose smoothing term drowns it, the least value is not known."""
+    y = (np.random.default_rng(1).uniform(size=(96, 1)) > 0.7).astype("float32")
+
+    def dice(y_true, y_pred):
+        both = keras.ops.sum(y_true * y_pred)
+        return 1 - (2 * both + 1e7) / (keras.ops.sum(y_true) + keras.ops.sum(y_pred) + 1e7)
+
+    def outputs(x):
+        # As it is after some steps: nothing is foreground.
+        return keras.layers.Dense(1, "sigmoid", bias_initializer=keras.initializers.Constant(-15.0))(x)
+
+    found = fitted(outputs, dice, y, steps=20).findings
+    assert ("constant_output", "critical") in {(f.symptom, f.severity) for f in found}
+    known = fitted(outputs, "binary_crossentropy", y, steps=20).findings
+    assert any(f.symptom == "constant_output" for f in known)

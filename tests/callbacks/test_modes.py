@@ -65,6 +65,33 @@ def test_statistics_that_will_not_follow(momentum, ratio, shift, step, is_found)
     assert all("90% of its moving statistics" in s.advice and "Set momentum to 0.995" in s.advice for s in found)
 
 
+@pytest.mark.parametrize(
+    ("ratio", "step", "is_found"),
+    [
+        (80.0, 80, True),  # 54 at the end of 120 steps
+        (5.0, 80, False),  # 3.3
+        (80.0, 60, False),  # half of the first statistics is left: it may be too small, and is right soon
+    ],
+)
+def test_a_variance_that_stays_too_large(ratio, step, is_found):
+    snapshot = Snapshot(step, 1, 1.0, 0.5, (), (), normalizations=(Normalization("bn", 0.3, ratio),))
+    found = list(mode_states(snapshot, Limits(), Training(moving=(("bn", 0.99),), planned=120.0)))
+    assert [(s.symptom, s.layer) for s in found] == ([("stale_statistics", "bn")] if is_found else [])
+    assert all(s.value == pytest.approx(80 * 0.99**40) and "will be 53.5 at the end" in s.advice for s in found)
+
+
+def test_a_small_signal_whose_moving_variance_is_too_large_in_inference_is_critical():
+    """Pixels of a tenth: after 120 steps the moving variance still is that of its start."""
+    x, y = data()
+    x = 0.02 * x
+    for momentum, is_found in ((0.99, True), (0.9, False)):
+        keras.utils.set_random_seed(1)
+        model, monitor = network(momentum), SaturationMonitor(x, y, on_critical=None)
+        model.optimizer.learning_rate = 0.01
+        model.fit(x, y, epochs=8, batch_size=32, verbose=0, callbacks=[monitor])
+        assert (("stale_statistics", "critical") in {(f.symptom, f.severity) for f in monitor.findings}) == is_found
+
+
 @pytest.mark.parametrize(("momentum", "is_found"), [(0.9999, True), (0.9, False)])
 def test_a_loss_that_falls_in_training_alone_is_critical(momentum, is_found):
     model, (x, y) = network(momentum), data()

@@ -85,6 +85,10 @@ def test_an_optimizer_is_read_through_what_wraps_it():
     assert (clipped.rate, clipped.clipping, clipped.threshold) == (0.5, "clipvalue", 0.125)
     assert math.isnan(clipped.epsilon)
     assert math.isnan(step_of(None).rate)
+    for overwrites, average in ((5, 0.75), (None, math.nan)):
+        averaged = step_of(keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.75, ema_overwrite_frequency=overwrites))
+        assert averaged.average == pytest.approx(average, nan_ok=True)
+    assert math.isnan(clipped.average)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +108,23 @@ def test_each_setting_alone(training, symptoms):
     assert [s.fatal for s in found] == [not training.can_train] * len(found)
 
 
+@pytest.mark.parametrize(
+    ("layer", "rates"),
+    [
+        (lambda: keras.layers.LSTM(4, recurrent_dropout=0.95), [0.95]),
+        (lambda: keras.layers.Bidirectional(keras.layers.GRU(4, dropout=0.9)), [0.9, 0.9]),
+        (lambda: keras.layers.SimpleRNN(4), []),
+        (lambda: keras.layers.SpatialDropout1D(0.9), [0.9]),
+        (lambda: keras_ext.layers.Dropout(0.9), [0.9]),
+    ],
+)
+def test_what_layers_drop_is_read_as_it_was_given(layer, rates):
+    model = keras.Sequential([keras.Input((5, 3)), layer(), keras.layers.Flatten(), keras.layers.Dense(1)])
+    training = training_of(model)
+    assert [rate for _, rate in training.dropping] == rates
+    assert [s.symptom for s in setting_states(training, Limits())] == ["heavy_dropout"] * len(rates)
+
+
 KERNEL = Weight("h1", "h1/kernel", True, 0.1, 5.0, 1.0, 0.0, True, update=5e-5)
 
 
@@ -119,6 +140,7 @@ def course(update=5e-5, gradient=0.1, losses=(1.0,) * 4):
         (course(), Training(planned=1000, step=Step(rate=1e-6)), "Raise learning_rate (1e-06): callbacks.LearningRateFinder"),
         (course(), Training(planned=1000, step=Step(rate=0.1, epsilon=10.0)), "The optimizer's epsilon (10) is larger than its gradients"),
         (course(), Training(planned=1000, step=Step(rate=0.1, clipping="clipvalue", threshold=1e-6)), "clipvalue=1e-06 cuts its gradients"),
+        (course(), Training(planned=1000, step=Step(average=0.9999)), "set ema_momentum (0.9999) to .99"),
         (course(update=0.03), Training(planned=1000), None),  # 6 % in the whole training
         (course(gradient=1e-4), Training(planned=1000), None),  # without a gradient no rate helps
         (course(gradient=math.nan), Training(planned=1000), None),

@@ -230,7 +230,7 @@ MISTAKES = {
         "--tuner must be one of 'random', 'tpe', 'gp', 'cmaes', 'qmc', 'hyperband', 'grid', 'genetic', got 'bayesian'. 'tpe' and 'gp' "
         "have taken its place."
     ),
-    "--pruner best": "--pruner must be one of 'none', 'median', 'halving', 'hyperband', 'wilcoxon', got 'best'.",
+    "--pruner best": "--pruner must be one of 'none', 'median', 'patient', 'halving', 'hyperband', 'wilcoxon', got 'best'.",
     "--tuner hyperband --pruner median": (
         "--pruner must be 'none' with hyperband, which gives poor trials few epochs itself, got 'median'. Leave it out."
     ),

@@ -181,7 +181,7 @@ FUZZED = {
         {
             **{name: ORACLE[name] for name in ("objective", "max_trials", "seed")},
             "sampler": st.sampled_from(["tpe", "cmaes", "qmc", "random"]),
-            "pruner": st.sampled_from([None, "none", "median", "halving", "hyperband"]),
+            "pruner": st.sampled_from([None, "none", "median", "patient", "halving", "hyperband"]),
             "storage": st.none(),
             "trials_per_structure": WHOLE,
         },

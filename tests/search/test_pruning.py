@@ -175,10 +175,12 @@ def test_where_more_is_better_the_pruned_are_below_the_median(tmp_path):
 
 
 def test_bad_pruners_are_reported_in_a_line(tmp_path):
-    assert PRUNERS == ("none", "median", "halving", "hyperband", "wilcoxon")
-    with pytest.raises(ValueError, match=r"^`pruner` must be one of 'none', 'median', 'halving', 'hyperband', 'wilcoxon', got 'best'\.$"):
+    assert PRUNERS == ("none", "median", "patient", "halving", "hyperband", "wilcoxon")
+    with pytest.raises(
+        ValueError, match=r"^`pruner` must be one of 'none', 'median', 'patient', 'halving', 'hyperband', 'wilcoxon', got 'best'\.$"
+    ):
         watch(grid(tmp_path), places.monitor(FIT), pruner="best")
-    names = "'none', 'median', 'halving', 'hyperband', 'wilcoxon'"
+    names = "'none', 'median', 'patient', 'halving', 'hyperband', 'wilcoxon'"
     with pytest.raises(TypeError, match=rf"^`pruner` must be one of {names}, or an Optuna pruner, got 3\.$"):
         watch(grid(tmp_path), places.monitor(FIT), pruner=3)
     hyperband = keras_tuner.Hyperband(Line(), "loss", max_epochs=3, directory=tmp_path, project_name="h")
@@ -189,7 +191,7 @@ def test_bad_pruners_are_reported_in_a_line(tmp_path):
 
 SCRIPT = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 import test_pruning
 test_pruning.killed(*sys.argv[1:])
 """
@@ -216,7 +218,7 @@ def test_a_killed_search_ends_as_one_that_was_not(tmp_path, sampler, pruner, sto
     if sampler == "gp":
         pytest.importorskip("torch")
     how = [sampler, pruner, storage.format(tmp_path)]
-    words = [sys.executable, "-c", SCRIPT.format(tests=str(Path(__file__).parent)), str(tmp_path / "parts"), *how]
+    words = [sys.executable, "-c", SCRIPT.format(tests=[str(folder) for folder in Path(__file__).parents[:2]]), str(tmp_path / "parts"), *how]
     draw = random.Random(f"{sampler} {pruner}")
     for ended in (1, 3, 6):
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

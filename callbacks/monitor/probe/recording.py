@@ -134,12 +134,12 @@ class Recording:
         self._replaced.clear()
 
     def values(self, predictions: Any) -> list[Seen]:
-        """Return what was noted, in the order of the calls; `predictions` is what the model returned."""
-        ends = {id(p) for p in tree.flatten(predictions)}
+        """Return what was noted, in the order of the calls, and the outputs in theirs; `predictions` is what the model returned."""
+        ends = {id(p): place for place, p in enumerate(tree.flatten(predictions))}
         for x, y in reversed(self._reshaped):
             if id(y) in ends:
-                ends.add(id(x))
-        seen = []
+                ends[id(x)] = ends[id(y)]
+        seen, of_output = list[Seen](), list[int]()
         for layer, kind, values in self._outputs:
             if kind == "gates":
                 parts = [(name, part, v) for part, (name, v) in gates(layer, values).items() if name in _KINDS]
@@ -148,6 +148,11 @@ class Recording:
                 axis = 1 if kind != "softmax" and getattr(layer, "data_format", None) == "channels_first" else -1
                 part = statistics.ATTENTION if isinstance(layer, _ATTENTION) else ""
                 seen.append(Seen(self._names[id(layer)], kind, part, id(values) in ends, values, axis))
+                of_output += [ends[id(values)]] if id(values) in ends else []
+        places = [i for i, each in enumerate(seen) if each.is_output]
+        in_order = [seen[i] for _, i in sorted(zip(of_output, places, strict=True))]
+        for i, each in zip(places, in_order, strict=True):
+            seen[i] = each
         return seen
 
     def _replace(self, layer: Any, name: str, value: Any) -> None:

@@ -31,7 +31,8 @@ class Aim:
     the largest sum over the last axis.
     Classes that the loss ignores do not count. `finds_logits` is whether the loss goes back to what came before a softmax or a sigmoid, as
     Keras does on TensorFlow, whatever `from_logits` is. `in_runs` is how much oftener than by chance a sample has the class of the one
-    before: 0 where samples are shuffled, 1 where they are sorted; NaN where targets are no classes.
+    before: 0 where samples are shuffled, 1 where they are sorted; NaN where targets are no classes. `weight` is that of its loss among
+    the losses of all outputs.
     """
 
     loss: str
@@ -46,12 +47,14 @@ class Aim:
     most_sum: float = math.nan
     finds_logits: bool = False
     in_runs: float = math.nan
+    weight: float = 1.0
 
 
 def aims(model: Any, y: Any, sample_weight: Any = None) -> tuple[Aim | None, ...]:
-    """Return the aim of each output in the order of `keras.tree.flatten`, None for one that is not known. Weights hide the baseline."""
+    """Return the aim of each output in the order of the model's outputs, None for one that is not known. Weights hide the baseline."""
+    y, sample_weight = (in_order_of_outputs(model, given) for given in (y, sample_weight))
     targets = [np.asarray(a) for a in tree.flatten(y) if a is not None]
-    given = getattr(model, "loss", None)
+    given = in_order_of_outputs(model, getattr(model, "loss", None))
     losses = tree.flatten(given) if isinstance(given, list | tuple | dict) else [given] * len(targets)
     if len(losses) != len(targets):
         return (None,) * len(targets)
@@ -61,7 +64,23 @@ def aims(model: Any, y: Any, sample_weight: Any = None) -> tuple[Aim | None, ...
     found = [_aim(loss, target) for loss, target in zip(losses, targets, strict=True)]
     if weights:
         found = [aim and replace(aim, baseline=math.nan) for aim in found]
-    return tuple(found)
+    return tuple(aim and replace(aim, weight=w) for aim, w in zip(found, _loss_weights(model, len(found)), strict=True))
+
+
+def in_order_of_outputs(model: Any, given: Any) -> Any:
+    """Return a dict by the names of a model's outputs as a list in their order, and anything else as it is."""
+    names = getattr(model, "output_names", None)
+    return [given[name] for name in names] if isinstance(given, dict) and names and set(names) == set(given) else given
+
+
+def _loss_weights(model: Any, count: int) -> list[float]:
+    """Return the weight of each loss in their sum; NaN where it is not known."""
+    given = keras_private.compile_arguments(model).get("loss_weights") if getattr(model, "compiled", False) else None
+    if given is None:
+        return [1.0] * count
+    given = in_order_of_outputs(model, given)
+    weights = tree.flatten(given)
+    return [float(w) for w in weights] if len(weights) == count and None not in weights else [math.nan] * count
 
 
 def _weighted(target: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -114,8 +133,8 @@ def _in_runs(values: np.ndarray) -> float:
 
 
 def baseline(aims: Sequence[Aim | None]) -> float:
-    """Return the loss of the best prediction that does not depend on the input; NaN where it is not known, as with several outputs."""
-    return aims[0].baseline if len(aims) == 1 and aims[0] is not None else math.nan
+    """Return the loss of the best prediction that does not depend on the input, all outputs together; NaN where one's is not known."""
+    return math.fsum(math.nan if aim is None else aim.weight * aim.baseline for aim in aims) if aims else math.nan
 
 
 def _of_a_constant(loss: str, target: np.ndarray, function: Any) -> float:

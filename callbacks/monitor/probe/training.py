@@ -23,7 +23,8 @@ class Step:
     """The arguments of an optimizer that decide how far a step goes; NaN for one that it does not have, or that is off.
 
     `clipping` is the name of the clipping argument that is set, or empty, and `threshold` its value. `accumulation` is the
-    number of batches whose gradients make one update. `schedule` is the class of the schedule that `rate` follows, or empty.
+    number of batches whose gradients make one update. `schedule` is the class of the schedule that `rate` follows, or empty. `average` is
+    the momentum of the moving average that overwrites the weights.
     """
 
     rate: float = math.nan
@@ -33,6 +34,7 @@ class Step:
     threshold: float = math.nan
     accumulation: float = math.nan
     schedule: str = ""
+    average: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,11 @@ def _dropping(layers: list[Any], names: dict[int, str]) -> Iterator[tuple[str, f
     for layer in layers:
         if isinstance(layer, _DROPPING):
             yield names[id(layer)], _number(layer.rate)
+        elif isinstance(layer, keras.layers.RNN):
+            # Of the inputs and of the state, at each step.
+            rate = max(float(getattr(layer, name, None) or 0.0) for name in ("dropout", "recurrent_dropout"))
+            if rate:
+                yield names[id(layer)], rate
 
 
 def _moving(layers: list[Any], names: dict[int, str]) -> Iterator[tuple[str, float]]:
@@ -117,10 +124,14 @@ def step_of(optimizer: Any) -> Step:
     threshold = _number(getattr(optimizer, clipping)) if clipping else math.nan
     accumulation, followed = _number(getattr(optimizer, "gradient_accumulation_steps", None)), keras_private.rate_of(optimizer)
     schedule = type(followed).__name__ if isinstance(followed, keras.optimizers.schedules.LearningRateSchedule) else ""
-    return Step(rate, epsilon, decay, clipping, threshold, accumulation, schedule)
+    overwrites = getattr(optimizer, "use_ema", False) and getattr(optimizer, "ema_overwrite_frequency", None)
+    average = _number(getattr(optimizer, "ema_momentum", None)) if overwrites else math.nan
+    return Step(rate, epsilon, decay, clipping, threshold, accumulation, schedule, average)
 
 
 def _number(value: Any) -> float:
+    if isinstance(value, float | int):  # not by a tensor, which rounds to float32
+        return float(value)
     try:
         return math.nan if value is None else float(ops.convert_to_tensor(value))
     except (TypeError, ValueError):  # a rate that is a function of a training's state

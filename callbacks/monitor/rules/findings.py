@@ -144,8 +144,10 @@ def _lasting(
 
     lasting = in_each_of(span)
     learned = has_learned(regular, limits, cost)
-    if math.isnan(cost) and (_poor(first) or (regular[-1].loss < 0 and any(s.symptom in _OF_THE_OUTPUT for s in lasting))):
-        # The first loss, which stands for the unknown cost, is no measure where first weights are poor, nor where no loss can be below 0.
+    lasts = {s.symptom for s in lasting}
+    if math.isnan(cost) and (_poor(first) or (regular[-1].loss < 0 and lasts & {*_OF_THE_OUTPUT}) or "constant_output" in lasts):
+        # The first loss, which stands for the unknown cost, is no measure where first weights are poor, where no loss can be below 0,
+        # nor where the predictions have come to be the same for every input.
         learned = False
     if learned:
         return [s for s in lasting if s.ignores_loss], first

@@ -1,6 +1,7 @@
 """The course of the loss over the snapshots: whether the network learns, has learned, stands still or swings."""
 
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -8,6 +9,9 @@ from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.snapshot import Snapshot
 from keras_ext.remedies.advice import advice, clip
+
+# Kernels that go this share of their own length from snapshot to snapshot need no longer steps.
+_FAR = 0.5
 
 
 def learning(snapshots: Sequence[Snapshot], limits: Limits, patience: int = 2, baseline: float = math.nan) -> bool:
@@ -53,6 +57,10 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, 
     if risen:
         seen = f"For {limits.window} snapshots its loss has risen, to {risen:.0e} times the first"
         yield State("rising_loss", None, risen, limits.risen, f"{seen}. {advice('rising_loss')}")
+    sunk = _sunk(snapshots, limits)
+    if sunk:
+        seen = f"For {limits.window} snapshots its loss has fallen below 0 faster and faster, to {snapshots[-1].loss:.3g}"
+        yield State("unbounded_loss", None, sunk, limits.sunk, f"{seen}. {advice('unbounded_loss')}", ignores_loss=True)
     is_late = _is_late(snapshots, limits, patience, baseline, planned)
     if is_late:
         loss, logged = snapshots[-1].loss, logged_loss(snapshots[-1])
@@ -60,7 +68,8 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, 
             seen = f"On the batches of fit the loss is {logged:.3g}, on the monitor's samples {loss:.3g}, and for a constant {baseline:.3g}"
             fix = advice("stalled_loss", "other data")
         else:
-            seen = f"Half of the planned steps are taken, and the loss is {loss:.3g}; a constant prediction costs {baseline:.3g}"
+            taken = f"{limits.late_steps:.0%} of the planned steps are taken"
+            seen = f"{taken}, and the loss is {loss:.3g}; a constant prediction costs {baseline:.3g}"
             fix = _move(snapshots, limits, baseline)
         yield State("stalled_loss", None, loss / baseline, limits.late, f"{seen}. {fix}")
     losses, reference = _losses(snapshots)[-limits.window :], _reference(snapshots, baseline)
@@ -81,9 +90,10 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, 
 
 
 def _move(snapshots: Sequence[Snapshot], limits: Limits, reference: float) -> str:
-    """Return what makes a loss move that stands: smaller steps where these have taken it above its first value and a constant's."""
+    """Return what makes a loss move that stands: smaller steps where these go far, or have taken it above its first and a constant's."""
     is_worse = snapshots[-1].loss > (1 + limits.stalled) * max(_losses(snapshots)[0], reference)
-    return advice("stalled_loss", "worse" if is_worse else "")
+    goes_far = statistics.median([w.update_ratio for w in snapshots[-1].kernels] or [0.0]) > _FAR
+    return advice("stalled_loss", "worse" if is_worse or goes_far else "")
 
 
 def logged_loss(snapshot: Snapshot) -> float:
@@ -92,8 +102,8 @@ def logged_loss(snapshot: Snapshot) -> float:
 
 
 def _is_late(snapshots: Sequence[Snapshot], limits: Limits, patience: int, baseline: float, planned: float) -> bool:
-    """Return True where the network has not begun to learn in half of the planned steps, and does not begin now."""
-    if not (baseline > 0 and snapshots[-1].step >= max(planned / 2, limits.lasting_steps)) or not stands(
+    """Return True where the network has not begun to learn in most of the planned steps, and does not begin now."""
+    if not (baseline > 0 and snapshots[-1].step >= max(limits.late_steps * planned, limits.lasting_steps)) or not stands(
         snapshots, limits, patience, baseline
     ):
         return False
@@ -109,6 +119,18 @@ def _risen(snapshots: Sequence[Snapshot], limits: Limits) -> float:
     first = next((loss for loss in losses if loss > 0), math.nan)
     rises = len(losses) > limits.window and all(b > a for a, b in pairwise(losses[-limits.window - 1 :]))
     return losses[-1] / first if rises and losses[-1] > limits.risen * first else 0.0
+
+
+def _sunk(snapshots: Sequence[Snapshot], limits: Limits) -> float:
+    """Return how many times as far below 0 the last loss is as that of `limits.window` snapshots before, if each fall was longer; else 0.
+
+    A loss that has a least value falls more slowly the nearer it is.
+    """
+    losses = [snapshot.loss for snapshot in snapshots[-limits.window - 1 :]]
+    falls = [a - b for a, b in pairwise(losses)]
+    if len(losses) <= limits.window or not max(losses[1:]) < 0 or not falls[0] > 0 or not all(b > a for a, b in pairwise(falls)):
+        return 0.0
+    return losses[-1] / losses[1] if losses[-1] < limits.sunk * losses[1] else 0.0
 
 
 def _reference(snapshots: Sequence[Snapshot], baseline: float) -> float:

@@ -13,15 +13,27 @@ def mode_states(snapshot: Snapshot, limits: Limits, training: Training) -> Itera
     """Yield each batch normalization whose moving statistics will not follow: a loss that falls in training is none in inference.
 
     Of the first statistics, `momentum` to the power of the planned steps is left at the end (Ioffe and Szegedy 2015, section 3.1). Where
-    they fit the data all the same, as in a network that was trained before, nothing is wrong.
+    they fit the data all the same, as in a network that was trained before, nothing is wrong. A variance that is far too large takes
+    longer: a hundredth of the first one is still as large as that of data of a variance of .01.
     """
     if not snapshot.step or math.isnan(training.planned):
         return
     momenta = dict(training.moving)
     for n in snapshot.normalizations:
-        left = momenta.get(n.layer, 0.0) ** training.planned
-        if left > limits.stale and (n.ratio > limits.unlike or n.shift > limits.shifted):
+        momentum = momenta.get(n.layer, 0.0)
+        left = momentum**training.planned
+        # One that is too small is within a factor of 2 as soon as half of the first statistics are gone.
+        at_the_end = n.ratio * momentum ** max(training.planned - snapshot.step, 0.0) if momentum**snapshot.step < limits.stale else 0.0
+        if at_the_end > limits.unlike:
+            seen = f"Its moving variance is a factor of {n.ratio:.3g} from the data, and will be {at_the_end:.3g} at the end"
+            said = f"{seen}. Inference uses it. {_cure(training.planned)}"
+            yield State("stale_statistics", n.layer, at_the_end, limits.unlike, said, quiet=True, ignores_loss=True)
+        elif left > limits.stale and (n.ratio > limits.unlike or n.shift > limits.shifted):
             seen = f"{left:.0%} of its moving statistics will be those of its start, and inference uses them"
             apart = f"Now they are {n.shift:.2g} standard deviations and a factor of {n.ratio:.3g} in variance from the data"
-            fix = f"Set momentum to {max(0.0, round(0.01 ** (1 / training.planned), 3)):g}, or train longer"
-            yield State("stale_statistics", n.layer, left, limits.stale, f"{seen}. {apart}. {fix}.", quiet=True, ignores_loss=True)
+            said = f"{seen}. {apart}. {_cure(training.planned)}"
+            yield State("stale_statistics", n.layer, left, limits.stale, said, quiet=True, ignores_loss=True)
+
+
+def _cure(planned: float) -> str:
+    return f"Set momentum to {max(0.0, round(0.01 ** (1 / planned), 3)):g}, or train longer."

@@ -37,7 +37,7 @@ def setting_states(training: Training, limits: Limits, baseline: float = math.na
     for layer, rate in training.dropping:
         if rate >= limits.dropout:
             noise = f", so that noise is {rate / (1 - rate):.3g} times as strong as its signal" if rate < 1 else ""
-            yield State("heavy_dropout", layer, rate, limits.dropout, f"It drops {rate:.3g} of its inputs{noise}. Set rate to .5 or less.")
+            yield State("heavy_dropout", layer, rate, limits.dropout, f"It drops {rate:.3g} of its inputs{noise}. Set it to .5 or less.")
     updates = training.planned / training.step.accumulation
     if updates < limits.updates:
         seen = f"gradient_accumulation_steps={training.step.accumulation:.0f} leaves {int(updates)} updates in the planned steps"
@@ -95,6 +95,10 @@ def _loss_at_the_end(regular: Sequence[Snapshot], limits: Limits, planned: float
 
 
 def _cure(step: Step, gradient: float) -> str:
+    if math.isfinite(step.average):
+        return (
+            f"use_ema writes an average over the weights that hardly moves: set ema_momentum ({step.average:.5g}) to .99, or leave it out."
+        )
     if math.isfinite(gradient) and step.epsilon > gradient:
         return f"The optimizer's epsilon ({step.epsilon:.3g}) is larger than its gradients: set it to 1e-7."
     if math.isfinite(gradient) and step.threshold < gradient / 10:

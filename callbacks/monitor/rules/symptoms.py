@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.probe.setting import Aim, baseline
+from keras_ext.callbacks.monitor.probe.setting import CHOICES, Aim, baseline
 from keras_ext.callbacks.monitor.probe.statistics import ATTENTION
 from keras_ext.callbacks.monitor.rules.first_weights import poor_initializations
 from keras_ext.callbacks.monitor.rules.mismatch import mismatches
@@ -98,7 +98,8 @@ def _gradient_states(snapshot: Snapshot, limits: Limits, cost: float, at_first: 
         yield State("zero_gradient", None, 0.0, 0.0, said)
     elif first.gradient_norm < limits.vanishing_norm and ratio < limits.vanishing_ratio:
         share = f"{ratio:.0e} of the largest" if ratio else "zero"
-        said = f"The gradient of the first layer is {share}. {advice('vanishing_gradient')}"
+        # Where units are dead or saturated these are named, and few gradients that only fade reach zero.
+        said = f"The gradient of the first layer is {share}. {advice('vanishing_gradient', '' if ratio else 'zero')}"
         yield State("vanishing_gradient", first.layer, ratio, limits.vanishing_ratio, said)
     for w in kernels:
         # Of an embedding few rows change; in mid-epoch the rate may still be warming up from zero; and where the gradient has vanished, no
@@ -126,9 +127,8 @@ def _collapsed(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits, f
         if not has_targets and snapshot.is_regular and now.deviation < limits.collapsed * then.deviation:
             share = now.deviation / then.deviation
             seen = f"Its outputs differ {share:.0e} times as much as at first: each sample gets the same"
-            yield State(
-                "constant_output", None, share, limits.collapsed, f"{seen}. {advice('constant_output', 'collapsed')}", ignores_loss=True
-            )
+            fix = advice("constant_output", "" if aim is not None and aim.loss in CHOICES else "collapsed")
+            yield State("constant_output", None, share, limits.collapsed, f"{seen}. {fix}", ignores_loss=True)
 
 
 def _advice_for(snapshot: Snapshot, layer: str, usual: str, limits: Limits, first: Snapshot | None) -> str:
