@@ -218,7 +218,13 @@ def test_a_killed_search_ends_as_one_that_was_not(tmp_path, sampler, pruner, sto
     if sampler == "gp":
         pytest.importorskip("torch")
     how = [sampler, pruner, storage.format(tmp_path)]
-    words = [sys.executable, "-c", SCRIPT.format(tests=[str(folder) for folder in Path(__file__).parents[:2]]), str(tmp_path / "parts"), *how]
+    words = [
+        sys.executable,
+        "-c",
+        SCRIPT.format(tests=[str(folder) for folder in Path(__file__).parents[:2]]),
+        str(tmp_path / "parts"),
+        *how,
+    ]
     draw = random.Random(f"{sampler} {pruner}")
     for ended in (1, 3, 6):
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
