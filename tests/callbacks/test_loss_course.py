@@ -117,6 +117,8 @@ def test_a_loss_that_has_not_begun_to_fall_in_three_quarters_of_the_planned_step
 def test_a_loss_that_falls_below_zero_faster_and_faster_is_critical():
     bottomless = [0.5, -1.0, -4.0, -9.0, -16.0, -25.0, -36.0]
     assert course(*bottomless, baseline=math.nan) == [("unbounded_loss", True)]
+    (found,) = course_states(snapshots(*bottomless), LIMITS, 2, math.nan, math.inf)
+    assert (found.fatal, found.value) == (True, 36.0)
     assert course(*bottomless[:6], baseline=math.nan) == []
     assert course(*[loss + 40 for loss in bottomless], baseline=math.nan) == []  # above 0
     assert course(*[0.0, -1.0, -1.5, -2.1, -2.8, -3.6, -4.5], baseline=math.nan) == []  # four times as far

@@ -60,7 +60,7 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, 
     sunk = _sunk(snapshots, limits)
     if sunk:
         seen = f"For {limits.window} snapshots its loss has fallen below 0 faster and faster, to {snapshots[-1].loss:.3g}"
-        yield State("unbounded_loss", None, sunk, limits.sunk, f"{seen}. {advice('unbounded_loss')}", ignores_loss=True)
+        yield State("unbounded_loss", None, sunk, limits.sunk, f"{seen}. {advice('unbounded_loss')}", fatal=True)
     is_late = _is_late(snapshots, limits, patience, baseline, planned)
     if is_late:
         loss, logged = snapshots[-1].loss, logged_loss(snapshots[-1])
