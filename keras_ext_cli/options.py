@@ -8,7 +8,7 @@ import click
 
 # The names and defaults of `keras_ext`, whose import takes seconds; a test compares them.
 TUNERS = ("random", "tpe", "gp", "cmaes", "qmc", "hyperband", "grid", "genetic")
-PRUNERS = ("none", "median", "halving", "hyperband", "wilcoxon")
+PRUNERS = ("none", "median", "patient", "halving", "hyperband", "wilcoxon")
 NETWORKS = ("auto", "mlp", "residual", "cnn", "resnet", "lstm")
 WIDTHS = ("same", "pyramid", "free")
 ACTIVATIONS = ("relu", "leaky_relu", "selu", "tanh", "sigmoid")

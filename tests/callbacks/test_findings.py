@@ -370,3 +370,12 @@ def test_a_first_gradient_of_exactly_zero_asks_for_an_operation_without_one():
     for first, asks in ((zero, True), (faint, False)):
         (found,) = [f for f in run(snapshot(weights=(first, LAST)), snapshot(weights=(first, LAST))) if f.severity == "warning"]
         assert (found.symptom, "round, sign, argmax" in found.advice) == ("vanishing_gradient", asks)
+
+
+def test_a_loss_of_unknown_least_value_that_fell_and_left_the_same_prediction_for_all_is_critical():
+    """As a segmentation does that ends with nothing in the foreground."""
+    aim = Aim("dice", False, 0.0, 1.0, 0.5, deviation=0.45, units=1)
+    for deviation, found in ((1e-8, [("constant_output", None)]), (0.3, [])):
+        output = Output(1, 0.0, 1e-7, 0.0, 0.9, deviation=deviation)
+        course = [replace(snapshot(1.0 if i < 2 else 0.2, step=20 * i, epoch=i), outputs=(output,)) for i in range(12)]
+        assert critical(run(*course, aims=[aim])) == found

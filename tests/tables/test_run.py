@@ -105,7 +105,7 @@ def test_another_search_in_the_same_folder_is_refused_and_nothing_is_lost(tmp_pa
             "holds a search. Add `resume=True` to go on with it, or give another `output`.",
         ),
         (Settings(trials=2, epochs=2), True, table(), "holds a search with epochs 1, got 2. Give what it began with, or another `output`."),
-        (Settings(trials=2, epochs=1), True, table(60), "holds a search on other data, or with another target."),
+        (Settings(trials=2, epochs=1), True, table(60), "holds a search on other data, or with another target or group."),
     ):
         with pytest.raises(BadInput) as raised:
             run(data, tmp_path / "s", settings, resume=resume)

@@ -143,11 +143,13 @@ def _lasting(
         return [s for s in now if s.can_be_critical and all((s.symptom, s.layer) in each for each in names)]
 
     lasting = in_each_of(span)
-    learned = has_learned(regular, limits, cost)
     lasts = {s.symptom for s in lasting}
-    if math.isnan(cost) and (_poor(first) or (regular[-1].loss < 0 and lasts & {*_OF_THE_OUTPUT}) or "constant_output" in lasts):
-        # The first loss, which stands for the unknown cost, is no measure where first weights are poor, where no loss can be below 0,
-        # nor where the predictions have come to be the same for every input.
+    if math.isnan(cost) and "constant_output" in lasts:
+        # The first loss, which stands for the unknown cost, is no measure where the predictions have come to be the same for every input.
+        cost = -math.inf
+    learned = has_learned(regular, limits, cost)
+    if math.isnan(cost) and (_poor(first) or (regular[-1].loss < 0 and lasts & {*_OF_THE_OUTPUT})):
+        # Nor where first weights are poor, or no loss can be below 0.
         learned = False
     if learned:
         return [s for s in lasting if s.ignores_loss], first
