@@ -80,8 +80,8 @@ def test_a_variance_that_stays_too_large(ratio, step, is_found):
     assert all(s.value == pytest.approx(80 * 0.99**40) and "will be 53.5 at the end" in s.advice for s in found)
 
 
-def test_a_small_signal_whose_moving_variance_is_too_large_in_inference_is_critical():
-    """Pixels of a tenth: after 120 steps the moving variance still is that of its start."""
+def test_a_small_signal_whose_moving_variance_is_too_large_in_inference_is_reported():
+    """After 128 steps the moving variance still is that of its start, for the most part."""
     x, y = data()
     x = 0.02 * x
     for momentum, is_found in ((0.99, True), (0.9, False)):
@@ -89,7 +89,8 @@ def test_a_small_signal_whose_moving_variance_is_too_large_in_inference_is_criti
         model, monitor = network(momentum), SaturationMonitor(x, y, on_critical=None)
         model.optimizer.learning_rate = 0.01
         model.fit(x, y, epochs=8, batch_size=32, verbose=0, callbacks=[monitor])
-        assert (("stale_statistics", "critical") in {(f.symptom, f.severity) for f in monitor.findings}) == is_found
+        found = {(f.symptom, f.severity) for f in monitor.findings if f.symptom == "stale_statistics"}
+        assert found == ({("stale_statistics", "warning")} if is_found else set())
 
 
 @pytest.mark.parametrize(("momentum", "is_found"), [(0.9999, True), (0.9, False)])
