@@ -52,7 +52,6 @@ _ADVICE = {
     "constant_output/collapsed": (
         "Let the loss push different samples apart (negative samples, a variance term, stop_gradient on one side), and lower the rate."
     ),
-    "constant_output/same targets": "Check how they are read and encoded.",
     "constant_output/same inputs": "Check how they are read and scaled.",
     "constant_output": (
         f"{_SCALE_INPUTS}, lower the learning rate, and start from initializers.HeNormal with relu or initializers.GlorotUniform with tanh."

@@ -51,9 +51,6 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
             is_harmless = aim.from_logits and aim.finds_logits and end is not None and end.kind in ("softmax", "sigmoid")
             layer, fatal = end.layer if end else None, impossible is not None
             yield State("output_mismatch", layer, *found, can_be_critical=not is_harmless, fatal=fatal)
-        if len(aims) == 1 and aim.deviation == 0 and aim.loss in (*CHOICES, *BINARY) and not math.isnan(snapshot.spread):
-            said = f"All targets of the monitor are the same class. {advice('constant_output', 'same targets')}"
-            yield State("constant_output", None, 0.0, 0.0, said, root=True, ignores_loss=True)
         share = output.deviation / aim.deviation if aim.deviation > 0 else math.nan
         if _compares(aim, output) and snapshot.step > 0 and share < limits.flat:
             seen = f"The predictions of {which} vary {share:.1g} times as much as the targets: whatever the input, they are the same"
