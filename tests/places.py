@@ -33,8 +33,9 @@ def in_children(make, folder, fit, pruner):
 
 
 def on_ray(make, folder, fit, pruner):
-    """Search on Ray."""
-    return run_on_ray(make, directory=folder, monitor=monitor(fit), pruner=pruner, trials_at_once=1, trials_per_process=99, **fit)
+    """Search on Ray, one trial after another as `here`."""
+    once = {"trials_at_once": 1, "together": 1, "trials_per_process": 99}
+    return run_on_ray(make, directory=folder, monitor=monitor(fit), pruner=pruner, **once, **fit)
 
 
 def in_turn(tuner):
