@@ -26,7 +26,7 @@ BACKEND = keras.backend.backend()
 # Seconds of a case from which on a test is not quick, and from which on it is long.
 QUICK, LONG = 0.1, 0.5
 # Seconds of all long tests that are drawn, as `tests/seconds.json` has them: a set that grows takes no longer.
-LONG_SECONDS = {"tensorflow": 180, "jax": 180, "torch": 120}[BACKEND]
+LONG_SECONDS = {"tensorflow": 150, "jax": 150, "torch": 100}[BACKEND]
 # Of the short set on two cores of an Intel Xeon; `docs/CONTRIBUTING.md` says when that was measured.
 MINUTES = {"tensorflow": 4, "jax": 4, "torch": 3}
 
