@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from keras_ext.callbacks.monitor.probe.statistics import CHOOSING, RECTIFYING, SATURATING
 
+# A kernel that goes this share of its own length from snapshot to snapshot forgets what it had learned, and needs no longer steps.
+FAR = 0.5
+
 
 @dataclass(frozen=True)
 class Activation:

@@ -5,9 +5,8 @@ from typing import Any
 from optuna.pruners import BasePruner, MedianPruner, PatientPruner
 
 from keras_ext.search.samplers import quiet
+from keras_ext.search.study import FINDINGS
 
-# The user attribute of a trial in a study that has what the monitor found.
-FINDINGS = "findings"
 # A score of this epoch or the one before that is the best so far counts as an improvement.
 _PATIENCE = 1
 
@@ -19,8 +18,9 @@ class PatientMedianPruner(BasePruner):
     """
 
     def __init__(self) -> None:
+        self._median = MedianPruner()
         with quiet():
-            self._median, self._patient = MedianPruner(), PatientPruner(MedianPruner(), patience=_PATIENCE)
+            self._patient = PatientPruner(self._median, patience=_PATIENCE)
 
     def prune(self, study: Any, trial: Any) -> bool:
         """Return whether the trial is to end now."""

@@ -89,7 +89,8 @@ class Pruning:
         from optuna.pruners import HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
         from optuna.trial import TrialState
 
-        from keras_ext.search.patient_pruner import FINDINGS, PatientMedianPruner
+        from keras_ext.search.patient_pruner import PatientMedianPruner
+        from keras_ext.search.study import FINDINGS
 
         study = self.study.study
         others = sum(epoch in t.intermediate_values for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))

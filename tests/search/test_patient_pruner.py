@@ -10,8 +10,8 @@ import places
 import pytest
 from places import in_turn
 
-from keras_ext.search.patient_pruner import FINDINGS, PatientMedianPruner
-from keras_ext.search.study import TunerStudy
+from keras_ext.search.patient_pruner import PatientMedianPruner
+from keras_ext.search.study import FINDINGS, TunerStudy
 from keras_ext.search.tuners import GridSearch
 
 X = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")

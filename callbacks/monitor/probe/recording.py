@@ -139,7 +139,7 @@ class Recording:
         for x, y in reversed(self._reshaped):
             if id(y) in ends:
                 ends[id(x)] = ends[id(y)]
-        seen, of_output = list[Seen](), list[int]()
+        seen = []
         for layer, kind, values in self._outputs:
             if kind == "gates":
                 parts = [(name, part, v) for part, (name, v) in gates(layer, values).items() if name in _KINDS]
@@ -148,9 +148,8 @@ class Recording:
                 axis = 1 if kind != "softmax" and getattr(layer, "data_format", None) == "channels_first" else -1
                 part = statistics.ATTENTION if isinstance(layer, _ATTENTION) else ""
                 seen.append(Seen(self._names[id(layer)], kind, part, id(values) in ends, values, axis))
-                of_output += [ends[id(values)]] if id(values) in ends else []
         places = [i for i, each in enumerate(seen) if each.is_output]
-        in_order = [seen[i] for _, i in sorted(zip(of_output, places, strict=True))]
+        in_order = sorted((seen[i] for i in places), key=lambda each: ends[id(each.values)])
         for i, each in zip(places, in_order, strict=True):
             seen[i] = each
         return seen

@@ -7,11 +7,8 @@ from itertools import pairwise
 
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.snapshot import Snapshot
+from keras_ext.callbacks.monitor.snapshot import FAR, Snapshot
 from keras_ext.remedies.advice import advice, clip
-
-# Kernels that go this share of their own length from snapshot to snapshot need no longer steps.
-_FAR = 0.5
 
 
 def learning(snapshots: Sequence[Snapshot], limits: Limits, patience: int = 2, baseline: float = math.nan) -> bool:
@@ -92,7 +89,7 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, 
 def _move(snapshots: Sequence[Snapshot], limits: Limits, reference: float) -> str:
     """Return what makes a loss move that stands: smaller steps where these go far, or have taken it above its first and a constant's."""
     is_worse = snapshots[-1].loss > (1 + limits.stalled) * max(_losses(snapshots)[0], reference)
-    goes_far = statistics.median([w.update_ratio for w in snapshots[-1].kernels] or [0.0]) > _FAR
+    goes_far = statistics.median([w.update_ratio for w in snapshots[-1].kernels] or [0.0]) > FAR
     return advice("stalled_loss", "worse" if is_worse or goes_far else "")
 
 
@@ -122,7 +119,7 @@ def _risen(snapshots: Sequence[Snapshot], limits: Limits) -> float:
 
 
 def _sunk(snapshots: Sequence[Snapshot], limits: Limits) -> float:
-    """Return how many times as far below 0 the last loss is as that of `limits.window` snapshots before, if each fall was longer; else 0.
+    """Return how many times as far below 0 the last of `limits.window` losses is as the first, if each fall was longer; else 0.
 
     A loss that has a least value falls more slowly the nearer it is.
     """

@@ -10,13 +10,11 @@ from keras_ext.callbacks.monitor.probe.statistics import ATTENTION
 from keras_ext.callbacks.monitor.rules.first_weights import poor_initializations
 from keras_ext.callbacks.monitor.rules.mismatch import mismatches
 from keras_ext.callbacks.monitor.rules.not_finite import not_finite
-from keras_ext.callbacks.monitor.snapshot import Activation, Snapshot
+from keras_ext.callbacks.monitor.snapshot import FAR, Activation, Snapshot
 from keras_ext.remedies.advice import advice, clip, shorten
 
 # A kernel of so many times the largest usual scale drives its layer out of range by itself.
 _LARGE = 3.0
-# A kernel that goes this share of its own length from snapshot to snapshot forgets what it had learned.
-_FAR = 0.5
 # Share of zeros in a gradient from which on it belongs to a few rows only.
 _FEW = 0.5
 # Activations whose outputs a loss takes as probabilities; it cuts them off near 0 and 1.
@@ -143,7 +141,7 @@ def _advice_for(snapshot: Snapshot, layer: str, usual: str, limits: Limits, firs
     if own is kernels[0] and snapshot.input_rms > limits.unscaled_input:
         scale = f"The root mean square of its inputs is {snapshot.input_rms:.3g}"
         return f"{scale}: scale them to unit variance (keras.layers.Normalization). {usual}"
-    if own.update_ratio > _FAR:
+    if own.update_ratio > FAR:
         gone = f"Its kernel has gone {own.update_ratio:.0%} of its own length since the last snapshot"
         return f"{gone}: lower the learning rate, or {clip(snapshot.clipped)}. {usual}"
     if own.scale > _LARGE * own.most_scale:
