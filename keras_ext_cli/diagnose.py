@@ -30,7 +30,7 @@ from keras_ext_cli.options import check_data, check_model
 def diagnose(**options: Any) -> None:
     """Say which layers of a saved model are saturated, dead, exploding or starved of gradient, and what fixes them.
 
-    Snapshots at the model as it stands and trains nothing, but for copies with --repair. Ends with exit code 1 if a finding is
+    Observes the model as it is and trains nothing, but for copies with --repair. Ends with exit code 1 if a finding is
     critical, such as NaN, and no --repair is asked for.
 
     \b

@@ -9,7 +9,7 @@ from keras_ext.parallel.job import Shared
 from keras_ext.parallel.parallel_search import ParallelSearch
 from keras_ext.parallel.retry_policy import RetryPolicy
 from keras_ext.search import results, watch
-from keras_ext.search.pruning import pruner_for
+from keras_ext.search.tuners.pruning import pruner_for
 
 
 def monitor(fit):

@@ -98,6 +98,16 @@ def test_what_the_monitor_snapshots_with_knows_no_judgement_and_what_judges_show
     assert wrong == []
 
 
+def test_trials_are_chosen_without_the_report_and_trained_together_without_either():
+    later = {"together": ("tuners", "report", "watch"), "tuners": ("report",)}
+    files = [(room, path) for room in later for path in (ROOT / "keras_ext/search" / room).glob("*.py")]
+    assert len(files) > 20
+    wrong = [
+        (str(p), n) for room, p in files for n in imported(p) if n.startswith(tuple(f"keras_ext.search.{other}" for other in later[room]))
+    ]
+    assert wrong == []
+
+
 def test_a_bare_import_brings_no_search():
     searches = ("keras_ext.search", "keras_ext.parallel", "keras_ext.automl")
     users = {p.relative_to(ROOT).parts[1] for p in sources() if any(n.startswith(searches) for n in imported(p))}

@@ -15,9 +15,10 @@ from keras_ext.callbacks import LearningRateFinder, SaturationMonitor, diagnose
 from keras_ext.initializers import initialize
 from keras_ext.remedies.change import Change
 from keras_ext.repair.repaired import Repair
-from keras_ext.search import notebook_view, results, view, watch
+from keras_ext.search import results, watch
 from keras_ext.search import watch as watch_module
 from keras_ext.search.records import Record
+from keras_ext.search.report import notebook_view, view
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(64, 4)).astype("float32"), RNG.integers(0, 2, 64)

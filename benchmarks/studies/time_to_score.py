@@ -27,7 +27,7 @@ from keras_ext.automl.settings import Settings, complete
 from keras_ext.automl.tuners import make_tuner
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search import watch
-from keras_ext.search.distributions import asked
+from keras_ext.search.tuners.distributions import asked
 from keras_ext.tables import make_table
 
 ROOT = Path(__file__).parents[2]

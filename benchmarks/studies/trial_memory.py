@@ -17,7 +17,7 @@ from keras_ext.parallel.memory_limit import resident
 from keras_ext.parallel.placement import Placement
 from keras_ext.parallel.search_at import search_at
 from keras_ext.search import watch
-from keras_ext.search.view import View
+from keras_ext.search.report.view import View
 
 ALONE, WATCHED, ISOLATED = WAYS = ("alone", "watched", "isolated")
 # By the end of this trial a process has taken what it needs once.

@@ -35,10 +35,10 @@ from keras_ext.callbacks import SaturationMonitor
 from keras_ext.parallel.placement import Placement
 from keras_ext.parallel.search_at import search_at
 from keras_ext.search.folds import Folds
-from keras_ext.search.importance import Importance
-from keras_ext.search.page import write_page
-from keras_ext.search.results import Results, results
-from keras_ext.search.view import View
+from keras_ext.search.report.importance import Importance
+from keras_ext.search.report.page import write_page
+from keras_ext.search.report.results import Results, results
+from keras_ext.search.report.view import View
 from keras_ext.search.writable import reported_where_not_writable
 from keras_ext.tables.data import Split, Table, load_frame
 from keras_ext.tables.data.duplicates import duplicates

@@ -12,8 +12,8 @@ from keras_ext._checks import BadInput, bad_argument, flag, in_range, integer, i
 from keras_ext.automl.networks import NETWORKS
 from keras_ext.automl.tuners import PROJECT, checked
 from keras_ext.search.choices import WIDTHS
-from keras_ext.search.pruning import PRUNERS
-from keras_ext.search.samplers import SAMPLERS
+from keras_ext.search.tuners.pruning import PRUNERS
+from keras_ext.search.tuners.samplers import SAMPLERS
 from keras_ext.tables.data import Table
 
 SETTINGS = "search.json"

@@ -10,10 +10,10 @@ from typing import Any
 import keras_tuner
 
 from keras_ext._checks import BadInput, one_of
-from keras_ext.search import samplers
-from keras_ext.search.genetic import GeneticTuner
-from keras_ext.search.optuna_tuner import OptunaTuner
-from keras_ext.search.tuners import GridSearch
+from keras_ext.search.tuners import samplers
+from keras_ext.search.tuners.genetic import GeneticTuner
+from keras_ext.search.tuners.grid_search import GridSearch
+from keras_ext.search.tuners.optuna_tuner import OptunaTuner
 
 TUNERS: dict[str, Any] = {
     **{name: functools.partial(OptunaTuner, sampler=name) for name in ("random", "tpe", "gp", "cmaes", "qmc")},

@@ -17,9 +17,9 @@ from keras_ext.parallel.parallel_search import ParallelSearch
 from keras_ext.parallel.retry_policy import RetryPolicy
 from keras_ext.search import strategy as strategies
 from keras_ext.search.project_folder import recover
-from keras_ext.search.pruning import pruner_for
-from keras_ext.search.side_by_side import models_at_once
-from keras_ext.search.view import View
+from keras_ext.search.report.view import View
+from keras_ext.search.together.side_by_side import models_at_once
+from keras_ext.search.tuners.pruning import pruner_for
 from keras_ext.search.watch import is_watched
 from keras_ext.search.writable import check_writable
 

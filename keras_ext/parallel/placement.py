@@ -5,7 +5,7 @@ from typing import Any
 
 from keras_ext._checks import bad_argument, in_range, integer, keep
 from keras_ext.search import strategy as strategies
-from keras_ext.search.side_by_side import models_at_once
+from keras_ext.search.together.side_by_side import models_at_once
 
 # A process of this many trials has not grown by much.
 TRIALS_OF_A_PROCESS = 20

@@ -20,8 +20,8 @@ from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding
 from keras_ext.parallel.job import Failure, Job, Outcome, Report, Shared
 from keras_ext.parallel.memory_limit import memory_limit
-from keras_ext.search.side_by_side import Turns
 from keras_ext.search.strategy import over_all_devices
+from keras_ext.search.together.side_by_side import Turns
 from keras_ext.search.trial_run import Listener, Runner, TrialReport
 
 # KerasTuner's own file of a trial, which stays with the oracle.

@@ -6,14 +6,15 @@
 """
 
 from keras_ext.search import choices
-from keras_ext.search.genetic import GeneticOracle, GeneticTuner
 from keras_ext.search.grow import grow
 from keras_ext.search.grown import Grown, Stage
-from keras_ext.search.nuisance import NuisanceSearch
-from keras_ext.search.optuna_tuner import OptunaTuner
 from keras_ext.search.records import Record
-from keras_ext.search.results import Results, results
+from keras_ext.search.report.results import Results, results
 from keras_ext.search.spaces import CNN, LSTM, MLP, ImageNetworks, ResidualMLP, ResNet, Space
+from keras_ext.search.tuners.genetic import GeneticOracle, GeneticTuner
+from keras_ext.search.tuners.grid_search import GridSearch
+from keras_ext.search.tuners.nuisance import NuisanceSearch
+from keras_ext.search.tuners.optuna_tuner import OptunaTuner
 from keras_ext.search.watch import watch
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "MLP",
     "GeneticOracle",
     "GeneticTuner",
+    "GridSearch",
     "Grown",
     "ImageNetworks",
     "NuisanceSearch",

@@ -21,11 +21,11 @@ from keras_ext import _backend
 from keras_ext._warnings import warn
 from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
-from keras_ext.search.batch_hooks import LateBatchHooks
 from keras_ext.search.executions import Executions, current, of_trial
 from keras_ext.search.objectives import check_objective
-from keras_ext.search.shared_models import SharedModels
-from keras_ext.search.trial_thread import TrialThread
+from keras_ext.search.together.batch_hooks import LateBatchHooks
+from keras_ext.search.together.shared_models import SharedModels
+from keras_ext.search.together.trial_thread import TrialThread
 
 
 @dataclass

@@ -19,7 +19,6 @@ from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.search.objectives import check_objective, parts
 from keras_ext.search.project_folder import atomic_state_files, recover
-from keras_ext.search.pruning import Pruning, pruner_for, pruning_of
 from keras_ext.search.records import (
     ENDED,
     Record,
@@ -33,9 +32,10 @@ from keras_ext.search.records import (
     worst_score,
     write_diagnosis,
 )
-from keras_ext.search.side_by_side import SideBySide, models_at_once
+from keras_ext.search.report.view import View
+from keras_ext.search.together.side_by_side import SideBySide, models_at_once
 from keras_ext.search.trial_run import Listener, Runner, TrialReport
-from keras_ext.search.view import View
+from keras_ext.search.tuners.pruning import Pruning, pruner_for, pruning_of
 
 # The score of a trial without a finite one while no other has one either; with the sign that makes it bad.
 PLACEHOLDER = 1e9

@@ -23,8 +23,8 @@ from keras_ext.automl.tuners import TUNERS
 from keras_ext.parallel.placement import TRIALS_OF_A_PROCESS, Placement
 from keras_ext.search.choices import ACTIVATIONS, WIDTHS
 from keras_ext.search.grow import EARLIER, NEW
-from keras_ext.search.pruning import PRUNERS
 from keras_ext.search.spaces.mlp import DEEP
+from keras_ext.search.tuners.pruning import PRUNERS
 from keras_ext.tables import load_digits
 from keras_ext_cli import options
 from keras_ext_cli.main import main

@@ -18,8 +18,8 @@ from keras_ext.parallel.children import Children
 from keras_ext.parallel.job import Shared
 from keras_ext.parallel.parallel_search import ParallelSearch
 from keras_ext.parallel.retry_policy import RetryPolicy
-from keras_ext.search import MLP, results, stacked_program, watch
-from keras_ext.search.tuners import GridSearch
+from keras_ext.search import MLP, GridSearch, results, watch
+from keras_ext.search.together import stacked_program
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(96, 4)).astype("float32")

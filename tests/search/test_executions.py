@@ -11,7 +11,7 @@ import pytest
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search import results, watch
 from keras_ext.search.records import Record
-from keras_ext.search.results import Results
+from keras_ext.search.report.results import Results
 from keras_ext.search.trial_run import TrialReport, note_epoch
 
 X = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")

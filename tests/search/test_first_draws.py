@@ -6,7 +6,8 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from keras_ext.search import MLP, OptunaTuner, choices, evolution
+from keras_ext.search import MLP, OptunaTuner, choices
+from keras_ext.search.tuners import evolution
 
 pytestmark = pytest.mark.backend_free
 SEEDS, TRIALS = 20, 20

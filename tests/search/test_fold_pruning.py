@@ -11,9 +11,8 @@ import places
 import pytest
 from places import in_turn
 
-from keras_ext.search import OptunaTuner, results, watch
+from keras_ext.search import GridSearch, OptunaTuner, results, watch
 from keras_ext.search.folds import Folds
-from keras_ext.search.tuners import GridSearch
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 2)).astype("float32")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from keras_ext._backend import keras_private
-from keras_ext.search import GeneticOracle, GeneticTuner, evolution
+from keras_ext.search import GeneticOracle, GeneticTuner
+from keras_ext.search.tuners import evolution
 
 pytestmark = pytest.mark.backend_free
 

@@ -9,7 +9,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.search import results, stacked_program, watch
+from keras_ext.search import results, watch
+from keras_ext.search.together import stacked_program
 
 BACKEND = keras.backend.backend()
 

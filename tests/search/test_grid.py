@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_ext._checks import BadInput
-from keras_ext.search import CNN, LSTM, MLP, ImageNetworks, ResidualMLP, ResNet, evolution
-from keras_ext.search.grid import Grid, coarse
-from keras_ext.search.tuners import GridSearch, GridSearchOracle
+from keras_ext.search import CNN, LSTM, MLP, ImageNetworks, ResidualMLP, ResNet
+from keras_ext.search.tuners import evolution
+from keras_ext.search.tuners.grid import Grid, coarse
+from keras_ext.search.tuners.grid_search import GridSearch, GridSearchOracle
 
 pytestmark = pytest.mark.backend_free
 SCORE = keras_tuner.Objective("score", "min")

@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from keras_ext.search.records import Record
-from keras_ext.search.results import Results
+from keras_ext.search.report.results import Results
 
 pytestmark = pytest.mark.backend_free
 

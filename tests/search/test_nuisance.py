@@ -7,7 +7,8 @@ import pytest
 
 from keras_ext import layers
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.search import NuisanceSearch, results, stacked_program, watch
+from keras_ext.search import NuisanceSearch, results, watch
+from keras_ext.search.together import stacked_program
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 6)).astype("float32")

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from keras_tuner.engine import hyperparameters as kinds
 
 from keras_ext.search import OptunaTuner
-from keras_ext.search.distributions import as_optuna, distribution, named
-from keras_ext.search.samplers import SAMPLERS
-from keras_ext.search.study import JOURNAL
+from keras_ext.search.tuners.distributions import as_optuna, distribution, named
+from keras_ext.search.tuners.samplers import SAMPLERS
+from keras_ext.search.tuners.study import JOURNAL
 
 pytestmark = pytest.mark.backend_free
 SCORE = keras_tuner.Objective("score", "min")

@@ -10,9 +10,9 @@ import places
 import pytest
 from places import in_turn
 
-from keras_ext.search.patient_pruner import PatientMedianPruner
-from keras_ext.search.study import FINDINGS, TunerStudy
-from keras_ext.search.tuners import GridSearch
+from keras_ext.search import GridSearch
+from keras_ext.search.tuners.patient_pruner import PatientMedianPruner
+from keras_ext.search.tuners.study import FINDINGS, TunerStudy
 
 X = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
 Y = X @ np.float32([[1.0], [2.0], [3.0]])

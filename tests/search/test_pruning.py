@@ -16,9 +16,8 @@ import places
 import pytest
 from places import in_turn
 
-from keras_ext.search import OptunaTuner, results, watch
-from keras_ext.search.pruning import PRUNERS
-from keras_ext.search.tuners import GridSearch
+from keras_ext.search import GridSearch, OptunaTuner, results, watch
+from keras_ext.search.tuners.pruning import PRUNERS
 
 X = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
 Y = X @ np.float32([[1.0], [2.0], [3.0]])

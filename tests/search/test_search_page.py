@@ -10,10 +10,12 @@ import subprocess
 
 import pytest
 
-from keras_ext.search import Record, Results, figures
-from keras_ext.search.page import page
-from keras_ext.search.picture import score_picture, state_of
-from keras_ext.search.values import by_value, hyperparameters
+from keras_ext.search import Record, Results
+from keras_ext.search.report import figures
+from keras_ext.search.report.page import page
+from keras_ext.search.report.picture import score_picture
+from keras_ext.search.report.state import state_of
+from keras_ext.search.report.values import by_value, hyperparameters
 
 pytestmark = pytest.mark.backend_free
 

@@ -11,10 +11,11 @@ import pytest
 from keras_ext import _backend, layers, optimizers, schedules
 from keras_ext.callbacks import SaturationMonitor, StopAt
 from keras_ext.optimizers.clipping_rules import RULES
-from keras_ext.search import results, shared_models, stacked_program, watch
-from keras_ext.search.input_number import InputNumber
-from keras_ext.search.shared_models import SharedModels
-from keras_ext.search.structure import NotComparable, structure_of
+from keras_ext.search import results, watch
+from keras_ext.search.together import shared_models, stacked_program
+from keras_ext.search.together.input_number import InputNumber
+from keras_ext.search.together.shared_models import SharedModels
+from keras_ext.search.together.structure import NotComparable, structure_of
 from keras_ext.search.trial_run import set_seed
 
 BACKEND = keras.backend.backend()

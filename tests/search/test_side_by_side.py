@@ -18,9 +18,10 @@ import pytest
 
 from keras_ext import _backend, layers
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.search import results, stacked_program, watch
-from keras_ext.search.side_by_side import models_at_once
-from keras_ext.search.trial_thread import TrialThread
+from keras_ext.search import results, watch
+from keras_ext.search.together import stacked_program
+from keras_ext.search.together.side_by_side import models_at_once
+from keras_ext.search.together.trial_thread import TrialThread
 
 BACKEND = keras.backend.backend()
 RNG = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from keras_ext.search.records import Record
-from keras_ext.search.view import View
+from keras_ext.search.report.view import View
 
 pytestmark = pytest.mark.backend_free
 

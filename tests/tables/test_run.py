@@ -18,7 +18,7 @@ from keras_ext.automl.settings import Settings
 from keras_ext.automl.tuners import hyperband_trials, make_tuner
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search.records import Record, collect, diagnosis_of, in_words
-from keras_ext.search.results import Results
+from keras_ext.search.report.results import Results
 from keras_ext.search.watch import watch
 from keras_ext.tables import load_digits
 from keras_ext.tables.data import make_table

@@ -23,7 +23,7 @@ from keras_ext.initializers.scales import scales_of
 _GROUP = 2**19
 # float16 gradients are zero under 6e-8 and infinite over 65504; `fit` searches for a scale between, and so does a snapshot.
 _SCALES = {"float16": (2.0**10, 1.0, 2.0**-10)}
-# Numbers that the watched layers put out for a sample up to which a snapshot takes all samples; a snapshot with more would cost many steps.
+# Outputs of the watched layers per sample up to which a snapshot takes all samples; with more it would cost many steps.
 _MOST_NUMBERS = 2**15
 # Fewer numbers are far from what they are drawn from by chance alone: one in ten is a tenth of it.
 _LEAST_DRAWN = 4
@@ -57,7 +57,7 @@ class UnknownLayer(ValueError):
 
 
 class Probe:
-    """Snapshots at one model on one batch; the model, its random state and its metrics stay as they are.
+    """Take snapshots of one model on one batch; the model, its random state and its metrics stay as they are.
 
     The forward pass is that of training, but for what is random: layers of dropout and noise let their input through, and recurrent layers
     drop nothing. Batch normalization takes the batch's own statistics (a frozen one its moving statistics). Everything that the pass would

@@ -5,8 +5,8 @@ that no trial is spent on a value that nothing reads. The scopes of the options 
 learns of them before the first trial.
 """
 
-from keras_ext.search.batch_sizes import batch_size
 from keras_ext.search.choices.activations import ACTIVATIONS, ALL_ACTIVATIONS, activation, activation_layer, checked_activations
+from keras_ext.search.choices.batch_sizes import batch_size
 from keras_ext.search.choices.blocks import dropout, normalization, regularizer
 from keras_ext.search.choices.first_weights import INITIALIZERS, initializer
 from keras_ext.search.choices.sizes import WIDTHS, layers, units, widths

@@ -13,10 +13,10 @@ from keras_ext import initializers
 from keras_ext._checks import bad_argument, flag, integer, items
 from keras_ext.schedules import FullBatch
 from keras_ext.search import choices
-from keras_ext.search.batch_sizes import checked_batch_sizes, offered_batch_sizes
+from keras_ext.search.choices.batch_sizes import checked_batch_sizes, offered_batch_sizes
 from keras_ext.search.folds import Folds
-from keras_ext.search.grid import coarse
 from keras_ext.search.strategy import in_equal_parts
+from keras_ext.search.tuners.grid import coarse
 
 # What varies in a grid: of some hyperparameters these values, of others coarse ones.
 _IN_GRID: dict[str, tuple[Any, ...]] = {

@@ -16,8 +16,8 @@ from keras_ext._atomic import write_text
 from keras_ext._checks import bad_argument
 from keras_ext._html import shown
 from keras_ext.search.folds import Folds
-from keras_ext.search.importance import Importance, importances
 from keras_ext.search.records import NOTHING_FOUND, Record, collect, in_words
+from keras_ext.search.report.importance import Importance, importances
 
 # Above this probability a difference may be chance.
 _TIED = 0.05
@@ -164,12 +164,12 @@ class Results(Sequence[Record]):
 
         A trial without a score is a failed one. Optuna's steps are the epochs, counted from 1.
         """
-        from keras_ext.search.study import study_of
+        from keras_ext.search.tuners.study import study_of
 
         return study_of(self.records, self.space, self.direction)
 
     def _repr_html_(self) -> str:
-        from keras_ext.search.picture import score_picture
+        from keras_ext.search.report.picture import score_picture
 
         scored = any(record.score is not None for record in self.records)
         picture = score_picture(self.records, self.score_name, self.direction) if scored else None
@@ -181,7 +181,7 @@ class Results(Sequence[Record]):
         Raises:
             OSError: the path cannot be written.
         """
-        from keras_ext.search.page import write_page
+        from keras_ext.search.report.page import write_page
 
         write_page(path, self)
 

@@ -12,7 +12,7 @@ import numpy as np
 from keras_ext import _backend, layers, optimizers, schedules
 from keras_ext._backend import keras_private
 from keras_ext.optimizers.clipping_rules import RULES
-from keras_ext.search.input_number import InputNumber
+from keras_ext.search.together.input_number import InputNumber
 
 # Open intervals. A number outside its own is part of the structure, as the code may branch on it: at 0 there is no momentum.
 _POSITIVE = (0.0, math.inf)

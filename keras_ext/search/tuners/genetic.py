@@ -7,8 +7,8 @@ import keras_tuner
 import numpy as np
 
 from keras_ext._checks import bad_argument, in_range, integer
-from keras_ext.search import evolution
-from keras_ext.search.oracle import CheckedOracle
+from keras_ext.search.tuners import evolution
+from keras_ext.search.tuners.oracle import CheckedOracle, oracle_arguments
 
 # Children of the same parents that may have been tried before, until one is drawn at random, and of these until the search ends.
 _TRIES = 20
@@ -33,11 +33,7 @@ class GeneticOracle(CheckedOracle):
         crossover: probability of a second parent, in [0, 1].
         mutations: mean number of hyperparameters that change, at least 0; a child that was tried before changes in one more.
         seed: of all draws; 0 is a seed.
-        hyperparameters: as of every KerasTuner oracle.
-        allow_new_entries: the same.
-        tune_new_entries: the same.
-        max_retries_per_trial: the same.
-        max_consecutive_failed_trials: the same.
+        **kwargs: those of `keras_tuner.Oracle`: `hyperparameters`, `max_retries_per_trial`, ...
 
     Raises:
         ValueError: a number is outside its range, or the tournament larger than the population.
@@ -56,22 +52,9 @@ class GeneticOracle(CheckedOracle):
         crossover: float = 0.5,
         mutations: float = 1.0,
         seed: int | None = None,
-        hyperparameters: Any = None,
-        allow_new_entries: bool = True,
-        tune_new_entries: bool = True,
-        max_retries_per_trial: int = 0,
-        max_consecutive_failed_trials: int = 3,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            objective=objective,
-            max_trials=max_trials,
-            hyperparameters=hyperparameters,
-            allow_new_entries=allow_new_entries,
-            tune_new_entries=tune_new_entries,
-            seed=seed,
-            max_retries_per_trial=max_retries_per_trial,
-            max_consecutive_failed_trials=max_consecutive_failed_trials,
-        )
+        super().__init__(objective=objective, max_trials=max_trials, seed=seed, **kwargs)
         self.population_size = integer("population_size", population_size, 2)
         self.tournament_size = integer("tournament_size", tournament_size)
         if tournament_size > population_size:
@@ -143,12 +126,7 @@ class GeneticTuner(keras_tuner.Tuner):
         crossover: probability of a second parent.
         mutations: mean number of hyperparameters that change.
         seed: of all draws; 0 is a seed.
-        hyperparameters: as of every KerasTuner oracle.
-        allow_new_entries: the same.
-        tune_new_entries: the same.
-        max_retries_per_trial: the same.
-        max_consecutive_failed_trials: the same.
-        **kwargs: those of `keras_tuner.Tuner`: `directory`, `project_name`, `overwrite`, ...
+        **kwargs: those of `keras_tuner.Oracle` and `keras_tuner.Tuner`: `hyperparameters`, `directory`, `project_name`, `overwrite`, ...
 
     Examples:
         >>> import tempfile
@@ -167,11 +145,6 @@ class GeneticTuner(keras_tuner.Tuner):
         crossover: float = 0.5,
         mutations: float = 1.0,
         seed: int | None = None,
-        hyperparameters: Any = None,
-        allow_new_entries: bool = True,
-        tune_new_entries: bool = True,
-        max_retries_per_trial: int = 0,
-        max_consecutive_failed_trials: int = 3,
         **kwargs: Any,
     ) -> None:
         oracle = GeneticOracle(
@@ -182,10 +155,6 @@ class GeneticTuner(keras_tuner.Tuner):
             crossover=crossover,
             mutations=mutations,
             seed=seed,
-            hyperparameters=hyperparameters,
-            allow_new_entries=allow_new_entries,
-            tune_new_entries=tune_new_entries,
-            max_retries_per_trial=max_retries_per_trial,
-            max_consecutive_failed_trials=max_consecutive_failed_trials,
+            **oracle_arguments(kwargs),
         )
         super().__init__(oracle=oracle, hypermodel=hypermodel, **kwargs)

@@ -8,9 +8,9 @@ from typing import Any
 from keras_ext import _backend
 from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument, integer
-from keras_ext.search.stacked_program import Request
+from keras_ext.search.together.stacked_program import Request
+from keras_ext.search.together.trial_thread import TrialThread
 from keras_ext.search.trial_run import begin_trial
-from keras_ext.search.trial_thread import TrialThread
 
 
 def models_at_once(together: Any, is_alone: bool = False) -> int:

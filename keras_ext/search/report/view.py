@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_ext._html import shown
-from keras_ext.search.notebook_view import NotebookPicture
 from keras_ext.search.records import Record, in_words
+from keras_ext.search.report.notebook_view import NotebookPicture
 
 
 @dataclass

@@ -7,8 +7,9 @@ import keras_tuner
 import numpy as np
 
 from keras_ext._checks import bad_argument, integer
-from keras_ext.search import evolution, pruning, samplers
-from keras_ext.search.structure_names import StructureOracle
+from keras_ext.search.tuners import evolution, pruning, samplers
+from keras_ext.search.tuners.oracle import oracle_arguments
+from keras_ext.search.tuners.structure_names import StructureOracle
 from keras_ext.search.watch import is_watched
 
 # Sets of values that may have been tried before, until the search ends: the space has no others.
@@ -46,7 +47,7 @@ class OptunaOracle(StructureOracle):
     def trial_study(self) -> Any:
         """Return the study, opened when it is first asked for: a trial's own process makes the tuner, too, and has no study."""
         if self._study is None:
-            from keras_ext.search.study import TunerStudy
+            from keras_ext.search.tuners.study import TunerStudy
 
             self._study = TunerStudy(self._tuner, self._storage, tell_pruned=self._sampler != "gp")
         return self._study
@@ -140,12 +141,7 @@ class OptunaTuner(keras_tuner.Tuner):
         structure_hyperparameters: names of the hyperparameters that change the structure. None: models are built to find them.
         max_trials: number of trials.
         seed: of all draws; 0 is a seed.
-        hyperparameters: as of every KerasTuner oracle.
-        allow_new_entries: the same.
-        tune_new_entries: the same.
-        max_retries_per_trial: the same.
-        max_consecutive_failed_trials: the same.
-        **kwargs: those of `keras_tuner.Tuner`: `directory`, `project_name`, `overwrite`, ...
+        **kwargs: those of `keras_tuner.Oracle` and `keras_tuner.Tuner`: `hyperparameters`, `directory`, `project_name`, `overwrite`, ...
 
     Raises:
         ValueError: no sampler or pruner has this name; its library is missing; when the search begins, the storage cannot be opened.
@@ -173,11 +169,6 @@ class OptunaTuner(keras_tuner.Tuner):
         structure_hyperparameters: Iterable[str] | None = None,
         max_trials: int = 10,
         seed: int | None = None,
-        hyperparameters: Any = None,
-        allow_new_entries: bool = True,
-        tune_new_entries: bool = True,
-        max_retries_per_trial: int = 0,
-        max_consecutive_failed_trials: int = 3,
         **kwargs: Any,
     ) -> None:
         oracle = OptunaOracle(
@@ -189,11 +180,7 @@ class OptunaTuner(keras_tuner.Tuner):
             objective=objective,
             max_trials=max_trials,
             seed=seed,
-            hyperparameters=hyperparameters,
-            allow_new_entries=allow_new_entries,
-            tune_new_entries=tune_new_entries,
-            max_retries_per_trial=max_retries_per_trial,
-            max_consecutive_failed_trials=max_consecutive_failed_trials,
+            **oracle_arguments(kwargs),
         )
         oracle.belongs_to(self)
         super().__init__(oracle=oracle, hypermodel=hypermodel, **kwargs)

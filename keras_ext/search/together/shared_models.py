@@ -16,14 +16,14 @@ from keras_ext import _backend
 from keras_ext._backend import keras_private
 from keras_ext._backend.epoch_steps import EpochSteps
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.search.batch_hooks import EpochCallbacks, free_steps, may_change_the_model, needs_every_step
-from keras_ext.search.fit_data import FitArrays, FitData, draw_as_building, rows_of, steps_of_epoch
-from keras_ext.search.fit_methods import assign, copies_of, own_functions, saved_once
-from keras_ext.search.free_numbers import InputNumbers, has_own_layers, input_numbers
-from keras_ext.search.stacked_program import Request, StackedProgram
 from keras_ext.search.strategy import device_count
-from keras_ext.search.structure import NotComparable, Structure, structure_of
-from keras_ext.search.trial_thread import TrialThread
+from keras_ext.search.together.batch_hooks import EpochCallbacks, free_steps, may_change_the_model, needs_every_step
+from keras_ext.search.together.fit_data import FitArrays, FitData, draw_as_building, rows_of, steps_of_epoch
+from keras_ext.search.together.fit_methods import assign, copies_of, own_functions, saved_once
+from keras_ext.search.together.free_numbers import InputNumbers, has_own_layers, input_numbers
+from keras_ext.search.together.stacked_program import Request, StackedProgram
+from keras_ext.search.together.structure import NotComparable, Structure, structure_of
+from keras_ext.search.together.trial_thread import TrialThread
 
 # Structures whose programs are kept: each holds a model and some 20 MiB of programs.
 _MOST = 4

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_ext._checks import integer
 from keras_ext.search.records import Record
-from keras_ext.search.values import by_value, hyperparameters
+from keras_ext.search.report.values import by_value, hyperparameters
 
 # Trials with a score, of a search or with a hyperparameter, that are enough to compare; and with a value and without it.
 _FEWEST, _FEWEST_OF_VALUE = 4, 5
@@ -83,7 +83,7 @@ def importances(
     names = [name for name in hyperparameters(scored) if sum(name in record.hyperparameters for record in scored) >= _FEWEST]
     if len(scored) < _FEWEST or not names:
         return ()
-    from keras_ext.search.study import frozen
+    from keras_ext.search.tuners.study import frozen
 
     rng, count = np.random.default_rng(seed), len(scored)
     trials = [frozen(record, space, record.score, is_pruned=False) for record in scored]
@@ -103,8 +103,8 @@ def _shares(trials: Sequence[Any], direction: str, names: Sequence[str]) -> list
     """Return the share that each name has in the importance that PED-ANOVA finds; of names under several conditions all together."""
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    from keras_ext.search.samplers import quiet
-    from keras_ext.search.study import new_study
+    from keras_ext.search.tuners.samplers import quiet
+    from keras_ext.search.tuners.study import new_study
 
     study = new_study(direction)
     study.add_trials(trials)

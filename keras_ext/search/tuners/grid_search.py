@@ -6,8 +6,8 @@ from typing import Any
 import keras_tuner
 
 from keras_ext._checks import BadInput, bad_argument
-from keras_ext.search.grid import Grid, coarse
-from keras_ext.search.oracle import CheckedOracle
+from keras_ext.search.tuners.grid import Grid, coarse
+from keras_ext.search.tuners.oracle import CheckedOracle, oracle_arguments
 
 # The largest grid that a search begins: who asks for every combination of more does not mean it.
 MOST_POINTS = 1_000_000
@@ -87,12 +87,7 @@ class GridSearch(keras_tuner.Tuner):
             and those at a quarter and at three quarters of its range. A search space of this package says itself which: few values of
             what matters most, and of the rest the default.
         seed: of the tuner.
-        hyperparameters: as of every KerasTuner oracle.
-        allow_new_entries: the same.
-        tune_new_entries: the same.
-        max_retries_per_trial: the same.
-        max_consecutive_failed_trials: the same.
-        **kwargs: those of `keras_tuner.Tuner`: `directory`, `project_name`, `overwrite`, ...
+        **kwargs: those of `keras_tuner.Oracle` and `keras_tuner.Tuner`: `hyperparameters`, `directory`, `project_name`, `overwrite`, ...
 
     Raises:
         ValueError: `values` has a name that the space does not, or a value that its hyperparameter cannot have.
@@ -117,11 +112,6 @@ class GridSearch(keras_tuner.Tuner):
         max_trials: int | None = None,
         values: Mapping[str, Iterable[Any]] | None = None,
         seed: int | None = None,
-        hyperparameters: Any = None,
-        allow_new_entries: bool = True,
-        tune_new_entries: bool = True,
-        max_retries_per_trial: int = 0,
-        max_consecutive_failed_trials: int = 3,
         **kwargs: Any,
     ) -> None:
         oracle = GridSearchOracle(
@@ -130,11 +120,7 @@ class GridSearch(keras_tuner.Tuner):
             values,
             getattr(hypermodel, "coarse_values", coarse),
             seed=seed,
-            hyperparameters=hyperparameters,
-            allow_new_entries=allow_new_entries,
-            tune_new_entries=tune_new_entries,
-            max_retries_per_trial=max_retries_per_trial,
-            max_consecutive_failed_trials=max_consecutive_failed_trials,
+            **oracle_arguments(kwargs),
         )
         super().__init__(oracle=oracle, hypermodel=hypermodel, **kwargs)
         if hypermodel is not None:

@@ -16,7 +16,7 @@ from keras_ext._backend import keras_private
 from keras_ext._wording import one_line
 from keras_ext.layers import Dropout
 from keras_ext.layers._dropout_mask import needs_two_bytes
-from keras_ext.search.free_numbers import free_numbers, hidden
+from keras_ext.search.together.free_numbers import free_numbers, hidden
 
 _OURS = ("keras.", "keras_ext.")
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)

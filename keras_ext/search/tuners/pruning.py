@@ -8,8 +8,8 @@ import keras_tuner
 
 from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument, one_of
-from keras_ext.search.execution_pruning import ExecutionPruning, compares_executions, wilcoxon
 from keras_ext.search.records import PRUNED
+from keras_ext.search.tuners.execution_pruning import ExecutionPruning, compares_executions, wilcoxon
 
 PRUNERS = ("none", "median", "patient", "halving", "hyperband", "wilcoxon")
 
@@ -21,7 +21,7 @@ def checked(pruner: Any) -> Any:
     from optuna import pruners
 
     if isinstance(pruner, str):
-        from keras_ext.search.patient_pruner import PatientMedianPruner
+        from keras_ext.search.tuners.patient_pruner import PatientMedianPruner
 
         one_of("pruner", pruner, PRUNERS)
         kinds = {
@@ -89,8 +89,8 @@ class Pruning:
         from optuna.pruners import HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
         from optuna.trial import TrialState
 
-        from keras_ext.search.patient_pruner import PatientMedianPruner
-        from keras_ext.search.study import FINDINGS
+        from keras_ext.search.tuners.patient_pruner import PatientMedianPruner
+        from keras_ext.search.tuners.study import FINDINGS
 
         study = self.study.study
         others = sum(epoch in t.intermediate_values for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
@@ -111,7 +111,7 @@ def pruning_of(tuner: Any, pruner: Any) -> Pruning | None:
     if study is None and pruner is None:
         return None
     if study is None:
-        from keras_ext.search.study import TunerStudy
+        from keras_ext.search.tuners.study import TunerStudy
 
         study = TunerStudy(tuner, in_memory=True)
     if compares_executions(pruner):

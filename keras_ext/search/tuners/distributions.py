@@ -13,7 +13,7 @@ from keras_tuner.engine import hyperparameters as kinds
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from keras_ext._checks import is_number
-from keras_ext.search.evolution import walked
+from keras_ext.search.tuners.evolution import walked
 
 
 def distribution(hp: Any) -> Any:

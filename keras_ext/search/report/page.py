@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from keras_ext._atomic import write_text
 from keras_ext.callbacks.monitor.report.html import document, table
-from keras_ext.search.picture import state_of, time_unit
 from keras_ext.search.records import NOTHING_FOUND, Record
-from keras_ext.search.values import by_value, hyperparameters
+from keras_ext.search.report.state import state_of, time_unit
+from keras_ext.search.report.values import by_value, hyperparameters
 
 if TYPE_CHECKING:
-    from keras_ext.search.results import Results
+    from keras_ext.search.report.results import Results
 
 # What a reader wants to know at once.
 _ANSWER = ("test", "baseline")
@@ -29,7 +29,7 @@ def page(results: "Results", title: str = "Search", about: Mapping[str, str] | N
     if not results.records:
         return document(f"{title}: no trials", [f"<h1>{escape(title)}</h1>", "<p>No trial has ended yet.</p>"])
     # Plotly is slow to import, and a search without a page does without.
-    from keras_ext.search import interactive
+    from keras_ext.search.report import interactive
 
     reported = _verdict(results)
     parts = [f"<h1>{escape(title)}</h1>", f'<p class="verdict">{escape(reported)}</p>', f'<p class="quiet">{escape(_counts(results))}</p>']
@@ -76,8 +76,8 @@ def _counts(results: "Results") -> str:
 
 
 def _helped(results: "Results") -> list[str]:
-    from keras_ext.search import figures
-    from keras_ext.search.interactive import figure
+    from keras_ext.search.report import figures
+    from keras_ext.search.report.interactive import figure
 
     found = results.importance()
     if not found:
@@ -110,8 +110,8 @@ def _scores(results: "Results") -> list[str]:
 
 
 def _course(results: "Results") -> Iterator[str]:
-    from keras_ext.search import figures
-    from keras_ext.search.interactive import figure
+    from keras_ext.search.report import figures
+    from keras_ext.search.report.interactive import figure
 
     records, name, direction = results.records, results.score_name, results.direction
     yield "<h2>How the trials went</h2>"
@@ -160,7 +160,7 @@ def _values_with(records: Sequence[Record], symptom: str) -> Iterator[str]:
 
 
 def _trials(results: "Results") -> list[str]:
-    from keras_ext.search.interactive import sortable
+    from keras_ext.search.report.interactive import sortable
 
     names = list(dict.fromkeys(name for r in results.records for name in r.hyperparameters))
     headings = ["rank", "trial", results.score_name, "epochs", "seconds", "ended", "diagnosis", *names]

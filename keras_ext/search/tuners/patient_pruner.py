@@ -4,8 +4,8 @@ from typing import Any
 
 from optuna.pruners import BasePruner, MedianPruner, PatientPruner
 
-from keras_ext.search.samplers import quiet
-from keras_ext.search.study import FINDINGS
+from keras_ext.search.tuners.samplers import quiet
+from keras_ext.search.tuners.study import FINDINGS
 
 # A score of this epoch or the one before that is the best so far counts as an improvement.
 _PATIENCE = 1

@@ -1,5 +1,6 @@
 """The base of the package's oracles: KerasTuner's, with checked arguments."""
 
+import inspect
 from typing import Any
 
 import keras_tuner
@@ -40,3 +41,16 @@ class CheckedOracle(keras_tuner.Oracle):
     def was_tried(self, values: dict[str, Any]) -> bool:
         """Return whether a trial had just these values."""
         return any(trial.hyperparameters.values == values for trial in self.trials.values())
+
+
+# The number of trials has a place of its own in every tuner's signature, or follows from others.
+_NAMES = [name for name in inspect.signature(keras_tuner.Oracle).parameters if name != "max_trials"]
+
+
+def oracle_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Take those arguments that KerasTuner's oracle has out of a tuner's keyword arguments, and return them.
+
+    >>> oracle_arguments(kwargs := {"tune_new_entries": False, "directory": "searches"}), kwargs
+    ({'tune_new_entries': False}, {'directory': 'searches'})
+    """
+    return {name: kwargs.pop(name) for name in _NAMES if name in kwargs}

@@ -7,9 +7,9 @@ import keras
 import keras_tuner
 
 from keras_ext._checks import bad_argument
-from keras_ext.search import evolution
-from keras_ext.search.oracle import CheckedOracle
-from keras_ext.search.structure import NotComparable, Structure, structure_of
+from keras_ext.search.together.structure import NotComparable, Structure, structure_of
+from keras_ext.search.tuners import evolution
+from keras_ext.search.tuners.oracle import CheckedOracle
 
 
 class StructureOracle(CheckedOracle):

@@ -11,10 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from keras_ext._checks import bad_argument
 from keras_ext._wording import one_line
-from keras_ext.search.distributions import as_optuna, asked
-from keras_ext.search.journal import Journal
 from keras_ext.search.records import ENDED, Record, record_of, reported_of
-from keras_ext.search.samplers import quiet
+from keras_ext.search.tuners.distributions import as_optuna, asked
+from keras_ext.search.tuners.journal import Journal
+from keras_ext.search.tuners.samplers import quiet
 from keras_ext.search.watch import PLACEHOLDER
 
 # The user attribute that has KerasTuner's name of a trial.

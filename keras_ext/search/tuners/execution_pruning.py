@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_ext.search.records import PRUNED_AFTER, Record, record_of
-from keras_ext.search.samplers import quiet
+from keras_ext.search.tuners.samplers import quiet
 
 # A trial that is worse in each of three trainings has a chance of an eighth where it is no worse than the best one.
 _CHANCE = 0.2
@@ -63,7 +63,7 @@ class ExecutionPruning:
     def _is_worse(self, best: Record, scores: Sequence[float]) -> bool:
         import optuna
 
-        from keras_ext.search.study import new_study
+        from keras_ext.search.tuners.study import new_study
 
         study = new_study(self._tuner.oracle.objective.direction)
         study.add_trial(optuna.trial.create_trial(value=best.score, intermediate_values=_steps(best.executions)))

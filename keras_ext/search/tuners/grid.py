@@ -8,7 +8,7 @@ from typing import Any
 import keras_tuner
 
 from keras_ext._checks import bad_argument, is_number, items
-from keras_ext.search import evolution
+from keras_ext.search.tuners import evolution
 
 # Values of a number that has more than this many get three.
 _FEW = 5

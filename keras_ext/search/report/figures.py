@@ -7,19 +7,11 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from keras_ext.search.importance import Importance
-from keras_ext.search.picture import state_of, time_unit
 from keras_ext.search.records import Record, in_words
-from keras_ext.search.values import is_number, words
+from keras_ext.search.report.importance import Importance
+from keras_ext.search.report.state import BEST, STATES, Mark, state_of, time_unit
+from keras_ext.search.report.values import is_number, words
 
-# Colours that the colour-blind can tell apart (Okabe and Ito 2008), and markers.
-_STATES = {
-    "ran through": ("#0072b2", "circle"),
-    "stopped by the monitor": ("#d55e00", "x"),
-    "pruned": ("#e69f00", "diamond"),
-    "ended by another callback": ("#7f7f7f", "square"),
-    "without a score": ("#000000", "triangle-down"),
-}
 _LAYOUT: dict[str, Any] = {
     "template": "plotly_white", "font": {"size": 13}, "margin": {"l": 60, "r": 20, "t": 30, "b": 50}, "height": 420,
     "legend": {"orientation": "h", "y": -0.2},
@@ -39,19 +31,19 @@ def scores(records: Sequence[Record], score_name: str, direction: str) -> go.Fig
         at += record.seconds / length
         times[record.number] = at
     figure = go.Figure(layout={**_LAYOUT, "xaxis_title": f"{unit} of training", "yaxis_title": score_name})
-    for state, (colour, symbol) in _STATES.items():
+    for state, mark in STATES.items():
         mine = [r for r in ordered if state_of(r) == state and r.score is not None]
         if mine:
             figure.add_scatter(
                 x=[times[r.number] for r in mine], y=[r.score for r in mine], mode="markers", name=f"{state}: {len(mine)}",
-                marker={"color": colour, "symbol": symbol, "size": 9}, text=[_described(r) for r in mine],
+                marker=_marker(mark), text=[_described(r) for r in mine],
                 hovertemplate="%{text}<extra></extra>",
             )  # fmt: skip
     best: list[float] = []
     scored = [r for r in ordered if r.score is not None]
     for record in scored:
         best.append((max if direction == "max" else min)([*best[-1:], float(record.score or 0.0)]))
-    line = {"color": "#009e73", "shape": "hv"}
+    line = {"color": BEST, "shape": "hv"}
     figure.add_scatter(x=[times[r.number] for r in scored], y=best, mode="lines", name="best so far", line=line, hoverinfo="skip")
     if direction == "min" and best and best[-1] > 0 and max(r.score or 0.0 for r in scored) > _WIDE * best[-1]:
         figure.update_yaxes(type="log")
@@ -72,10 +64,9 @@ def curves(records: Sequence[Record], score_name: str, direction: str) -> go.Fig
             line={"color": _colour(rank), "width": 1.0 + 2.0 * rank**4}, hovertemplate="%{fullData.name}<extra></extra>",
         )  # fmt: skip
         if record.ended:
-            colour, symbol = _STATES[state_of(record)]
             last = max(i for i, score in enumerate(record.scores) if score is not None)
             figure.add_scatter(
-                x=[last + 1], y=[record.scores[last]], mode="markers", marker={"color": colour, "symbol": symbol, "size": 9},
+                x=[last + 1], y=[record.scores[last]], mode="markers", marker=_marker(STATES[state_of(record)]),
                 text=[_described(record)], hovertemplate="%{text}<extra></extra>",
             )  # fmt: skip
     return figure
@@ -143,6 +134,10 @@ def conditional(records: Sequence[Record], names: Sequence[str], score_name: str
         figure.update_xaxes(type=("log" if _is_wide(values) else "linear") if is_continuous else "category", **at)
     figure.update_yaxes(title_text=score_name, col=1)
     return figure.update_layout({**_LAYOUT, "height": 80 + 230 * rows})
+
+
+def _marker(mark: Mark) -> dict[str, Any]:
+    return {"color": mark.colour, "symbol": mark.symbol, "size": 9}
 
 
 def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any]:

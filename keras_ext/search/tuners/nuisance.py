@@ -1,6 +1,5 @@
 """A search that compares structures at their best setting: the same settings are tried with each structure."""
 
-import inspect
 import zlib
 from collections.abc import Iterable
 from typing import Any
@@ -9,8 +8,9 @@ import keras_tuner
 import numpy as np
 
 from keras_ext._checks import integer
-from keras_ext.search import evolution
-from keras_ext.search.structure_names import StructureOracle
+from keras_ext.search.tuners import evolution
+from keras_ext.search.tuners.oracle import oracle_arguments
+from keras_ext.search.tuners.structure_names import StructureOracle
 
 # Draws that may repeat an earlier structure, until the search ends: the space has no others.
 _TRIES = 100
@@ -125,8 +125,7 @@ class NuisanceSearch(keras_tuner.Tuner):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        names = inspect.signature(keras_tuner.Oracle).parameters
-        given = {name: kwargs.pop(name) for name in list(kwargs) if name in names and name != "max_trials"}
+        given = oracle_arguments(kwargs)
         oracle = NuisanceOracle(structures, settings, structure_hyperparameters, seed=seed, objective=objective, **given)
         oracle.belongs_to(self)
         super().__init__(oracle=oracle, hypermodel=hypermodel, **kwargs)

@@ -1,0 +1,44 @@
+"""How the trials of a search ended, as its pictures show it."""
+
+from typing import NamedTuple
+
+from keras_ext.search.records import Record
+
+
+class Mark(NamedTuple):
+    """A colour, and the marker of this shape in matplotlib and in plotly."""
+
+    colour: str
+    marker: str
+    symbol: str
+
+
+# Colours that the colour-blind can tell apart (Okabe and Ito 2008).
+STATES = {
+    "ran through": Mark("#0072b2", "o", "circle"),
+    "stopped by the monitor": Mark("#d55e00", "X", "x"),
+    "pruned": Mark("#e69f00", "D", "diamond"),
+    "ended by another callback": Mark("#7f7f7f", "s", "square"),
+    "without a score": Mark("#000000", "v", "triangle-down"),
+}
+BEST = "#009e73"
+
+
+def state_of(record: Record) -> str:
+    """Return how a trial ended: a key of `STATES`."""
+    if record.score is None:
+        return "without a score"
+    if not record.ended:
+        return "ran through"
+    if record.is_pruned:
+        return "pruned"
+    return "stopped by the monitor" if record.symptoms else "ended by another callback"
+
+
+def time_unit(seconds: float) -> tuple[str, int]:
+    """Return the unit in which a time reads well, and its seconds.
+
+    >>> time_unit(17.0), time_unit(3000.0)
+    (('seconds', 1), ('minutes', 60))
+    """
+    return ("seconds", 1) if seconds < 120 else ("minutes", 60) if seconds < 7200 else ("hours", 3600)

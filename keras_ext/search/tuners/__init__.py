@@ -1,0 +1,1 @@
+"""The tuners, Optuna's study of a search, and the pruners."""
