@@ -16,6 +16,7 @@ from keras_ext._html import shown
 from keras_ext.callbacks.monitor.finding import Finding
 from keras_ext.callbacks.monitor.limits import Limits, checked_choice
 from keras_ext.callbacks.monitor.probe.broken import broken
+from keras_ext.callbacks.monitor.probe.leakage import leaks
 from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, knows_loss
 from keras_ext.callbacks.monitor.probe.samples import build, cannot, check_targets, probe_batch
 from keras_ext.callbacks.monitor.probe.setting import aims
@@ -155,7 +156,7 @@ def diagnose(
         raise
     except Exception as error:
         raise cannot("run", model, data, error) from error
-    training = training_of(model) if model.compiled else Training()
+    training = replace(training_of(model) if model.compiled else Training(), leak=leaks(model, data) or "")
     if not snapshot.finite:
         training = replace(training, broken=broken((x, y, sample_weight), data))
     findings = examine([snapshot], limits, aims=targets, training=training)

@@ -39,6 +39,7 @@ class Limits:
         updates: number of updates of the optimizer in the planned steps under which accumulated gradients teach a network nothing.
         trend: last losses that show where a loss leads that falls slowly.
         stale: share of a batch normalization's first moving statistics that will be left at the end of the planned steps.
+        settled_statistics: the same share below which a validation by moving statistics is taken for one of the network.
         unlike: factor between its moving variances and the data's from which on inference is another network.
         shifted: standard deviations between its moving means and the data's, likewise.
         flat: standard deviation of the predictions over that of the targets, of a loss that compares both, below which they are constant.
@@ -52,7 +53,10 @@ class Limits:
         sunk: how many times as far below 0 a loss must be as some snapshots before, to have no least value.
         risen: how many times its first value a loss must be that has risen for a `window` of snapshots.
         collapsed: the spread of an output over its first spread, below which all samples get the same.
+        pressed: share of a kernel's first norm below which its own penalty or constraint has pressed it.
         penalty: first penalties on the weights over what the best constant prediction costs, above which they decide the training.
+        grown: how many times as long as at first the middle kernel may be where the loss stands; longer ones have gone too far.
+        output_dropout: rate of dropout of an output from which on predictions are mostly noise; dropout of an output always is a warning.
         late: share of what the best constant prediction costs below which the loss must have been in most of the planned steps.
         late_steps: those steps, as a share of the planned ones.
         stalled: share of what the best constant prediction costs within which the loss stands still.
@@ -93,6 +97,7 @@ class Limits:
     updates: int = 10
     trend: int = 4
     stale: float = 0.5
+    settled_statistics: float = 0.05
     unlike: float = 4.0
     shifted: float = 1.0
     flat: float = 0.02
@@ -106,7 +111,10 @@ class Limits:
     sunk: float = 10.0
     risen: float = 100.0
     collapsed: float = 0.01
+    pressed: float = 0.1
     penalty: float = 2.0
+    grown: float = 3.0
+    output_dropout: float = 0.5
     late: float = 0.98
     late_steps: float = 0.75
     stalled: float = 0.01
@@ -121,17 +129,31 @@ class Limits:
     learned: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("saturated", "dead", "severe", "begun", "late", "late_steps", "learned", "reach", "one_hot", "dropout"):
+        for name in (
+            "saturated",
+            "dead",
+            "severe",
+            "begun",
+            "late",
+            "late_steps",
+            "learned",
+            "reach",
+            "one_hot",
+            "dropout",
+            "output_dropout",
+        ):
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="right")})
         for name in (
             "vanishing_ratio", "vanishing_norm", "constant", "falling", "catching_up", "alike", "oscillating", "stalled", "faint_input",
             "forgetting", "decay", "way", "latent", "won", "gone", "stale", "flat", "slope", "in_runs", "in_training", "collapsed",
+            "pressed", "settled_statistics",
         ):  # fmt: skip
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="neither")})
         keep(self, initial_scale=in_range("initial_scale", self.initial_scale, 1.0), unlike=in_range("unlike", self.unlike, 1.0))
         keep(self, window=integer("window", self.window, 4), slow=integer("slow", self.slow))
         keep(self, updates=integer("updates", self.updates, 0), trend=integer("trend", self.trend, 3))
         keep(self, settled=integer("settled", self.settled), gaining=in_range("gaining", self.gaining, 1.0))
+        keep(self, grown=in_range("grown", self.grown, 1.0))
         keep(self, lasting_steps=integer("lasting_steps", self.lasting_steps, 0))
         keep(self, lasting_share=in_range("lasting_share", self.lasting_share, 0.0, 1.0))
         for name in (

@@ -23,6 +23,7 @@ from keras_ext.callbacks.monitor.finding import Finding
 from keras_ext.callbacks.monitor.fit_repairs import FitRepairs
 from keras_ext.callbacks.monitor.limits import Limits, checked_choice
 from keras_ext.callbacks.monitor.probe.broken import are_same, broken
+from keras_ext.callbacks.monitor.probe.leakage import leaks
 from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, affordable, has_weights
 from keras_ext.callbacks.monitor.probe.samples import cannot, is_dataset, probe_batch
 from keras_ext.callbacks.monitor.probe.setting import Aim, aims
@@ -148,6 +149,8 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._aims: tuple[Aim | None, ...] = ()
         self._training = Training()
         self._logged: tuple[Logged, ...] = ()
+        self._validation = math.nan
+        self._leak: str | None = None
         self._shares = ClippingShares()
         self._repairs = FitRepairs(self.seed)
         self._is_first_epoch, self._blind = True, False
@@ -290,7 +293,8 @@ class SaturationMonitor(keras.callbacks.Callback):
         return min(taken, int(steps or taken))
 
     def _hear(self, logs: dict[str, Any]) -> None:
-        """Take the losses that a `train_step` has logged, in case that nothing else knows them."""
+        """Take the losses that a `train_step` has logged, in case that nothing else knows them, and that of the validation."""
+        self._validation = float(logs.get("val_loss", math.nan))
         means = {name: float(value) for name, value in logs.items() if name.endswith("loss") and not name.startswith("val_")}
         if not self._logged:
             # What the first epoch cost stands for what the first weights did.
@@ -329,7 +333,10 @@ class SaturationMonitor(keras.callbacks.Callback):
             if not snapshot.has_loss:
                 loss = next((each.value for each in self._logged if each.name == "loss"), math.nan)
                 snapshot = replace(snapshot, loss=loss)
-            self.snapshots.append(replace(snapshot, clipped=clipped, skipped=skipped, logged=self._logged))
+            more: Any = {"logged": self._logged, "validation": self._validation}
+            self.snapshots.append(replace(snapshot, clipped=clipped, skipped=skipped, **more))
+            if self._leak is None:
+                self._leak = leaks(model, self._data)
         except UnknownLayer:
             raise
         except Exception as error:  # a monitor must not end a training that runs without it
@@ -340,6 +347,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         if self._scalars is not None:
             self._write_scalars(self._scalars)
         training = replace(self._training, step=step_of(getattr(model, "optimizer", None)), planned=self._planned(epoch), **self._given)
+        training = replace(training, leak=self._leak or "")
         state = (self.patience, self._aims, training)
         new = examine(self.snapshots, self.limits, self.findings, *state)
         ended = passed(self.snapshots, self.limits, self.findings, *state)

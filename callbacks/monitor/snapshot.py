@@ -138,7 +138,8 @@ class Snapshot:
     gradients through time, `normalizations` what inference will normalize by.
 
     Where a `train_step` of the model's own keeps its loss to itself, `has_loss` is False: gradients are NaN, `loss` is the mean that was
-    logged for the last epoch, NaN before the first one ends. `logged` has all losses that were logged for the last epoch.
+    logged for the last epoch, NaN before the first one ends. `logged` has all losses that were logged for the last epoch, `validation` is
+    its validation's loss.
     """
 
     step: int
@@ -157,6 +158,7 @@ class Snapshot:
     normalizations: tuple[Normalization, ...] = ()
     has_loss: bool = True
     logged: tuple[Logged, ...] = ()
+    validation: float = math.nan
 
     @property
     def hidden(self) -> tuple[Activation, ...]:

@@ -44,6 +44,20 @@ _ADVICE = {
         "Raise the learning rate, and see that the optimizer does not leave it out; in half precision small steps are lost without "
         "master_weights=True."
     ),
+    "strong_decay/pressed": "Lower the regularizer's factor a hundredfold, or give the constraint the kernel's first norm or more.",
+    "heavy_dropout/output": "Leave it out, or put it before the last layer that has weights.",
+    "memorization": (
+        "Check that inputs and targets belong together row by row, and that validation data are prepared as the others are; else take a "
+        "smaller network, less varied features, or more samples."
+    ),
+    "target_leakage/later": (
+        "Its outputs depend on later tokens than their own, which are their targets: it reads the answer, and cannot generate. Mask them: "
+        "use_causal_mask=True in attention, padding='causal' in Conv1D, and no Bidirectional."
+    ),
+    "target_leakage/own": (
+        "Its targets are the tokens that it is given at the same places: it copies them. Shift them by one: x = tokens[:, :-1], "
+        "y = tokens[:, 1:]."
+    ),
     "strong_decay/penalty": "Lower the factor of kernel_regularizer a hundredfold.",
     "unchanged_weights/normalized": (
         "Normalization over a batch of one sample leaves nothing of it: take batches of 8 samples or more, or LayerNormalization."

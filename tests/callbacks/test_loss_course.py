@@ -230,3 +230,18 @@ def test_an_aim_is_read_from_loss_and_targets():
     model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
     (aim,) = aims(model, np.array([[0.0], [1.0]]))
     assert (aim.loss, aim.from_logits, aim.high, round(aim.baseline, 3)) == ("binary_crossentropy", True, 1.0, 0.693)
+
+
+def test_where_the_kernels_have_grown_long_before_the_loss_stood_the_advice_is_a_lower_rate():
+    def kernel(norm):
+        return Weight("h", "h/kernel", True, 1.0, norm, 1.0, 0.0, True, update=0.001)
+
+    def advice(*norms):
+        course = [replace(s, weights=(kernel(n),)) for s, n in zip(snapshots(*[1.0] * 8), norms, strict=True)]
+        return [s.advice for s in course_states(course, LIMITS, 2, 1.0, math.inf) if s.symptom == "stalled_loss"][0]
+
+    assert "Raise the learning rate" in advice(*[1.0] * 8)
+    assert "Raise the learning rate" in advice(1.0, *[2.9] * 7)
+    assert "Lower the learning rate tenfold" in advice(1.0, *[3.1] * 7)
+    # A kernel that starts at zero has no first length.
+    assert "Raise the learning rate" in advice(0.0, *[3.1] * 7)

@@ -166,3 +166,27 @@ def test_a_train_step_that_changes_no_kernel_is_critical(name):
 
 def test_a_loss_that_rises_from_epoch_to_epoch_is_critical():
     assert critical(watched(Called(), [{"loss": 3.0**i} for i in range(8)])) == {"rising_loss"}
+
+
+def test_a_step_that_leaves_most_layers_as_they_were_drawn_is_critical_and_a_trained_body_is_none():
+    def findings(first_biases):
+        model = Called()
+        model.compile(keras.optimizers.SGD(0.01))
+        for layer in model.net.layers[:2]:
+            layer.bias.assign(np.full(16, first_biases))
+        monitor = SaturationMonitor(data()[0], on_critical=None)
+        monitor.set_params({"epochs": 6, "steps": 50})
+        monitor.set_model(model)
+        monitor.on_train_begin()
+        for epoch in range(6):
+            monitor.on_epoch_begin(epoch)
+            for batch in range(50):
+                monitor.on_train_batch_begin(batch)
+            model.net.layers[-1].kernel.assign(1.01 * model.net.layers[-1].kernel)
+            monitor.on_epoch_end(epoch, {"loss": 1.0})
+        return [(f.layer, f.advice) for f in monitor.findings if f.symptom == "unchanged_weights" and f.severity == "critical"]
+
+    ((layer, advice),) = findings(0.0)
+    assert layer == "h1"
+    assert advice.startswith('The train_step leaves "h1", "h2" as they were drawn.')
+    assert findings(0.5) == []

@@ -245,3 +245,52 @@ def test_gradients_that_are_accumulated_for_most_of_the_training_are_named():
     assert found.symptom == "small_step"
     assert found.advice.startswith("gradient_accumulation_steps=100 leaves 2 updates in the planned steps.")
     assert critical(fit(accumulated(2), epochs=16)[0]) == set()
+
+
+@pytest.mark.parametrize(("rate", "is_critical"), [(0.8, True), (0.2, False)])
+def test_dropout_of_the_predictions_is_named_and_dropout_before_the_last_kernel_is_not(rate, is_critical):
+    inputs = keras.Input((8,))
+    hidden = keras.layers.Dropout(rate, name="hidden")(keras.layers.Dense(16, "relu")(inputs))
+    out = keras.layers.Activation("linear")(keras.layers.Dropout(rate, name="last")(keras.layers.Dense(1)(hidden)))
+    model = keras.Model(inputs, out)
+    model.compile("adam", "mse")
+    assert training_of(model).dropping_outputs == ("last",)
+    monitor, _ = fit(model)
+    found = [f for f in monitor.findings if f.symptom == "heavy_dropout"]
+    assert {(f.layer, f.severity) for f in found} == {("last", "warning"), *([("last", "critical")] if is_critical else [])}
+    assert found[0].advice.startswith(f"It drops {rate} of the predictions themselves")
+
+
+def test_of_a_model_without_a_graph_and_of_dropout_that_is_off_nothing_is_said_of_the_outputs():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.last = keras.layers.Dropout(0.5)
+
+        def call(self, x):
+            return self.last(x)
+
+    assert training_of(Own()).dropping_outputs == ()
+    assert training_of(keras.Sequential([keras.Input((4,)), keras.layers.Dense(1), keras.layers.Dropout(0.0)])).dropping_outputs == ()
+
+
+def held(**arguments):
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(32, "relu", name="h", **arguments), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.002), "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("arguments", "by"),
+    [
+        ({"kernel_constraint": keras.constraints.MaxNorm(0.01)}, "MaxNorm"),
+        ({"kernel_regularizer": keras.regularizers.L2(5.0)}, "L2"),
+        ({"kernel_constraint": keras.constraints.MaxNorm(2.0)}, None),
+        ({"kernel_regularizer": keras.regularizers.L2(1e-5)}, None),
+    ],
+)
+def test_a_kernel_that_is_pressed_to_nothing_is_named_with_what_presses_it(arguments, by):
+    monitor, _ = fit(held(**arguments), epochs=12)
+    found = [f for f in monitor.findings if f.symptom == "strong_decay" and f.layer == "h"]
+    assert bool(found) == (by is not None)
+    assert all(f"pressed by its {by}" in f.advice for f in found)

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from keras_ext._backend import keras_private
 from keras_ext.callbacks.monitor.probe.names import names_of
@@ -46,24 +46,30 @@ class Training:
         frozen: the frozen layers where nothing can train; else those whose kernels are frozen as they were drawn, if most kernels are
             frozen and no layer shows that it was trained before.
         dropping: layers that drop inputs, and at what rate.
+        dropping_outputs: those of them behind which no weight stands: they drop predictions.
+        pressing: paths of kernels that a regularizer or a constraint holds down, and its class.
         moving: layers whose moving statistics inference uses, and their momentum.
         step: what decides how far a step goes.
         planned: steps of the fit from its first to its last; NaN where that is not known.
         is_dataset: whether the samples come as a dataset, in the order in which `fit` gets them.
         penalty: sum of the penalties on the weights as they are now.
         is_same: whether all samples of the monitor have the same inputs.
+        leak: what an output depends on that it must not know, as of `leakage.leak_of`.
         broken: where the data have NaN or infinity, a part of a sentence for each place.
     """
 
     can_train: bool = True
     frozen: tuple[str, ...] = ()
     dropping: tuple[tuple[str, float], ...] = ()
+    dropping_outputs: tuple[str, ...] = ()
+    pressing: tuple[tuple[str, str], ...] = ()
     moving: tuple[tuple[str, float], ...] = ()
     step: Step = Step()
     planned: float = math.nan
     is_dataset: bool = False
     penalty: float = 0.0
     is_same: bool = False
+    leak: str = ""
     broken: tuple[str, ...] = ()
 
 
@@ -75,7 +81,8 @@ def training_of(model: Any, planned: float = math.nan) -> Training:
     frozen = tuple(_frozen_as_drawn(layers, stuck, names)) if can_train else tuple(names[id(layer)] for layer in stuck)
     step = step_of(getattr(model, "optimizer", None))
     dropping, moving = tuple(_dropping(layers, names)), tuple(_moving(layers, names))
-    return Training(can_train, frozen, dropping, moving, step, planned, penalty=_penalty(model))
+    more: Any = {"dropping_outputs": tuple(_dropping_outputs(model, names)), "pressing": tuple(_pressing(model))}
+    return Training(can_train, frozen, dropping, moving=moving, step=step, planned=planned, penalty=_penalty(model), **more)
 
 
 def _penalty(model: Any) -> float:
@@ -106,6 +113,30 @@ def _dropping(layers: list[Any], names: dict[int, str]) -> Iterator[tuple[str, f
             rate = max(float(getattr(layer, name, None) or 0.0) for name in ("dropout", "recurrent_dropout"))
             if rate:
                 yield names[id(layer)], rate
+
+
+def _dropping_outputs(model: Any, names: dict[int, str]) -> Iterator[str]:
+    """Yield the layers of dropout behind which no weight stands; of a model without a graph none."""
+    try:
+        last = [keras_private.operation_of(tensor) for tensor in tree.flatten(model.outputs)]
+    except AttributeError:  # subclassed, or not built yet
+        return
+    seen = set()
+    while last:
+        operation = last.pop()
+        if id(operation) in seen or getattr(operation, "weights", None):
+            continue
+        seen.add(id(operation))
+        if isinstance(operation, _DROPPING) and _number(operation.rate) > 0:
+            yield names.get(id(operation), operation.name)
+        last += keras_private.producers_of(operation)
+
+
+def _pressing(model: Any) -> Iterator[tuple[str, str]]:
+    for v in model.trainable_variables:
+        by = getattr(v, "constraint", None) or getattr(v, "regularizer", None)
+        if by is not None and len(v.shape) >= 2:
+            yield v.path, type(by).__name__
 
 
 def _moving(layers: list[Any], names: dict[int, str]) -> Iterator[tuple[str, float]]:

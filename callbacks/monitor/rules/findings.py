@@ -10,9 +10,10 @@ from keras_ext.callbacks.monitor.probe.setting import Aim, baseline
 from keras_ext.callbacks.monitor.probe.training import Training
 from keras_ext.callbacks.monitor.rules.logged import logged_states
 from keras_ext.callbacks.monitor.rules.loss_course import course_states, has_learned, is_below, learning
+from keras_ext.callbacks.monitor.rules.memorization import memorization_states
 from keras_ext.callbacks.monitor.rules.modes import mode_states
 from keras_ext.callbacks.monitor.rules.order import order_states
-from keras_ext.callbacks.monitor.rules.settings import setting_states, step_states
+from keras_ext.callbacks.monitor.rules.settings import pressed_states, setting_states, step_states
 from keras_ext.callbacks.monitor.rules.symptoms import states
 from keras_ext.callbacks.monitor.rules.through_time import through_time_states
 from keras_ext.callbacks.monitor.snapshot import Snapshot, layer_states
@@ -109,6 +110,8 @@ def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | 
         found += course_states(regular, limits, patience, cost, training.planned)
         found += logged_states(regular, limits)
         found += mode_states(snapshots[-1], limits, training)
+        found += memorization_states(regular, limits, training, cost)
+        found += pressed_states(snapshots, limits, training)
         found += order_states(regular, aims, limits, patience, cost, training.is_dataset)
         found += through_time_states(regular, limits, patience, cost)
         found += step_states(snapshots, limits, training, cost, patience)

@@ -87,10 +87,16 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, 
 
 
 def _move(snapshots: Sequence[Snapshot], limits: Limits, reference: float) -> str:
-    """Return what makes a loss move that stands: smaller steps where these go far, or have taken it above its first and a constant's."""
+    """Return what makes a loss move that stands: smaller steps where these go far, or have taken it above its first and a constant's.
+
+    The same where they have gone far before: kernels that have grown so much did so by too long steps.
+    """
     is_worse = snapshots[-1].loss > (1 + limits.stalled) * max(_losses(snapshots)[0], reference)
     goes_far = statistics.median([w.update_ratio for w in snapshots[-1].kernels] or [0.0]) > FAR
-    return advice("stalled_loss", "worse" if is_worse or goes_far else "")
+    first = {w.path: w.weight_norm for w in snapshots[0].kernels if w.weight_norm > 0}
+    growth = [w.weight_norm / first[w.path] for w in snapshots[-1].kernels if w.path in first]
+    has_grown = statistics.median(growth or [1.0]) > limits.grown
+    return advice("stalled_loss", "worse" if is_worse or goes_far or has_grown else "")
 
 
 def logged_loss(snapshot: Snapshot) -> float:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from keras_ext.callbacks.monitor.finding import State
@@ -23,6 +24,8 @@ def setting_states(training: Training, limits: Limits, baseline: float = math.na
     if training.is_same:
         said = f"All samples of the monitor have the same inputs. {advice('constant_output', 'same inputs')}"
         yield State("constant_output", None, 0.0, 0.0, said, root=True)
+    if training.leak:
+        yield State("target_leakage", None, 1.0, 1.0, advice("target_leakage", training.leak), fatal=True)
     names = ", ".join(f'"{name}"' for name in training.frozen[:_MOST_NAMES])
     more = len(training.frozen) - _MOST_NAMES
     names += f" and {more} more" if more > 0 else ""
@@ -35,7 +38,11 @@ def setting_states(training: Training, limits: Limits, baseline: float = math.na
         fix = "Set trainable=True and compile again, or load weights that were trained."
         yield State("frozen", training.frozen[0], 1.0, 1.0, f"{seen}. {fix}")
     for layer, rate in training.dropping:
-        if rate >= limits.dropout:
+        if layer in training.dropping_outputs:
+            seen = f"It drops {rate:.3g} of the predictions themselves, and no layer behind it makes up for that"
+            state = State("heavy_dropout", layer, rate, limits.output_dropout, f"{seen}. {advice('heavy_dropout', 'output')}")
+            yield replace(state, can_be_critical=rate >= limits.output_dropout, ignores_loss=True)
+        elif rate >= limits.dropout:
             noise = f", so that noise is {rate / (1 - rate):.3g} times as strong as its signal" if rate < 1 else ""
             yield State("heavy_dropout", layer, rate, limits.dropout, f"It drops {rate:.3g} of its inputs{noise}. Set it to .5 or less.")
     updates = training.planned / training.step.accumulation
@@ -52,6 +59,17 @@ def setting_states(training: Training, limits: Limits, baseline: float = math.na
         seen = f"Each step takes {decay:.3g} of every weight away, the product of learning_rate and weight_decay"
         fix = f"Set weight_decay to {limits.decay / 100 / training.step.rate:.1g} or less."
         yield State("strong_decay", None, decay, limits.decay, f"{seen}. {fix}", root=True)
+
+
+def pressed_states(snapshots: Sequence[Snapshot], limits: Limits, training: Training) -> Iterator[State]:
+    """Yield each kernel that its own regularizer or constraint has pressed to almost nothing of what it was at first."""
+    by = dict(training.pressing)
+    first = {w.path: w.weight_norm for w in snapshots[0].kernels if w.path in by and w.weight_norm > 0}
+    for w in snapshots[-1].kernels:
+        share = w.weight_norm / first[w.path] if w.path in first else math.inf
+        if share < limits.pressed:
+            seen = f"Its kernel has {share:.1g} of its first norm, pressed by its {by[w.path]}"
+            yield State("strong_decay", w.layer, share, limits.pressed, f"{seen}. {advice('strong_decay', 'pressed')}")
 
 
 def step_states(snapshots: Sequence[Snapshot], limits: Limits, training: Training, baseline: float, patience: int) -> Iterator[State]:

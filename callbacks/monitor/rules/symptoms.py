@@ -43,10 +43,25 @@ def states(
     if snapshot.kernels and not snapshot.has_loss and snapshot.is_regular and all(w.update == 0.0 for w in snapshot.kernels):
         said = f"No kernel changes from epoch to epoch. {advice('unchanged_weights', 'all')}"
         yield State("unchanged_weights", None, 0.0, 0.0, said, ignores_loss=True)
+    elif snapshot.kernels and not snapshot.has_loss and snapshot.is_regular and first is not None:
+        yield from _unmoved(snapshot)
     yield from _collapsed(snapshot, aims, limits, first)
     if snapshot.spread < limits.constant and snapshot.step > 0:
         said = f"The predictions do not depend on the input. {advice('constant_output')}"
         yield State("constant_output", None, snapshot.spread, limits.constant, said)
+
+
+def _unmoved(snapshot: Snapshot) -> Iterator[State]:
+    """Yield the kernels that a `train_step` of the model's own leaves as they were drawn, if they are most of all.
+
+    The biases of a network that was trained before, such as a teacher, are not zero.
+    """
+    drawn = {w.layer for w in snapshot.weights if not w.is_kernel and w.weight_norm == 0.0}
+    stuck = [w.layer for w in snapshot.kernels if w.update == 0.0 and w.layer in drawn]
+    if 2 * len(stuck) > len(snapshot.kernels):
+        names = ", ".join(f'"{name}"' for name in dict.fromkeys(stuck))
+        said = f"The train_step leaves {names} as they were drawn. {advice('unchanged_weights', 'all')}"
+        yield State("unchanged_weights", stuck[0], 0.0, 0.0, said, ignores_loss=True)
 
 
 def _activation_states(snapshot: Snapshot, limits: Limits, first: Snapshot | None) -> Iterator[State]:
