@@ -92,7 +92,7 @@ class LearningRateFinder:
         return curve
 
     def __getattr__(self, name: str) -> Any:
-        """Say to `fit`, which asks callbacks for methods of these names, that this is none."""
+        """Raise a clear error where `fit` is given the finder as a callback, and asks for its hooks."""
         what = f"LearningRateFinder has no {name!r}"
         if name.startswith(("on_", "set_")):
             what = "LearningRateFinder is no callback of `fit`. Before it, call LearningRateFinder(x, y).find(model)"

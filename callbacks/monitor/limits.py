@@ -5,6 +5,23 @@ from typing import Any
 
 from keras_ext._checks import bad_argument, in_range, integer, keep
 
+_UP_TO_ONE = (
+    "saturated", "dead", "severe", "begun", "late_loss", "late_steps", "learned", "time_reach", "attention_one_hot", "heavy_dropout",
+    "output_dropout",
+)  # fmt: skip
+_SHARES = (
+    "vanishing_ratio", "vanishing_norm", "constant_output", "falling", "catching_up", "equal_weights", "oscillating_loss", "stalled_loss",
+    "faint_input", "forget_gate", "strong_decay", "small_step", "collapsed_latent", "one_sided_loss", "one_sided_both", "stale_statistics",
+    "settled_statistics", "flat_predictions", "slope", "sorted_samples", "training_loss_share", "collapsed_predictions", "pressed_kernel",
+)  # fmt: skip
+_FACTORS = ("initial_scale", "statistics_ratio", "time_gain", "grown_kernel")
+_ABOVE_ZERO = (
+    "exploding_gradient", "exploding_activation", "exploding_weight", "unscaled_input", "unscaled_target", "unbounded_loss", "rising_loss",
+    "penalty_share", "initial_bias", "statistics_shift",
+)  # fmt: skip
+# And the least that each may be.
+_COUNTS = {"window": 4, "slow": 1, "few_updates": 0, "trend": 3, "settled": 1, "lasting_steps": 0}
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -20,7 +37,7 @@ class Limits:
         exploding_gradient: gradient norm that no rate in use survives: at .001 a step is as long as a weight vector of norm 1.
         exploding_activation: root mean square of a layer's output; its square overflows float16's 65,504 a hundred times over.
         exploding_weight: largest absolute weight; initial weights of unit-scale networks are under 10.
-        constant: standard deviation over root mean square of the predictions below which they do not depend on the input.
+        constant_output: standard deviation over root mean square of the predictions below which they do not depend on the input.
         unscaled_input: root mean square of what the first layer is given; ten times that of unit variance (LeCun et al. 1998, section 4.3).
         faint_input: the same at the other end: pictures of 0 to 1 that are divided by 255 once more have some .002.
         unscaled_target: root mean square of the targets of a squared or absolute error; the gradient grows with it.
@@ -28,38 +45,40 @@ class Limits:
             to a signal, normalisation apart, no usual rate undoes (He et al. 2015, section 2.2: a layer keeps its variance).
         settled: steps after which the scale of a kernel is judged that normalization follows.
         initial_bias: largest absolute first bias of a hidden layer: five standard deviations of what a usual kernel makes of unit variance.
-        forgetting: root mean square of a forget gate (LSTM) or update gate (GRU) before the first step: less than this
+        forget_gate: root mean square of a forget gate (LSTM) or update gate (GRU) before the first step: less than this
             share of what a cell keeps is left a step later, and nothing after ten (Jozefowicz et al. 2015 start it at .73).
-        reach: share of a recurrent layer's time steps that its gradient must reach with `vanishing_ratio` of its largest norm.
-        gaining: how many times farther than a `window` ago the gradient must reach for the layer to be on its way out of it.
-        one_hot: share of an attention's rows that choose one place alone before the first step: no gradient passes their softmax.
-        dropout: rate of dropout from which on its noise is nine times as strong as the signal (Srivastava et al. 2014 use .2 to .5).
-        decay: share of each weight that one step's weight decay takes away; at 1 % a weight is gone within some hundred steps.
-        way: how far, of its own length, the kernel that moves most must go in the steps that are planned for the loss to follow.
-        updates: number of updates of the optimizer in the planned steps under which accumulated gradients teach a network nothing.
-        trend: last losses that show where a loss leads that falls slowly.
-        stale: share of a batch normalization's first moving statistics that will be left at the end of the planned steps.
+        time_reach: share of a recurrent layer's time steps that its gradient must reach with `vanishing_ratio` of its largest norm.
+        time_gain: how many times farther than a `window` ago the gradient must reach for the layer to be on its way out of it.
+        attention_one_hot: share of an attention's rows that choose one place alone before the first step: no gradient passes their softmax.
+        heavy_dropout: rate of dropout from which on its noise is nine times as strong as the signal (Srivastava et al. 2014 use .2 to .5).
+        strong_decay: share of each weight that one step's weight decay takes away; at 1 % a weight is gone within some hundred steps.
+        small_step: how far, of its own length, the kernel that moves most must go in the steps that are planned for the loss to follow.
+        few_updates: number of updates of the optimizer in the planned steps under which accumulated gradients teach a network nothing.
+        trend: number of the last losses from which a slowly falling loss is extrapolated.
+        stale_statistics: share of a batch normalization's first moving statistics that will be left at the end of the planned steps.
         settled_statistics: the same share below which a validation by moving statistics is taken for one of the network.
-        unlike: factor between its moving variances and the data's from which on inference is another network.
-        shifted: standard deviations between its moving means and the data's, likewise.
-        flat: standard deviation of the predictions over that of the targets, of a loss that compares both, below which they are constant.
-        latent: divergence of a latent from its prior, in nats, under which it says nothing of the input.
-        in_runs: how much oftener than by chance a sample has the class of the one before, from which on the samples are sorted.
-        in_training: share of the probe's loss under which the loss of the last epoch's batches is another matter.
-        won: the smaller of two logged losses over the larger, which has risen, under which one of two networks has won.
-        gone: losses of a discriminator and a generator that are both under this do not compete; one that guesses has .69.
-        alike: standard deviation over root mean square under which the numbers of a first kernel are all alike.
-        oscillating: mean change of the loss from snapshot to snapshot, over what the best constant prediction costs, above which it swings.
-        sunk: how many times as far below 0 a loss must be as some snapshots before, to have no least value.
-        risen: how many times its first value a loss must be that has risen for a `window` of snapshots.
-        collapsed: the spread of an output over its first spread, below which all samples get the same.
-        pressed: share of a kernel's first norm below which its own penalty or constraint has pressed it.
-        penalty: first penalties on the weights over what the best constant prediction costs, above which they decide the training.
-        grown: how many times as long as at first the middle kernel may be where the loss stands; longer ones have gone too far.
+        statistics_ratio: factor between its moving variances and the data's from which on inference is another network.
+        statistics_shift: standard deviations between its moving means and the data's, likewise.
+        flat_predictions: standard deviation of the predictions over that of the targets, below which they are constant, of a loss that
+            compares both.
+        collapsed_latent: divergence of a latent from its prior, in nats, under which it says nothing of the input.
+        sorted_samples: how much oftener than by chance a sample has the class of the one before, from which on the samples are sorted.
+        training_loss_share: share of the probe's loss under which the loss of the last epoch's batches is another matter.
+        one_sided_loss: the smaller of two logged losses over the larger, which has risen, under which one of two networks has won.
+        one_sided_both: losses of a discriminator and a generator that are both under this do not compete; one that guesses has .69.
+        equal_weights: standard deviation over root mean square under which the numbers of a first kernel are all alike.
+        oscillating_loss: mean change of the loss from snapshot to snapshot, over what the best constant prediction costs, above which it
+            swings.
+        unbounded_loss: how many times as far below 0 a loss must be as some snapshots before, to have no least value.
+        rising_loss: how many times its first value a loss must be that has risen for a `window` of snapshots.
+        collapsed_predictions: the spread of an output over its first spread, below which all samples get the same.
+        pressed_kernel: share of a kernel's first norm below which its own penalty or constraint has pressed it.
+        penalty_share: first penalties on the weights over what the best constant prediction costs, above which they decide the training.
+        grown_kernel: how many times as long as at first the middle kernel may be where the loss stands; longer ones have gone too far.
         output_dropout: rate of dropout of an output from which on predictions are mostly noise; dropout of an output always is a warning.
-        late: share of what the best constant prediction costs below which the loss must have been in most of the planned steps.
+        late_loss: share of what the best constant prediction costs below which the loss must have been in most of the planned steps.
         late_steps: those steps, as a share of the planned ones.
-        stalled: share of what the best constant prediction costs within which the loss stands still.
+        stalled_loss: share of what the best constant prediction costs within which the loss stands still.
         lasting_steps: steps for which a state must last beside `patience` to be critical, or half of the planned ones if that is fewer.
         lasting_share: share of the planned steps for which it must last as well.
         window: snapshots over which swinging and standing still are judged.
@@ -80,44 +99,44 @@ class Limits:
     exploding_gradient: float = 1e3
     exploding_activation: float = 1e4
     exploding_weight: float = 1e3
-    constant: float = 1e-3
+    constant_output: float = 1e-3
     unscaled_input: float = 10.0
     faint_input: float = 0.005
     unscaled_target: float = 100.0
     initial_scale: float = 10.0
     settled: int = 10
     initial_bias: float = 5.0
-    forgetting: float = 0.1
-    reach: float = 0.5
-    gaining: float = 1.25
-    one_hot: float = 0.5
-    dropout: float = 0.9
-    decay: float = 0.01
-    way: float = 0.05
-    updates: int = 10
+    forget_gate: float = 0.1
+    time_reach: float = 0.5
+    time_gain: float = 1.25
+    attention_one_hot: float = 0.5
+    heavy_dropout: float = 0.9
+    strong_decay: float = 0.01
+    small_step: float = 0.05
+    few_updates: int = 10
     trend: int = 4
-    stale: float = 0.5
+    stale_statistics: float = 0.5
     settled_statistics: float = 0.05
-    unlike: float = 4.0
-    shifted: float = 1.0
-    flat: float = 0.02
-    latent: float = 0.05
-    in_runs: float = 0.5
-    in_training: float = 0.5
-    won: float = 1e-3
-    gone: float = 0.01
-    alike: float = 1e-3
-    oscillating: float = 0.1
-    sunk: float = 10.0
-    risen: float = 100.0
-    collapsed: float = 0.01
-    pressed: float = 0.1
-    penalty: float = 2.0
-    grown: float = 3.0
+    statistics_ratio: float = 4.0
+    statistics_shift: float = 1.0
+    flat_predictions: float = 0.02
+    collapsed_latent: float = 0.05
+    sorted_samples: float = 0.5
+    training_loss_share: float = 0.5
+    one_sided_loss: float = 1e-3
+    one_sided_both: float = 0.01
+    equal_weights: float = 1e-3
+    oscillating_loss: float = 0.1
+    unbounded_loss: float = 10.0
+    rising_loss: float = 100.0
+    collapsed_predictions: float = 0.01
+    pressed_kernel: float = 0.1
+    penalty_share: float = 2.0
+    grown_kernel: float = 3.0
     output_dropout: float = 0.5
-    late: float = 0.98
+    late_loss: float = 0.98
     late_steps: float = 0.75
-    stalled: float = 0.01
+    stalled_loss: float = 0.01
     lasting_steps: int = 100
     lasting_share: float = 0.1
     window: int = 6
@@ -129,46 +148,17 @@ class Limits:
     learned: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in (
-            "saturated",
-            "dead",
-            "severe",
-            "begun",
-            "late",
-            "late_steps",
-            "learned",
-            "reach",
-            "one_hot",
-            "dropout",
-            "output_dropout",
-        ):
+        for name in _UP_TO_ONE:
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="right")})
-        for name in (
-            "vanishing_ratio", "vanishing_norm", "constant", "falling", "catching_up", "alike", "oscillating", "stalled", "faint_input",
-            "forgetting", "decay", "way", "latent", "won", "gone", "stale", "flat", "slope", "in_runs", "in_training", "collapsed",
-            "pressed", "settled_statistics",
-        ):  # fmt: skip
+        for name in _SHARES:
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, 1.0, closed="neither")})
-        keep(self, initial_scale=in_range("initial_scale", self.initial_scale, 1.0), unlike=in_range("unlike", self.unlike, 1.0))
-        keep(self, window=integer("window", self.window, 4), slow=integer("slow", self.slow))
-        keep(self, updates=integer("updates", self.updates, 0), trend=integer("trend", self.trend, 3))
-        keep(self, settled=integer("settled", self.settled), gaining=in_range("gaining", self.gaining, 1.0))
-        keep(self, grown=in_range("grown", self.grown, 1.0))
-        keep(self, lasting_steps=integer("lasting_steps", self.lasting_steps, 0))
-        keep(self, lasting_share=in_range("lasting_share", self.lasting_share, 0.0, 1.0))
-        for name in (
-            "exploding_gradient",
-            "exploding_activation",
-            "exploding_weight",
-            "unscaled_input",
-            "unscaled_target",
-            "sunk",
-            "risen",
-            "penalty",
-            "initial_bias",
-            "shifted",
-        ):
+        for name in _FACTORS:
+            keep(self, **{name: in_range(name, getattr(self, name), 1.0)})
+        for name in _ABOVE_ZERO:
             keep(self, **{name: in_range(name, getattr(self, name), 0.0, closed="neither")})
+        for name, least in _COUNTS.items():
+            keep(self, **{name: integer(name, getattr(self, name), least)})
+        keep(self, lasting_share=in_range("lasting_share", self.lasting_share, 0.0, 1.0))
 
 
 def checked_choice(layers: Any, limits: Any) -> tuple[tuple[str, ...] | None, Limits]:

@@ -57,7 +57,7 @@ def main() -> None:
     for name, value in settings.items():
         figures.number(name, value)
     figures.number("limit", Limits().vanishing_ratio)
-    figures.number("forgetting", Limits().forgetting)
+    figures.number("forgetting", Limits().forget_gate)
     figures.number("window", Limits().window)
     figure, left, right = panels("Gradient at each time step's input, before training", "Loss on the monitor's probe")
     for label, (key, style) in NETWORKS.items():

@@ -41,7 +41,7 @@ def main() -> None:
     scaled = Split(raw.x / 16, raw.y, raw.x_validation / 16, raw.y_validation)
     for name, value in {"epochs": EPOCHS, "late": LATE, "batch": BATCH, "rate": RATE}.items():
         figures.number(name, value)
-    figures.number("limit", Limits().oscillating)
+    figures.number("limit", Limits().oscillating_loss)
     figures.number("window", Limits().window)
     figures.number("darkest", raw.x.min())
     figures.number("brightest", raw.x.max())

@@ -1,6 +1,6 @@
-"""The room of the frameworks: nothing outside it imports tensorflow, jax or torch.
+"""The only package that imports TensorFlow, JAX or PyTorch.
 
-Its laws:
+Its rules:
 
 1. One file per framework, named after it, with the same functions of the same signatures; `tests/test_house.py` compares them.
 2. Only the file of the backend that Keras runs on is imported, so that no other framework need be installed.
@@ -10,7 +10,7 @@ Its laws:
 What a function promises on every backend stands in `tensorflow.py`; the other files say what is different there.
 """
 
-# ruff: noqa: F403 (the first law says which names these are)
+# ruff: noqa: F403 (the first rule says which names these are)
 
 import importlib
 from typing import TYPE_CHECKING

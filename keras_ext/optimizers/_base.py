@@ -64,7 +64,7 @@ class ExactOptimizer(Update, Replicas, KeepsState):
         variables = list(variables)
         super().build(variables)
         self._build_slots(variables)
-        # Zeros: an update takes a master that does not round to its weight from the weight.
+        # Zeros: the first update copies the weight into a master that differs from it.
         self._masters = [self.add_variable_from_reference(v, "master") if self._has_master(v) else None for v in variables]
         self._multipliers = [_per_weight.multiplier(_per_weight.path_of(v), self.learning_rate_multipliers) for v in variables]
         self._decays = [self._decays_weight(v) for v in variables]

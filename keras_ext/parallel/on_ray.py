@@ -74,7 +74,7 @@ def run_on_ray(
             seconds. None: after one trial, or one group of trials that train together.
         max_retries: how often a trial whose process died runs again.
         trial_timeout: seconds after which a trial fails.
-        memory_limit: bytes of main memory over which a trial fails; Ray's own `memory` sets nothing of the kind.
+        memory_limit: MiB of main memory over which a trial fails; Ray's own `memory` sets nothing of the kind.
         strategy: `"mirrored"`: a trial trains on all devices that it sees.
         together: most trials that train at once in one process, as of `watch`; `"auto"` asks this process's device. With a limit of time or
             memory, or a strategy, a process runs one trial at a time. The trials of a process that ran one after another share programs.
@@ -129,7 +129,7 @@ def run_on_ray(
         (x,) if y is None else (x, y),
         fit,
         strategy,
-        None if memory_limit is None else math.ceil(memory_limit),
+        None if memory_limit is None else math.ceil(memory_limit * 2**20),
         count,
         pruner is not None,
     )

@@ -44,7 +44,7 @@ def search_at(
             trials_per_process=placement.isolate or None,
             max_retries=placement.max_retries,
             trial_timeout=placement.trial_timeout,
-            memory_limit=placement.bytes_of_a_trial,
+            memory_limit=placement.memory_limit,
             strategy=placement.strategy,
             together=placement.together,
             view=view,

@@ -74,11 +74,15 @@ class Proposals:
         return _with_layers(outputs.scaled_outputs(self.anatomy, blueprint, self.aims, self.data[1], self.limits.unscaled_target), found)
 
     def _lower_dropout(self, blueprint: Blueprint, found: list[Finding]) -> Any:
-        rates = {n: rate for n, rate in training_of(self.model).dropping if rate >= self.limits.dropout and n not in blueprint.configs}
-        if not rates:
+        training = training_of(self.model)
+        rates = {n: rate for n, rate in training.dropping if n not in blueprint.configs}
+        outputs = [n for n in rates if n in training.dropping_outputs]
+        heavy = [n for n in rates if n not in outputs and rates[n] >= self.limits.heavy_dropout]
+        if not heavy and not outputs:
             return None
-        what = f"Set the rate of {_listed(list(rates))} from {max(rates.values()):.3g} to {_RATE_OF_DROPOUT}."
-        return blueprint.plus(configs={n: {"rate": _RATE_OF_DROPOUT} for n in rates}), what, list(rates)
+        lowered = [(names, new) for names, new in ((heavy, _RATE_OF_DROPOUT), (outputs, 0.0)) if names]
+        what = " ".join(f"Set the rate of {_listed(names)} from {max(rates[n] for n in names):.3g} to {new:g}." for names, new in lowered)
+        return blueprint.plus(configs={n: {"rate": new} for names, new in lowered for n in names}), what, [*heavy, *outputs]
 
     def _follow_statistics(self, blueprint: Blueprint, found: list[Finding]) -> Any:
         names = [n for n, momentum in training_of(self.model).moving if momentum > _MOMENTUM and n not in blueprint.configs]
@@ -93,7 +97,7 @@ class Proposals:
             more["epsilon"] = _EPSILON
         if any(f.symptom in ("small_step", "unchanged_weights") for f in found) and step.clipping and step.threshold < _THRESHOLD:
             more[step.clipping] = None
-        if step.rate * step.weight_decay > self.limits.decay:
+        if step.rate * step.weight_decay > self.limits.strong_decay:
             more["weight_decay"] = _DECAY
         more = {name: value for name, value in more.items() if name not in blueprint.optimizer}
         if not more:

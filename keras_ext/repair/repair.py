@@ -32,13 +32,13 @@ _USUAL = ("find_rate", "exchange_activation", "add_skips", "normalize_layers")
 _CALMER, _CLIMBS = (0.2, 0.04), 4
 # A rate within this factor of the model's is no other rate: range tests are no finer.
 _NEAR = 3.0
-# Steps that are too long show so.
+# Symptoms of a learning rate that is too high.
 _WILD = ("oscillating_loss", "exploding_gradient", "exploding_weight", "exploding_activation", "exploding_through_time", "non_finite")
 # First predictions this far from the targets, in times of what a constant costs, come from first weights that are too large.
 _FAR = 10.0
-# A trial with other changes is dearer than what it may find after so many.
+# After so many test runs no further changes are tried.
 _MOST_TRIALS = 10
-# Rounds in which a fixed cause may show another.
+# Fixing one cause may show another: repeat so many times.
 _ROUNDS = 3
 
 
@@ -282,7 +282,7 @@ class _Search:
         kept = self._keep_this_rate(suggested)
         between = math.sqrt(suggested * now) if now > 0 else now
         if suggested > now and not kept:
-            # One between is for what has learned nothing; a calmer one is for what is too high.
+            # Where nothing was learned, try the geometric mean of the old and the suggested rate.
             is_open = not self.trial.is_below(self.limits.begun) and not _is_near(between, now) and self.count < _MOST_TRIALS
             return is_open and self._keep_this_rate(between)
         if self._is_wild():

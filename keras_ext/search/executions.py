@@ -54,7 +54,7 @@ _current: ContextVar[Executions | None] = ContextVar("executions", default=None)
 
 
 def current() -> Executions | None:
-    """Return those of the trial that runs here; None where none does."""
+    """Return the executions of the trial that runs in this thread, or None."""
     return _current.get()
 
 

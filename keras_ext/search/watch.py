@@ -43,9 +43,9 @@ PLACEHOLDER = 1e9
 _TAKEN = ("search", "run_trial", "on_trial_end")
 # What may differ in the errors of trials that all fail alike: sizes, for example.
 _NUMBERS = re.compile(r"\d+([.,]\d+)?")
-# How many times as many trials must have failed by an error that says to be of its trial alone.
+# FailedTrialError, which says that it is of one trial alone, ends a search after so many times as many failures.
 _MORE = 3
-# Trials of a search after which the programs that they compiled are taken from what garbage is looked for in.
+# After these trials, garbage collection leaves out the programs that they compiled (gc.freeze).
 _COMPILED = (1, 3)
 
 

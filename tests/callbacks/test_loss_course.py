@@ -238,7 +238,7 @@ def test_where_the_kernels_have_grown_long_before_the_loss_stood_the_advice_is_a
 
     def advice(*norms):
         course = [replace(s, weights=(kernel(n),)) for s, n in zip(snapshots(*[1.0] * 8), norms, strict=True)]
-        return [s.advice for s in course_states(course, LIMITS, 2, 1.0, math.inf) if s.symptom == "stalled_loss"][0]
+        return next(s.advice for s in course_states(course, LIMITS, 2, 1.0, math.inf) if s.symptom == "stalled_loss")
 
     assert "Raise the learning rate" in advice(*[1.0] * 8)
     assert "Raise the learning rate" in advice(1.0, *[2.9] * 7)

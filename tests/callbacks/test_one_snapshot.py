@@ -73,7 +73,7 @@ def test_within_the_limits_nothing_is_said(sound):
     assert symptoms(snapshot(**sound)) == []
 
 
-OWN = Limits(saturated=0.4, dead=0.45, exploding_activation=2e4, exploding_gradient=3e3, exploding_weight=4e3, constant=2e-3)
+OWN = Limits(saturated=0.4, dead=0.45, exploding_activation=2e4, exploding_gradient=3e3, exploding_weight=4e3, constant_output=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def poor_initializations(snapshot: Snapshot, limits: Limits) -> Iterator[State]:
 
 def is_closed(a: Activation, limits: Limits) -> bool:
     """Return whether this is a gate that keeps a recurrent layer's state, and keeps almost nothing of it."""
-    return a.part in ("forget gate", "update gate") and a.rms < limits.forgetting
+    return a.part in ("forget gate", "update gate") and a.rms < limits.forget_gate
 
 
 def _poor_choice(a: Activation, limits: Limits) -> tuple[float, float, str] | None:
@@ -49,10 +49,10 @@ def _poor_choice(a: Activation, limits: Limits) -> tuple[float, float, str] | No
     if is_closed(a, limits):
         own = "leave unit_forget_bias=True and the bias alone" if a.part == "forget gate" else "leave its bias at zero"
         seen = f"Its {a.part} starts at {a.rms:.2g}: ten steps later {a.rms**10:.0e} of what it had is left"
-        return a.rms, limits.forgetting, f"{seen}. To remember, {own}, or start the gate's bias at 1."
-    if a.part == ATTENTION and a.saturated > limits.one_hot:
+        return a.rms, limits.forget_gate, f"{seen}. To remember, {own}, or start the gate's bias at 1."
+    if a.part == ATTENTION and a.saturated > limits.attention_one_hot:
         seen = f"{a.saturated:.0%} of its attention's rows choose one place alone, so that query and key get no gradient"
-        return a.saturated, limits.one_hot, f"{seen}. {advice('saturated', 'attention')}"
+        return a.saturated, limits.attention_one_hot, f"{seen}. {advice('saturated', 'attention')}"
     return None
 
 
@@ -68,10 +68,10 @@ def _poor(weight: Weight, is_last: bool, limits: Limits) -> tuple[float, float, 
     drawn = advice("poor_initialization")
     if weight.scale == 0.0:
         return None if is_last else (0.0, 0.0, f"Its kernel starts at zero. Draw it at random: {drawn}")
-    if weight.deviation < limits.alike:
+    if weight.deviation < limits.equal_weights:
         return (
             weight.deviation,
-            limits.alike,
+            limits.equal_weights,
             f"All numbers of its kernel start alike, so that its units stay alike. Draw them: {drawn}",
         )
     return None if weight.normalized else _far_off(weight, limits)

@@ -21,7 +21,7 @@ def learning(snapshots: Sequence[Snapshot], limits: Limits, patience: int = 2, b
         return False
     before, lately = losses[:-patience] or losses[:1], losses[-patience:]
     least = limits.catching_up if min(lately) > baseline else limits.falling
-    if min(lately) < (1 - least) * min(before) and not snapshots[-1].spread <= limits.constant:
+    if min(lately) < (1 - least) * min(before) and not snapshots[-1].spread <= limits.constant_output:
         return True
     return has_learned(snapshots, limits, baseline)
 
@@ -42,7 +42,7 @@ def stands(snapshots: Sequence[Snapshot], limits: Limits, patience: int, baselin
 def is_below(share: float, snapshots: Sequence[Snapshot], limits: Limits, baseline: float) -> bool:
     """Return True where the loss is at most that share of it; further arguments as of `has_learned`."""
     # Of one sample the spread is NaN, and no reason to doubt.
-    return not snapshots[-1].spread <= limits.constant and snapshots[-1].loss <= share * _reference(snapshots, baseline)
+    return not snapshots[-1].spread <= limits.constant_output and snapshots[-1].loss <= share * _reference(snapshots, baseline)
 
 
 def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, baseline: float, planned: float) -> Iterator[State]:
@@ -53,37 +53,41 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, 
     risen = _risen(snapshots, limits)
     if risen:
         seen = f"For {limits.window} snapshots its loss has risen, to {risen:.0e} times the first"
-        yield State("rising_loss", None, risen, limits.risen, f"{seen}. {advice('rising_loss')}")
+        yield State("rising_loss", None, risen, limits.rising_loss, f"{seen}. {advice('rising_loss')}")
     sunk = _sunk(snapshots, limits)
     if sunk:
         seen = f"For {limits.window} snapshots its loss has fallen below 0 faster and faster, to {snapshots[-1].loss:.3g}"
-        yield State("unbounded_loss", None, sunk, limits.sunk, f"{seen}. {advice('unbounded_loss')}", fatal=True)
+        yield State("unbounded_loss", None, sunk, limits.unbounded_loss, f"{seen}. {advice('unbounded_loss')}", fatal=True)
     is_late = _is_late(snapshots, limits, patience, baseline, planned)
     if is_late:
         loss, logged = snapshots[-1].loss, logged_loss(snapshots[-1])
-        if snapshots[-1].has_loss and logged < limits.in_training * min(baseline, loss):
+        if snapshots[-1].has_loss and logged < limits.training_loss_share * min(baseline, loss):
             seen = f"On the batches of fit the loss is {logged:.3g}, on the monitor's samples {loss:.3g}, and for a constant {baseline:.3g}"
             fix = advice("stalled_loss", "other data")
         else:
             taken = f"{limits.late_steps:.0%} of the planned steps are taken"
             seen = f"{taken}, and the loss is {loss:.3g}; a constant prediction costs {baseline:.3g}"
             fix = _move(snapshots, limits, baseline)
-        yield State("stalled_loss", None, loss / baseline, limits.late, f"{seen}. {fix}")
+        yield State("stalled_loss", None, loss / baseline, limits.late_loss, f"{seen}. {fix}")
     losses, reference = _losses(snapshots)[-limits.window :], _reference(snapshots, baseline)
     if len(snapshots) <= limits.window or any(map(math.isinf, losses)) or has_learned(snapshots, limits, baseline) or reference <= 0:
         return
     steps = [b - a for a, b in pairwise(losses)]
     turns = sum(a * b < 0 for a, b in pairwise(steps))
     swing = sum(map(abs, steps)) / len(steps) / reference
-    if swing > limits.oscillating and turns > (len(steps) - 1) / 2:
+    if swing > limits.oscillating_loss and turns > (len(steps) - 1) / 2:
         seen = f"From snapshot to snapshot its loss swings by {swing:.0%} of what the best constant prediction costs"
         said = f"{seen}. Lower the learning rate, use larger batches, or {clip(snapshots[-1].clipped)}."
-        yield State("oscillating_loss", None, swing, limits.oscillating, said, can_be_critical=min(losses) >= reference)
-    elif not is_late and max(losses) - min(losses) <= limits.stalled * reference and min(losses) >= (1 - limits.stalled) * reference:
-        place = "where" if min(losses) <= (1 + limits.stalled) * reference else "above where"
+        yield State("oscillating_loss", None, swing, limits.oscillating_loss, said, can_be_critical=min(losses) >= reference)
+    elif (
+        not is_late
+        and max(losses) - min(losses) <= limits.stalled_loss * reference
+        and min(losses) >= (1 - limits.stalled_loss) * reference
+    ):
+        place = "where" if min(losses) <= (1 + limits.stalled_loss) * reference else "above where"
         seen = f"For {limits.window} snapshots its loss has stood {place} a constant prediction stands"
         said = f"{seen}. {_move(snapshots, limits, reference)}"
-        yield State("stalled_loss", None, min(losses) / reference, 1 - limits.stalled, said, can_be_critical=False)
+        yield State("stalled_loss", None, min(losses) / reference, 1 - limits.stalled_loss, said, can_be_critical=False)
 
 
 def _move(snapshots: Sequence[Snapshot], limits: Limits, reference: float) -> str:
@@ -91,11 +95,11 @@ def _move(snapshots: Sequence[Snapshot], limits: Limits, reference: float) -> st
 
     The same where they have gone far before: kernels that have grown so much did so by too long steps.
     """
-    is_worse = snapshots[-1].loss > (1 + limits.stalled) * max(_losses(snapshots)[0], reference)
+    is_worse = snapshots[-1].loss > (1 + limits.stalled_loss) * max(_losses(snapshots)[0], reference)
     goes_far = statistics.median([w.update_ratio for w in snapshots[-1].kernels] or [0.0]) > FAR
     first = {w.path: w.weight_norm for w in snapshots[0].kernels if w.weight_norm > 0}
     growth = [w.weight_norm / first[w.path] for w in snapshots[-1].kernels if w.path in first]
-    has_grown = statistics.median(growth or [1.0]) > limits.grown
+    has_grown = statistics.median(growth or [1.0]) > limits.grown_kernel
     return advice("stalled_loss", "worse" if is_worse or goes_far or has_grown else "")
 
 
@@ -112,8 +116,8 @@ def _is_late(snapshots: Sequence[Snapshot], limits: Limits, patience: int, basel
         return False
     losses, lately = _losses(snapshots), limits.window // 2
     # A loss near that of a constant which is lower than ever before, however little, may leave a plateau.
-    leaves = min(losses) <= (1 + limits.stalled) * baseline and min(losses[-lately:]) < min(losses[:-lately], default=math.inf)
-    return len(snapshots) > patience + 1 and min(losses) > limits.late * baseline and not leaves
+    leaves = min(losses) <= (1 + limits.stalled_loss) * baseline and min(losses[-lately:]) < min(losses[:-lately], default=math.inf)
+    return len(snapshots) > patience + 1 and min(losses) > limits.late_loss * baseline and not leaves
 
 
 def _risen(snapshots: Sequence[Snapshot], limits: Limits) -> float:
@@ -121,7 +125,7 @@ def _risen(snapshots: Sequence[Snapshot], limits: Limits) -> float:
     losses = [snapshot.loss for snapshot in snapshots]
     first = next((loss for loss in losses if loss > 0), math.nan)
     rises = len(losses) > limits.window and all(b > a for a, b in pairwise(losses[-limits.window - 1 :]))
-    return losses[-1] / first if rises and losses[-1] > limits.risen * first else 0.0
+    return losses[-1] / first if rises and losses[-1] > limits.rising_loss * first else 0.0
 
 
 def _sunk(snapshots: Sequence[Snapshot], limits: Limits) -> float:
@@ -133,7 +137,7 @@ def _sunk(snapshots: Sequence[Snapshot], limits: Limits) -> float:
     falls = [a - b for a, b in pairwise(losses)]
     if len(losses) <= limits.window or not max(losses[1:]) < 0 or not falls[0] > 0 or not all(b > a for a, b in pairwise(falls)):
         return 0.0
-    return losses[-1] / losses[1] if losses[-1] < limits.sunk * losses[1] else 0.0
+    return losses[-1] / losses[1] if losses[-1] < limits.unbounded_loss * losses[1] else 0.0
 
 
 def _reference(snapshots: Sequence[Snapshot], baseline: float) -> float:

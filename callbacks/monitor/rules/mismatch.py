@@ -52,13 +52,15 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
             layer, fatal = end.layer if end else None, impossible is not None
             yield State("output_mismatch", layer, *found, can_be_critical=not is_harmless, fatal=fatal)
         share = output.deviation / aim.deviation if aim.deviation > 0 else math.nan
-        if _compares(aim, output) and snapshot.step > 0 and share < limits.flat:
+        if _compares(aim, output) and snapshot.step > 0 and share < limits.flat_predictions:
             seen = f"The predictions of {which} vary {share:.1g} times as much as the targets: whatever the input, they are the same"
             # In the first epochs networks that will learn do this too, small ones for a long time.
             quiet = not snapshot.is_regular or snapshot.epoch <= limits.slow
             said = f"{seen}. {advice('constant_output', 'flat')}"
             # With a loss whose least value is not known nothing else says that the network has not learned.
-            yield State("constant_output", None, share, limits.flat, said, can_be_critical=math.isnan(aim.baseline), quiet=quiet)
+            yield State(
+                "constant_output", None, share, limits.flat_predictions, said, can_be_critical=math.isnan(aim.baseline), quiet=quiet
+            )
         if aim.loss in DISTANCES and aim.rms > limits.unscaled_target:
             scale = f"The root mean square of the targets of {which} is {aim.rms:.3g}"
             said = f"{scale}. {advice('unscaled_target')}"

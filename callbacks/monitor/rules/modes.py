@@ -23,17 +23,19 @@ def mode_states(snapshot: Snapshot, limits: Limits, training: Training) -> Itera
         momentum = momenta.get(n.layer, 0.0)
         left = momentum**training.planned
         # One that is too small is within a factor of 2 as soon as half of the first statistics are gone.
-        at_the_end = n.ratio * momentum ** max(training.planned - snapshot.step, 0.0) if momentum**snapshot.step < limits.stale else 0.0
-        if at_the_end > limits.unlike:
+        at_the_end = (
+            n.ratio * momentum ** max(training.planned - snapshot.step, 0.0) if momentum**snapshot.step < limits.stale_statistics else 0.0
+        )
+        if at_the_end > limits.statistics_ratio:
             seen = f"Its moving variance is a factor of {n.ratio:.3g} from the data, and will be {at_the_end:.3g} at the end"
             said = f"{seen}. Inference uses it: compare the validation. {_cure(training.planned)}"
             # Layers behind it may do well with a smaller signal: validation shows whether these do.
-            yield State("stale_statistics", n.layer, at_the_end, limits.unlike, said, can_be_critical=False)
-        elif left > limits.stale and (n.ratio > limits.unlike or n.shift > limits.shifted):
+            yield State("stale_statistics", n.layer, at_the_end, limits.statistics_ratio, said, can_be_critical=False)
+        elif left > limits.stale_statistics and (n.ratio > limits.statistics_ratio or n.shift > limits.statistics_shift):
             seen = f"{left:.0%} of its moving statistics will be those of its start, and inference uses them"
             apart = f"Now they are {n.shift:.2g} standard deviations and a factor of {n.ratio:.3g} in variance from the data"
             said = f"{seen}. {apart}. {_cure(training.planned)}"
-            yield State("stale_statistics", n.layer, left, limits.stale, said, quiet=True, ignores_loss=True)
+            yield State("stale_statistics", n.layer, left, limits.stale_statistics, said, quiet=True, ignores_loss=True)
 
 
 def _cure(planned: float) -> str:

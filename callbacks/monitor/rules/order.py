@@ -20,17 +20,17 @@ def order_states(
     `is_dataset` stands, comes in the order in which it was read.
     """
     last = snapshots[-1]
-    in_runs = max((aim.in_runs for aim in aims if aim is not None and aim.in_runs > limits.in_runs), default=None)
+    in_runs = max((aim.in_runs for aim in aims if aim is not None and aim.in_runs > limits.sorted_samples), default=None)
     if in_runs is None or not last.has_loss or not stands(snapshots, limits, patience, baseline):
         return
     logged = logged_loss(last)
     # A loss that swings is by chance lower than the next: of sorted samples it is lower in each epoch.
-    if is_dataset or all(logged_loss(s) < limits.in_training * s.loss for s in snapshots[-patience:]):
+    if is_dataset or all(logged_loss(s) < limits.training_loss_share * s.loss for s in snapshots[-patience:]):
         seen = (
             f"The samples are sorted by class. In the last epoch the loss was {logged:.3g} on the batches, and then {last.loss:.3g} on all"
         )
         said = f"{seen}. Each batch has one class, and the last one is what the network remembers. {advice('sorted_samples')}"
-        yield State("sorted_samples", None, in_runs, limits.in_runs, said, quiet=True)
+        yield State("sorted_samples", None, in_runs, limits.sorted_samples, said, quiet=True)
     elif len(snapshots) > limits.slow * patience:
         said = f"The samples are sorted by class. If fit does not shuffle them, each batch has one class. {advice('sorted_samples')}"
-        yield State("sorted_samples", None, in_runs, limits.in_runs, said, can_be_critical=False)
+        yield State("sorted_samples", None, in_runs, limits.sorted_samples, said, can_be_critical=False)

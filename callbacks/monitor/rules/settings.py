@@ -42,23 +42,27 @@ def setting_states(training: Training, limits: Limits, baseline: float = math.na
             seen = f"It drops {rate:.3g} of the predictions themselves, and no layer behind it makes up for that"
             state = State("heavy_dropout", layer, rate, limits.output_dropout, f"{seen}. {advice('heavy_dropout', 'output')}")
             yield replace(state, can_be_critical=rate >= limits.output_dropout, ignores_loss=True)
-        elif rate >= limits.dropout:
+        elif rate >= limits.heavy_dropout:
             noise = f", so that noise is {rate / (1 - rate):.3g} times as strong as its signal" if rate < 1 else ""
-            yield State("heavy_dropout", layer, rate, limits.dropout, f"It drops {rate:.3g} of its inputs{noise}. Set it to .5 or less.")
+            yield State(
+                "heavy_dropout", layer, rate, limits.heavy_dropout, f"It drops {rate:.3g} of its inputs{noise}. Set it to .5 or less."
+            )
     updates = training.planned / training.step.accumulation
-    if updates < limits.updates:
+    if updates < limits.few_updates:
         seen = f"gradient_accumulation_steps={training.step.accumulation:.0f} leaves {int(updates)} updates in the planned steps"
-        yield State("small_step", None, updates, limits.updates, f"{seen}. {advice('small_step', 'accumulation')}", quiet=True, root=True)
+        yield State(
+            "small_step", None, updates, limits.few_updates, f"{seen}. {advice('small_step', 'accumulation')}", quiet=True, root=True
+        )
     share = training.penalty / baseline if baseline > 0 else 0.0
-    if share > limits.penalty:
+    if share > limits.penalty_share:
         seen = f"The first penalties on the weights are {training.penalty:.3g}, and a constant prediction costs {baseline:.3g}"
-        yield State("strong_decay", None, share, limits.penalty, f"{seen}. {advice('strong_decay', 'penalty')}", root=True)
+        yield State("strong_decay", None, share, limits.penalty_share, f"{seen}. {advice('strong_decay', 'penalty')}", root=True)
         return
     decay = training.step.rate * training.step.weight_decay
-    if decay > limits.decay:
+    if decay > limits.strong_decay:
         seen = f"Each step takes {decay:.3g} of every weight away, the product of learning_rate and weight_decay"
-        fix = f"Set weight_decay to {limits.decay / 100 / training.step.rate:.1g} or less."
-        yield State("strong_decay", None, decay, limits.decay, f"{seen}. {fix}", root=True)
+        fix = f"Set weight_decay to {limits.strong_decay / 100 / training.step.rate:.1g} or less."
+        yield State("strong_decay", None, decay, limits.strong_decay, f"{seen}. {fix}", root=True)
 
 
 def pressed_states(snapshots: Sequence[Snapshot], limits: Limits, training: Training) -> Iterator[State]:
@@ -67,9 +71,9 @@ def pressed_states(snapshots: Sequence[Snapshot], limits: Limits, training: Trai
     first = {w.path: w.weight_norm for w in snapshots[0].kernels if w.path in by and w.weight_norm > 0}
     for w in snapshots[-1].kernels:
         share = w.weight_norm / first[w.path] if w.path in first else math.inf
-        if share < limits.pressed:
+        if share < limits.pressed_kernel:
             seen = f"Its kernel has {share:.1g} of its first norm, pressed by its {by[w.path]}"
-            yield State("strong_decay", w.layer, share, limits.pressed, f"{seen}. {advice('strong_decay', 'pressed')}")
+            yield State("strong_decay", w.layer, share, limits.pressed_kernel, f"{seen}. {advice('strong_decay', 'pressed')}")
 
 
 def step_states(snapshots: Sequence[Snapshot], limits: Limits, training: Training, baseline: float, patience: int) -> Iterator[State]:
@@ -92,10 +96,10 @@ def step_states(snapshots: Sequence[Snapshot], limits: Limits, training: Trainin
     planned = training.planned if math.isfinite(training.planned) else last.step
     # In a few steps no rate goes far.
     way = furthest / taken * max(planned, last.step, limits.lasting_steps) if taken > 0 else math.nan
-    if not way < limits.way or not stands([s for s in snapshots if s.is_regular], limits, patience, baseline):
+    if not way < limits.small_step or not stands([s for s in snapshots if s.is_regular], limits, patience, baseline):
         return
     seen = f"The kernel that moves most goes {way:.1g} of its own length in the steps that are planned, and the loss stands"
-    yield State("small_step", None, way, limits.way, f"{seen}. {_cure(step, gradient)}", quiet=True)
+    yield State("small_step", None, way, limits.small_step, f"{seen}. {_cure(step, gradient)}", quiet=True)
 
 
 def _loss_at_the_end(regular: Sequence[Snapshot], limits: Limits, planned: float, baseline: float) -> float:

@@ -46,9 +46,9 @@ def states(
     elif snapshot.kernels and not snapshot.has_loss and snapshot.is_regular and first is not None:
         yield from _unmoved(snapshot)
     yield from _collapsed(snapshot, aims, limits, first)
-    if snapshot.spread < limits.constant and snapshot.step > 0:
+    if snapshot.spread < limits.constant_output and snapshot.step > 0:
         said = f"The predictions do not depend on the input. {advice('constant_output')}"
-        yield State("constant_output", None, snapshot.spread, limits.constant, said)
+        yield State("constant_output", None, snapshot.spread, limits.constant_output, said)
 
 
 def _unmoved(snapshot: Snapshot) -> Iterator[State]:
@@ -65,11 +65,15 @@ def _unmoved(snapshot: Snapshot) -> Iterator[State]:
 
 
 def _activation_states(snapshot: Snapshot, limits: Limits, first: Snapshot | None) -> Iterator[State]:
-    chose = {a.layer for a in first.activations if a.part == ATTENTION and a.saturated > limits.one_hot} if first is not None else set()
+    chose = (
+        {a.layer for a in first.activations if a.part == ATTENTION and a.saturated > limits.attention_one_hot}
+        if first is not None
+        else set()
+    )
     for a in snapshot.activations:
-        if a.part == ATTENTION and a.saturated > limits.one_hot and a.layer in chose:
+        if a.part == ATTENTION and a.saturated > limits.attention_one_hot and a.layer in chose:
             seen = f"{a.saturated:.0%} of its attention's rows choose one place alone, as they did at first"
-            yield State("saturated", a.layer, a.saturated, limits.one_hot, f"{seen}. {advice('saturated', 'attention')}")
+            yield State("saturated", a.layer, a.saturated, limits.attention_one_hot, f"{seen}. {advice('saturated', 'attention')}")
     for a in snapshot.hidden:
         if a.saturated > limits.saturated:
             part = f" ({a.part})" if a.part else ""
@@ -137,11 +141,11 @@ def _collapsed(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits, f
     for i, (now, then) in enumerate(pairs):
         aim = aims[i] if i < len(aims) else None
         has_targets = aim is not None and aim.units == now.units
-        if not has_targets and snapshot.is_regular and now.deviation < limits.collapsed * then.deviation:
+        if not has_targets and snapshot.is_regular and now.deviation < limits.collapsed_predictions * then.deviation:
             share = now.deviation / then.deviation
             seen = f"Its outputs differ {share:.0e} times as much as at first: each sample gets the same"
             fix = advice("constant_output", "" if aim is not None and aim.loss in CHOICES else "collapsed")
-            yield State("constant_output", None, share, limits.collapsed, f"{seen}. {fix}", ignores_loss=True)
+            yield State("constant_output", None, share, limits.collapsed_predictions, f"{seen}. {fix}", ignores_loss=True)
 
 
 def _advice_for(snapshot: Snapshot, layer: str, usual: str, limits: Limits, first: Snapshot | None) -> str:

@@ -26,8 +26,8 @@ def through_time_states(snapshots: Sequence[Snapshot], limits: Limits, patience:
         reach = r.reach(limits.vanishing_ratio)
         # In a few snapshots only a gradient that is exactly zero is none.
         gains = (is_early and r.ratio > 0.0) or r.layer not in long_ago
-        gains = gains or reach > limits.gaining * long_ago[r.layer].reach(limits.vanishing_ratio)
-        if r.ratio < limits.vanishing_ratio and reach < limits.reach * r.steps and (r.layer in closed or not gains):
+        gains = gains or reach > limits.time_gain * long_ago[r.layer].reach(limits.vanishing_ratio)
+        if r.ratio < limits.vanishing_ratio and reach < limits.time_reach * r.steps and (r.layer in closed or not gains):
             seen = f"Its gradient reaches the last {reach} of {r.steps} time steps, and is {r.ratio:.0e} of the largest at the first"
             said = f"{seen}. {advice('vanishing_through_time')}"
             yield State("vanishing_through_time", r.layer, r.ratio, limits.vanishing_ratio, said, quiet=True)

@@ -72,7 +72,7 @@ else:
 _L = keras.losses
 _SMOOTHED = (_L.BinaryCrossentropy, _L.CategoricalCrossentropy, _L.BinaryFocalCrossentropy, _L.CategoricalFocalCrossentropy)
 _OTHERS |= dict.fromkeys(_SMOOTHED, _of(_SHARE, "label_smoothing")) | {_L.Huber: _of(_POSITIVE, "delta")}
-# Numbers that Keras casts to the rate's dtype whatever they are; of others, whole ones make whole tensors.
+# Keras casts these to the rate's dtype. Any other integer would become an integer tensor.
 _MAY_BE_WHOLE = ("decay_steps", "warmup_steps")
 _NEUTRAL = 0.5
 

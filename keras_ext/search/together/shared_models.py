@@ -119,7 +119,7 @@ class SharedModels:
     def _shared_with(self, model: Any, given: dict[str, Any]) -> _Shared:
         if not model.compiled or model.run_eagerly:
             raise NotComparable("it runs eagerly")
-        # TensorFlow's replicas trace one step in turns: each would find the other's inputs where the numbers stand.
+        # MirroredStrategy traces its replicas in turn: each would read the other's hyperparameter tensors.
         if keras.distribution.distribution() is not None or device_count(model) > 1:
             raise NotComparable("it is distributed over several devices")
         _build(model, given.get("x"))

@@ -31,7 +31,7 @@ _OPAQUE = ("StringLookup", "IntegerLookup", "TextVectorization", "Hashing", "Has
 
 
 class NotComparable(Exception):
-    """Nothing public says whether two such models compute the same; the text is the reason."""
+    """Two models cannot be compared; the text is the reason."""
 
 
 @dataclass(frozen=True)
