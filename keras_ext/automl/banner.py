@@ -28,7 +28,9 @@ def print_banner(
     kinds = f"{len(table.classes)} classes" if table.classes else "a number to predict"
     console.print(Text(f"{table.name}: {len(table)} samples, {table.inputs}, {kinds} ({table.task})", style="bold"), soft_wrap=True)
     device = _backend.device_name()
-    console.print(f"keras {keras.__version__} on {_backend.framework_version()}, {device}; results in {output}", soft_wrap=True)
+    console.print(
+        f"keras {keras.__version__} on {_backend.framework_version()}, {device}; results in {output}", soft_wrap=True, markup=False
+    )
     for note in [*table.notes, *notes]:
         console.print(note, soft_wrap=True, markup=False, highlight=False)
     if space.name != "mlp":

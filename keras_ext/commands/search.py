@@ -110,7 +110,9 @@ def _report(console: Console, result: SearchResult, folder: Path) -> None:
     parts = "all folds" if folds else "training and validation"
     again = f"trained again on the {result.trained_again} samples of {parts}, " if result.trained_again else ""
     trial = f"trial {best.number}, {folds}" if folds else f"trial {best.number}"
-    console.print(f"best {result.results.score_name} {best.score:.4f} ({trial}), {again}saved as {result.model_path}", soft_wrap=True)
+    console.print(
+        f"best {result.results.score_name} {best.score:.4f} ({trial}), {again}saved as {result.model_path}", soft_wrap=True, markup=False
+    )
     if result.test_score is not None:
         console.print(f"{result.metric} {result.test_score:.4f} on the {result.test_samples} samples of the test, which no trial saw")
     for each in result.baselines:
@@ -119,6 +121,6 @@ def _report(console: Console, result: SearchResult, folder: Path) -> None:
         console.print(f"baseline {each.name}: {result.metric} {each.score:.4f} {where}{tested}", soft_wrap=True)
     for part in [part for part in result.parts if part.is_distinct][:_PARTS]:
         console.print(part.sentence, soft_wrap=True, markup=False)
-    console.print(f"leaderboard in {folder / 'leaderboard.csv'}, with pictures in {folder / REPORT}", soft_wrap=True)
+    console.print(f"leaderboard in {folder / 'leaderboard.csv'}, with pictures in {folder / REPORT}", soft_wrap=True, markup=False)
     if result.verdict:
         console.print(result.verdict, style="yellow" if "beats the best network" in result.verdict else "", soft_wrap=True)

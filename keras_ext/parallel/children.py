@@ -7,6 +7,7 @@ import queue
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -30,10 +31,19 @@ class Children:
         self._left = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._events: queue.Queue[tuple[int, WorkerEvent]] = queue.Queue()
+        # Of the trials that the process runs, and those that wait for it.
         self._names: set[str] = set()
+        self._waiting: deque[Sequence[Job]] = deque()
 
     def start(self, jobs: Sequence[Job]) -> None:
-        """Begin to run trials."""
+        """Begin to run trials once those before them have ended."""
+        self._waiting.append(jobs)
+        self._begin_next()
+
+    def _begin_next(self) -> None:
+        if self._names or not self._waiting:
+            return
+        jobs = self._waiting.popleft()
         if not self._left or self._process is None or self._process.poll() is not None:
             self._begin()
         self._left -= 1
@@ -51,11 +61,12 @@ class Children:
             timeout = 0.0
             if self._process is None or process != self._process.pid:
                 continue
-            for name in [event.name] if event.name else sorted(self._names):
-                if name in self._names:
-                    if event.what in ("ended", "died"):
-                        self._names.remove(name)
-                    yield replace(event, name=name)
+            names = [name for name in ([event.name] if event.name else sorted(self._names)) if name in self._names]
+            if event.what in ("ended", "died"):
+                self._names -= set(names)
+            for name in names:
+                yield replace(event, name=name)
+            self._begin_next()
 
     def kill(self, name: str) -> None:
         """End the process of a trial."""

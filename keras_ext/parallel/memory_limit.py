@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-_SNAPSHOT_A_SECOND = 5
+_CHECKS_A_SECOND = 5
 _SECONDS_TO_BE_KILLED = 5
 
 
@@ -20,9 +20,9 @@ def memory_limit(limit: int | None, exceeds: Callable[[int, int], None]) -> Iter
     done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(1 / _SNAPSHOT_A_SECOND):
-            if limit is not None and resident() > limit:
-                exceeds(resident(), limit)
+        while not done.wait(1 / _CHECKS_A_SECOND):
+            if limit is not None and (took := resident()) > limit:
+                exceeds(took, limit)
                 time.sleep(_SECONDS_TO_BE_KILLED)
                 os._exit(1)
 

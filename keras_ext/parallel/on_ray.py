@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,7 @@ def run_on_ray(
         # No more than leaves as many for each of the other processes.
         share = math.inf if tuner.oracle.max_trials is None else math.ceil(tuner.oracle.max_trials / at_once)
         group = int(max(1, min(count, share, trials_per_process or count)))
+        shared = replace(shared, together=min(count, group))
         workers = RayWorkers(shared, needs, (trials_per_process or 1) // group or 1)
         ParallelSearch(tuner, workers, at_once, retry_policy, on_finding, view, fit.get("verbose"), pruner, group).search()
     return tuner

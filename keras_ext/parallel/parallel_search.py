@@ -77,6 +77,8 @@ class ParallelSearch:
         self._watch, self._prunes = Watch(tuner, None, on_finding, view, pruner), pruner is not None
         self._running: dict[str, _Running] = {}
         self._groups = 0
+        # Whether the oracle had no trial when it was last asked: it has none until one ends.
+        self._waits = False
 
     def search(self) -> None:
         """Search to the end. An interruption ends the trials under way, which start again when the search goes on."""
@@ -99,7 +101,11 @@ class ParallelSearch:
         """Start trials until enough are under way, and return whether any is."""
         while len({running.group for running in self._running.values()}) < self._at_once:
             group: list[_Running] = []
-            while len(group) < self._together and (trial := begin_trial(self._tuner)) is not None:
+            while len(group) < self._together and not self._waits:
+                trial = begin_trial(self._tuner)
+                if trial is None:
+                    self._waits = True
+                    break
                 group.append(_Running(trial, self._job(trial), self._watch.listener(trial)))
                 self._running[trial.trial_id] = group[-1]
             if not group:
@@ -171,6 +177,7 @@ class ParallelSearch:
             self._tuner, trial, lambda: self._watch.conclude(trial, outcome.reported, lambda: self._delivered(trial, outcome))
         )
         self._tuner.on_trial_end(trial)
+        self._waits = False
 
     def _delivered(self, trial: Any, outcome: Outcome) -> Any:
         """Return the results of a trial that ran elsewhere, or raise its error."""

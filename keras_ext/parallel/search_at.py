@@ -58,7 +58,7 @@ def search_at(
     pruner = pruner_for(tuner, pruner)
     recover(tuner)
     # A limit is a trial's, and needs a process in which it runs alone.
-    count = models_at_once(placement.together, placement.has_limits)
+    count = min(models_at_once(placement.together, placement.has_limits), placement.trials_of_a_process)
     shared = Shared(
         make_tuner,
         monitor,
@@ -71,7 +71,7 @@ def search_at(
         prunes=pruner is not None,
     )
     retry_policy = RetryPolicy(placement.max_retries, placement.trial_timeout)
-    group = max(1, min(count, placement.trials_of_a_process))
+    group = max(1, count)
     workers = Children(shared, placement.trials_of_a_process // group)
     ParallelSearch(tuner, workers, 1, retry_policy, None, view, fit.get("verbose"), pruner, group).search()
     return tuner

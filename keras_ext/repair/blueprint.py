@@ -47,8 +47,3 @@ class Blueprint:
             else:
                 merged[name] = old | frozenset(value) if isinstance(old, frozenset) else value
         return replace(self, **merged)
-
-    @property
-    def changes_graph(self) -> bool:
-        """True where a copy needs another graph than the model has."""
-        return bool(self.activations or self.normalized or self.skipped or self.inputs or self.outputs)

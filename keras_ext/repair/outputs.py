@@ -1,8 +1,6 @@
 """Remedies at the ends of a model: last activation and loss, and the scales of inputs and targets."""
 
 import math
-import re
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -41,7 +39,7 @@ def fitted_output(anatomy: Anatomy, blueprint: Blueprint, aims: tuple[Aim | None
             blueprint = blueprint.plus(activations={name: activation})
             done.append(f'End "{name}" with {activation} in place of {_kind(end)}.')
         if isinstance(loss, bool):
-            blueprint = blueprint.plus(losses={place: _from_logits(own, loss)})
+            blueprint = blueprint.plus(losses={place: type(own).from_config({**own.get_config(), "from_logits": loss})})
             done.append(f"Compile the loss with from_logits={loss}.")
         elif loss is not None:
             blueprint = blueprint.plus(losses={place: loss})
@@ -112,15 +110,8 @@ def _units(end: Any) -> int:
 
 
 def _own_loss(model: Any, place: int) -> Any:
-    given = model.loss
+    given = in_order_of_outputs(model, model.loss)
     return tree.flatten(given)[place] if isinstance(given, list | tuple | dict) else given
-
-
-def _from_logits(loss: Any, value: bool) -> Any:
-    if isinstance(loss, keras.losses.Loss):
-        return type(loss).from_config({**loss.get_config(), "from_logits": value})
-    name = loss if isinstance(loss, str) else loss.__name__
-    return getattr(keras.losses, re.sub(r"(?:^|_)(\w)", lambda m: m[1].upper(), name))(from_logits=value)
 
 
 def scaled_inputs(anatomy: Anatomy, blueprint: Blueprint, x: Any, low: float, high: float) -> tuple[Blueprint, str] | None:
@@ -177,11 +168,3 @@ def scaled_outputs(
             blueprint = blueprint.plus(activations={name: "linear"})
         done.append(f'Multiply the output of "{name}" by {scale:.3g} and add {offset:.3g}, the scale of the targets.')
     return (blueprint, " ".join(done)) if done else None
-
-
-def broken_targets(data: tuple[Any, Any, Any]) -> Iterator[str]:
-    """Yield what in inputs and targets is not finite, which no change of a model fixes."""
-    for what, values in zip(("inputs", "targets"), data, strict=False):
-        arrays = [a for a in tree.flatten(values) if a is not None and a.dtype.kind == "f"]
-        if any(not np.isfinite(a).all() for a in arrays):
-            yield f"The {what} have NaN or infinity: drop or fill these samples."

@@ -7,9 +7,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_ext._backend import keras_private
 from keras_ext.callbacks import Finding, Limits
 from keras_ext.callbacks.monitor.probe.setting import Aim
-from keras_ext.callbacks.monitor.probe.training import training_of
+from keras_ext.callbacks.monitor.probe.training import RECURRENT_RATES, training_of
 from keras_ext.optimizers import GradientClipping
 from keras_ext.optimizers.exchange import innermost
 from keras_ext.remedies.change import Change
@@ -75,17 +76,27 @@ class Proposals:
 
     def _lower_dropout(self, blueprint: Blueprint, found: list[Finding]) -> Any:
         training = training_of(self.model)
-        rates = {n: rate for n, rate in training.dropping if n not in blueprint.configs}
+        rates = {n: rate for n, rate in training.dropping if "rate" not in blueprint.configs.get(n, {})}
         outputs = [n for n in rates if n in training.dropping_outputs]
         heavy = [n for n in rates if n not in outputs and rates[n] >= self.limits.heavy_dropout]
         if not heavy and not outputs:
             return None
         lowered = [(names, new) for names, new in ((heavy, _RATE_OF_DROPOUT), (outputs, 0.0)) if names]
         what = " ".join(f"Set the rate of {_listed(names)} from {max(rates[n] for n in names):.3g} to {new:g}." for names, new in lowered)
-        return blueprint.plus(configs={n: {"rate": new} for names, new in lowered for n in names}), what, [*heavy, *outputs]
+        recurrent = {
+            self.anatomy.names.get(id(layer), ""): {name: min(getattr(layer, name, 0.0), _RATE_OF_DROPOUT) for name in RECURRENT_RATES}
+            for layer in keras_private.flatten_layers(self.model)
+            if isinstance(layer, keras.layers.RNN)
+        }
+        return (
+            blueprint.plus(configs={n: recurrent.get(n, {"rate": new}) for names, new in lowered for n in names}),
+            what,
+            [*heavy, *outputs],
+        )
 
     def _follow_statistics(self, blueprint: Blueprint, found: list[Finding]) -> Any:
-        names = [n for n, momentum in training_of(self.model).moving if momentum > _MOMENTUM and n not in blueprint.configs]
+        moving = training_of(self.model).moving
+        names = [n for n, momentum in moving if momentum > _MOMENTUM and "momentum" not in blueprint.configs.get(n, {})]
         if not names:
             return None
         return blueprint.plus(configs={n: {"momentum": _MOMENTUM} for n in names}), f"Set the momentum of {_listed(names)} to .99.", names
@@ -137,7 +148,8 @@ class Proposals:
         changed = blueprint.plus(activations=new)
         changed = changed.plus(drawn=names) if self.is_new else changed
         pairs = ", ".join(f"{other} for {old}" for old, other in was.items())
-        return changed, f"Take {pairs} in {_listed(names)}, and draw their weights for it.", names
+        drawn = ", and draw their weights for it" if self.is_new else ""
+        return changed, f"Take {pairs} in {_listed(names)}{drawn}.", names
 
     def _normalize_layers(self, blueprint: Blueprint, found: list[Finding]) -> Any:
         names = [h.name for h in self._free() if not h.normalized and h.name not in blueprint.normalized]

@@ -10,6 +10,7 @@ from keras import ops
 from keras_ext._backend import keras_private
 from keras_ext._wording import one_line
 from keras_ext.callbacks.monitor.probe.samples import build
+from keras_ext.callbacks.monitor.probe.training import RECURRENT_RATES
 from keras_ext.optimizers import GradientClipping
 from keras_ext.optimizers.exchange import clone, innermost
 from keras_ext.remedies.weights import draw_again
@@ -104,7 +105,7 @@ def _take_over(anatomy: Anatomy, blueprint: Blueprint, copy: Any, pairs: list[tu
     for old, new in pairs:
         config = blueprint.configs.get(anatomy.names.get(id(old), ""), {})
         for name, value in config.items():
-            setattr(new, name, value)
+            setattr(new.cell if name in RECURRENT_RATES else new, name, value)
     if any("trainable" in config for config in blueprint.configs.values()) and not copy.trainable:
         _thaw(copy, pairs, anatomy, blueprint)
 
@@ -313,12 +314,8 @@ def _with_arguments(optimizer: Any, more: dict[str, Any]) -> Any:
 def _losses(model: Any, blueprint: Blueprint) -> Any:
     if not blueprint.losses:
         return model.loss
-    flat = keras.tree.flatten(model.loss) if isinstance(model.loss, list | tuple | dict) else [model.loss]
+    if isinstance(model.loss, dict):
+        return {name: blueprint.losses.get(i, model.loss.get(name)) for i, name in enumerate(model.output_names)}
+    flat = keras.tree.flatten(model.loss) if isinstance(model.loss, list | tuple) else [model.loss]
     flat = [blueprint.losses.get(i, loss) for i, loss in enumerate(flat)]
-    return keras.tree.pack_sequence_as(model.loss, flat) if isinstance(model.loss, list | tuple | dict) else flat[0]
-
-
-def same_weights(a: Any, b: Any) -> bool:
-    """Return whether two models have equal weights."""
-    pairs = zip(a.weights, b.weights, strict=True)
-    return all(bool((ops.convert_to_numpy(v) == ops.convert_to_numpy(w)).all()) for v, w in pairs)
+    return keras.tree.pack_sequence_as(model.loss, flat) if isinstance(model.loss, list | tuple) else flat[0]

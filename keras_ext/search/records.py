@@ -20,7 +20,8 @@ DIAGNOSIS = "diagnosis.json"
 # How the reason of a pruned trial begins: in a training, and between two.
 PRUNED, PRUNED_AFTER = "pruned at epoch", "pruned after"
 # KerasTuner's words for trials that are over.
-ENDED = ("COMPLETED", "FAILED", "INVALID")
+# An INVALID one waits for its next try.
+ENDED = ("COMPLETED", "FAILED")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Record:
     Args:
         number: counts from 1 in the order of the search.
         trial: the name that KerasTuner's folders have.
-        status: KerasTuner's word: COMPLETED, FAILED or INVALID.
+        status: KerasTuner's word: COMPLETED or FAILED.
         score: its best; None where it had no finite one.
         epochs: how many it was trained for, of the `planned_epochs`.
         seconds: that the whole trial took.

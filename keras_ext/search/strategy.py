@@ -6,19 +6,15 @@ from typing import Any
 import keras
 
 from keras_ext import _backend
-from keras_ext._checks import BadInput
-
-STRATEGIES = ("mirrored",)
+from keras_ext._checks import bad_argument, one_of
 
 
 def check(strategy: str | None) -> str | None:
     """Return `strategy` if Keras's backend knows it."""
-    if strategy is None:
-        return None
-    if not isinstance(strategy, str) or strategy not in STRATEGIES:
-        raise BadInput(f"--strategy must be mirrored, got {strategy}.")
-    if keras.backend.backend() == "torch":
-        raise BadInput("--strategy mirrored: Keras's PyTorch backend trains a model on one device. Leave it out, or take another backend.")
+    one_of("strategy", strategy, (None, "mirrored"))
+    if strategy is not None and keras.backend.backend() == "torch":
+        fix = "Keras's PyTorch backend trains a model on one device. Leave it out, or take another backend."
+        raise bad_argument("strategy", "None on PyTorch", strategy, fix)
     return strategy
 
 

@@ -166,7 +166,8 @@ class Watch:
         self._tuner, self._runner, self._on_finding, self._view = tuner, runner, on_finding, view
         self._search, self._end = tuner.search, tuner.on_trial_end
         self._patience = keras_private.own_oracle(tuner).max_consecutive_failed_trials
-        self._errors: list[str] = []
+        # Of each trial that failed, at its last try.
+        self._errors: dict[str, str] = {}
         # Trials that have ended since the search began; None outside it.
         self._ended: int | None = None
         # Trials without a score of their own, read when they are first asked for; and the best record.
@@ -239,7 +240,7 @@ class Watch:
             return found
         except Exception as error:
             reported.error = reported.error or one_line(error)
-            self._end_if_all_fail_alike(reported.error, error)
+            self._end_if_all_fail_alike(trial, reported.error, error)
             raise
         finally:
             write_diagnosis(self._tuner, trial, reported)
@@ -265,19 +266,19 @@ class Watch:
 
     def _scored(self, found: Any) -> tuple[Any, bool]:
         """Return a trial's results with finite scores, and whether its score is a placeholder."""
-        if isinstance(found, list):
-            scored = [self._scored(each) for each in found]
-            return [each for each, _ in scored], any(stands_in for _, stands_in in scored)
-        stands_in = False
-        if isinstance(found, keras.callbacks.History):
-            check_objective(self._tuner.oracle.objective, found.history)
-        for part in parts(self._tuner.oracle.objective):
-            worst = worst_score(self._tuner, part, self._scoreless())
+        executions = found if isinstance(found, list) else [found]
+        for each in executions:
+            if isinstance(each, keras.callbacks.History):
+                check_objective(self._tuner.oracle.objective, each.history)
+        objectives = parts(self._tuner.oracle.objective)
+        stands_in = any(not _has_score(each, part) for each in executions for part in objectives)
+        for part in objectives:
+            worst = worst_score(self._tuner, part, self._scoreless()) if stands_in else None
             if worst is None:
                 worst = -PLACEHOLDER if part.direction == "max" else PLACEHOLDER
-            found, had_none = _with_finite(found, part, worst)
-            stands_in |= had_none
-        return found, stands_in
+            # A mean with what other trainings or objectives scored would be a score that nothing had.
+            executions = [_with_score(each, part, worst) if stands_in else _with_finite(each, part) for each in executions]
+        return executions if isinstance(found, list) else executions[0], stands_in
 
     def _scoreless(self) -> set[str]:
         """Return the names of the trials whose score is a placeholder."""
@@ -305,22 +306,18 @@ class Watch:
                 trial.metrics.register(name, direction)
                 trial.metrics.update(name, value)
             oracle.score_trial(trial)
-            with atomic_state_files():
-                trial.save(str(self._folder(trial) / "trial.json"))
+            trial.save(str(Path(self._tuner.get_trial_dir(trial.trial_id)) / "trial.json"))
 
-    def _end_if_all_fail_alike(self, reported: str, error: Exception) -> None:
+    def _end_if_all_fail_alike(self, trial: Any, reported: str, error: Exception) -> None:
         # A FailedTrialError says that it is of this trial alone, until it is of very many.
         is_own = isinstance(error, keras_tuner.errors.FailedTrialError)
-        self._errors.append(_NUMBERS.sub("", reported) if is_own else reported)
+        self._errors[trial.trial_id] = _NUMBERS.sub("", reported) if is_own else reported
         has_completed = any(t.status == "COMPLETED" for t in trials_of(self._tuner).values())
         patience = self._patience * (_MORE if is_own else 1)
-        if not has_completed and len(self._errors) >= patience and len(set(self._errors)) == 1:
+        if not has_completed and len(self._errors) >= patience and len(set(self._errors.values())) == 1:
             raise keras_tuner.errors.FatalRuntimeError(
                 f"All {len(self._errors)} trials failed with the same error, so it is not the trial's: {reported}"
             ) from error
-
-    def _folder(self, trial: Any) -> Path:
-        return Path(self._tuner.get_trial_dir(trial.trial_id))
 
 
 class _Teller(Listener):
@@ -358,17 +355,31 @@ class _Teller(Listener):
             self._pruning.study.finds(self._trial, str(finding))
 
 
-def _with_finite(found: Any, objective: Any, worst: float) -> tuple[Any, bool]:
-    """Return one result of a trial with finite values of `objective`, and whether it had none, so that `worst` stands in."""
+def _has_score(found: Any, objective: Any) -> bool:
+    """Return whether one result of a trial has a finite value of `objective`; True for one that KerasTuner itself refuses."""
     if isinstance(found, keras.callbacks.History):
         scores = found.history.get(objective.name, [])
-        finite = [s for s in scores if math.isfinite(s)]
-        # Never better than what was measured.
-        instead = (min if objective.direction == "max" else max)(finite, default=worst)
-        found.history[objective.name] = [s if math.isfinite(s) else instead for s in scores]
-        return found, bool(scores) and not finite
+        return not scores or any(map(math.isfinite, scores))
     if isinstance(found, dict):
-        had_none = not math.isfinite(found.get(objective.name, 0.0))
-        return ({**found, objective.name: worst} if had_none else found), had_none
-    had_none = isinstance(found, float) and not math.isfinite(found)
-    return (worst if had_none else found), had_none
+        return math.isfinite(found.get(objective.name, 0.0))
+    return not isinstance(found, float) or math.isfinite(found)
+
+
+def _with_score(found: Any, objective: Any, score: float) -> Any:
+    """Return one result of a trial with this value of `objective` in place of its own."""
+    if isinstance(found, keras.callbacks.History):
+        found.history[objective.name] = [score] * len(found.history.get(objective.name, []))
+        return found
+    return {**found, objective.name: score} if isinstance(found, dict) else score
+
+
+def _with_finite(found: Any, objective: Any) -> Any:
+    """Return one result of a trial that has a finite value of `objective`, with such values alone."""
+    if not isinstance(found, keras.callbacks.History):
+        return found
+    scores = found.history.get(objective.name, [])
+    finite = [s for s in scores if math.isfinite(s)]
+    # Never better than what was measured.
+    instead = (min if objective.direction == "max" else max)(finite, default=math.nan)
+    found.history[objective.name] = [s if math.isfinite(s) else instead for s in scores]
+    return found

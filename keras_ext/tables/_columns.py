@@ -177,13 +177,12 @@ def of_part(column: Number | Category, values: np.ndarray) -> np.ndarray:
     if column.date is None:
         return values
     if values.dtype.kind != "M":
-        texts = ["" if value is None or value != value or is_gap(str(value)) else str(value) for value in values]
+        texts = ["" if _is_missing(value) or value != value or is_gap(str(value)) else str(value) for value in values]
         dates = parsed(texts, column.date.day_first)
         for i in [i for i, text in enumerate(texts) if text and np.isnat(dates[i])][:1]:
             raise bad_argument(_where(column.date.column, i), "a date", values[i], "Write it as 2024-01-31.")
         values = dates
-    found = part_of(values, column.date.part)
-    return found
+    return part_of(values, column.date.part)
 
 
 def _numbers(name: str, values: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ext._checks import bad_argument
+from keras_ext._checks import bad_argument, items
 from keras_ext.layers._arguments import base_arguments
 from keras_ext.tables import _columns
 from keras_ext.tables._columns import Category, Number
@@ -113,6 +113,8 @@ class TableFeatures(keras.layers.Layer):
         table = _columns.checked_table(table)
         if not table:
             raise bad_argument("table", "a dict with at least one column", table, "Name each column, and give its values.")
+        if items(day_first) is None:
+            raise bad_argument("day_first", "a list of names of columns", day_first, error=TypeError)
         values = {}
         for name, column in table.items():
             if not isinstance(name, str) or not name:

@@ -266,7 +266,7 @@ MISTAKES = {
     "--gpus-per-trial 0": "--gpus-per-trial must be a finite number above 0, got 0.0.",
     "--trial-timeout 0": "--trial-timeout must be a finite number above 0, got 0.0.",
     "--memory-limit -5": "--memory-limit must be a finite number above 0, got -5.0.",
-    "--strategy tpu": "--strategy must be mirrored, got tpu.",
+    "--strategy tpu": "--strategy must be one of None, 'mirrored', got 'tpu'.",
     "--zzz": "no such option --zzz. See keras-ext search --help.",
     "--output taken": "taken: holds a search. Add --resume to go on with it, or give another --output.",
     "--output mine": "mine: is a file, not a folder. Give another --output.",

@@ -66,7 +66,7 @@ def watched(folder):
         (numbers, {"memory_limit": -1}, ValueError, "`memory_limit` must be a finite number above 0, got -1"),
         (numbers, {"resources": ["GPU"]}, TypeError, "`resources` must be a dict of amounts"),
         (numbers, {"resources": {"GPU": -1}}, ValueError, "`resources['GPU']` must be a finite number of at least 0, got -1"),
-        (numbers, {"strategy": "tpu"}, BadInput, "--strategy must be mirrored, got tpu"),
+        (numbers, {"strategy": "tpu"}, ValueError, "`strategy` must be one of None, 'mirrored', got 'tpu'"),
         (elsewhere, {}, ValueError, "`make_tuner` must give its tuner the folder that it gets as `directory`, got one in "),
         (watched, {}, ValueError, "`make_tuner` must return a tuner that is not watched. Give the monitor to run_on_ray."),
         (lambda folder: folder, {}, TypeError, "`make_tuner` must be a function of a folder that returns a KerasTuner tuner, got "),

@@ -14,6 +14,7 @@ from keras_ext.callbacks.monitor.probe.names import names_of
 from keras_ext.layers import BatchNormalization, Dropout
 
 _DROPPING = (Dropout, keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.AlphaDropout)
+RECURRENT_RATES = ("dropout", "recurrent_dropout")
 # Weights of one axis start at these numbers: biases and shifts, scales and the forget gate's bias.
 _FIRST_NUMBERS = (0.0, 1.0)
 
@@ -110,7 +111,7 @@ def _dropping(layers: list[Any], names: dict[int, str]) -> Iterator[tuple[str, f
             yield names[id(layer)], _number(layer.rate)
         elif isinstance(layer, keras.layers.RNN):
             # Of the inputs and of the state, at each step.
-            rate = max(float(getattr(layer, name, None) or 0.0) for name in ("dropout", "recurrent_dropout"))
+            rate = max(float(getattr(layer, name, None) or 0.0) for name in RECURRENT_RATES)
             if rate:
                 yield names[id(layer)], rate
 

@@ -82,10 +82,8 @@ class StackedProgram:
     def run(self, requests: Sequence[Request]) -> None:
         """Serve requests of one key, `most` at once, as far as the shortest goes."""
         count = min(len(request.places) for request in requests)
-        while requests:
+        while requests and self.takes():
             group, requests = requests[: self.most], requests[self.most :]
-            if not self.takes():
-                continue
             try:
                 self._take(group, count)
             except Exception as error:
@@ -106,7 +104,8 @@ class StackedProgram:
     def _compare(self, models: int, seconds: float) -> None:
         """Take fewer models at once, or none, where they are slower than one after another."""
         self._runs[models] = self._runs.get(models, 0) + 1
-        if self._own and self._runs[models] == 2 and seconds / models > min(self._own[1:]):
+        # The first step by itself compiles.
+        if len(self._own) > 1 and self._runs[models] == 2 and seconds / models > min(self._own[1:]):
             self.most = models // 2
             if self.most == 0:
                 self.refused = "its steps are faster one after another"

@@ -199,7 +199,7 @@ class TunerStudy:
         trials = self._tuner.oracle.trials
         for name in sorted(self._untold):
             trial = trials.get(name)
-            if trial is None or trial.status not in ENDED or trial.status == "INVALID":
+            if trial is None or trial.status not in ENDED:
                 continue  # under way, or to be tried again
             score = trial.score if trial.status == "COMPLETED" else None
             if score is not None and abs(score) >= PLACEHOLDER and reported_of(self._tuner, trial)["stands_in"]:

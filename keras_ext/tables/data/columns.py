@@ -99,6 +99,7 @@ def target_of(cells: pd.Series) -> np.ndarray:
     Raises:
         BadInput: a cell has no value.
     """
+    _refuse_dates(cells, "the target must be numbers or text")
     values, gaps = _parsed(cells), _missing(cells)
     is_text = bool((values.isna() & ~gaps).any())
     # A class may be called NA.
@@ -134,7 +135,13 @@ def numbers(cells: pd.Series, gaps: bool = True) -> np.ndarray:
     Raises:
         BadInput: a cell holds something else.
     """
+    _refuse_dates(cells, "numbers are needed")
     return _checked(cells, _parsed(cells), gaps)
+
+
+def _refuse_dates(cells: pd.Series, rule: str) -> None:
+    if cells.dtype.kind == "M":
+        raise BadInput(f'column "{cells.name}" holds dates, and {rule}. Take another column, or make numbers of it, such as days.')
 
 
 def _checked(cells: pd.Series, values: pd.Series, gaps: bool = True) -> np.ndarray:

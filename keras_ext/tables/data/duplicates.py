@@ -5,12 +5,12 @@ import pandas as pd
 
 from keras_ext.tables.data.table import Inputs, Split
 
-# Numbers of an array beyond which nobody looks for equal samples: it takes a second for so many.
+# Larger arrays are not searched for equal samples: that takes a second for so many numbers.
 _MOST_NUMBERS = 50_000_000
 
 
 def duplicates(split: Split) -> int:
-    """Return how many samples of validation and test are, with their target, also among those of training.
+    """Return how many samples of validation and test are, with their target, also among those of training; 0 for large arrays.
 
     With folds, those of a fold count that are also in another one.
 
@@ -18,6 +18,8 @@ def duplicates(split: Split) -> int:
     >>> duplicates(Split(x, np.zeros(3), x[:1], np.zeros(1), x[1:2], np.ones(1)))
     1
     """
+    if not isinstance(split.x, dict) and split.x.size > _MOST_NUMBERS:
+        return 0
     known, found = _hashes(split.x, split.y), 0
     if split.folds is None:
         aside = _hashes(split.x_validation, split.y_validation)
@@ -32,8 +34,6 @@ def duplicates(split: Split) -> int:
 def _hashes(x: Inputs, y: np.ndarray) -> np.ndarray:
     if isinstance(x, dict):
         frame = pd.DataFrame({str(i): column for i, column in enumerate(x.values())})
-    elif x.size <= _MOST_NUMBERS:
-        frame = pd.DataFrame(x.reshape(len(x), -1))
     else:
-        return np.arange(0)
+        frame = pd.DataFrame(x.reshape(len(x), -1))
     return pd.util.hash_pandas_object(frame.assign(target=y), index=False).to_numpy()

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from keras_ext._checks import BadInput, bad_argument
+from keras_ext._checks import BadInput, bad_argument, one_of
 from keras_ext._wording import one_line
 from keras_ext.tables.data.table import Table, make_table
 
@@ -43,6 +43,7 @@ def load_images(folder: str | Path, size: Sequence[int] = (32, 32), channels: in
         raise BadInput(f"{folder / empty}: holds no image ({', '.join(SUFFIXES)}). Add some, or remove the folder.")
     paths = [path for paths in found.values() for path in paths]
     names = np.repeat(list(found), [len(paths) for paths in found.values()])
+    one_of("channels", channels, (None, 1, 3, 4))
     if channels is None:
         channels = 1 if all(_mode(path) in _GRAY for path in paths) else 3
     return make_table(read_images(paths, (*size, channels)), names, folder.name or str(folder), "classification")

@@ -41,6 +41,11 @@ class Parts:
         size = max(math.ceil(round(len(samples) * share, 9)), len(self.classes or ()))
         more = (len(samples) - size) % multiple
         size += more if more <= _FEW * len(samples) else 0
+        if len(samples) - size < max(1, len(self.classes or ())):
+            raise BadInput(
+                f"{self.name}: {len(samples)} samples are too few to put {size} aside and keep one of each class. Take smaller shares for "
+                "validation and test, or more samples."
+            )
         from sklearn.model_selection import train_test_split  # takes a second
 
         stratify = None if self.classes is None else self.y[samples]

@@ -191,7 +191,10 @@ def make_table(
     if len(y) < _FEWEST_SAMPLES:
         raise BadInput(f"{name}: {len(y)} samples are too few to train and validate on. Give at least {_FEWEST_SAMPLES}.")
     if isinstance(x, dict):
-        x = {column: values if values.dtype.kind in "UM" else _finite(name, values, gaps=True) for column, values in x.items()}
+        x = {
+            column: values if values.dtype.kind in "UM" else _finite(name, values, True, f"column {column!r}")
+            for column, values in x.items()
+        }
         _refuse_empty(name, x)
     else:
         x = _finite(name, x).astype("float32")
@@ -259,8 +262,8 @@ def _refuse_empty(name: str, columns: Mapping[str, np.ndarray], where: str = "")
             raise BadInput(f'{name}: column "{column}" has no date{where}. Remove the column.')
 
 
-def _finite(name: str, x: np.ndarray, gaps: bool = False) -> np.ndarray:
-    """Return numbers as float64 if all of them can be trained on, with `gaps` also where some are missing."""
+def _finite(name: str, x: np.ndarray, gaps: bool = False, place: str = "") -> np.ndarray:
+    """Return numbers as float64 if all of them can be trained on, with `gaps` also where some are missing; they stand at that `place`."""
     if x.dtype.kind not in "biuf":
         raise BadInput(f"{name}: the inputs are {x.dtype}, not numbers. Encode them as numbers first.")
     x = x.astype("float64", copy=False)
@@ -269,8 +272,8 @@ def _finite(name: str, x: np.ndarray, gaps: bool = False) -> np.ndarray:
     if len(bad):
         row, column = bad[0]
         raise BadInput(
-            f"{name}: {'I' if gaps else 'NaN or i'}nfinite values in the inputs, first in sample {row + 1}, feature {column + 1}. Fill or "
-            "remove those samples."
+            f"{name}: {'I' if gaps else 'NaN or i'}nfinite values in the inputs, first in sample {row + 1}, "
+            f"{place or f'feature {column + 1}'}. Fill or remove those samples."
         )
     _within_range(name, "inputs", x)
     return x
