@@ -106,7 +106,9 @@ class Runner:
             self._is_full = False
         set_seed(seed_of_trial(self._seed, trial.trial_id))
         values = trial.hyperparameters.values
-        first, last = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", kwargs.get("epochs", 1))
+        given = _fit_arguments(args, kwargs)
+        first = values.get("tuner/initial_epoch", given.get("initial_epoch", 0))
+        last = values.get("tuner/epochs", given.get("epochs", 1))
         reported.planned_epochs = last - first
         listener.begins(last - first)
         kwargs = self._with_callbacks(self._callbacks(reported, listener, first, kwargs.get("callbacks") or ()), kwargs)
@@ -265,9 +267,19 @@ def note_epoch(
     executions[-1] += [None] * (epoch - len(executions[-1])) + [score]
     there = [each[epoch] for each in executions if len(each) > epoch]
     finite = [each for each in there if each is not None]
+    # A training may begin at a later epoch than the report.
+    reported.scores += [None] * (epoch - len(reported.scores))
     reported.scores[epoch : epoch + 1] = [sum(finite) / len(finite) if len(finite) == len(there) else None]
     reported.epochs = len(reported.scores)
     reported.executions = [best((each for each in scores if each is not None), default=None) for scores in executions]
+
+
+def _fit_arguments(args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `search` by the names that `fit` gives them; those of a `run_trial` that takes others as they are."""
+    try:
+        return inspect.signature(keras.Model.fit).bind_partial(None, *args, **kwargs).arguments
+    except TypeError:
+        return kwargs
 
 
 def begin_trial(tuner: Any) -> Any:
