@@ -146,3 +146,24 @@ def test_an_interruption_ends_the_processes_and_leaves_the_trial_for_the_next_ti
     assert workers.log == ["start 0", "start 1", "close"]
     again = tuner(str(tmp_path))
     assert [t.status for _, t in sorted(again.oracle.trials.items())] == ["COMPLETED", "RUNNING"]
+
+
+class Slow(Scripted):
+    """Workers that say nothing for a while."""
+
+    def __init__(self, scripts):
+        super().__init__(scripts)
+        self.silent = 50
+
+    def events(self, timeout):
+        self.silent -= 1
+        return super().events(timeout) if self.silent < 0 else iter(())
+
+
+def test_an_oracle_that_has_no_trial_is_asked_again_only_once_one_has_ended(tmp_path):
+    searched, asked = tuner(str(tmp_path)), []
+    create = searched.oracle.create_trial
+    searched.oracle.create_trial = lambda name: asked.append(name) or create(name)
+    ParallelSearch(searched, Slow([[[("well", 1.0)]] for _ in range(3)]), 5, RetryPolicy(), verbose=0).search()
+    assert [t.score for t in searched.oracle.trials.values()] == [1.0, 1.0, 1.0]
+    assert len(asked) == 3 + 1 + 3  # three trials, then none, and none after each end

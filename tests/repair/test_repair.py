@@ -593,3 +593,39 @@ def test_changes_that_a_rate_far_too_low_hides_are_tried_with_another_rate():
     assert {"exchange_activation", "find_rate"} <= {change.remedy for change in done.changes}
     done.model.fit(data.x, data.y, epochs=10, verbose=0)
     assert done.model.evaluate(data.x_validation, data.y_validation, verbose=0, return_dict=True)["accuracy"] > 0.8
+
+
+def test_dropout_of_predictions_goes():
+    model = dense("relu")
+    model.add(L.Dropout(0.8, name="last"))
+    done = repaired(compiled(model, keras.optimizers.Adam(0.01)), X, NUMBERS)
+    assert "lower_dropout" in remedies_of(done)
+    assert done.model.get_layer("last").rate == 0.0
+    assert unexplained(trained(done.model, X, NUMBERS), NUMBERS) < 0.3
+
+
+def test_a_recurrent_layers_own_rates_of_dropout_fall():
+    x = np.repeat(X[:, None], 4, axis=1)
+    model = keras.Sequential([keras.Input((4, 8)), L.LSTM(8, dropout=0.2, recurrent_dropout=0.97, name="lstm"), L.Dense(1)])
+    blueprint, what, _ = Proposals(compiled(model), (x, NUMBERS, None), (), keras_ext.callbacks.Limits(), 32)._lower_dropout(
+        Blueprint(), []
+    )
+    assert what == 'Set the rate of "lstm" from 0.97 to 0.5.'
+    new = rebuilt(model, blueprint, (x, NUMBERS, None))
+    assert (new.get_layer("lstm").dropout, new.get_layer("lstm").recurrent_dropout) == (0.2, 0.5)
+    assert new.get_layer("lstm").get_config()["recurrent_dropout"] == 0.5
+
+
+def test_losses_of_a_dict_stay_with_their_outputs():
+    inputs = keras.Input((8,))
+    hidden = L.Dense(16, "relu")(inputs)
+    model = keras.Model(inputs, {"value": L.Dense(1, name="value")(hidden), "class_": L.Dense(2, "softmax", name="class_")(hidden)})
+    losses = {"value": "mse", "class_": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
+    model.compile(keras.optimizers.Adam(0.01), losses)
+    done = repaired(model, X, {"value": NUMBERS, "class_": CLASSES})
+    assert done.model.loss["value"] == "mse"
+    if keras.backend.backend() != "tensorflow":  # where Keras goes back to the logits, and nothing is wrong
+        assert "fit_output" in remedies_of(done)
+        assert done.model.loss["class_"].from_logits is False
+    done.model.fit(X, {"value": NUMBERS, "class_": CLASSES}, epochs=12, verbose=0)
+    assert accuracy(ops.convert_to_numpy(done.model(X)["class_"]), CLASSES) > 0.9

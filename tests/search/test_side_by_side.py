@@ -447,6 +447,37 @@ def test_slower_programs_take_fewer_models(monkeypatch):
     assert program.refused == "its steps are faster one after another"
 
 
+@stacks
+@pytest.mark.parametrize("models", [3, 8, 16])
+def test_where_steps_are_slower_at_every_size_each_model_takes_its_own(monkeypatch, models):
+    monkeypatch.undo()
+
+    class Slow(Fails):
+        def run(self, models, *rest):
+            return super().run(models, *rest)[0], 10.0 * len(models)
+
+    program = stacked_program.StackedProgram(Model(), 8, lambda step: step, steps=999)
+    steps = Slow(99, None)
+    program._steps = {True: steps, False: steps}
+    for seconds in (9.0, 1.0, 1.2):
+        program.note_own_step(seconds)
+    requests = [stacked_program.Request(program, True, i, None, [np.arange(4)] * 2, None) for i in range(models)]
+    for _ in range(9):
+        program.run(requests)
+    assert program.refused == "its steps are faster one after another"
+    assert not program.takes()
+
+
+@stacks
+def test_one_step_of_a_models_own_which_compiled_says_nothing_of_the_others(monkeypatch):
+    monkeypatch.undo()
+    program = stacked_program.StackedProgram(Model(), 8, lambda step: step)
+    program.note_own_step(9.0)
+    for _ in range(3):
+        program._compare(8, 80.0)
+    assert (program.most, program.refused) == (8, None)
+
+
 def test_the_number_of_models_at_once():
     assert models_at_once("off") == 0
     assert models_at_once(1) == 1

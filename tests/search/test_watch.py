@@ -19,7 +19,7 @@ from keras_ext.callbacks import SaturationMonitor
 from keras_ext.layers import BatchNormalization, Dropout
 from keras_ext.optimizers import Adam
 from keras_ext.search import OptunaTuner, results, watch
-from keras_ext.search.watch import PLACEHOLDER, _with_finite
+from keras_ext.search.watch import PLACEHOLDER, _has_score, _with_finite, _with_score
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(96, 4)).astype("float32")
@@ -146,11 +146,20 @@ def test_no_epoch_without_a_score_is_the_best(found, direction, scores, had_none
     history = keras.callbacks.History()
     history.history = {"val": found}
     objective = keras_tuner.Objective("val", direction)
-    assert _with_finite(history, objective, 7.0)[1] == had_none
-    assert history.history["val"] == scores
-    assert _with_finite({"val": math.nan, "a": 1}, objective, 7.0) == ({"val": 7.0, "a": 1}, True)
-    assert _with_finite(math.nan, objective, 7.0) == (7.0, True)
-    assert _with_finite(2.0, objective, 7.0) == (2.0, False)
+    assert _has_score(history, objective) == (not had_none)
+    completed = _with_score(history, objective, 7.0) if had_none else _with_finite(history, objective)
+    assert completed.history["val"] == scores
+
+
+def test_results_of_other_kinds_get_a_score_too():
+    objective = keras_tuner.Objective("val", "min")
+    assert not _has_score({"val": math.nan, "a": 1}, objective)
+    assert _with_score({"val": math.nan, "a": 1}, objective, 7.0) == {"val": 7.0, "a": 1}
+    assert not _has_score(math.nan, objective)
+    assert _with_score(math.nan, objective, 7.0) == 7.0
+    assert _has_score(2.0, objective)
+    assert _with_finite(2.0, objective) == 2.0
+    assert _has_score({"a": 1}, objective)  # KerasTuner says that it has none
 
 
 def test_what_fails_in_every_trial_ends_the_search(tmp_path):
@@ -465,3 +474,49 @@ print(before, "tensorflow.python" in sys.modules)
 """
     before, after = in_new_process(code, tmp_path, imports=True).split()[-2:]
     assert before == after
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_trial_of_which_one_training_has_no_score_has_none(tmp_path, first):
+    scores = [[math.nan, 1.0], [3.0, 5.0]]
+    order = iter(scores if first == 0 else scores[::-1])
+    tuner = keras_tuner.RandomSearch(lambda hp: hp.Int("n", 0, 9), "val_loss", max_trials=2, directory=tmp_path, project_name="p")
+    tuner.run_trial = lambda trial, *args, **kwargs: [{"val_loss": score} for score in next(order)]
+    seen = []
+    watch(tuner, monitor(), together=1)
+    end = tuner.on_trial_end
+
+    def note(trial):
+        end(trial)
+        seen.append([t.score for t in tuner.oracle.trials.values() if t.score is not None])
+
+    tuner.on_trial_end = note
+    tuner.search()
+    assert seen == ([[PLACEHOLDER], [4.0, 4.0]] if first == 0 else [[4.0], [4.0, 4.0]])
+    assert [r.score for r in results(tuner)] == [4.0, None]
+
+
+def test_the_tries_of_one_trial_count_as_one_failure(tmp_path):
+    tried = []
+
+    class Fails(keras_tuner.GridSearch):
+        def run_trial(self, trial, *args, **kwargs):
+            tried.append(kind := trial.hyperparameters.get("kind"))
+            if kind == "error":
+                raise ValueError("no")
+            return 1.0
+
+    tuner = Fails(lambda hp: hp.Choice("kind", ["error", "well"]), "val_loss", directory=tmp_path, max_retries_per_trial=2)
+    watch(tuner, monitor(), together=1).search()
+    assert tried == ["error", "error", "error", "well"]
+    assert {r.hyperparameters["kind"]: r.status for r in results(tuner)} == {"error": "FAILED", "well": "COMPLETED"}
+
+
+@pytest.mark.parametrize("by_place", [True, False])
+def test_epochs_count_as_fit_counts_them(tmp_path, by_place):
+    tuner = watch(grid(tmp_path, space=lambda hp: (hp.Fixed("n", 1), hp.Choice("kind", ["well"]), build(hp))[-1], max_trials=1), monitor())
+    arguments = ((X, Y, 32, 3), {}) if by_place else ((X, Y), {"epochs": 7, "initial_epoch": 4})
+    tuner.search(*arguments[0], validation_data=(X, Y), verbose=0, **arguments[1])
+    (record,) = results(tuner)
+    assert (record.status, record.epochs, record.planned_epochs, record.ended) == ("COMPLETED", 3, 3, "")
+    assert len([score for score in record.scores if score is not None]) == 3

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from keras_ext._checks import BadInput
-from keras_ext.tables import TableFeatures
+from keras_ext.tables import TableFeatures, load_frame, make_table
+from keras_ext.tables.data.columns import numbers
 from keras_ext.tables.data.table_file import columns_for, load_csv, matrix_of
 
 TOWNS = ["Bonn", "Oslo", "", "Rome"] * 10
@@ -263,3 +264,29 @@ def test_a_matrix_is_all_columns_but_the_target(tmp_path):
         matrix_of(csv_file(tmp_path, y=[1, 2]), "y")
     with pytest.raises(BadInput, match='column "a" has no finite number in line 3 \\(empty\\): fill or remove that line'):
         matrix_of(csv_file(tmp_path, a=[1, ""], y=[5, 6]), "y")
+
+
+def test_dates_of_pandas_are_no_target_and_no_numbers():
+    frame = pd.DataFrame({"a": range(30), "when": pd.date_range("2024-01-01", periods=30)})
+    with pytest.raises(BadInput, match='column "when" holds dates, and the target must be numbers or text'):
+        load_frame(frame)
+    with pytest.raises(BadInput, match='column "when" holds dates, and numbers are needed'):
+        numbers(frame["when"])
+
+
+def test_a_date_that_pandas_says_is_missing_is_missing():
+    table = TableFeatures()
+    table.adapt({"date": np.array(["2024-01-01", "2024-02-03", "2024-03-04"], "datetime64[s]")})
+    dates = pd.Series(["2024-01-01", pd.NA], dtype="string")
+    assert table.encode({"date": dates}).shape == table.encode({"date": np.array(["2024-01-01", ""])}).shape
+    np.testing.assert_array_equal(table.encode({"date": dates}), table.encode({"date": np.array(["2024-01-01", ""])}))
+
+
+def test_the_names_of_the_columns_whose_day_stands_first_are_a_list():
+    with pytest.raises(TypeError, match="`day_first` must be a list of names of columns, got 'date'"):
+        TableFeatures().adapt({"a": np.arange(3.0)}, day_first="date")
+
+
+def test_a_column_with_infinity_is_named():
+    with pytest.raises(BadInput, match="first in sample 3, column 'b'"):
+        make_table({"a": np.arange(20.0), "b": np.where(np.arange(20) == 2, np.inf, 1.0)}, np.arange(20.0), "made")

@@ -64,3 +64,9 @@ def test_what_cannot_be_used_is_reported(tmp_path):
         load_images(tmp_path, channels=1)
     with pytest.raises(ValueError, match="`size` must be height and width, two positive whole numbers"):
         load_images(tmp_path, (0, 4))
+
+
+def test_images_have_one_three_or_four_channels(tmp_path):
+    folder_of(tmp_path / "animals")
+    with pytest.raises(ValueError, match="`channels` must be one of None, 1, 3, 4, got 2"):
+        load_images(tmp_path / "animals", (4, 6), channels=2)

@@ -257,3 +257,18 @@ def test_samples_that_are_in_two_folds_or_in_the_test_too_are_counted():
     expected = sum(len(of_folds[sample]) > 1 for sample in samples)
     expected += sum((float(row[0]), float(y)) in set(samples) for row, y in zip(split.x_test, split.y_test, strict=True))
     assert duplicates(split) == expected > 0
+
+
+def test_large_arrays_are_not_searched_for_equal_samples(monkeypatch):
+    data = make_table(np.ones((40, 3)) * (np.arange(40)[:, None] % 4), np.arange(40.0) % 4, "made")
+    assert duplicates(data.split(folds=4)) > 0
+    monkeypatch.setattr("keras_ext.tables.data.duplicates._MOST_NUMBERS", 10)
+    assert duplicates(data.split(folds=4)) == 0
+    assert duplicates(data.split()) == 0
+
+
+@pytest.mark.parametrize(("samples", "classes", "shares"), [(20, 2, (0.5, 0.49)), (100, 10, (0.5, 0.45))])
+def test_shares_that_leave_too_few_samples_are_refused(samples, classes, shares):
+    data = make_table(np.arange(float(samples)), np.array([f"c{i % classes}" for i in range(samples)]), "made")
+    with pytest.raises(BadInput, match="aside and keep one of each class"):
+        data.split(validation=shares[0], test=shares[1])
