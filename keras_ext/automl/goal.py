@@ -32,6 +32,8 @@ class Goal:
         classes: number of classes; None for regression.
         is_imbalanced: whether a class is rare, so that class weights are worth a choice.
         why: the reason, where the data decided; one sentence.
+        scale: of the numbers that a network predicts: they come divided by it, less `offset`.
+        offset: likewise.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Goal:
     classes: int | None = None
     is_imbalanced: bool = False
     why: str = ""
+    scale: float = 1.0
+    offset: float = 0.0
 
     @classmethod
     def of(cls, table: Table, name: str | None = None) -> "Goal":
@@ -71,10 +75,10 @@ class Goal:
         """Whether Keras computes the metric from its name alone."""
         return self.name == _PLAIN[self.classes is not None]
 
-    def metrics(self, scale: float = 1.0, offset: float = 0.0) -> list[Any]:
-        """Return new metrics to compile a network with; numbers come divided by `scale`, less `offset`."""
+    def metrics(self) -> list[Any]:
+        """Return new metrics to compile a network with."""
         plain = _PLAIN[self.classes is not None]
-        return [plain] if self.is_plain else [plain, TargetMetric(self.name, self.classes, scale, offset)]
+        return [plain] if self.is_plain else [plain, TargetMetric(self.name, self.classes, self.scale, self.offset)]
 
     def score(self, y: np.ndarray, predicted: np.ndarray) -> float:
         """Return the metric of predictions: probabilities of shape (samples, classes), or numbers."""
@@ -87,40 +91,14 @@ class Goal:
         return score > than if self.direction == "max" else score < than
 
 
-@dataclass(frozen=True)
-class Score:
-    """The score of a network's trials, whose targets have mean 0 and variance 1, in the targets' own unit."""
-
-    goal: Goal
-    scale: float
-    offset: float
-
-    @property
-    def name(self) -> str:
-        """The metric's name."""
-        return self.goal.name
-
-    @property
-    def direction(self) -> str:
-        """`"max"` or `"min"`."""
-        return self.goal.direction
-
-    def metrics(self) -> list[Any]:
-        """Return new metrics to compile a network with."""
-        return self.goal.metrics(self.scale, self.offset)
-
-
 @functools.cache
 def _direction(name: str, classes: int | None) -> str:
     """Return the way in which a metric grows: right predictions are compared with wrong ones."""
     y = np.arange(classes or 5)
     right = np.eye(classes, dtype="float32") if classes else y[:, None].astype("float32")
     try:
-        scores = []
-        for predicted in (right, np.roll(right, 1, axis=-1) if classes else right[::-1] - 7):
-            metric = TargetMetric(name, classes)
-            metric.update_state(y if classes else right, predicted)
-            scores.append(float(keras.ops.convert_to_numpy(metric.result())))
+        wrong = np.roll(right, 1, axis=-1) if classes else right[::-1] - 7
+        scores = [Goal(name, classes=classes).score(y if classes else right, predicted) for predicted in (right, wrong)]
     except (ValueError, TypeError):
         scores = [0.0, 0.0]
     if scores[0] == scores[1] or not np.isfinite(scores).all():

@@ -1,13 +1,13 @@
 """The preprocessing between a table and a network: learnt from the samples of training, and kept in the model's file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_ext.automl.goal import Goal, Score
+from keras_ext.automl.goal import Goal
 from keras_ext.automl.networks import moments_of, network_of, space_of
 from keras_ext.automl.settings import Settings
 from keras_ext.search.spaces import Space
@@ -117,7 +117,7 @@ class Preparation:
         )
         space.class_weights = self.class_weights
         if self.goal is not None and not self.goal.is_plain:
-            space.score = Score(self.goal, self.target_stddev, self.target_mean)
+            space.score = replace(self.goal, scale=self.target_stddev, offset=self.target_mean)
         return space
 
     def finished(self, model: Any) -> Any:

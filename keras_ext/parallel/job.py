@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.search.trial_run import TrialReport
+from keras_ext.search.trial_report import TrialReport
 
 # Where a pruner decides, a trial waits for the search's answer to these.
 ANSWERED = ("epoch_ends", "execution_ends")

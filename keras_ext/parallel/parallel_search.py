@@ -17,7 +17,8 @@ from keras_ext.parallel.retry_policy import RetryPolicy
 from keras_ext.parallel.workers import WorkerEvent, Workers
 from keras_ext.search.project_folder import atomic_state_files
 from keras_ext.search.report.view import View
-from keras_ext.search.trial_run import Listener, TrialReport, as_json, begin_trial, build_under
+from keras_ext.search.trial_report import TrialReport, as_json
+from keras_ext.search.trial_run import Listener, begin_trial, build_under
 from keras_ext.search.watch import Watch
 
 _WAIT = 0.2

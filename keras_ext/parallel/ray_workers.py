@@ -18,7 +18,7 @@ from keras_ext._wording import one_line
 from keras_ext.parallel.job import Failure, Job, Outcome, Shared
 from keras_ext.parallel.session import session_of
 from keras_ext.parallel.workers import WorkerEvent
-from keras_ext.search.trial_run import TrialReport
+from keras_ext.search.trial_report import TrialReport
 
 _DEATHS = (deaths.WorkerCrashedError, deaths.NodeDiedError, deaths.ObjectLostError, deaths.OwnerDiedError)
 

@@ -22,7 +22,8 @@ from keras_ext.parallel.job import Failure, Job, Outcome, Report, Shared
 from keras_ext.parallel.memory_limit import memory_limit
 from keras_ext.search.strategy import over_all_devices
 from keras_ext.search.together.side_by_side import Turns
-from keras_ext.search.trial_run import Listener, Runner, TrialReport
+from keras_ext.search.trial_report import TrialReport
+from keras_ext.search.trial_run import Listener, Runner
 
 # KerasTuner's own file of a trial, which stays with the oracle.
 _OWN = "trial.json"

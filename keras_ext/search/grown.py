@@ -8,7 +8,7 @@ from rich.table import Table
 
 from keras_ext.callbacks import Finding
 from keras_ext.search.records import NOTHING_FOUND, diagnosis_of
-from keras_ext.search.trial_run import as_json
+from keras_ext.search.trial_report import as_json
 
 
 @dataclass(frozen=True)

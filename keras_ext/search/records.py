@@ -1,26 +1,22 @@
-"""The record of each trial: written beside KerasTuner's own files, read back after a restart, shown as a leaderboard."""
+"""The record of each trial, as the leaderboard shows it: of KerasTuner's own file and the report beside it."""
 
-import json
 import math
 import statistics
 from collections.abc import Container, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_ext._atomic import write_json
-from keras_ext.callbacks.monitor.report.json_report import RUN_FILE, from_json, run_path
-from keras_ext.search.trial_run import TrialReport
+from keras_ext.search.trial_report import reported_of
 
 NOTHING_FOUND = "nothing found"
 # More than any search has; KerasTuner's protocol holds 64 bits.
 MOST_TRIALS = 2**31 - 1
-# What is known of a trial, beside KerasTuner's own file of it.
-DIAGNOSIS = "diagnosis.json"
 # How the reason of a pruned trial begins: in a training, and between two.
 PRUNED, PRUNED_AFTER = "pruned at epoch", "pruned after"
-# KerasTuner's words for trials that are over.
-# An INVALID one waits for its next try.
+# The score of a trial without a finite one while no other has one either; with the sign that makes it bad.
+PLACEHOLDER = 1e9
+# KerasTuner's words for trials that are over. An INVALID one waits for its next try.
 ENDED = ("COMPLETED", "FAILED")
 
 
@@ -76,7 +72,6 @@ class Record:
 
 def diagnosis_of(findings: Sequence[dict[str, Any]]) -> str:
     """Return the findings of a trial in a few words, critical ones first: `critical: saturated (relu_2), dead relu (relu_1)`."""
-    groups = []
     for severity in ("critical", "warning"):
         symptoms: dict[str, list[str]] = {}
         for f in findings:
@@ -87,8 +82,8 @@ def diagnosis_of(findings: Sequence[dict[str, Any]]) -> str:
             first = f" ({where[0]}{', ...' if len(where) > 1 else ''})" if where[0] else ""
             texts.append(symptom + first)
         if texts:
-            groups.append(f"{severity}: {', '.join(texts)}")
-    return groups[0] if groups else NOTHING_FOUND
+            return f"{severity}: {', '.join(texts)}"
+    return NOTHING_FOUND
 
 
 def collect(tuner: Any, log_dir: Path | None = None) -> list[Record]:
@@ -119,7 +114,7 @@ def record_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> Record:
     if error is None and trial.status != "COMPLETED":
         lines = [line for line in (trial.message or "").splitlines() if line.strip()]
         error = lines[-1].strip() if lines else "no finite score"
-    critical = critical_symptoms(reported["findings"])
+    critical = tuple(dict.fromkeys(f["symptom"] for f in reported["findings"] if f["severity"] == "critical"))
     ended = ""
     if error is not None:
         ended = f"failed: {error[:120]}"
@@ -156,31 +151,9 @@ def _loss_of(trial: Any) -> float | None:
     return float(loss) if loss is not None and math.isfinite(loss) else None
 
 
-def critical_symptoms(findings: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """Return the symptoms of the critical findings of a trial, in the order in which they were found."""
-    return tuple(dict.fromkeys(f["symptom"] for f in findings if f["severity"] == "critical"))
-
-
 def number_of(trial: Any) -> int:
     """Return the number of a trial, counted from 1; 0 where its name is none."""
     return int(trial.trial_id) + 1 if trial.trial_id.isdecimal() else 0
-
-
-def write_diagnosis(tuner: Any, trial: Any, reported: TrialReport) -> None:
-    """Write what a trial reported, with the reason of its end, into `diagnosis.json` in its folder."""
-    write_json(Path(tuner.get_trial_dir(trial.trial_id)) / DIAGNOSIS, asdict(reported))
-
-
-def reported_of(tuner: Any, trial: Any, log_dir: Path | None = None) -> dict[str, Any]:
-    """Return what is written of a trial, with nothing where nothing is, as for one that was not watched."""
-    path = Path(tuner.get_trial_dir(trial.trial_id)) / DIAGNOSIS
-    reported = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if not reported and log_dir is not None and trial.metrics.exists("run"):
-        path = run_path(log_dir, int(trial.metrics.get_last_value("run"))) / RUN_FILE
-        if path.is_file():
-            snapshots, findings = from_json(path)
-            reported = {"findings": [asdict(f) for f in findings], "epochs": snapshots[-1].epoch if snapshots else 0}
-    return {**asdict(TrialReport()), **reported}
 
 
 def worst_score(tuner: Any, objective: Any, without: Container[str]) -> float | None:

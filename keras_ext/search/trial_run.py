@@ -10,7 +10,6 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import keras
@@ -26,37 +25,7 @@ from keras_ext.search.objectives import check_objective
 from keras_ext.search.together.batch_hooks import LateBatchHooks
 from keras_ext.search.together.shared_models import SharedModels
 from keras_ext.search.together.trial_thread import TrialThread
-
-
-@dataclass
-class TrialReport:
-    """The report of a trial beside KerasTuner's record of it, as `diagnosis.json` keeps it.
-
-    Args:
-        planned_epochs: of the trial, in Hyperband without those of the trial that it goes on with.
-        epochs: how many of them it was trained for.
-        seconds: that the whole trial took.
-        scores: after each epoch, the mean over the executions; None where there was no finite one.
-        executions: the best score of each execution.
-        pruned: why a pruner ended it.
-        stopped: why Keras's EarlyStopping did.
-        error: what it failed with.
-        stands_in: whether its score is a placeholder: it never had one.
-        program: whether its compiled steps were its own, shared with an earlier trial, or why it could not share them.
-        findings: what the monitor found, oldest first.
-    """
-
-    planned_epochs: int = 0
-    epochs: int = 0
-    seconds: float = 0.0
-    scores: list[float | None] = field(default_factory=list)
-    executions: list[float | None] = field(default_factory=list)
-    pruned: str | None = None
-    stopped: str | None = None
-    error: str | None = None
-    stands_in: bool = False
-    program: str = "own"
-    findings: list[dict[str, Any]] = field(default_factory=list)
+from keras_ext.search.trial_report import TrialReport, as_json
 
 
 class Listener:
@@ -358,8 +327,3 @@ def set_seed(seed: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(seed)
-
-
-def as_json(finding: Finding) -> dict[str, Any]:
-    """Return a finding as JSON can hold it, which has no NaN and no infinity."""
-    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(finding).items()}

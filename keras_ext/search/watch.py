@@ -19,26 +19,13 @@ from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.search.objectives import check_objective, parts
 from keras_ext.search.project_folder import atomic_state_files, recover
-from keras_ext.search.records import (
-    ENDED,
-    Record,
-    active,
-    collect,
-    in_order,
-    number_of,
-    record_of,
-    reported_of,
-    trials_of,
-    worst_score,
-    write_diagnosis,
-)
+from keras_ext.search.records import ENDED, PLACEHOLDER, Record, active, collect, in_order, number_of, record_of, trials_of, worst_score
 from keras_ext.search.report.view import View
 from keras_ext.search.together.side_by_side import SideBySide, models_at_once
-from keras_ext.search.trial_run import Listener, Runner, TrialReport
+from keras_ext.search.trial_report import TrialReport, reported_of, write_diagnosis
+from keras_ext.search.trial_run import Listener, Runner
 from keras_ext.search.tuners.pruning import Pruning, pruner_for, pruning_of
 
-# The score of a trial without a finite one while no other has one either; with the sign that makes it bad.
-PLACEHOLDER = 1e9
 # Methods of a tuner that a Watch takes the places of.
 _TAKEN = ("search", "run_trial", "on_trial_end")
 # What may differ in the errors of trials that all fail alike: sizes, for example.

@@ -12,7 +12,7 @@ from keras_ext.parallel.parallel_search import ParallelSearch, TrialError
 from keras_ext.parallel.retry_policy import RetryPolicy
 from keras_ext.parallel.workers import WorkerEvent
 from keras_ext.search import results
-from keras_ext.search.trial_run import TrialReport
+from keras_ext.search.trial_report import TrialReport
 
 DEAD = Finding("dead_relu", "critical", "h1", 10, 1, 1.0, 0.5, "HeNormal")
 

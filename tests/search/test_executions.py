@@ -12,7 +12,8 @@ from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search import results, watch
 from keras_ext.search.records import Record
 from keras_ext.search.report.results import Results
-from keras_ext.search.trial_run import TrialReport, note_epoch
+from keras_ext.search.trial_report import TrialReport
+from keras_ext.search.trial_run import note_epoch
 
 X = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
 Y = (X[:, 0] > 0).astype("int32")

@@ -19,7 +19,8 @@ from keras_ext.callbacks import SaturationMonitor
 from keras_ext.layers import BatchNormalization, Dropout
 from keras_ext.optimizers import Adam
 from keras_ext.search import OptunaTuner, results, watch
-from keras_ext.search.watch import PLACEHOLDER, _has_score, _with_finite, _with_score
+from keras_ext.search.records import PLACEHOLDER
+from keras_ext.search.watch import _has_score, _with_finite, _with_score
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(96, 4)).astype("float32")

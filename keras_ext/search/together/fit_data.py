@@ -15,7 +15,7 @@ from keras_ext._backend.epoch_steps import Arrays
 _MOST_NUMBERS = 2**28
 _MOST_ARRAYS = 64
 _DATA_ARGUMENTS = ("x", "y", "sample_weight", "class_weight", "batch_size", "shuffle", "validation_split", "validation_data",
-                   "validation_batch_size")  # fmt: skip  # fmt: skip
+                   "validation_batch_size")  # fmt: skip
 
 
 @dataclass(frozen=True)

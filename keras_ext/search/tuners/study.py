@@ -11,11 +11,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from keras_ext._checks import bad_argument
 from keras_ext._wording import one_line
-from keras_ext.search.records import ENDED, Record, record_of, reported_of
+from keras_ext.search.records import ENDED, PLACEHOLDER, Record, record_of
+from keras_ext.search.trial_report import reported_of
 from keras_ext.search.tuners.distributions import as_optuna, asked
 from keras_ext.search.tuners.journal import Journal
 from keras_ext.search.tuners.samplers import quiet
-from keras_ext.search.watch import PLACEHOLDER
 
 # The user attribute that has KerasTuner's name of a trial.
 TRIAL = "trial"
