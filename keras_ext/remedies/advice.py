@@ -19,6 +19,10 @@ _ADVICE = {
         "Draw the kernels of query and key with initializers.GlorotUniform, and divide their products by the root of key_dim."
     ),
     "dead_relu": "Lower the learning rate, use initializers.HeNormal, or use leaky_relu.",
+    "dead_relu/alike": (
+        "Its other units are active on every sample, as what it is given hardly differs between samples. Check the inputs, and what "
+        "averages or scales them; else lower the learning rate, use initializers.HeNormal, or use leaky_relu."
+    ),
     "vanishing_gradient": "Use relu with initializers.HeNormal, BatchNormalization between the layers, or fewer layers.",
     "vanishing_gradient/zero": (
         "Check for an operation that passes none behind it (round, sign, argmax, a cast to integers, stop_gradient), then use relu with "

@@ -213,3 +213,10 @@ def test_limits_are_checked():
     with pytest.raises(ValueError) as raised:
         Limits(saturated=1.5)
     assert str(raised.value) == "`saturated` must be a number in (0, 1], got 1.5."
+
+
+@pytest.mark.parametrize(("zeros", "hardly_differs"), [(0.6, True), (0.603, True), (0.62, False), (0.8, False)])
+def test_dead_units_among_others_that_are_never_zero_are_those_of_samples_that_hardly_differ(zeros, hardly_differs):
+    dead = snapshot(activations=[replace(HEALTHY, kind="relu", dead=0.6, zeros=zeros)])
+    (state,) = states(dead, Limits())
+    assert ("hardly differs between samples" in state.advice) == hardly_differs

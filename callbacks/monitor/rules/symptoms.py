@@ -15,6 +15,8 @@ from keras_ext.remedies.advice import advice, clip, shorten
 
 # A kernel of so many times the largest usual scale drives its layer out of range by itself.
 _LARGE = 3.0
+# Share of zeros among the outputs of units that are not dead, below which every sample gives about the same pattern.
+_NEVER_ZERO = 0.01
 # Share of zeros in a gradient from which on it belongs to a few rows only.
 _FEW = 0.5
 # Activations whose outputs a loss takes as probabilities; it cuts them off near 0 and 1.
@@ -81,7 +83,8 @@ def _activation_states(snapshot: Snapshot, limits: Limits, first: Snapshot | Non
             said = f"{a.saturated:.0%} of its {a.kind}{part} outputs are saturated. {fix}"
             yield State("saturated", a.layer, a.saturated, limits.saturated, said)
         if a.dead >= limits.dead:
-            fix = _advice_for(snapshot, a.layer, advice("dead_relu"), limits, first)
+            switching = (a.zeros - a.dead) / (1 - a.dead) if a.dead < 1 else 1.0
+            fix = _advice_for(snapshot, a.layer, advice("dead_relu", "alike" if switching < _NEVER_ZERO else ""), limits, first)
             yield State("dead_relu", a.layer, a.dead, limits.dead, f"{a.dead:.0%} of its {a.kind} units are zero on every sample. {fix}")
         if a.rms > limits.exploding_activation:
             scale = f"The root mean square of its output is {a.rms:.1e}"
