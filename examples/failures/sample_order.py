@@ -29,7 +29,7 @@ def main() -> None:
     x, y = data.x[order], data.y[order]
     for name, value in {"layers": LAYERS, "units": UNITS, "epochs": EPOCHS, "rate": RATE}.items():
         figures.number(name, value)
-    for name in ("in_runs", "in_training"):
+    for name in ("sorted_samples", "training_loss_share"):
         figures.number(f"limit_{name}", getattr(limits, name))
     figure, left, right = panels("Loss by epoch", "Validation accuracy")
     for shuffle, style in ((False, UNHEALTHY), (True, MENDED)):

@@ -50,7 +50,7 @@ def main() -> None:
     for name, value in {**settings, "dropout": DROPOUT}.items():
         figures.number(name, value)
     figures.text("momentum", f"{MOMENTUM:g}")
-    for name in ("way", "decay", "dropout", "stale"):
+    for name in ("small_step", "strong_decay", "heavy_dropout", "stale_statistics"):
         figures.number(f"limit_{name}", getattr(limits, name))
     figure, left, right = panels("Loss on the monitor's probe", "Validation accuracy")
     for label, (key, symptom, style) in TRAININGS.items():
