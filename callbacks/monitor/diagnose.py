@@ -19,7 +19,7 @@ from keras_ext.callbacks.monitor.probe.broken import broken
 from keras_ext.callbacks.monitor.probe.leakage import leaks
 from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, knows_loss
 from keras_ext.callbacks.monitor.probe.samples import build, cannot, check_targets, probe_batch
-from keras_ext.callbacks.monitor.probe.setting import aims
+from keras_ext.callbacks.monitor.probe.targets import aims
 from keras_ext.callbacks.monitor.probe.training import Training, training_of
 from keras_ext.callbacks.monitor.report.json_report import to_json
 from keras_ext.callbacks.monitor.report.table import layer_table, reported

@@ -26,15 +26,15 @@ from keras_ext.callbacks.monitor.probe.broken import are_same, broken
 from keras_ext.callbacks.monitor.probe.leakage import leaks
 from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, affordable, has_weights
 from keras_ext.callbacks.monitor.probe.samples import cannot, is_dataset, probe_batch
-from keras_ext.callbacks.monitor.probe.setting import Aim, aims
+from keras_ext.callbacks.monitor.probe.targets import Aim, aims
 from keras_ext.callbacks.monitor.probe.training import Training, step_of, training_of
 from keras_ext.callbacks.monitor.report.json_report import RUN_FILE, new_run, to_json
 from keras_ext.callbacks.monitor.report.scalars import Scalars
 from keras_ext.callbacks.monitor.report.table import table
-from keras_ext.callbacks.monitor.rhythm import Rhythm
 from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, passed, worst
 from keras_ext.callbacks.monitor.rules.mismatch import has_impossible_targets
 from keras_ext.callbacks.monitor.snapshot import Logged, Snapshot
+from keras_ext.callbacks.monitor.snapshot_schedule import SnapshotSchedule
 
 
 class SaturationMonitor(keras.callbacks.Callback):
@@ -128,7 +128,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         if self.log_dir is not None and self.log_dir.is_file():
             raise bad_argument("log_dir", "a folder", log_dir, "That is a file.")
         self.on_finding = on_finding
-        self._rhythm = Rhythm(every)
+        self._rhythm = SnapshotSchedule(every)
         self._probes: dict[Any, Probe] | None = None
         self._tracing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
         self._many: int | None = None
@@ -187,7 +187,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         if not self._is_first_epoch:
             return
         self._step = self._epoch_began = epoch * int((self.params or {}).get("steps") or 0)
-        self._rhythm = Rhythm(self.every, self._step)
+        self._rhythm = SnapshotSchedule(self.every, self._step)
         if epoch:
             self._rhythm.end_early_snapshots()
         if has_weights(self.model):

@@ -14,7 +14,7 @@ from keras_ext._checks import BadInput
 from keras_ext._wording import one_line
 from keras_ext.automl.preparation import UNIT
 from keras_ext.automl.settings import SETTINGS, stored_settings
-from keras_ext.callbacks.monitor.probe.setting import BINARY, CHOICES, aims
+from keras_ext.callbacks.monitor.probe.targets import BINARY, CHOICES, aims
 from keras_ext.commands.source import Source
 from keras_ext.tables import ClassNames, PredictionInterval, TableFeatures
 from keras_ext.tables.data import Table

@@ -12,7 +12,7 @@ import pandas as pd
 from keras_ext import _backend
 from keras_ext._atomic import write_text
 from keras_ext._checks import BadInput
-from keras_ext.callbacks.monitor.probe.setting import BINARY, CHOICES, aims
+from keras_ext.callbacks.monitor.probe.targets import BINARY, CHOICES, aims
 from keras_ext.commands import model_file
 from keras_ext.tables import PredictionInterval, TableFeatures
 from keras_ext.tables._columns import Category, source

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_ext._backend import keras_private
-from keras_ext.initializers._reading import Axes, Reading
+from keras_ext.initializers._fans import Axes, Reading
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 _TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)

@@ -10,7 +10,7 @@ from keras import ops
 from keras_ext._checks import flag, integer
 from keras_ext._config import config_of
 from keras_ext.initializers._draws import Draws, checked_seed
-from keras_ext.initializers._reading import Axes, Reading
+from keras_ext.initializers._fans import Axes, Reading
 from keras_ext.initializers.gains import as_number, checked_gain
 
 

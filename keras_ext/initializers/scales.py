@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from keras_ext.initializers._reading import Reading
+from keras_ext.initializers._fans import Reading
 from keras_ext.initializers._weights import weights_of
 
 

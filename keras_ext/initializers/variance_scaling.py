@@ -10,7 +10,7 @@ from keras import ops
 from keras_ext._checks import bad_argument, is_number, plain
 from keras_ext._config import config_of
 from keras_ext.initializers._draws import Draws, checked_seed
-from keras_ext.initializers._reading import Reading
+from keras_ext.initializers._fans import Reading
 from keras_ext.initializers.gains import as_number, checked_gain
 
 # Standard deviation of a standard normal cut off at 2: sqrt(1 - 4 phi(2) / (2 Phi(2) - 1)).

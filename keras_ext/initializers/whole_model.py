@@ -11,7 +11,7 @@ from keras import ops, tree
 
 from keras_ext._checks import bad_argument, integer
 from keras_ext.initializers import _lsuv, variance_scaling
-from keras_ext.initializers._following import Following
+from keras_ext.initializers._activation_after import Following
 from keras_ext.initializers._weights import Weight, weights_of
 from keras_ext.initializers.gains import calculate_gain
 from keras_ext.initializers.orthogonal import Orthogonal

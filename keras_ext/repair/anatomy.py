@@ -9,7 +9,7 @@ import keras
 
 from keras_ext._backend import keras_private
 from keras_ext.callbacks.monitor.probe.names import names_of
-from keras_ext.initializers._following import Following, edges
+from keras_ext.initializers._activation_after import Following, edges
 from keras_ext.layers import BatchNormalization
 
 KERNELS = (

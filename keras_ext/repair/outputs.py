@@ -8,7 +8,7 @@ import numpy as np
 from keras import tree
 
 from keras_ext._backend import keras_private
-from keras_ext.callbacks.monitor.probe.setting import BINARY, CHOICES, DISTANCES, Aim, in_order_of_outputs
+from keras_ext.callbacks.monitor.probe.targets import BINARY, CHOICES, DISTANCES, Aim, in_order_of_outputs
 from keras_ext.repair.anatomy import ACTIVATIONS, Anatomy
 from keras_ext.repair.blueprint import Blueprint
 

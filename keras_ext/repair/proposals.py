@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_ext._backend import keras_private
 from keras_ext.callbacks import Finding, Limits
-from keras_ext.callbacks.monitor.probe.setting import Aim
+from keras_ext.callbacks.monitor.probe.targets import Aim
 from keras_ext.callbacks.monitor.probe.training import RECURRENT_RATES, training_of
 from keras_ext.optimizers import GradientClipping
 from keras_ext.optimizers.exchange import innermost

@@ -14,7 +14,7 @@ from keras_ext._checks import bad_argument, integer
 from keras_ext.callbacks import Finding, LearningRateFinder, Limits, diagnose
 from keras_ext.callbacks.monitor.limits import checked_choice
 from keras_ext.callbacks.monitor.probe.samples import build, check_targets, probe_batch, random_state_kept
-from keras_ext.callbacks.monitor.probe.setting import aims
+from keras_ext.callbacks.monitor.probe.targets import aims
 from keras_ext.callbacks.monitor.probe.training import training_of
 from keras_ext.optimizers import SGD
 from keras_ext.optimizers.exchange import innermost

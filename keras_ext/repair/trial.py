@@ -10,7 +10,7 @@ from keras import tree
 
 from keras_ext.callbacks import Finding, Limits, SaturationMonitor
 from keras_ext.callbacks.monitor.probe.samples import cannot
-from keras_ext.callbacks.monitor.probe.setting import aims, baseline
+from keras_ext.callbacks.monitor.probe.targets import aims, baseline
 from keras_ext.callbacks.monitor.wording import latest
 from keras_ext.remedies.table import OF_CAUSES, remedies
 

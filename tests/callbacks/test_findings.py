@@ -7,7 +7,7 @@ import pytest
 
 from keras_ext.callbacks.monitor.finding import Finding
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.probe.setting import Aim
+from keras_ext.callbacks.monitor.probe.targets import Aim
 from keras_ext.callbacks.monitor.probe.training import Step, Training
 from keras_ext.callbacks.monitor.rules.findings import by_layer, examine, passed, worst
 from keras_ext.callbacks.monitor.snapshot import Activation, Output, Snapshot, Weight

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.probe.setting import aims, baseline
+from keras_ext.callbacks.monitor.probe.targets import aims, baseline
 from keras_ext.callbacks.monitor.rules.loss_course import course_states, has_learned, learning
 from keras_ext.callbacks.monitor.snapshot import Snapshot, Weight
 

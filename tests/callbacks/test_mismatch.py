@@ -8,7 +8,7 @@ import pytest
 
 from keras_ext.callbacks import SaturationMonitor, diagnose
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.probe.setting import Aim, aims
+from keras_ext.callbacks.monitor.probe.targets import Aim, aims
 from keras_ext.callbacks.monitor.rules.mismatch import mismatches
 from keras_ext.callbacks.monitor.snapshot import Activation, Output, Snapshot, Weight
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.probe.setting import Aim
+from keras_ext.callbacks.monitor.probe.targets import Aim
 from keras_ext.callbacks.monitor.rules.symptoms import states
 from keras_ext.callbacks.monitor.snapshot import Activation, Output, Snapshot, Weight
 

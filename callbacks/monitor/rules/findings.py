@@ -6,14 +6,14 @@ from functools import partial
 
 from keras_ext.callbacks.monitor.finding import Finding, State
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.probe.setting import Aim, baseline
+from keras_ext.callbacks.monitor.probe.targets import Aim, baseline
 from keras_ext.callbacks.monitor.probe.training import Training
 from keras_ext.callbacks.monitor.rules.logged import logged_states
 from keras_ext.callbacks.monitor.rules.loss_course import course_states, has_learned, is_below, learning
 from keras_ext.callbacks.monitor.rules.memorization import memorization_states
-from keras_ext.callbacks.monitor.rules.modes import mode_states
-from keras_ext.callbacks.monitor.rules.order import order_states
 from keras_ext.callbacks.monitor.rules.settings import pressed_states, setting_states, step_states
+from keras_ext.callbacks.monitor.rules.sorted_samples import order_states
+from keras_ext.callbacks.monitor.rules.stale_statistics import mode_states
 from keras_ext.callbacks.monitor.rules.symptoms import states
 from keras_ext.callbacks.monitor.rules.through_time import through_time_states
 from keras_ext.callbacks.monitor.snapshot import Snapshot, layer_states

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.probe.setting import BINARY, CHOICES, DISTANCES, Aim
+from keras_ext.callbacks.monitor.probe.targets import BINARY, CHOICES, DISTANCES, Aim
 from keras_ext.callbacks.monitor.snapshot import Output, Snapshot
 from keras_ext.remedies.advice import advice
 

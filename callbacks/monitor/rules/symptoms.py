@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.probe.setting import CHOICES, Aim, baseline
 from keras_ext.callbacks.monitor.probe.statistics import ATTENTION
+from keras_ext.callbacks.monitor.probe.targets import CHOICES, Aim, baseline
 from keras_ext.callbacks.monitor.rules.first_weights import poor_initializations
 from keras_ext.callbacks.monitor.rules.mismatch import mismatches
 from keras_ext.callbacks.monitor.rules.not_finite import not_finite

@@ -8,9 +8,8 @@ learns of them before the first trial.
 from keras_ext.search.choices.activations import ACTIVATIONS, ALL_ACTIVATIONS, activation, activation_layer, checked_activations
 from keras_ext.search.choices.batch_sizes import batch_size
 from keras_ext.search.choices.blocks import dropout, normalization, regularizer
-from keras_ext.search.choices.first_weights import INITIALIZERS, initializer
-from keras_ext.search.choices.sizes import WIDTHS, layers, units, widths
-from keras_ext.search.choices.steps import (
+from keras_ext.search.choices.initializers import INITIALIZERS, initializer
+from keras_ext.search.choices.optimizers import (
     ALL_CLIPPINGS,
     CLIPPINGS,
     LEARNING_RATES,
@@ -21,6 +20,7 @@ from keras_ext.search.choices.steps import (
     optimizer,
     schedule,
 )
+from keras_ext.search.choices.sizes import WIDTHS, layers, units, widths
 
 # How the names begin of the hyperparameters that leave the program of a training step as it is.
 NUISANCE = (

@@ -7,7 +7,7 @@ import pytest
 from keras_ext.callbacks import Limits, SaturationMonitor
 from keras_ext.callbacks.monitor.probe.probe import Probe
 from keras_ext.callbacks.monitor.probe.training import Training
-from keras_ext.callbacks.monitor.rules.modes import mode_states
+from keras_ext.callbacks.monitor.rules.stale_statistics import mode_states
 from keras_ext.callbacks.monitor.snapshot import Normalization, Snapshot
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.probe.setting import Aim
+from keras_ext.callbacks.monitor.probe.targets import Aim
 from keras_ext.callbacks.monitor.rules.loss_course import logged_loss, stands
 from keras_ext.callbacks.monitor.snapshot import Snapshot
 from keras_ext.remedies.advice import advice

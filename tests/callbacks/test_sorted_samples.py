@@ -7,8 +7,8 @@ from sklearn.datasets import load_digits
 
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.probe.setting import Aim, aims
-from keras_ext.callbacks.monitor.rules.order import order_states
+from keras_ext.callbacks.monitor.probe.targets import Aim, aims
+from keras_ext.callbacks.monitor.rules.sorted_samples import order_states
 from keras_ext.callbacks.monitor.snapshot import Logged, Snapshot
 
 RNG = np.random.default_rng(0)

@@ -6,7 +6,7 @@ from keras_ext._checks import bad_argument, is_integer
 EARLY = (1, 10, 100, 1000)
 
 
-class Rhythm:
+class SnapshotSchedule:
     """Says after which steps a snapshot is due, or at the first moment after these: `every` is `"epoch"`, or a number of steps."""
 
     def __init__(self, every: str | int, begin: int = 0) -> None:

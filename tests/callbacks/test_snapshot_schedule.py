@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_ext.callbacks import SaturationMonitor
-from keras_ext.callbacks.monitor.rhythm import Rhythm
+from keras_ext.callbacks.monitor.snapshot_schedule import SnapshotSchedule
 
 
 def snapshots_of(*, samples=64, epochs=2, steps_per_execution=1, initial_epoch=0, **arguments):
@@ -42,7 +42,7 @@ def test_a_fit_that_goes_on_goes_on_counting_without_early_snapshots():
 
 
 def due(every, steps, begin=0):
-    rhythm = Rhythm(every, begin)
+    rhythm = SnapshotSchedule(every, begin)
     return [step for step in steps if rhythm.is_due(step)]
 
 
@@ -56,7 +56,7 @@ def test_a_snapshot_is_due_at_the_first_moment_at_or_after_its_step():
 
 
 def test_early_snapshots_end_and_those_of_the_rhythm_do_not():
-    epochs, steps = Rhythm("epoch"), Rhythm(6)
+    epochs, steps = SnapshotSchedule("epoch"), SnapshotSchedule(6)
     epochs.end_early_snapshots()
     steps.end_early_snapshots()
     assert not any(epochs.is_due(step) for step in range(3000))
@@ -67,5 +67,5 @@ def test_early_snapshots_end_and_those_of_the_rhythm_do_not():
 @pytest.mark.parametrize("every", [0, -1, 1.5, True, "step"])
 def test_another_rhythm_is_refused(every):
     with pytest.raises(ValueError) as caught:
-        Rhythm(every)
+        SnapshotSchedule(every)
     assert str(caught.value) == f'`every` must be "epoch" or a whole number of steps of at least 1, got {every!r}.'
