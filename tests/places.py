@@ -6,8 +6,7 @@ from keras_ext.callbacks import SaturationMonitor
 from keras_ext.parallel import run_on_ray
 from keras_ext.parallel.children import Children
 from keras_ext.parallel.job import Shared
-from keras_ext.parallel.parallel_search import ParallelSearch
-from keras_ext.parallel.retry_policy import RetryPolicy
+from keras_ext.parallel.parallel_search import ParallelSearch, RetryPolicy
 from keras_ext.search import results, watch
 from keras_ext.search.tuners.pruning import pruner_for
 

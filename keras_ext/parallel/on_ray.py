@@ -14,8 +14,7 @@ import keras_tuner
 from keras_ext._checks import bad_argument, in_range, integer
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.parallel.job import Shared
-from keras_ext.parallel.parallel_search import ParallelSearch
-from keras_ext.parallel.retry_policy import RetryPolicy
+from keras_ext.parallel.parallel_search import ParallelSearch, RetryPolicy
 from keras_ext.search import strategy as strategies
 from keras_ext.search.project_folder import recover
 from keras_ext.search.report.view import View

@@ -13,7 +13,6 @@ from keras_ext._atomic import write_bytes
 from keras_ext._backend import keras_private
 from keras_ext.callbacks import Finding
 from keras_ext.parallel.job import ANSWERED, Failure, Job, Outcome
-from keras_ext.parallel.retry_policy import RetryPolicy
 from keras_ext.parallel.workers import WorkerEvent, Workers
 from keras_ext.search.project_folder import atomic_state_files
 from keras_ext.search.report.view import View
@@ -22,6 +21,19 @@ from keras_ext.search.trial_run import Listener, begin_trial, build_under
 from keras_ext.search.watch import Watch
 
 _WAIT = 0.2
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """When a trial is given up.
+
+    Args:
+        max_retries: how often a trial whose process died is run again.
+        trial_timeout: seconds after which a trial fails; None: never.
+    """
+
+    max_retries: int = 2
+    trial_timeout: float | None = None
 
 
 @dataclass

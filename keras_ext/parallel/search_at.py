@@ -10,9 +10,8 @@ from keras_ext.callbacks import SaturationMonitor
 from keras_ext.parallel.children import Children
 from keras_ext.parallel.job import Shared
 from keras_ext.parallel.on_ray import run_on_ray
-from keras_ext.parallel.parallel_search import ParallelSearch
+from keras_ext.parallel.parallel_search import ParallelSearch, RetryPolicy
 from keras_ext.parallel.placement import Placement
-from keras_ext.parallel.retry_policy import RetryPolicy
 from keras_ext.search.project_folder import recover
 from keras_ext.search.report.view import View
 from keras_ext.search.together.side_by_side import models_at_once

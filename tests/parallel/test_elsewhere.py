@@ -16,8 +16,7 @@ import pytest
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.parallel.children import Children
 from keras_ext.parallel.job import Shared
-from keras_ext.parallel.parallel_search import ParallelSearch
-from keras_ext.parallel.retry_policy import RetryPolicy
+from keras_ext.parallel.parallel_search import ParallelSearch, RetryPolicy
 from keras_ext.search import MLP, GridSearch, results, watch
 from keras_ext.search.together import stacked_program
 

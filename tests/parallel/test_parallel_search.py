@@ -8,8 +8,7 @@ import pytest
 
 from keras_ext.callbacks import Finding
 from keras_ext.parallel.job import Failure, Outcome
-from keras_ext.parallel.parallel_search import ParallelSearch, TrialError
-from keras_ext.parallel.retry_policy import RetryPolicy
+from keras_ext.parallel.parallel_search import ParallelSearch, RetryPolicy, TrialError
 from keras_ext.parallel.workers import WorkerEvent
 from keras_ext.search import results
 from keras_ext.search.trial_report import TrialReport
