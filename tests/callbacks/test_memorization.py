@@ -60,3 +60,10 @@ def test_labels_that_do_not_belong_to_their_samples_are_critical(is_random):
     assert {f.symptom for f in found} == ({"memorization"} if is_random else set())
     if is_random:
         assert "belong together row by row" in found[0].advice
+
+
+def test_late_in_a_training_less_shows_it():
+    course = [math.nan, *[1.2] * 3]
+    assert seen(course, 0.9, Training(planned=200.0)) == [1.2]
+    assert seen(course, 0.96, Training(planned=200.0)) == []
+    assert seen(course, 0.9, Training(planned=201.0)) == []

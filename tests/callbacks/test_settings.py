@@ -9,7 +9,7 @@ import pytest
 import keras_ext
 from keras_ext.callbacks import Limits, SaturationMonitor, diagnose
 from keras_ext.callbacks.monitor.probe.training import Step, Training, step_of, training_of
-from keras_ext.callbacks.monitor.rules.settings import setting_states, step_states
+from keras_ext.callbacks.monitor.rules.settings import pressed_states, setting_states, step_states
 from keras_ext.callbacks.monitor.snapshot import Snapshot, Weight
 
 
@@ -294,3 +294,23 @@ def test_a_kernel_that_is_pressed_to_nothing_is_named_with_what_presses_it(argum
     found = [f for f in monitor.findings if f.symptom == "strong_decay" and f.layer == "h"]
     assert bool(found) == (by is not None)
     assert all(f"pressed by its {by}" in f.advice for f in found)
+
+
+def kernel(norm, path):
+    return Weight("h", path, True, 1.0, norm, 1.0, 0.0, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "norms", "expected"),
+    [
+        ("regularizer", (0.05, 0.05, 1.0), [True, True]),  # most kernels
+        ("regularizer", (0.05, 1.0, 1.0), [False]),
+        ("constraint", (0.05, 0.05, 0.05), [False] * 3),
+        ("regularizer", (0.11, 0.2, 1.0), []),
+    ],
+)
+def test_where_a_regularizer_presses_most_kernels_no_loss_excuses_it(kind, norms, expected):
+    courses = ((0, (1.0, 1.0, 1.0)), (9, norms))
+    first, last = (Snapshot(step, 0, 1.0, 1.0, (), tuple(kernel(n, str(i)) for i, n in enumerate(each))) for step, each in courses)
+    training = Training(pressing=tuple((str(i), kind, "Any") for i in range(3)))
+    assert [s.ignores_loss for s in pressed_states([first, last], Limits(), training)] == expected

@@ -48,7 +48,7 @@ class Training:
             frozen and no layer shows that it was trained before.
         dropping: layers that drop inputs, and at what rate.
         dropping_outputs: those of them behind which no weight stands: they drop predictions.
-        pressing: paths of kernels that a regularizer or a constraint holds down, and its class.
+        pressing: paths of kernels that a "regularizer" or a "constraint" holds down, and its class.
         moving: layers whose moving statistics inference uses, and their momentum.
         step: what decides how far a step goes.
         planned: steps of the fit from its first to its last; NaN where that is not known.
@@ -63,7 +63,7 @@ class Training:
     frozen: tuple[str, ...] = ()
     dropping: tuple[tuple[str, float], ...] = ()
     dropping_outputs: tuple[str, ...] = ()
-    pressing: tuple[tuple[str, str], ...] = ()
+    pressing: tuple[tuple[str, str, str], ...] = ()
     moving: tuple[tuple[str, float], ...] = ()
     step: Step = Step()
     planned: float = math.nan
@@ -133,11 +133,12 @@ def _dropping_outputs(model: Any, names: dict[int, str]) -> Iterator[str]:
         last += keras_private.producers_of(operation)
 
 
-def _pressing(model: Any) -> Iterator[tuple[str, str]]:
+def _pressing(model: Any) -> Iterator[tuple[str, str, str]]:
     for v in model.trainable_variables:
-        by = getattr(v, "constraint", None) or getattr(v, "regularizer", None)
-        if by is not None and len(v.shape) >= 2:
-            yield v.path, type(by).__name__
+        for kind in ("constraint", "regularizer"):
+            if len(v.shape) >= 2 and (by := getattr(v, kind, None)) is not None:
+                yield v.path, kind, type(by).__name__
+                break
 
 
 def _moving(layers: list[Any], names: dict[int, str]) -> Iterator[tuple[str, float]]:

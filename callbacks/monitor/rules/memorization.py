@@ -27,7 +27,9 @@ def memorization_states(regular: Sequence[Snapshot], limits: Limits, training: T
     if not costs or not baseline > 0 or training.penalty > _PENALTY * baseline:
         return
     trained, least = logged_loss(regular[-1]), min(costs)
-    if trained < limits.learned * baseline and least >= baseline:
+    # Late in a training, less shows it.
+    enough = limits.begun if regular[-1].step >= limits.late_steps * training.planned else limits.learned
+    if trained < enough * baseline and least >= baseline:
         seen = f"The loss has fallen to {trained:.3g}, and in validation it was never below {least:.3g}; a constant costs {baseline:.3g}"
         said = f"{seen}. It learns the samples by heart. {advice('memorization')}"
         yield State("memorization", None, least / baseline, 1.0, said, ignores_loss=True)
