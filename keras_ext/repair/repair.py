@@ -197,13 +197,11 @@ class _Search:
         if not isinstance(innermost(self.model.optimizer), keras.optimizers.SGD | SGD) or not math.isfinite(now):
             return False
         widest = max(scale for scale, _ in blueprint.outputs.values())
+        scaled = now / widest**2
+        if self._keep(blueprint.plus(optimizer={"learning_rate": scaled}), [*changes, self._change_of_rate(scaled)]):
+            return True
         found = self._rate(blueprint)
-        for rate in (now / widest**2, None if found is None else found.blueprint.optimizer["learning_rate"]):
-            if rate is None:
-                continue
-            if self._keep(blueprint.plus(optimizer={"learning_rate": rate}), [*changes, self._change_of_rate(rate)]):
-                return True
-        return False
+        return found is not None and self._keep(found.blueprint, [*changes, found.change])
 
     def _finds(self, symptom: str) -> bool:
         return any(f.symptom == symptom for f in self.trial.findings)

@@ -62,21 +62,21 @@ def test_long_searches_are_drawn_in_minutes():
     slow = [Record(i, str(i), "COMPLETED", 0.5, 1, 60.0 * i, "", {}) for i in (1, 2)]
     axes = score_picture(slow, "s", "max").axes[0]
     assert axes.get_xlabel() == "minutes of training"
-    assert axes.lines[0].get_xdata().tolist() == [1.0, 3.0]
+    assert list(axes.lines[0].get_xdata()) == [1.0, 3.0]
 
 
-@pytest.mark.parametrize(("direction", "best"), [("max", [0.9] * 6), ("min", [0.9, 0.3, 0.3, 0.2, 0.2, 0.2])])
+@pytest.mark.parametrize(("direction", "best"), [("max", [0.9] * 4), ("min", [0.9, 0.3, 0.3, 0.2])])
 def test_the_line_is_the_best_so_far(direction, best):
     (line,) = score_picture(TRIALS, "s", direction).axes[0].lines
-    assert line.get_ydata().tolist() == best
+    assert list(line.get_ydata()) == best
 
 
 def test_trials_stand_in_the_order_of_their_numbers():
     (line,) = score_picture([trial(10, 0.1), trial(9, 0.2)], "s", "min").axes[0].lines
-    assert line.get_ydata().tolist() == [0.2, 0.1]
+    assert list(line.get_ydata()) == [0.2, 0.1]
     names = [Record(number, name, "COMPLETED", 0.1 * number, 1, 2.0, "", {}) for number, name in ((10, "9"), (11, "10"))]
     (line,) = score_picture(names, "s", "max").axes[0].lines
-    assert line.get_ydata().tolist() == pytest.approx([1.0, 1.1])
+    assert list(line.get_ydata()) == pytest.approx([1.0, 1.1])
 
 
 def test_losses_of_very_different_sizes_stand_on_a_log_scale():

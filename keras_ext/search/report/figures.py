@@ -7,10 +7,11 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from keras_ext._checks import is_number
 from keras_ext.search.records import Record, in_words
 from keras_ext.search.report.importance import Importance
-from keras_ext.search.report.state import BEST, STATES, Mark, state_of, time_unit
-from keras_ext.search.report.values import is_number, words
+from keras_ext.search.report.state import BEST, STATES, Mark, course, state_of
+from keras_ext.search.report.values import words
 
 _LAYOUT: dict[str, Any] = {
     "template": "plotly_white", "font": {"size": 13}, "margin": {"l": 60, "r": 20, "t": 30, "b": 50}, "height": 420,
@@ -24,12 +25,8 @@ _MOST = 6
 
 def scores(records: Sequence[Record], score_name: str, direction: str) -> go.Figure:
     """Return the score of each trial at the time when it ended, and the best so far as a line."""
-    ordered = sorted(records, key=lambda r: r.number)
-    unit, length = time_unit(sum(r.seconds for r in ordered))
-    at, times = 0.0, {}
-    for record in ordered:
-        at += record.seconds / length
-        times[record.number] = at
+    ordered, unit, ends, best, is_wide = course(records, direction)
+    times = {r.number: at for r, at in zip(ordered, ends, strict=True)}
     figure = go.Figure(layout={**_LAYOUT, "xaxis_title": f"{unit} of training", "yaxis_title": score_name})
     for state, mark in STATES.items():
         mine = [r for r in ordered if state_of(r) == state and r.score is not None]
@@ -39,13 +36,10 @@ def scores(records: Sequence[Record], score_name: str, direction: str) -> go.Fig
                 marker=_marker(mark), text=[_described(r) for r in mine],
                 hovertemplate="%{text}<extra></extra>",
             )  # fmt: skip
-    best: list[float] = []
     scored = [r for r in ordered if r.score is not None]
-    for record in scored:
-        best.append((max if direction == "max" else min)([*best[-1:], float(record.score or 0.0)]))
     line = {"color": BEST, "shape": "hv"}
     figure.add_scatter(x=[times[r.number] for r in scored], y=best, mode="lines", name="best so far", line=line, hoverinfo="skip")
-    if direction == "min" and best and best[-1] > 0 and max(r.score or 0.0 for r in scored) > _WIDE * best[-1]:
+    if is_wide:
         figure.update_yaxes(type="log")
     return figure
 

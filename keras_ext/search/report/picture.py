@@ -1,13 +1,11 @@
 """A search as a picture: score against time."""
 
-import itertools
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from keras_ext.search.records import Record
-from keras_ext.search.report.state import BEST, STATES, state_of, time_unit
+from keras_ext.search.report.state import BEST, STATES, course, state_of
 
 
 def score_picture(records: Sequence[Record], score_name: str, direction: str) -> Figure:
@@ -18,24 +16,18 @@ def score_picture(records: Sequence[Record], score_name: str, direction: str) ->
     """
     figure = Figure(figsize=(9.0, 4.0), layout="constrained")
     axes = figure.subplots()
-    ordered = sorted(records, key=lambda r: r.number)
-    unit, length = time_unit(sum(r.seconds for r in ordered))
-    times = np.cumsum([r.seconds for r in ordered]) / length
-    scores = [r.score for r in ordered]
-    known = [s for s in scores if s is not None]
-    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    ordered, unit, times, best, is_wide = course(records, direction)
+    known = [(at, r.score) for at, r in zip(times, ordered, strict=True) if r.score is not None]
     # A trial without a score stands at the worse edge.
-    edge = low if direction == "max" else high
+    edge = (min if direction == "max" else max)((score for _, score in known), default=0.0 if direction == "max" else 1.0)
     for state, mark in STATES.items():
-        at = [i for i, r in enumerate(ordered) if state_of(r) == state]
+        at = [(t, edge if r.score is None else r.score) for t, r in zip(times, ordered, strict=True) if state_of(r) == state]
         if at:
-            heights = [edge if scores[i] is None else scores[i] for i in at]
-            axes.scatter(times[at], heights, marker=mark.marker, color=mark.colour, s=36, label=f"{state}: {len(at)}", zorder=3)  # type: ignore[arg-type]
+            axes.scatter(*zip(*at, strict=True), marker=mark.marker, color=mark.colour, s=36, label=f"{state}: {len(at)}", zorder=3)  # type: ignore[arg-type]
     if known:
-        best = list(itertools.accumulate((edge if s is None else s for s in scores), max if direction == "max" else min))
-        axes.step(times, best, where="post", color=BEST, label="best so far", zorder=2)
+        axes.step([t for t, _ in known], best, where="post", color=BEST, label="best so far", zorder=2)
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    if direction == "min" and low > 0 and high > 30 * low:
+    if is_wide:
         axes.set_yscale("log")
     axes.set_xlabel(f"{unit} of training")
     axes.set_ylabel(score_name)

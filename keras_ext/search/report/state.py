@@ -1,5 +1,7 @@
 """How the trials of a search ended, as its pictures show it."""
 
+import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from keras_ext.search.records import Record
@@ -33,6 +35,35 @@ def state_of(record: Record) -> str:
     if record.is_pruned:
         return "pruned"
     return "stopped by the monitor" if record.symptoms else "ended by another callback"
+
+
+class Course(NamedTuple):
+    """The trials in their order, when each ended in that unit, the best score so far where one has a score, and whether scores span far."""
+
+    records: list[Record]
+    unit: str
+    times: list[float]
+    best: list[float]
+    is_wide: bool
+
+
+# A range of losses that is shown by its logarithm.
+_WIDE = 30
+
+
+def course(records: Sequence[Record], direction: str) -> Course:
+    """Return the course of a search.
+
+    >>> course([], "min").unit
+    'seconds'
+    """
+    ordered = sorted(records, key=lambda r: r.number)
+    unit, length = time_unit(sum(r.seconds for r in ordered))
+    times = [at / length for at in itertools.accumulate(r.seconds for r in ordered)]
+    scores = [r.score for r in ordered if r.score is not None]
+    best = list(itertools.accumulate(scores, max if direction == "max" else min))
+    is_wide = direction == "min" and bool(best) and best[-1] > 0 and max(scores) > _WIDE * best[-1]
+    return Course(ordered, unit, times, best, is_wide)
 
 
 def time_unit(seconds: float) -> tuple[str, int]:

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from keras_ext._checks import is_number
 from keras_ext.search.records import Record
 
 _PARTS = 4  # of the range of a number of many values
@@ -40,8 +41,3 @@ def by_value(records: Sequence[Record], name: str) -> list[tuple[str, list[Recor
 def words(value: Any) -> str:
     """Return a value as a person reads it."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def is_number(value: Any) -> bool:
-    """Return whether a value is a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -79,7 +79,7 @@ def few_values(hp: Any) -> list[Any]:
     >>> few_values(keras_tuner.engine.hyperparameters.Float("rate", 0.0, 0.5, step=0.25))
     [0.0, 0.25, 0.5]
     """
-    if is_ordered(hp) and not isinstance(hp, keras_tuner.engine.hyperparameters.Choice) and hp.step is None:
+    if is_range(hp) and hp.step is None:
         return []
     found = list(dict.fromkeys(hp.values))
     return found if len(found) <= _FEW else []
@@ -135,11 +135,14 @@ def another(hp: Any, value: Any, rng: np.random.Generator) -> Any:
     return value
 
 
+def is_range(hp: Any) -> bool:
+    """Return whether a hyperparameter is a number from a range."""
+    return isinstance(hp, (keras_tuner.engine.hyperparameters.Int, keras_tuner.engine.hyperparameters.Float))
+
+
 def is_ordered(hp: Any) -> bool:
     """Return whether the values of a hyperparameter have an order."""
-    if isinstance(hp, keras_tuner.engine.hyperparameters.Choice):
-        return bool(hp.ordered)
-    return isinstance(hp, (keras_tuner.engine.hyperparameters.Int, keras_tuner.engine.hyperparameters.Float))
+    return is_range(hp) or bool(getattr(hp, "ordered", False))
 
 
 def can_change(hp: Any) -> bool:
@@ -153,11 +156,11 @@ def may_be_zero(hp: Any) -> bool:
     >>> may_be_zero(keras_tuner.engine.hyperparameters.Float("dropout", 0.0, 0.5, step=0.1))
     True
     """
-    return is_ordered(hp) and not isinstance(hp, keras_tuner.engine.hyperparameters.Choice) and hp.min_value == 0 < hp.max_value
+    return is_range(hp) and hp.min_value == 0 < hp.max_value
 
 
 def fits(hp: Any, value: Any) -> bool:
     """Return whether `value` is one that this hyperparameter can have: others of the same name may stand under other conditions."""
-    if is_ordered(hp) and not isinstance(hp, keras_tuner.engine.hyperparameters.Choice):
+    if is_range(hp):
         return not isinstance(value, (str, bool)) and hp.min_value <= value <= hp.max_value
     return value in hp.values

@@ -26,7 +26,7 @@ def coarse(hp: Any) -> list[Any]:
     >>> coarse(kinds.Int("layers", 1, 4)), coarse(kinds.Float("rate", 1e-4, 1.0, default=1e-2, sampling="log"))
     ([1, 2, 3, 4], [0.001, 0.01, 0.1])
     """
-    if isinstance(hp, keras_tuner.engine.hyperparameters.Choice) or not evolution.is_ordered(hp):
+    if not evolution.is_range(hp):
         return list(dict.fromkeys(hp.values))
     values = evolution.few_values(hp)
     if 0 < len(values) <= _FEW:
