@@ -72,7 +72,9 @@ class UpdateOnly(keras.Model):
             import tensorflow as tf
 
             ids, rows = gradients
-            gradients = [tf.IndexedSlices(rows, ids, tf.constant(self.weights_kind.shape))]
+            self.optimizer.apply([tf.IndexedSlices(rows, ids, tf.constant(self.weights_kind.shape))], self.parts)
+            # Of rows that are scattered into, TensorFlow copies the whole weight where it is read as one.
+            return {"last": tf.gather(self.parts[-1].value, [0])[0, 0]}
         self.optimizer.apply(gradients, self.parts)
         # A number of what was updated: who waits for it on a GPU waits for the update.
         return {"last": ops.convert_to_tensor(self.parts[-1])[0, 0]}
