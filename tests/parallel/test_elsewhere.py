@@ -176,7 +176,7 @@ def faulty(folder, kinds=tuple(KINDS)):
         pytest.param(in_children, KINDS, id="children", marks=pytest.mark.slow),
         pytest.param(on_ray, KINDS, id="ray", marks=pytest.mark.slow),
         pytest.param(in_children, ["killed once", "hangs", "eats", "well"], id="children-short"),
-        pytest.param(functools.partial(in_children, together=2), ["killed once", "killed", "well", "well too"], id="children-groups"),
+        pytest.param(functools.partial(in_children, together=2), ["killed once", "well", "killed", "well too"], id="children-groups"),
         pytest.param(on_ray, ["killed once", "raises"], id="ray-short"),
     ],
 )
