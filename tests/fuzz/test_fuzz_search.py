@@ -165,6 +165,15 @@ FUZZED = {
         ),
     ),
     "GeneticTuner": Fuzzed(make_tuner, {**ORACLE, "hypermodel": st.sampled_from([None, Linear((2,))])}, owes_trials, ("objective",)),
+    "GridSearch": Fuzzed(
+        functools.partial(make_tuner, search.GridSearch, hypermodel=Linear((2,))),
+        {
+            **{name: ORACLE[name] for name in ("objective", "max_trials", "seed")},
+            "values": st.sampled_from([None, {}, {"batch_size": [16, 32]}, {"optimizer": ["adam"], "dropout": [0.0, 0.2]}]),
+        },
+        owes_draws,
+        ("objective",),
+    ),
     "NuisanceSearch": Fuzzed(
         functools.partial(make_tuner, search.NuisanceSearch, hypermodel=Linear((2,))),
         {

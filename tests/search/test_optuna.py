@@ -311,6 +311,9 @@ def test_bad_arguments_are_reported_in_a_line(tmp_path):
         OptunaTuner(space, SCORE, "annealing", directory=tmp_path)
     with pytest.raises(TypeError, match=r"^`sampler` must be one of 'tpe', .*, or an Optuna sampler, got 3\.$"):
         OptunaTuner(space, SCORE, 3, directory=tmp_path)
+    for bad in ("", "search.db"):
+        with pytest.raises(ValueError, match=r'^`storage` must be a URL such as "sqlite:///search.db", .*, got'):
+            Valley(space, SCORE, storage=bad, directory=tmp_path)
     tuner = Valley(space, SCORE, storage="sqlite:////nowhere/search.db", directory=tmp_path)
     with pytest.raises(ValueError, match=r"^`storage` must be .* opened, got 'sqlite:////nowhere/search.db'\. OperationalError: [^\n]*$"):
         tuner.search(verbose=0)

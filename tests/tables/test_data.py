@@ -164,7 +164,7 @@ def test_columns_may_have_gaps_but_no_infinity_and_need_a_number():
     for column, message in (
         (
             np.where(X[:, 0] == 4, np.inf, X[:, 0]),
-            "Infinite values in the inputs, first in sample 3, feature 1. Fill or remove",
+            "Infinite values in the inputs, first in sample 3, column 'a'. Fill or remove",
         ),
         (np.full(20, np.nan), 'column "a" has no number. Remove the column.'),
         (np.where(X[:, 0] == 4, 1e30, np.nan), "the inputs hold values up to 1e+30, whose squares float32 cannot hold."),

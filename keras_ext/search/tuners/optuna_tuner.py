@@ -197,6 +197,8 @@ class OptunaTuner(keras_tuner.Tuner):
 
 
 def _checked_storage(storage: Any) -> Any:
+    if isinstance(storage, str) and "://" not in storage:
+        raise bad_argument("storage", 'a URL such as "sqlite:///search.db", an Optuna storage, or None', storage)
     if storage is not None and not isinstance(storage, str):
         from optuna.storages import BaseStorage
 
