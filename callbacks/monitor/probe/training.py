@@ -129,7 +129,7 @@ def _dropping_outputs(model: Any, names: dict[int, str]) -> Iterator[str]:
             continue
         seen.add(id(operation))
         if isinstance(operation, _DROPPING) and _number(operation.rate) > 0:
-            yield names.get(id(operation), operation.name)
+            yield names.get(id(operation), str(operation.name))
         last += keras_private.producers_of(operation)
 
 
