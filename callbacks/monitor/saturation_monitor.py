@@ -346,8 +346,13 @@ class SaturationMonitor(keras.callbacks.Callback):
             return
         if self._scalars is not None:
             self._write_scalars(self._scalars)
-        training = replace(self._training, step=step_of(getattr(model, "optimizer", None)), planned=self._planned(epoch), **self._given)
-        training = replace(training, leak=self._leak or "")
+        training = replace(
+            self._training,
+            step=step_of(getattr(model, "optimizer", None)),
+            planned=self._planned(epoch),
+            leak=self._leak or "",
+            **self._given,
+        )
         state = (self.patience, self._aims, training)
         new = examine(self.snapshots, self.limits, self.findings, *state)
         ended = passed(self.snapshots, self.limits, self.findings, *state)

@@ -88,11 +88,8 @@ class Proposals:
             for layer in keras_private.flatten_layers(self.model)
             if isinstance(layer, keras.layers.RNN)
         }
-        return (
-            blueprint.plus(configs={n: recurrent.get(n, {"rate": new}) for names, new in lowered for n in names}),
-            what,
-            [*heavy, *outputs],
-        )
+        configs = {n: recurrent.get(n, {"rate": new}) for names, new in lowered for n in names}
+        return blueprint.plus(configs=configs), what, list(configs)
 
     def _follow_statistics(self, blueprint: Blueprint, found: list[Finding]) -> Any:
         moving = training_of(self.model).moving

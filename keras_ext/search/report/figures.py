@@ -10,22 +10,22 @@ from plotly.subplots import make_subplots
 from keras_ext._checks import is_number
 from keras_ext.search.records import Record, in_words
 from keras_ext.search.report.importance import Importance
-from keras_ext.search.report.state import BEST, STATES, Mark, course, state_of
+from keras_ext.search.report.state import BEST, STATES, Mark, course, is_wide, state_of
 from keras_ext.search.report.values import words
 
 _LAYOUT: dict[str, Any] = {
     "template": "plotly_white", "font": {"size": 13}, "margin": {"l": 60, "r": 20, "t": 30, "b": 50}, "height": 420,
     "legend": {"orientation": "h", "y": -0.2},
 }  # fmt: skip
-# Values of a number from which on it stands by its size, and a range that stands by its logarithm.
-_MANY, _WIDE = 4, 30
+# Values of a number from which on it stands by its size.
+_MANY = 4
 # Hyperparameters whose scores by value are shown, the most important ones.
 _MOST = 6
 
 
 def scores(records: Sequence[Record], score_name: str, direction: str) -> go.Figure:
     """Return the score of each trial at the time when it ended, and the best so far as a line."""
-    ordered, unit, ends, best, is_wide = course(records, direction)
+    ordered, unit, ends, best, far = course(records, direction)
     times = {r.number: at for r, at in zip(ordered, ends, strict=True)}
     figure = go.Figure(layout={**_LAYOUT, "xaxis_title": f"{unit} of training", "yaxis_title": score_name})
     for state, mark in STATES.items():
@@ -39,7 +39,7 @@ def scores(records: Sequence[Record], score_name: str, direction: str) -> go.Fig
     scored = [r for r in ordered if r.score is not None]
     line = {"color": BEST, "shape": "hv"}
     figure.add_scatter(x=[times[r.number] for r in scored], y=best, mode="lines", name="best so far", line=line, hoverinfo="skip")
-    if is_wide:
+    if far:
         figure.update_yaxes(type="log")
     return figure
 
@@ -125,7 +125,7 @@ def conditional(records: Sequence[Record], names: Sequence[str], score_name: str
             x=values if is_continuous else [words(v) for v in values], y=[r.score for r in mine], mode="markers", showlegend=False,
             marker={"color": "#0072b2", "opacity": 0.7}, text=[_described(r) for r in mine], hovertemplate="%{text}<extra></extra>", **at,
         )  # fmt: skip
-        figure.update_xaxes(type=("log" if _is_wide(values) else "linear") if is_continuous else "category", **at)
+        figure.update_xaxes(type=("log" if is_wide(values) else "linear") if is_continuous else "category", **at)
     figure.update_yaxes(title_text=score_name, col=1)
     return figure.update_layout({**_LAYOUT, "height": 80 + 230 * rows})
 
@@ -140,15 +140,11 @@ def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any]:
         places = {v: i for i, v in enumerate(different)}
         ticks = {"tickvals": list(places.values()), "ticktext": [words(v) for v in different]}
         return {"label": name, "values": [places[v] for v in values], **ticks, "range": [-0.2, len(different) - 0.8]}
-    if not _is_wide(different):
+    if not is_wide(different):
         return {"label": name, "values": list(values)}
     low, high = math.log10(different[0]), math.log10(different[-1])
     ticks = [low + share * (high - low) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     return {"label": name, "values": [math.log10(v) for v in values], "tickvals": ticks, "ticktext": [f"{10**t:.2g}" for t in ticks]}
-
-
-def _is_wide(values: Sequence[Any]) -> bool:
-    return bool(values) and min(values) > 0 and max(values) > _WIDE * min(values)
 
 
 def _described(record: Record) -> str:

@@ -47,7 +47,7 @@ class Course(NamedTuple):
     is_wide: bool
 
 
-# A range of losses that is shown by its logarithm.
+# A range that is shown by its logarithm.
 _WIDE = 30
 
 
@@ -62,8 +62,16 @@ def course(records: Sequence[Record], direction: str) -> Course:
     times = [at / length for at in itertools.accumulate(r.seconds for r in ordered)]
     scores = [r.score for r in ordered if r.score is not None]
     best = list(itertools.accumulate(scores, max if direction == "max" else min))
-    is_wide = direction == "min" and bool(best) and best[-1] > 0 and max(scores) > _WIDE * best[-1]
-    return Course(ordered, unit, times, best, is_wide)
+    return Course(ordered, unit, times, best, direction == "min" and is_wide(scores))
+
+
+def is_wide(values: Sequence[float]) -> bool:
+    """Return whether numbers span so far that their logarithms show them better.
+
+    >>> is_wide([0.01, 0.31]), is_wide([0.01, 0.29]), is_wide([0.0, 9.0]), is_wide([])
+    (True, False, False, False)
+    """
+    return bool(values) and min(values) > 0 and max(values) > _WIDE * min(values)
 
 
 def time_unit(seconds: float) -> tuple[str, int]:
