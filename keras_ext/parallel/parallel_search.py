@@ -10,14 +10,13 @@ import keras
 import keras_tuner
 
 from keras_ext._atomic import write_bytes
-from keras_ext._backend import keras_private
 from keras_ext.callbacks import Finding
 from keras_ext.parallel.job import ANSWERED, Failure, Job, Outcome
 from keras_ext.parallel.workers import WorkerEvent, Workers
 from keras_ext.search.project_folder import atomic_state_files
 from keras_ext.search.report.view import View
 from keras_ext.search.trial_report import TrialReport, as_json
-from keras_ext.search.trial_run import Listener, begin_trial, build_under
+from keras_ext.search.trial_run import Listener, TrialLoop, build_under
 from keras_ext.search.watch import Watch
 
 _WAIT = 0.2
@@ -90,8 +89,7 @@ class ParallelSearch:
         self._watch, self._prunes = Watch(tuner, None, on_finding, view, pruner), pruner is not None
         self._running: dict[str, _Running] = {}
         self._groups = 0
-        # Whether the oracle had no trial when it was last asked: it has none until one ends.
-        self._waits = False
+        self._loop = TrialLoop(tuner)
 
     def search(self) -> None:
         """Search to the end. An interruption ends the trials under way, which start again when the search goes on."""
@@ -114,11 +112,7 @@ class ParallelSearch:
         """Start trials until enough are under way, and return whether any is."""
         while len({running.group for running in self._running.values()}) < self._at_once:
             group: list[_Running] = []
-            while len(group) < self._together and not self._waits:
-                trial = begin_trial(self._tuner)
-                if trial is None:
-                    self._waits = True
-                    break
+            while len(group) < self._together and (trial := self._loop.begin()) is not None:
                 group.append(_Running(trial, self._job(trial), self._watch.listener(trial)))
                 self._running[trial.trial_id] = group[-1]
             if not group:
@@ -186,11 +180,7 @@ class ParallelSearch:
     def _end(self, running: _Running, outcome: Outcome) -> None:
         trial = running.trial
         del self._running[trial.trial_id]
-        keras_private.keras_tuner_records(
-            self._tuner, trial, lambda: self._watch.conclude(trial, outcome.reported, lambda: self._delivered(trial, outcome))
-        )
-        self._tuner.on_trial_end(trial)
-        self._waits = False
+        self._loop.end(trial, lambda: self._watch.conclude(trial, outcome.reported, lambda: self._delivered(trial, outcome)))
 
     def _delivered(self, trial: Any, outcome: Outcome) -> Any:
         """Return the results of a trial that ran elsewhere, or raise its error."""

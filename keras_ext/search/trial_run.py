@@ -17,6 +17,7 @@ import keras_tuner
 import numpy as np
 
 from keras_ext import _backend
+from keras_ext._backend import keras_private
 from keras_ext._warnings import warn
 from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
@@ -251,18 +252,35 @@ def _fit_arguments(args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         return kwargs
 
 
-def begin_trial(tuner: Any) -> Any:
-    """Return a trial that KerasTuner's oracle begins beside those that are under way; None where none is left or it waits for one of them.
+class TrialLoop:
+    """KerasTuner's loop over the trials of one `tuner`, of which several may be under way."""
 
-    KerasTuner gives the process of one name the same trial until it ends, so that each trial is asked for by another name.
-    """
-    oracle = tuner.oracle
-    tuner.pre_create_trial()
-    trial = oracle.create_trial(next(name for i in itertools.count() if (name := f"tuner{i}") not in oracle.ongoing_trials))
-    if trial.status != "RUNNING":
-        return None
-    tuner.on_trial_begin(trial)
-    return trial
+    def __init__(self, tuner: Any) -> None:
+        self._tuner = tuner
+        # Whether the oracle had no trial when it was last asked: it has none until one ends, which another process would not show here.
+        self._waits, self._is_alone = False, isinstance(tuner.oracle, keras_tuner.Oracle)
+
+    def begin(self) -> Any:
+        """Return a trial that the oracle begins beside those under way; None where none is left or it waits for one of them.
+
+        KerasTuner gives the process of one name the same trial until it ends, so that each trial is asked for by another name.
+        """
+        if self._waits and self._is_alone:
+            return None
+        oracle = self._tuner.oracle
+        self._tuner.pre_create_trial()
+        trial = oracle.create_trial(next(name for i in itertools.count() if (name := f"tuner{i}") not in oracle.ongoing_trials))
+        self._waits = trial.status != "RUNNING"
+        if self._waits:
+            return None
+        self._tuner.on_trial_begin(trial)
+        return trial
+
+    def end(self, trial: Any, run: Callable[[], Any]) -> None:
+        """Let KerasTuner record what `run` returns or raises as the result of a trial, which ends with it."""
+        keras_private.keras_tuner_records(self._tuner, trial, run)
+        self._tuner.on_trial_end(trial)
+        self._waits = False
 
 
 def build_under(tuner: Any, policy: Any, models: SharedModels | None = None) -> None:

@@ -5,14 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras_tuner
-
 from keras_ext import _backend
-from keras_ext._backend import keras_private
 from keras_ext._checks import bad_argument, integer
 from keras_ext.search.together.stacked_program import Request
 from keras_ext.search.together.trial_thread import TrialThread
-from keras_ext.search.trial_run import begin_trial
+from keras_ext.search.trial_run import TrialLoop
 
 
 def models_at_once(together: Any, is_alone: bool = False) -> int:
@@ -109,9 +106,7 @@ class SideBySide:
     def __init__(self, tuner: Any, most: int, check: Callable[[], None]) -> None:
         self._tuner, self._turns = tuner, Turns(most, check)
         self._last: Any = None
-        # Whether the oracle had no trial when it was last asked: it has none until one ends, of this process or of another.
-        self._waits = False
-        self._is_alone = isinstance(tuner.oracle, keras_tuner.Oracle)
+        self._loop = TrialLoop(tuner)
 
     def search(self, *args: Any, **kwargs: Any) -> None:
         """Search to the end. An interruption ends the trials under way, which start again when the search goes on."""
@@ -122,16 +117,11 @@ class SideBySide:
         self._tuner.on_search_end()
 
     def _next(self, args: Any, kwargs: Any) -> Callable[[], None] | None:
-        if self._waits and self._is_alone:
-            return None
         if self._last is not None:
             # What only its model asks for is drawn for the next trial, as it would be if this one had ended.
             self._tuner.oracle.update_space(self._last.hyperparameters)
-        trial = begin_trial(self._tuner)
-        self._waits, self._last = trial is None, trial
+        trial = self._last = self._loop.begin()
         return None if trial is None else lambda: self._run(trial, args, dict(kwargs))
 
     def _run(self, trial: Any, args: Any, kwargs: Any) -> None:
-        keras_private.keras_tuner_records(self._tuner, trial, lambda: self._tuner.run_trial(trial, *args, **kwargs))
-        self._tuner.on_trial_end(trial)
-        self._waits = False
+        self._loop.end(trial, lambda: self._tuner.run_trial(trial, *args, **kwargs))
