@@ -1,10 +1,13 @@
-"""What a search takes whose trials have one structure and share their programs, against KerasTuner alone; and by trials at once.
+"""What a search takes whose trials have one structure and share their programs, against KerasTuner alone; and how this and its memory
+depend on the trials at once.
 
 `python -m benchmarks.studies.shared_programs` draws docs/pictures/together.png of the kept results.
 """
 
+import resource
 import statistics
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 import keras
 import keras_tuner
 
-from benchmarks import searching, store
+from benchmarks import apart, searching, store
 from benchmarks.comparison import interleave
 from benchmarks.figure import Spread, ratios
 from benchmarks.registry import BENCHMARKS
@@ -23,8 +26,8 @@ from keras_ext.initializers import HeNormal, LecunNormal
 from keras_ext.search import watch
 
 ALONE, SHARED = "KerasTuner alone", "watched, shared programs"
-# Trials at once, and the epochs of each, for the curve over them.
-AT_ONCE, EPOCHS_OF_CURVE = (1, 2, 4, 8, 16, 32), 10
+# Of each trial, for the curve over the trials at once.
+EPOCHS_OF_CURVE = 10
 
 
 def _mlp(dropout: float, scale: float) -> list[Any]:
@@ -66,33 +69,43 @@ def build(network: str, hp: Any) -> keras.Model:
     return model
 
 
-def measure(rounds: int, trials: int, epochs: int, network: str = "mlp") -> dict[str, Any]:
-    """Run the search each way in turn, and return the seconds and the last best scores."""
+def searched(way: str, network: str, trials: int, epochs: int, together: Any = "auto") -> tuple[float, float]:
+    """Run the search one way, and return its seconds and the best score."""
     split, _, held_out = searching.digits()
-    space, best = partial(build, network), dict[str, float]()
+    objective = keras_tuner.Objective("val_accuracy", "max")
+    with searching.quiet_tuner(keras_tuner.RandomSearch, partial(build, network), objective=objective, max_trials=trials, seed=1) as tuner:
+        if way != ALONE:
+            watch(tuner, SaturationMonitor(split.x, split.y, on_critical=None), seed=0, together=together)
+        began = time.perf_counter()
+        tuner.search(split.x, split.y, validation_data=held_out, epochs=epochs, verbose=0)
+        return time.perf_counter() - began, max(float(trial.score) for trial in tuner.oracle.trials.values())
 
-    def searched(way: str, together: Any = "auto", epochs: int = epochs) -> float:
-        objective = keras_tuner.Objective("val_accuracy", "max")
-        with searching.quiet_tuner(keras_tuner.RandomSearch, space, objective=objective, max_trials=trials, seed=1) as tuner:
-            if way != ALONE:
-                watch(tuner, SaturationMonitor(split.x, split.y, on_critical=None), seed=0, together=together)
-            began = time.perf_counter()
-            tuner.search(split.x, split.y, validation_data=held_out, epochs=epochs, verbose=0)
-            took = time.perf_counter() - began
-            best[way] = max(float(trial.score) for trial in tuner.oracle.trials.values())
-        return took
 
-    samples = {way: lambda way=way: searched(way) for way in (SHARED, ALONE)}
+def of_trials_at_once(count: int, trials: int) -> tuple[float, float]:
+    """Search with so many trials at once, and return the seconds of a trial and the most MiB that this process has had."""
+    seconds, _ = searched(SHARED, "mlp", max(count, trials), EPOCHS_OF_CURVE, count)
+    return seconds / max(count, trials), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(rounds: int, trials: int, epochs: int, network: str = "mlp", at_once: Sequence[int] = ()) -> dict[str, Any]:
+    """Run the search each way in turn, and return the seconds and last best scores; and seconds and memory by trials at once."""
+    best = dict[str, float]()
+
+    def timed(way: str) -> float:
+        seconds, best[way] = searched(way, network, trials, epochs)
+        return seconds
+
+    samples = {way: partial(timed, way) for way in (SHARED, ALONE)}
     kept = {"trials": trials, "epochs": epochs, "seconds": interleave(samples, rounds, rounds, 0.0), "best": best}
-    if keras.backend.backend() == "torch" and network == "mlp":
-        kept["at_once"] = {str(n): searched(f"{n} at once", n, EPOCHS_OF_CURVE) / trials for n in AT_ONCE}
+    if at_once and keras.backend.backend() != "tensorflow":
+        kept["at_once"] = {str(n): apart.run(of_trials_at_once, n, trials) for n in at_once}
     return kept
 
 
 def table(kept: dict[str, Any]) -> Table:
     """Return a row for each way to search."""
     seconds = kept["seconds"]
-    curve: Table = {f"{n} at once": {"seconds of a trial": took} for n, took in kept.get("at_once", {}).items()}
+    curve: Table = {f"{n} at once": {"seconds of a trial": t, "peak MiB": mib} for n, (t, mib) in kept.get("at_once", {}).items()}
     return curve | {
         way: {
             "seconds": Spread.of(took),
@@ -105,14 +118,14 @@ def table(kept: dict[str, Any]) -> Table:
 
 
 def draw(path: Path) -> None:
-    """Draw the seconds of a trial on each backend, and on PyTorch by trials at once."""
+    """Draw the seconds of a trial on each backend, and by trials at once with the memory of the process."""
     from matplotlib.figure import Figure
 
     folder = Path(__file__).parents[1] / "results"
     names = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
     kept = {backend: store.load(folder, BENCHMARKS["shared_programs"], backend) or {} for backend in names}
-    figure = Figure(figsize=(7.0, 2.8), layout="constrained")
-    bars, curve = figure.subplots(1, 2, width_ratios=(3, 2))
+    figure = Figure(figsize=(9.0, 2.8), layout="constrained")
+    bars, *curves = figure.subplots(1, 3, width_ratios=(3, 2, 2))
     for row, (way, colour) in enumerate(((ALONE, "tab:gray"), (SHARED, "tab:blue"))):
         seconds = [statistics.median(each["seconds"][way]) / each["trials"] for each in kept.values()]
         places = [backend + 0.38 * row for backend in range(len(names))]
@@ -122,11 +135,17 @@ def draw(path: Path) -> None:
     bars.set(xlabel="seconds of a trial of 30 epochs")
     bars.margins(x=0.12)
     bars.legend(frameon=False, fontsize=8)
-    at_once = kept["torch"]["at_once"]
-    curve.plot([int(n) for n in at_once], list(at_once.values()), "o-", color="tab:blue", linewidth=1.4)
-    curve.set(xscale="log", xlabel="trials at once, PyTorch", ylabel=f"seconds of a trial of {EPOCHS_OF_CURVE} epochs", ylim=(0, None))
-    curve.set_xticks([int(n) for n in at_once], list(at_once))
-    curve.minorticks_off()
+    labels = (f"seconds of a trial of {EPOCHS_OF_CURVE} epochs", "peak memory of the process, GiB")
+    for place, (axes, label, unit) in enumerate(zip(curves, labels, (1, 1024), strict=True)):
+        for backend, marker in (("jax", "s--"), ("torch", "o-")):
+            measured = kept[backend]["at_once"]
+            values = [found[place] / unit for found in measured.values()]
+            axes.plot([int(n) for n in measured], values, marker, color="tab:blue", linewidth=1.4, label=names[backend])
+        axes.set(xlabel="trials at once", ylabel=label, ylim=(0, None))
+        axes.legend(frameon=False, fontsize=8)
+    curves[0].set(xscale="log")
+    curves[0].set_xticks([int(n) for n in kept["torch"]["at_once"]], list(kept["torch"]["at_once"]))
+    curves[0].minorticks_off()
     figure.savefig(path, dpi=150)
 
 

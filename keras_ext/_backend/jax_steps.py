@@ -179,18 +179,20 @@ class StepProgram:
 
 class _Steps:
     def __init__(self, model: Any, step: Callable[[Any, Any], tuple[Any, Any]]) -> None:
-        self._model, self._step = model, step
+        self._model = model
+        # Compiled: a program of several steps traces it once, though it asks for it twice.
+        self._step: Any = jax.jit(step)
         self._one = jax.jit(step, donate_argnums=0)
         self._several: Any = jax.jit(self._loop, donate_argnums=0)
 
     def function(self, epoch: EpochSteps) -> Callable[..., Any]:
         def run(state: Any, iterator: Iterator[Any]) -> tuple[Any, Any]:
-            held: list[Any] = [None, state]
+            held: list[Any] = [None, tuple(list(part) for part in state)]
             for batches in epoch.parts(iterator, lambda: keras_private.state_shown(self._model, held[1])):
                 held[:] = self._run(held[1], batches)
             if held[0] is None:
                 raise StopIteration
-            return held[0], held[1]
+            return held[0], tuple(keras_private.Untracked(part) for part in held[1])
 
         return run
 
@@ -211,6 +213,8 @@ class _Steps:
         def body(i: Any, carried: Any) -> Any:
             return self._step(carried[1], at(i))
 
+        if jax.tree.leaves(batches)[0].shape[0] == 1:
+            return self._step(state, at(0))
         # The logs of the last step leave the loop: their shapes are known before the first.
         logs, _ = jax.eval_shape(self._step, state, at(0))
         first = jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), logs)

@@ -8,7 +8,7 @@ import copy
 import threading
 import traceback
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -185,6 +185,23 @@ def state_shown(model: Any, state: Any) -> Iterator[None]:
     model._jax_state, model._jax_state_synced = dict(zip(names, state, strict=False)), False
     yield
     model._jax_state_synced = False
+
+
+class Untracked(Sequence[Any]):
+    """Values that a model does not track: for each list that is one of its attributes, Keras looks at each element, several times an epoch.
+
+    Args:
+        values: as a list.
+    """
+
+    def __init__(self, values: list[Any]) -> None:
+        self._values = values
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._values[place]
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from keras_ext._backend.epoch_steps import Batches, EpochSteps
 
 # XLA's program of one step takes a second or two to compile. It saves some milliseconds of each step, and in each training a third of a
 # second, in which TensorFlow prepares the function of Keras.
-_SMALLER_BATCHES, _TRAININGS = 200, 2
+_SMALLER_BATCHES, _TRAININGS = 200, 1
 
 # No program takes the steps of several models.
 StackedSteps: Any = None
@@ -106,7 +106,10 @@ class _Steps:
                 step(_rows(_at(batches, i), arrays))
                 return (i + 1,)
 
-            tf.while_loop(lambda i: i < count, body, (tf.constant(0),))
+            if tree.flatten(batches)[0].shape[0] == 1:
+                body(0)
+            else:
+                tf.while_loop(lambda i: i < count, body, (tf.constant(0),))
             return model.get_metrics_result()
 
         self._several = several

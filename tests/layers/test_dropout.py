@@ -247,6 +247,18 @@ def test_the_bytes_of_an_element_and_of_its_rows_threshold_are_independent_and_u
             assert abs((one == other).mean() - 1 / 256) <= 5 / np.sqrt(256 * one.size)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the other backends draw otherwise")
+@pytest.mark.parametrize("in_xla", [False, True])
+def test_on_a_cpu_tensorflow_draws_the_published_numbers_of_splitmix64(in_xla):
+    import tensorflow as tf
+
+    if tf.config.list_logical_devices("GPU"):
+        pytest.skip("a GPU has another generator")
+    published = np.array([0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F, 0xF88BB8A8724C81EC], "<u8")
+    draw = tf.function(_backend.random_bytes, jit_compile=in_xla)
+    assert draw(29, tf.constant([0, 0], "int64")).numpy().tobytes() == published.tobytes()[:29]
+
+
 @pytest.mark.parametrize("rate", [0.001, 0.0039, 1 / 32, 0.1, 0.3, 0.5, 2 / 3, 31 / 32, 0.99, 0.999])
 def test_of_all_bytes_that_can_be_drawn_the_rates_share_drops_to_24_bits(rate, monkeypatch):
     """Each element meets each of its last bytes once beside each of the two bytes of a threshold; 2^24 elements."""
