@@ -98,14 +98,17 @@ def measure(rounds: int, trials: int, epochs: int, network: str = "mlp", at_once
     samples = {way: partial(timed, way) for way in (SHARED, ALONE)}
     kept = {"trials": trials, "epochs": epochs, "seconds": interleave(samples, rounds, rounds, 0.0), "best": best}
     if at_once and keras.backend.backend() != "tensorflow":
-        kept["at_once"] = {str(n): apart.run(of_trials_at_once, n, trials) for n in at_once}
+        found = {str(n): apart.run(of_trials_at_once, n, trials) for n in at_once}
+        kept |= {name: {n: each[i] for n, each in found.items()} for i, name in enumerate(("at_once", "peak_mib"))}
     return kept
 
 
 def table(kept: dict[str, Any]) -> Table:
     """Return a row for each way to search."""
     seconds = kept["seconds"]
-    curve: Table = {f"{n} at once": {"seconds of a trial": t, "peak MiB": mib} for n, (t, mib) in kept.get("at_once", {}).items()}
+    curve: Table = {f"{n} at once": {"seconds of a trial": took} for n, took in kept.get("at_once", {}).items()}
+    for n, mib in kept.get("peak_mib", {}).items():
+        curve[f"{n} at once"]["peak MiB"] = mib
     return curve | {
         way: {
             "seconds": Spread.of(took),
@@ -135,12 +138,12 @@ def draw(path: Path) -> None:
     bars.set(xlabel="seconds of a trial of 30 epochs")
     bars.margins(x=0.12)
     bars.legend(frameon=False, fontsize=8)
-    labels = (f"seconds of a trial of {EPOCHS_OF_CURVE} epochs", "peak memory of the process, GiB")
-    for place, (axes, label, unit) in enumerate(zip(curves, labels, (1, 1024), strict=True)):
+    labels = {"at_once": f"seconds of a trial of {EPOCHS_OF_CURVE} epochs", "peak_mib": "peak memory of the process, MiB"}
+    for axes, (name, label) in zip(curves, labels.items(), strict=True):
         for backend, marker in (("jax", "s--"), ("torch", "o-")):
-            measured = kept[backend]["at_once"]
-            values = [found[place] / unit for found in measured.values()]
-            axes.plot([int(n) for n in measured], values, marker, color="tab:blue", linewidth=1.4, label=names[backend])
+            if name in kept[backend]:
+                measured = kept[backend][name]
+                axes.plot([int(n) for n in measured], list(measured.values()), marker, color="tab:blue", label=names[backend])
         axes.set(xlabel="trials at once", ylabel=label, ylim=(0, None))
         axes.legend(frameon=False, fontsize=8)
     curves[0].set(xscale="log")

@@ -267,7 +267,7 @@ def compile_probe(
 
 # A snapshot runs some ten times: on a CPU, XLA otherwise takes longer to make it fast than all its runs take. These options are XLA's own,
 # and may go. Without its new emitters it compiles a third faster, to programs as fast; without optimisation twice as fast again, to
-# programs that are two times slower, which ten runs that move little do not feel.
+# programs that are two times slower, which ten runs that move little do not feel. Convolutions are then 20 times slower.
 _QUICKLY = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
 _SOON = {"xla_cpu_use_fusion_emitters": False, "xla_llvm_disable_expensive_passes": True}
 # Numbers that a program makes on its way.
@@ -279,5 +279,19 @@ def _compile_soon(traced: Any) -> Any:
     if jax.default_backend() == "cpu":
         made = sum(math.prod(v.aval.shape) for equation in traced.jaxpr.eqns for v in equation.outvars)
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            return traced.lower().compile(compiler_options=_QUICKLY if made < _LITTLE else _SOON)
+            is_little = made < _LITTLE and not _convolves(traced.jaxpr)
+            return traced.lower().compile(compiler_options=_QUICKLY if is_little else _SOON)
     return traced.lower().compile()
+
+
+def _convolves(jaxpr: Any) -> bool:
+    """Return whether a program, or one that it calls, has a convolution."""
+    for equation in jaxpr.eqns:
+        called = [getattr(part, "jaxpr", part) for part in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program)]
+        if equation.primitive.name == "conv_general_dilated" or any(_convolves(each) for each in called if hasattr(each, "eqns")):
+            return True
+    return False
+
+
+def _is_program(part: Any) -> bool:
+    return hasattr(part, "jaxpr") or hasattr(part, "eqns")

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,16 +154,6 @@ def _loss_of(trial: Any) -> float | None:
 def number_of(trial: Any) -> int:
     """Return the number of a trial, counted from 1; 0 where its name is none."""
     return int(trial.trial_id) + 1 if trial.trial_id.isdecimal() else 0
-
-
-def worst_score(tuner: Any, objective: Any, without: Container[str]) -> float | None:
-    """Return the worst value of `objective` among the completed trials but those `without` a score of their own; None if there is none."""
-    values = [
-        trial.metrics.get_best_value(objective.name)
-        for name, trial in trials_of(tuner).items()
-        if trial.status == "COMPLETED" and trial.metrics.exists(objective.name) and name not in without
-    ]
-    return (min if objective.direction == "max" else max)(values, default=None)
 
 
 def active(hyperparameters: Any) -> dict[str, Any]:

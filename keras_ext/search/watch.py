@@ -4,7 +4,6 @@ import gc
 import math
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -17,12 +16,12 @@ from keras_ext._checks import bad_argument, integer
 from keras_ext._html import is_notebook
 from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
-from keras_ext.search.objectives import check_objective, parts
+from keras_ext.search.placeholder_scores import PlaceholderScores
 from keras_ext.search.project_folder import atomic_state_files, recover
-from keras_ext.search.records import ENDED, PLACEHOLDER, Record, active, collect, in_order, number_of, record_of, trials_of, worst_score
+from keras_ext.search.records import ENDED, Record, active, collect, in_order, number_of, record_of, trials_of
 from keras_ext.search.report.view import View
 from keras_ext.search.together.side_by_side import SideBySide, models_at_once
-from keras_ext.search.trial_report import TrialReport, reported_of, write_diagnosis
+from keras_ext.search.trial_report import TrialReport, write_diagnosis
 from keras_ext.search.trial_run import Listener, Runner
 from keras_ext.search.tuners.pruning import Pruning, pruner_for, pruning_of
 
@@ -68,8 +67,9 @@ def watch(
         monitor: is copied for each trial; the findings of all are also reported to its `on_finding`.
         pruner: ends trials whose score after an epoch is poor among those of the others. `"median"` ends one whose best score so far is
             worse than the median after that epoch, once five trials are complete. `"patient"` ends such a trial only if the monitor has
-            found something in it, or its score no longer improves. `"halving"` lets the best quarter go on after 1, 4, 16,
-            ... epochs (asynchronous successive halving). `"hyperband"` does so with the best third, and leaves some trials more epochs.
+            found something in it, or its score no longer improves. `"halving"` lets the best quarter go on after 1, 4, 16, ... epochs
+            (successive halving; trials that train at once are judged together). `"hyperband"` does so with the best third, and leaves
+            some trials more epochs.
             `"wilcoxon"` compares the trainings of a trial with those of the best one, for tuners of several `executions_per_trial`.
             `"none"`, or an Optuna pruner, whose steps are epochs counted from 1. A pruned trial keeps its best score. None: that of the
             tuner, if it is an `OptunaTuner`. Not for Hyperband.
@@ -157,8 +157,7 @@ class Watch:
         self._errors: dict[str, str] = {}
         # Trials that have ended since the search began; None outside it.
         self._ended: int | None = None
-        # Trials without a score of their own, read when they are first asked for; and the best record.
-        self._without: set[str] | None = None
+        self._placeholders = PlaceholderScores(tuner)
         self._best: Record | None = None
         self._taken = [name for name in _TAKEN if runner is not None or name != "run_trial"]
         self._own = {name: vars(tuner)[name] for name in self._taken if name in vars(tuner)}
@@ -220,10 +219,7 @@ class Watch:
     def conclude(self, trial: Any, reported: TrialReport, run: Callable[[], Any]) -> Any:
         """Return the results that `run` returns, with finite scores, and write `diagnosis.json` into the trial's folder."""
         try:
-            found = run()
-            found, reported.stands_in = self._scored(found)
-            if reported.stands_in:
-                self._scoreless().add(trial.trial_id)
+            found, reported.stands_in = self._placeholders.finite(trial, run())
             return found
         except Exception as error:
             reported.error = reported.error or one_line(error)
@@ -235,7 +231,7 @@ class Watch:
     def on_trial_end(self, trial: Any) -> None:
         """Let KerasTuner record the trial, replace placeholders of its score, and show it."""
         self._end(trial)
-        self._renew_stand_ins()
+        self._placeholders.renew()
         if self._ended is not None:
             self._ended += 1
             if self._ended in _COMPILED:
@@ -250,50 +246,6 @@ class Watch:
             first = in_order([mine, *others], self._tuner.oracle.objective.direction)[0]
             self._best = first if first.score is not None else None
             self._view.trial_ends(mine, self._best)
-
-    def _scored(self, found: Any) -> tuple[Any, bool]:
-        """Return a trial's results with finite scores, and whether its score is a placeholder."""
-        executions = found if isinstance(found, list) else [found]
-        for each in executions:
-            if isinstance(each, keras.callbacks.History):
-                check_objective(self._tuner.oracle.objective, each.history)
-        objectives = parts(self._tuner.oracle.objective)
-        stands_in = any(not _has_score(each, part) for each in executions for part in objectives)
-        for part in objectives:
-            worst = worst_score(self._tuner, part, self._scoreless()) if stands_in else None
-            if worst is None:
-                worst = -PLACEHOLDER if part.direction == "max" else PLACEHOLDER
-            # A mean with what other trainings or objectives scored would be a score that nothing had.
-            executions = [_with_score(each, part, worst) if stands_in else _with_finite(each, part) for each in executions]
-        return executions if isinstance(found, list) else executions[0], stands_in
-
-    def _scoreless(self) -> set[str]:
-        """Return the names of the trials whose score is a placeholder."""
-        if self._without is None:
-            trials = trials_of(self._tuner)
-            self._without = {name for name, t in trials.items() if t.status == "COMPLETED" and reported_of(self._tuner, t)["stands_in"]}
-        return self._without
-
-    def _renew_stand_ins(self) -> None:
-        """Give trials that had no score the worst there is now."""
-        oracle = self._tuner.oracle
-        if not isinstance(oracle, keras_tuner.Oracle):
-            return  # a worker's: the trials are its chief's
-        without = [t for name in self._scoreless() if (t := oracle.trials.get(name)) is not None and t.status == "COMPLETED"]
-        worst = {part.name: worst_score(self._tuner, part, self._scoreless()) for part in parts(oracle.objective)} if without else {}
-        if not worst or any(value is None for value in worst.values()):
-            return
-        score = oracle.objective.get_value(worst)
-        for trial in without:
-            if trial.score == score:
-                continue
-            for name, value in {**worst, oracle.objective.name: score}.items():
-                direction = trial.metrics.get_direction(name)
-                del trial.metrics.metrics[name]
-                trial.metrics.register(name, direction)
-                trial.metrics.update(name, value)
-            oracle.score_trial(trial)
-            trial.save(str(Path(self._tuner.get_trial_dir(trial.trial_id)) / "trial.json"))
 
     def _end_if_all_fail_alike(self, trial: Any, reported: str, error: Exception) -> None:
         # A FailedTrialError says that it is of this trial alone, until it is of very many.
@@ -340,33 +292,3 @@ class _Teller(Listener):
             self._view.finds(self._number, finding)
         if self._pruning is not None:
             self._pruning.study.finds(self._trial, str(finding))
-
-
-def _has_score(found: Any, objective: Any) -> bool:
-    """Return whether one result of a trial has a finite value of `objective`; True for one that KerasTuner itself refuses."""
-    if isinstance(found, keras.callbacks.History):
-        scores = found.history.get(objective.name, [])
-        return not scores or any(map(math.isfinite, scores))
-    if isinstance(found, dict):
-        return math.isfinite(found.get(objective.name, 0.0))
-    return not isinstance(found, float) or math.isfinite(found)
-
-
-def _with_score(found: Any, objective: Any, score: float) -> Any:
-    """Return one result of a trial with this value of `objective` in place of its own."""
-    if isinstance(found, keras.callbacks.History):
-        found.history[objective.name] = [score] * len(found.history.get(objective.name, []))
-        return found
-    return {**found, objective.name: score} if isinstance(found, dict) else score
-
-
-def _with_finite(found: Any, objective: Any) -> Any:
-    """Return one result of a trial that has a finite value of `objective`, with such values alone."""
-    if not isinstance(found, keras.callbacks.History):
-        return found
-    scores = found.history.get(objective.name, [])
-    finite = [s for s in scores if math.isfinite(s)]
-    # Never better than what was measured.
-    instead = (min if objective.direction == "max" else max)(finite, default=math.nan)
-    found.history[objective.name] = [s if math.isfinite(s) else instead for s in scores]
-    return found

@@ -20,8 +20,8 @@ from keras_ext import _backend, layers
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.search import results, watch
 from keras_ext.search.together import stacked_program
-from keras_ext.search.together.side_by_side import models_at_once
-from keras_ext.search.together.trial_thread import TrialThread
+from keras_ext.search.together.side_by_side import Turns, models_at_once
+from keras_ext.search.together.trial_thread import Rung, TrialThread
 
 BACKEND = keras.backend.backend()
 RNG = np.random.default_rng(0)
@@ -51,9 +51,9 @@ def build(hp):
     return model
 
 
-def search(folder, together, kind=keras_tuner.RandomSearch, make=build, callbacks=(), view=None, fit=None, **arguments):
+def search(folder, together, kind=keras_tuner.RandomSearch, make=build, callbacks=(), view=None, fit=None, pruner=None, **arguments):
     tuner = kind(make, "val_loss", seed=1, directory=folder, project_name="p", **arguments)
-    watch(tuner, SaturationMonitor(X, Y, on_critical=None), seed=0, together=together, view=view)
+    watch(tuner, SaturationMonitor(X, Y, on_critical=None), seed=0, together=together, view=view, pruner=pruner)
     epochs = {} if kind is keras_tuner.Hyperband else {"epochs": 3}
     data = {"x": X[:110], "y": Y[:110], "validation_data": (X[110:], Y[110:]), "verbose": 0}
     tuner.search(**{**data, **epochs, **(fit or {})}, callbacks=list(callbacks))
@@ -333,6 +333,38 @@ def test_a_callback_that_changes_the_model_or_fails_does_so_in_its_trial_alone(t
     assert len(Freezes.begun) == 10, "no fit begins twice"
     assert {record.ended for record in results(tuners[0])} == {"", "failed: TypeError: not mine"}
     assert_as_alone(*tuners)
+
+
+@stacks
+def test_halving_judges_trials_of_one_program_together(tmp_path):
+    tuner = search(tmp_path, 4, max_trials=7, pruner="halving")
+    ended = sorted(results(tuner), key=lambda record: int(record.trial))
+    losses = [record.scores[0] for record in ended]
+    # The first four meet at epoch 1, then the three that take the places of those that end there.
+    best = [losses.index(min(losses[:4])), *([losses.index(min(losses))] if min(losses[4:]) < min(losses[:4]) else [])]
+    assert [i for i, record in enumerate(ended) if record.epochs == 3] == best
+    reason = "pruned at epoch 1: not among the best of the trials that came as far"
+    assert {record.ended for i, record in enumerate(ended) if i not in best} == {reason}
+    assert {record.program for i, record in enumerate(ended[:4]) if i not in best} == {"shared by 4"}
+
+
+@stacks
+def test_a_trial_waits_for_those_that_began_as_early_alone():
+    order = []
+
+    def trial(name, *epochs):
+        def run():
+            thread = TrialThread.current()
+            for thread.epoch in epochs:
+                order.append(f"{name}{thread.epoch}")
+                thread.pause(Rung(thread.epoch))
+            order.append(name)
+
+        return run
+
+    trials = iter([trial("a", 2), trial("b", 1, 2), trial("c", 1), trial("d", 1, 2)])
+    Turns(3).run(lambda: next(trials, None))
+    assert order == ["a2", "b1", "c1", "b2", "c", "d1", "a", "b", "d2", "d"]
 
 
 @stacks

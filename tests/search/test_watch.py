@@ -20,7 +20,6 @@ from keras_ext.layers import BatchNormalization, Dropout
 from keras_ext.optimizers import Adam
 from keras_ext.search import OptunaTuner, results, watch
 from keras_ext.search.records import PLACEHOLDER
-from keras_ext.search.watch import _has_score, _with_finite, _with_score
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(96, 4)).astype("float32")
@@ -132,35 +131,6 @@ def test_by_several_objectives_a_trial_without_any_gets_the_worst_too(tmp_path):
     assert nan.score == well.score
     assert math.isfinite(nan.score)
     assert by_kind(tuner)["nan"].score is None
-
-
-@pytest.mark.parametrize(
-    ("found", "direction", "scores", "had_none"),
-    [
-        ([3.0, math.nan, 1.0], "min", [3.0, 3.0, 1.0], False),
-        ([math.inf, 0.5], "max", [0.5, 0.5], False),
-        ([math.nan, math.inf], "min", [7.0, 7.0], True),
-        ([], "min", [], False),
-    ],
-)
-def test_no_epoch_without_a_score_is_the_best(found, direction, scores, had_none):
-    history = keras.callbacks.History()
-    history.history = {"val": found}
-    objective = keras_tuner.Objective("val", direction)
-    assert _has_score(history, objective) == (not had_none)
-    completed = _with_score(history, objective, 7.0) if had_none else _with_finite(history, objective)
-    assert completed.history["val"] == scores
-
-
-def test_results_of_other_kinds_get_a_score_too():
-    objective = keras_tuner.Objective("val", "min")
-    assert not _has_score({"val": math.nan, "a": 1}, objective)
-    assert _with_score({"val": math.nan, "a": 1}, objective, 7.0) == {"val": 7.0, "a": 1}
-    assert not _has_score(math.nan, objective)
-    assert _with_score(math.nan, objective, 7.0) == 7.0
-    assert _has_score(2.0, objective)
-    assert _with_finite(2.0, objective) == 2.0
-    assert _has_score({"a": 1}, objective)  # KerasTuner says that it has none
 
 
 def test_what_fails_in_every_trial_ends_the_search(tmp_path):

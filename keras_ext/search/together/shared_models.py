@@ -29,6 +29,8 @@ from keras_ext.search.together.trial_thread import TrialThread
 _MOST = 4
 # So many snapshots of models of one structure foretell enough others for a program that is compiled with care.
 _SNAPSHOTS_WORTH_COMPILING = 150
+# Of recurrent layers, whose snapshots take longer.
+_RECURRENT_WORTH_COMPILING = 20
 # On TensorFlow a program of several steps takes as long to compile as about so many steps of `fit` take.
 _STEPS_WORTH_COMPILING = 1000
 _CONVOLUTIONS = tuple(c for name, c in vars(keras.layers).items() if "Conv" in name and isinstance(c, type))
@@ -292,7 +294,10 @@ def _is_fast_in_xla(model: Any) -> bool:
 
 
 def _share_probes(shared: _Shared, callbacks: list[Any]) -> None:
-    many = _SNAPSHOTS_WORTH_COMPILING if shared.is_fast_in_xla else None
+    many = None
+    if shared.is_fast_in_xla:
+        is_recurrent = any(isinstance(layer, keras.layers.RNN) for layer in keras_private.flatten_layers(shared.model))
+        many = _RECURRENT_WORTH_COMPILING if is_recurrent else _SNAPSHOTS_WORTH_COMPILING
     for monitor in callbacks:
         if isinstance(monitor, SaturationMonitor):
             monitor.share_probes(shared.probes, shared.numbers.traced, many)

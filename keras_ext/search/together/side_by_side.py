@@ -8,7 +8,7 @@ from typing import Any
 from keras_ext import _backend
 from keras_ext._checks import bad_argument, integer
 from keras_ext.search.together.stacked_program import Request
-from keras_ext.search.together.trial_thread import TrialThread
+from keras_ext.search.together.trial_thread import Rung, TrialThread
 from keras_ext.search.trial_run import TrialLoop
 
 
@@ -33,10 +33,17 @@ def models_at_once(together: Any, is_alone: bool = False) -> int:
 
 @dataclass
 class _Open:
-    """A trial under way, and how many trials had begun before it."""
+    """A trial under way.
+
+    Args:
+        thread: runs it.
+        place: how many trials had begun before it.
+        cohort: how often trials had begun before it: those that begin at once are of one.
+    """
 
     thread: TrialThread
     place: int
+    cohort: int
 
 
 class Turns:
@@ -53,15 +60,16 @@ class Turns:
     def __init__(self, most: int, check: Callable[[], None] = lambda: None) -> None:
         self._most, self._check = most, check
         self._open: list[_Open] = []
-        self._begun = 0
+        self._begun = self._cohorts = 0
 
     def run(self, next_trial: Callable[[], Callable[[], None] | None]) -> None:
         """Run the trials that `next_trial` returns as functions, until it returns None. An interruption ends those under way."""
         try:
             while self._begin_trials(next_trial):
                 group = self._next_group()
-                requests: list[Request] = [each.thread.request for each in group]
-                requests[0].program.run(requests)
+                requests = [each.thread.request for each in group]
+                if isinstance(requests[0], Request):
+                    requests[0].program.run(requests)
                 self._resume(group)
                 self._check()
         finally:
@@ -71,10 +79,11 @@ class Turns:
     def _begin_trials(self, next_trial: Callable[[], Callable[[], None] | None]) -> bool:
         """Begin trials until enough wait for a program, and return whether any does."""
         while len(self._open) < self._most and (function := next_trial()) is not None:
-            self._open.append(_Open(TrialThread(function), self._begun))
+            self._open.append(_Open(TrialThread(function), self._begun, self._cohorts))
             self._begun += 1
             self._resume(self._open[-1:])
             self._check()
+        self._cohorts += 1
         return bool(self._open)
 
     def _resume(self, group: Sequence[_Open]) -> None:
@@ -87,11 +96,20 @@ class Turns:
         groups = defaultdict(list)
         for each in self._open:
             groups[each.thread.request.key].append(each)
+        waiting = [group for group in groups.values() if isinstance(group[0].thread.request, Rung)]
+        for group in waiting:
+            if self._is_complete(group):
+                return group
 
         def first(group: list[_Open]) -> Any:
             return self._begun - group[0].place > 2 * self._most, len(group), -group[0].place
 
-        return max(groups.values(), key=first)
+        return max((group for group in groups.values() if group not in waiting), key=first)
+
+    def _is_complete(self, group: Sequence[_Open]) -> bool:
+        """Return whether all trials that began with the last of `group`, or before, have come as far."""
+        last = max(each.cohort for each in group)
+        return all(each.thread.epoch >= group[0].thread.epoch for each in self._open if each.cohort <= last)
 
 
 class SideBySide:

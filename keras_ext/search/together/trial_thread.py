@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -14,6 +15,19 @@ import numpy as np
 
 from keras_ext import _backend
 from keras_ext._backend import keras_private
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What a thread waits for where it pauses after an epoch: that all which began as early have come as far."""
+
+    epoch: int
+
+    @property
+    def key(self) -> Any:
+        """The same for threads that wait for each other."""
+        return "rung", self.epoch
+
 
 _current: contextvars.ContextVar["TrialThread | None"] = contextvars.ContextVar("trial_thread", default=None)
 
@@ -38,6 +52,8 @@ class TrialThread:
         # What it waits for; None while it runs.
         self.request: Any = None
         self.is_done = False
+        # The last one that ended, where a pruner compares the trials at an epoch.
+        self.epoch = 0
         # Seconds in which others ran.
         self.waited = 0.0
 

@@ -21,13 +21,14 @@ def checked(pruner: Any) -> Any:
     from optuna import pruners
 
     if isinstance(pruner, str):
+        from keras_ext.search.tuners.halving_pruner import HalvingPruner
         from keras_ext.search.tuners.patient_pruner import PatientMedianPruner
 
         one_of("pruner", pruner, PRUNERS)
         kinds = {
             "median": pruners.MedianPruner,
             "patient": PatientMedianPruner,
-            "halving": pruners.SuccessiveHalvingPruner,
+            "halving": HalvingPruner,
             "hyperband": pruners.HyperbandPruner,
         }
         return wilcoxon() if pruner == "wilcoxon" else kinds[pruner]()
