@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 import keras
@@ -170,3 +171,30 @@ def test_a_folder_that_has_grown_too_large_begins_again(monkeypatch, hits):
         del hits[:]
         run()
     assert not hits
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="other compilers have no such options")
+@pytest.mark.parametrize(
+    ("layer", "shape", "with_care"),
+    [
+        (keras.layers.Dense(4), (8, 2), False),
+        (keras.layers.LSTM(4), (8, 2), False),
+        (keras.layers.Conv1D(4, 3), (8, 2), True),
+        (keras.layers.ConvLSTM1D(4, 3), (2, 8, 2), True),
+    ],
+)
+def test_a_snapshot_of_convolutions_is_compiled_with_care(monkeypatch, layer, shape, with_care):
+    """Without optimisation a convolution is 20 times as slow, also one inside a loop."""
+    options, compiled = [], jax.stages.Lowered.compile
+
+    def noted(lowered, **arguments):
+        options.extend([arguments["compiler_options"]] if "compiler_options" in arguments else [])
+        return compiled(lowered, **arguments)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", noted)
+    model = keras.Sequential([keras.Input(shape), layer, keras.layers.Flatten(), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x, y = np.zeros((32, *shape)), np.zeros((32, 1))
+    with warnings.catch_warnings(action="ignore"):
+        model.fit(x, y, verbose=0, callbacks=[SaturationMonitor(x, y)])
+    assert {with_care} == {"xla_backend_optimization_level" not in each for each in options}
