@@ -137,8 +137,8 @@ def draw(path: Path) -> None:
     bars.invert_yaxis()
     bars.set(xlabel="seconds of a trial of 30 epochs")
     bars.margins(x=0.12)
-    bars.legend(frameon=False, fontsize=8)
-    labels = {"at_once": f"seconds of a trial of {EPOCHS_OF_CURVE} epochs", "peak_mib": "peak memory of the process, MiB"}
+    bars.legend(frameon=False, fontsize=8, loc="center right")
+    labels = {"at_once": f"seconds of a trial of {EPOCHS_OF_CURVE} epochs", "peak_mib": "peak memory, MiB"}
     for axes, (name, label) in zip(curves, labels.items(), strict=True):
         for backend, marker in (("jax", "s--"), ("torch", "o-")):
             if name in kept[backend]:
@@ -147,7 +147,7 @@ def draw(path: Path) -> None:
         axes.set(xlabel="trials at once", ylabel=label, ylim=(0, None))
         axes.legend(frameon=False, fontsize=8)
     curves[0].set(xscale="log")
-    curves[0].set_xticks([int(n) for n in kept["torch"]["at_once"]], list(kept["torch"]["at_once"]))
+    curves[0].set_xticks([int(n) for n in kept["jax"]["at_once"]], list(kept["jax"]["at_once"]))
     curves[0].minorticks_off()
     figure.savefig(path, dpi=150)
 

@@ -19,7 +19,7 @@ from keras_ext._backend import keras_private
 
 @dataclass(frozen=True)
 class Rung:
-    """What a thread waits for where it pauses after an epoch: that all which began as early have come as far."""
+    """An epoch after which a thread pauses until all threads that began as early have come as far."""
 
     epoch: int
 
