@@ -278,8 +278,8 @@ def _compile_soon(traced: Any) -> Any:
     """Compile what `jax.jit(...).trace` gave, with less care than usual on a CPU."""
     if jax.default_backend() == "cpu":
         made = sum(math.prod(v.aval.shape) for equation in traced.jaxpr.eqns for v in equation.outvars)
+        is_little = made < _LITTLE and not _convolves(traced.jaxpr)
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            is_little = made < _LITTLE and not _convolves(traced.jaxpr)
             return traced.lower().compile(compiler_options=_QUICKLY if is_little else _SOON)
     return traced.lower().compile()
 

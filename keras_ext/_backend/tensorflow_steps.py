@@ -46,8 +46,14 @@ def on_device(arrays: Any) -> Any:
 
 
 def copies(variables: list[Any]) -> list[Any]:
-    """Return the values of Keras variables, which stay as they are."""
-    return [tf.raw_ops.ReadVariableOp(resource=variable.value.handle, dtype=variable.value.dtype) for variable in variables]
+    """Return the values of Keras variables, which stay as they are; without the checks that take three times as long, on one device."""
+
+    def read(variable: Any) -> Any:
+        if isinstance(variable, tf.distribute.DistributedValues):
+            return tf.convert_to_tensor(variable)
+        return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
+
+    return [read(variable.value) for variable in variables]
 
 
 def assign(variables: list[Any], values: list[Any]) -> None:

@@ -69,10 +69,9 @@ def watch(
             worse than the median after that epoch, once five trials are complete. `"patient"` ends such a trial only if the monitor has
             found something in it, or its score no longer improves. `"halving"` lets the best quarter go on after 1, 4, 16, ... epochs
             (successive halving; trials that train at once are judged together). `"hyperband"` does so with the best third, and leaves
-            some trials more epochs.
-            `"wilcoxon"` compares the trainings of a trial with those of the best one, for tuners of several `executions_per_trial`.
-            `"none"`, or an Optuna pruner, whose steps are epochs counted from 1. A pruned trial keeps its best score. None: that of the
-            tuner, if it is an `OptunaTuner`. Not for Hyperband.
+            some trials more epochs. `"wilcoxon"` compares the trainings of a trial with those of the best one, for tuners of several
+            `executions_per_trial`. `"none"`, or an Optuna pruner, whose steps are epochs counted from 1. A pruned trial keeps its best
+            score. None: that of the tuner, if it is an `OptunaTuner`. Not for Hyperband.
         seed: of the trials' weights; that of the tuner's oracle if None.
         view: shows the trials while they run; None: a table that changes in place in a notebook, unless `verbose` of `search` is 0, and
             KerasTuner's display elsewhere.

@@ -45,6 +45,10 @@ class _Shared:
         self.probes: dict[Any, Any] = {}
         self.steps = 0
         self.is_fast_in_xla = _is_fast_in_xla(model)
+        self.snapshots_worth_compiling: int | None = None
+        if self.is_fast_in_xla:
+            is_recurrent = any(isinstance(layer, keras.layers.RNN) for layer in keras_private.flatten_layers(model))
+            self.snapshots_worth_compiling = _RECURRENT_WORTH_COMPILING if is_recurrent else _SNAPSHOTS_WORTH_COMPILING
 
 
 @dataclass
@@ -294,13 +298,9 @@ def _is_fast_in_xla(model: Any) -> bool:
 
 
 def _share_probes(shared: _Shared, callbacks: list[Any]) -> None:
-    many = None
-    if shared.is_fast_in_xla:
-        is_recurrent = any(isinstance(layer, keras.layers.RNN) for layer in keras_private.flatten_layers(shared.model))
-        many = _RECURRENT_WORTH_COMPILING if is_recurrent else _SNAPSHOTS_WORTH_COMPILING
     for monitor in callbacks:
         if isinstance(monitor, SaturationMonitor):
-            monitor.share_probes(shared.probes, shared.numbers.traced, many)
+            monitor.share_probes(shared.probes, shared.numbers.traced, shared.snapshots_worth_compiling)
 
 
 def _serve(request: Request) -> None:

@@ -96,15 +96,17 @@ class Turns:
         groups = defaultdict(list)
         for each in self._open:
             groups[each.thread.request.key].append(each)
-        waiting = [group for group in groups.values() if isinstance(group[0].thread.request, Rung)]
-        for group in waiting:
-            if self._is_complete(group):
+        steps: list[list[_Open]] = []
+        for group in groups.values():
+            if not isinstance(group[0].thread.request, Rung):
+                steps.append(group)
+            elif self._is_complete(group):
                 return group
 
         def first(group: list[_Open]) -> Any:
             return self._begun - group[0].place > 2 * self._most, len(group), -group[0].place
 
-        return max((group for group in groups.values() if group not in waiting), key=first)
+        return max(steps, key=first)
 
     def _is_complete(self, group: Sequence[_Open]) -> bool:
         """Return whether all trials that began with the last of `group`, or before, have come as far."""
