@@ -137,7 +137,7 @@ def draw(path: Path) -> None:
     bars.invert_yaxis()
     bars.set(xlabel="seconds of a trial of 30 epochs")
     bars.margins(x=0.12)
-    bars.legend(frameon=False, fontsize=8, loc="center right")
+    bars.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     labels = {"at_once": f"seconds of a trial of {EPOCHS_OF_CURVE} epochs", "peak_mib": "peak memory, MiB"}
     for axes, (name, label) in zip(curves, labels.items(), strict=True):
         for backend, marker in (("jax", "s--"), ("torch", "o-")):

@@ -29,7 +29,8 @@ from keras_ext.automl.evaluation import Evaluation
 from keras_ext.automl.goal import Goal
 from keras_ext.automl.precision import precision
 from keras_ext.automl.preparation import Preparation
-from keras_ext.automl.settings import Settings, claim, complete, settings_of, stored_settings
+from keras_ext.automl.search_file import claim, settings_of, stored_settings
+from keras_ext.automl.settings import Settings, complete
 from keras_ext.automl.tuners import grid_size, hyperband_trials, make_tuner
 from keras_ext.callbacks import SaturationMonitor
 from keras_ext.parallel.placement import Placement

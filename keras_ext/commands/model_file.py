@@ -13,7 +13,7 @@ import numpy as np
 from keras_ext._checks import BadInput
 from keras_ext._wording import one_line
 from keras_ext.automl.preparation import UNIT
-from keras_ext.automl.settings import SETTINGS, stored_settings
+from keras_ext.automl.search_file import SEARCH_FILE, stored_settings
 from keras_ext.callbacks.monitor.probe.targets import BINARY, CHOICES, aims
 from keras_ext.commands.source import Source
 from keras_ext.tables import ClassNames, PredictionInterval, TableFeatures
@@ -82,7 +82,7 @@ def source_beside(path: str | Path, data: str | None, target: str | None, task: 
         BadInput: nothing is given, and the model lies in no folder of a search.
     """
     folder = Path(path).parent
-    searched = stored_settings(folder) if (folder / SETTINGS).is_file() else {}
+    searched = stored_settings(folder) if (folder / SEARCH_FILE).is_file() else {}
     if data is None and not searched:
         raise BadInput("--data is needed: the file of inputs and targets. It can be left out for a model in the folder of a search.")
     stored = {name: searched.get(name) for name in ("data_path", "target")}

@@ -12,7 +12,8 @@ from rich.console import Console
 from keras_ext import _backend
 from keras_ext._checks import BadInput
 from keras_ext.automl.run import REPORT, SearchResult, run
-from keras_ext.automl.settings import Settings, settings_of, stored_settings
+from keras_ext.automl.search_file import settings_of, stored_settings
+from keras_ext.automl.settings import Settings
 from keras_ext.commands.named import mistakes_named_as_options, named_as_options
 from keras_ext.commands.source import Source
 from keras_ext.parallel.on_ray import need_ray

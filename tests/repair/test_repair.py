@@ -10,9 +10,10 @@ from keras import ops
 import keras_ext
 from keras_ext.optimizers import GradientClipping
 from keras_ext.remedies.change import Change
-from keras_ext.repair import repair as searching
+from keras_ext.repair import progress as trying
 from keras_ext.repair.blueprint import Blueprint
-from keras_ext.repair.proposals import Proposals
+from keras_ext.repair.proposals import Proposal, Proposals
+from keras_ext.repair.rates import Rates
 from keras_ext.repair.rebuild import rebuilt
 from keras_ext.repair.repaired import Repair
 from keras_ext.repair.trial import Trial
@@ -372,13 +373,13 @@ def test_probabilities_stay_off_0_and_1_for_a_logarithm():
 
 def rates_tried(monkeypatch):
     """Return the list that the rate of each trial will be in."""
-    rates, inner = [], searching.tried
+    rates, inner = [], trying.tried
 
     def spy(model, *args, **settings):
         rates.append(float(ops.convert_to_numpy(model.optimizer.learning_rate)))
         return inner(model, *args, **settings)
 
-    monkeypatch.setattr(searching, "tried", spy)
+    monkeypatch.setattr(trying, "tried", spy)
     return rates
 
 
@@ -442,12 +443,11 @@ def test_a_model_that_draws_samples_is_copied():
 
 
 def test_rates_above_a_suggested_one_are_tried_while_the_loss_falls_faster(monkeypatch):
-    search = searching._Search
 
     def low(self, blueprint):
-        return searching.Proposal(self._change_of_rate(1e-3), blueprint.plus(optimizer={"learning_rate": 1e-3}))
+        return Proposal(self.change_to(1e-3), blueprint.plus(optimizer={"learning_rate": 1e-3}))
 
-    monkeypatch.setattr(search, "_rate", low)
+    monkeypatch.setattr(Rates, "suggested", low)
     rates = rates_tried(monkeypatch)
     done = repaired(compiled(dense(), keras.optimizers.SGD(1e-6)), X, NUMBERS)
     assert rates[:4] == pytest.approx([1e-6, 1e-3, 5e-3, 25e-3][: len(rates)])
@@ -456,22 +456,21 @@ def test_rates_above_a_suggested_one_are_tried_while_the_loss_falls_faster(monke
 
 def test_a_rate_that_leaves_the_loss_at_a_constant_is_not_kept(monkeypatch):
     dead = keras_ext.callbacks.Finding("dead_relu", "critical", "hidden_1", 0, 0, 1.0, 0.5, "Lower the rate.")
-    search = searching._Search(compiled(dense("relu")), (X, NUMBERS, None), 32, 100, keras_ext.callbacks.Limits(), 0)
-    search.trial = Trial((dead,), loss=1.0, first=1.0, constant=1.0)
-    monkeypatch.setattr(search, "_try", lambda blueprint: Trial((), loss=1.0, first=1.0, constant=1.0))
-    assert not search._keep_this_rate(1e-5)
-    monkeypatch.setattr(search, "_try", lambda blueprint: Trial((), loss=0.9, first=1.0, constant=1.0))
-    assert search._keep_this_rate(1e-5)
+    progress = trying.Progress(compiled(dense("relu")), (X, NUMBERS, None), 32, 100, keras_ext.callbacks.Limits(), 0)
+    progress.trial = Trial((dead,), loss=1.0, first=1.0, constant=1.0)
+    monkeypatch.setattr(progress, "try_out", lambda blueprint: Trial((), loss=1.0, first=1.0, constant=1.0))
+    assert not Rates(progress).keep_this(1e-5)
+    monkeypatch.setattr(progress, "try_out", lambda blueprint: Trial((), loss=0.9, first=1.0, constant=1.0))
+    assert Rates(progress).keep_this(1e-5)
 
 
 @pytest.mark.parametrize(("suggested", "works", "tried"), [(0.1, 0.01, [0.1, 0.01]), (None, 0.0001, [0.01, 0.0001]), (None, 0.01, [0.01])])
 def test_a_training_that_stays_at_a_constant_gets_larger_and_smaller_rates(suggested, works, tried, monkeypatch):
-    search = searching._Search(
-        compiled(dense("relu"), keras.optimizers.Adam(0.001)), (X, NUMBERS, None), 32, 100, keras_ext.callbacks.Limits(), 0
-    )
-    search.trial = Trial((), loss=1.0, first=1.0, constant=1.0)
-    search.changes = [Change("draw_weights", "", "", "")]
-    rates = []
+    model = compiled(dense("relu"), keras.optimizers.Adam(0.001))
+    progress = trying.Progress(model, (X, NUMBERS, None), 32, 100, keras_ext.callbacks.Limits(), 0)
+    progress.trial = Trial((), loss=1.0, first=1.0, constant=1.0)
+    progress.changes = [Change("draw_weights", "", "", "")]
+    search, rates = Rates(progress), []
 
     def trial(blueprint):
         rates.append(blueprint.optimizer["learning_rate"])
@@ -480,13 +479,13 @@ def test_a_training_that_stays_at_a_constant_gets_larger_and_smaller_rates(sugge
     def rate(blueprint):
         if suggested is None:
             return None
-        return searching.Proposal(search._change_of_rate(suggested), blueprint.plus(optimizer={"learning_rate": suggested}))
+        return Proposal(search.change_to(suggested), blueprint.plus(optimizer={"learning_rate": suggested}))
 
-    monkeypatch.setattr(search, "_try", trial)
-    monkeypatch.setattr(search, "_rate", rate)
-    assert search._keep_rate()
+    monkeypatch.setattr(progress, "try_out", trial)
+    monkeypatch.setattr(search, "suggested", rate)
+    assert search.keep()
     assert rates == pytest.approx(tried, rel=0.01)
-    assert search.best.optimizer["learning_rate"] == pytest.approx(works, rel=0.01)
+    assert progress.best.optimizer["learning_rate"] == pytest.approx(works, rel=0.01)
 
 
 def test_recurrent_layers_start_with_gates_that_keep():
