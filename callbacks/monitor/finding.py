@@ -32,7 +32,7 @@ class State:
 
     One that `needs_others` is critical only beside another that lasts: alone it may only take time. A `quiet` one is no finding before it
     is critical, as healthy networks pass through it. One that `ignores_loss` is critical even while the loss falls, or is not known. One
-    that is a `root` causes whatever else is seen.
+    that is a `root` causes whatever else is seen. One that is `late` was seen over most of the training, and need not last longer.
     """
 
     symptom: str
@@ -46,3 +46,4 @@ class State:
     quiet: bool = False
     ignores_loss: bool = False
     root: bool = False
+    late: bool = False

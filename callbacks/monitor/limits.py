@@ -13,6 +13,7 @@ _SHARES = (
     "vanishing_ratio", "vanishing_norm", "constant_output", "falling", "catching_up", "equal_weights", "oscillating_loss", "stalled_loss",
     "faint_input", "forget_gate", "strong_decay", "small_step", "collapsed_latent", "one_sided_loss", "one_sided_both", "stale_statistics",
     "settled_statistics", "flat_predictions", "slope", "sorted_samples", "training_loss_share", "collapsed_predictions", "pressed_kernel",
+    "unpaired_predictions", "lost_statistics",
 )  # fmt: skip
 _FACTORS = ("initial_scale", "statistics_ratio", "time_gain", "grown_kernel")
 _ABOVE_ZERO = (
@@ -20,7 +21,7 @@ _ABOVE_ZERO = (
     "penalty_share", "initial_bias", "statistics_shift",
 )  # fmt: skip
 # And the least that each may be.
-_COUNTS = {"window": 4, "slow": 1, "few_updates": 0, "trend": 3, "settled": 1, "lasting_steps": 0}
+_COUNTS = {"window": 4, "slow": 1, "few_updates": 0, "few_steps": 0, "trend": 3, "settled": 1, "lasting_steps": 0}
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Limits:
         few_updates: number of updates of the optimizer in the planned steps under which accumulated gradients teach a network nothing.
         trend: number of the last losses from which a slowly falling loss is extrapolated.
         stale_statistics: share of a batch normalization's first moving statistics that will be left at the end of the planned steps.
+        lost_statistics: the same share from which on a network that has learned, but not in inference, is critical.
         settled_statistics: the same share below which a validation by moving statistics is taken for one of the network.
         statistics_ratio: factor between its moving variances and the data's from which on inference is another network.
         statistics_shift: standard deviations between its moving means and the data's, likewise.
@@ -72,6 +74,9 @@ class Limits:
         unbounded_loss: how many times as far below 0 a loss must be as some snapshots before, to have no least value.
         rising_loss: how many times its first value a loss must be that has risen for a `window` of snapshots.
         collapsed_predictions: the spread of an output over its first spread, below which all samples get the same.
+        unpaired_predictions: standard deviation of the predictions over that of the targets, below which a loss of your own that does not
+            pair them has made them alike.
+        few_steps: planned steps below which a network that has not learned by then needs more.
         pressed_kernel: share of a kernel's first norm below which its own penalty or constraint has pressed it.
         penalty_share: first penalties on the weights over what the best constant prediction costs, above which they decide the training.
         grown_kernel: how many times as long as at first the middle kernel may be where the loss stands; longer ones have gone too far.
@@ -116,6 +121,7 @@ class Limits:
     few_updates: int = 10
     trend: int = 4
     stale_statistics: float = 0.5
+    lost_statistics: float = 0.25
     settled_statistics: float = 0.05
     statistics_ratio: float = 4.0
     statistics_shift: float = 1.0
@@ -130,6 +136,8 @@ class Limits:
     unbounded_loss: float = 10.0
     rising_loss: float = 100.0
     collapsed_predictions: float = 0.01
+    unpaired_predictions: float = 0.5
+    few_steps: int = 20
     pressed_kernel: float = 0.1
     penalty_share: float = 2.0
     grown_kernel: float = 3.0

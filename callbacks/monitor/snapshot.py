@@ -120,6 +120,15 @@ class Normalization:
 
 
 @dataclass(frozen=True)
+class Ids:
+    """The ids that an embedding is given; `statistics.id_statistics` says what the shares are."""
+
+    layer: str
+    fractions: float
+    outside: float
+
+
+@dataclass(frozen=True)
 class Logged:
     """A loss that a `train_step` logged, and its mean over the last epoch."""
 
@@ -135,11 +144,12 @@ class Snapshot:
     same whatever its input, and NaN where it saw one sample alone. `input_rms` is the root mean square of what the first layer with a
     kernel is given, 0 if that is no array of numbers. `clipped` and `skipped` are the shares of steps since the last snapshot that a
     `GradientClipping` changed and left out; NaN without one. `layers` names the layers in the network's order. `recurrent` has the
-    gradients through time, `normalizations` what inference will normalize by.
+    gradients through time, `normalizations` what inference will normalize by, `embeddings` the ids of
+    embeddings.
 
     Where a `train_step` of the model's own keeps its loss to itself, `has_loss` is False: gradients are NaN, `loss` is the mean that was
     logged for the last epoch, NaN before the first one ends. `logged` has all losses that were logged for the last epoch, `validation` is
-    its validation's loss.
+    its validation's loss. `inference` is the loss of the probe in inference, NaN where no batch normalization makes that worth while.
     """
 
     step: int
@@ -156,9 +166,11 @@ class Snapshot:
     layers: tuple[str, ...] = ()
     recurrent: tuple[Recurrent, ...] = ()
     normalizations: tuple[Normalization, ...] = ()
+    embeddings: tuple[Ids, ...] = ()
     has_loss: bool = True
     logged: tuple[Logged, ...] = ()
     validation: float = math.nan
+    inference: float = math.nan
 
     @property
     def hidden(self) -> tuple[Activation, ...]:

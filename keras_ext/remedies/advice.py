@@ -50,6 +50,15 @@ _ADVICE = {
     ),
     "strong_decay/pressed": "Lower the regularizer's factor a hundredfold, or give the constraint the kernel's first norm or more.",
     "heavy_dropout/output": "Leave it out, or put it before the last layer that has weights.",
+    "flawed_loss/reversed": "It rises as predictions get better: change its sign.",
+    "flawed_loss/indifferent": (
+        "It hardly tells them apart. Check its factors and its smoothing terms, and weigh each sample by how wrong its prediction is."
+    ),
+    "flawed_loss/unpaired": (
+        "It compares each prediction with all targets. Give both one shape: (n,) minus (n, 1) is broadcast to (n, n). This is expected of "
+        "a loss that compares distributions."
+    ),
+    "small_step/few": "Take smaller batches, or train for more epochs.",
     "memorization": (
         "Check that inputs and targets belong together row by row, and that validation data are prepared as the others are; else take a "
         "smaller network, less varied features, or more samples."
@@ -62,6 +71,7 @@ _ADVICE = {
         "Its targets are the tokens that it is given at the same places: it copies them. Shift them by one: x = tokens[:, :-1], "
         "y = tokens[:, 1:]."
     ),
+    "strong_decay/activity": "Lower the factor of activity_regularizer a hundredfold.",
     "strong_decay/penalty": "Lower the factor of kernel_regularizer a hundredfold.",
     "unchanged_weights/normalized": (
         "Normalization over a batch of one sample leaves nothing of it: take batches of 8 samples or more, or LayerNormalization."
@@ -70,6 +80,9 @@ _ADVICE = {
     "constant_output/collapsed": (
         "Let the loss push different samples apart (negative samples, a variance term, stop_gradient on one side), and lower the rate."
     ),
+    "invalid_ids/fractions": "An Embedding cuts fractions off. Give it whole numbers: ids as they are, neither scaled nor normalized.",
+    "invalid_ids/outside": "It has no rows for these. Raise input_dim above the largest id, and count from 0.",
+    "constant_output/same targets": "Check how they are read. A network can learn nothing but this number.",
     "constant_output/same inputs": "Check how they are read and scaled.",
     "constant_output": (
         f"{_SCALE_INPUTS}, lower the learning rate, and start from initializers.HeNormal with relu or initializers.GlorotUniform with tanh."

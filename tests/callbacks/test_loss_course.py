@@ -108,6 +108,10 @@ def test_a_loss_that_has_not_begun_to_fall_in_three_quarters_of_the_planned_step
     assert course(*[1.0] * 5, 0.979, *[1.0] * 5, baseline=1.0, planned=133) == []  # it had begun
     lower = [1.0] * 8 + [0.999] * 3  # lately lower than before: it leaves a plateau
     assert course(*lower, baseline=0.995, planned=133) == [("stalled_loss", False)]
+    slower = [1.01 - 0.01 * sum(0.8**j for j in range(i)) / 5 for i in range(11)]  # it falls, and ever less
+    assert course(*slower, baseline=1.0, planned=133) == [("stalled_loss", True)]
+    faster = [1.0 - 1e-4 * i**2 for i in range(11)]
+    assert course(*faster, baseline=0.995, planned=133) == [("stalled_loss", False)]
     assert course(*lower, baseline=0.985, planned=133) == [("stalled_loss", True)]  # which is above that of a constant
     assert course(*[1.0] * 7, *[0.999] * 4, baseline=0.995, planned=133) == [("stalled_loss", True)]  # not lately
     assert course(*[9.0 * 0.8**i for i in range(11)], baseline=0.5, planned=133) == []  # it falls

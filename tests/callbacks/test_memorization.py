@@ -27,7 +27,7 @@ def test_a_validation_that_was_never_better_than_a_constant_is_found():
 @pytest.mark.parametrize(
     ("validation", "trained", "training", "baseline"),
     [
-        ([math.nan, 1.3, 0.9, 1.5], 0.2, None, 1.0),  # it has once learned something
+        ([math.nan, 1.3, 0.97, 1.5], 0.2, None, 1.0),  # it has once learned something
         ([math.nan, 1.3, 1.2, 1.5], 0.7, None, 1.0),  # the training has not
         ([math.nan] * 4, 0.2, None, 1.0),  # no validation
         ([math.nan, 1.3, 1.2, 1.5], 0.2, None, math.nan),  # nothing to compare with
@@ -65,5 +65,14 @@ def test_labels_that_do_not_belong_to_their_samples_are_critical(is_random):
 def test_late_in_a_training_less_shows_it():
     course = [math.nan, *[1.2] * 3]
     assert seen(course, 0.9, Training(planned=200.0)) == [1.2]
-    assert seen(course, 0.96, Training(planned=200.0)) == []
+    assert seen(course, 0.96, Training(planned=200.0)) == []  # three validations say too little
     assert seen(course, 0.9, Training(planned=201.0)) == []
+
+
+def test_late_in_a_training_validations_that_do_not_get_better_show_it():
+    training = Training(planned=400.0)
+    assert seen([math.nan, 1.0, 0.985, 1.1, 1.05, 1.02, 1.0], 0.98, training) == [0.985]
+    assert seen([math.nan, 1.0, 0.985, 1.1, 1.05, 1.02, 0.984], 0.98, training) == []  # better than ever: it may leave a plateau
+    assert seen([math.nan, 1.0, 0.979, 1.1, 1.05, 1.02, 1.0], 0.98, training) == []  # it has once learned something
+    assert seen([math.nan, 1.0, 0.985, 1.1, 1.05, 1.02, 1.0], 1.01, training) == []  # the loss has not fallen at all
+    assert seen([math.nan, 1.0, 0.985, 1.1, 1.05, 1.02, 1.0], 0.98, Training(planned=401.0)) == []  # not late yet

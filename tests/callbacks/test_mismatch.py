@@ -5,12 +5,14 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_ext.callbacks import SaturationMonitor, diagnose
 from keras_ext.callbacks.monitor.limits import Limits
+from keras_ext.callbacks.monitor.probe.statistics import id_statistics
 from keras_ext.callbacks.monitor.probe.targets import Aim, aims
 from keras_ext.callbacks.monitor.rules.mismatch import mismatches
-from keras_ext.callbacks.monitor.snapshot import Activation, Output, Snapshot, Weight
+from keras_ext.callbacks.monitor.snapshot import Activation, Ids, Output, Snapshot, Weight
 
 BCE, CCE, SCCE = keras.losses.BinaryCrossentropy, keras.losses.CategoricalCrossentropy, keras.losses.SparseCategoricalCrossentropy
 RNG = np.random.default_rng(0)
@@ -340,3 +342,78 @@ def test_with_a_loss_of_ones_own_predictions_that_come_to_nothing_are_critical()
     assert ("constant_output", "critical") in {(f.symptom, f.severity) for f in found}
     known = fitted(outputs, "binary_crossentropy", y, steps=20).findings
     assert any(f.symptom == "constant_output" for f in known)
+
+
+@pytest.mark.parametrize(
+    ("ids", "rows", "dtype", "share"),
+    [
+        (np.arange(60) % 10, 10, "int32", None),
+        (np.arange(60) % 10, 10, "float32", None),  # whole numbers
+        (np.arange(60) % 10 / 10, 10, "float32", ("fractions", 0.9)),
+        (np.arange(60) % 10 - 1, 10, "int32", ("outside", 0.1)),
+        (np.arange(60) % 10, 5, "int32", ("outside", 0.5)),
+    ],
+)
+def test_ids_that_are_no_rows_of_an_embedding_are_found(ids, rows, dtype, share):
+    numbers = map(float, ops.convert_to_numpy(id_statistics(ops.convert_to_tensor(ids.astype(dtype)), rows)))
+    seen = Ids("e", *numbers)
+    expected = {"fractions": 0.0, "outside": 0.0, **dict([share] if share else [])}
+    assert (seen.fractions, seen.outside) == pytest.approx((expected["fractions"], expected["outside"]))
+    states = list(mismatches(Snapshot(0, 0, 1.0, 1.0, (), (), embeddings=(seen,)), (), Limits()))
+    assert [(s.symptom, s.layer) for s in states] == ([] if share is None else [("invalid_ids", "e")])
+
+
+def test_scaled_ids_are_critical_in_a_fit():
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 20, (256, 4))
+    y = (ids.sum(axis=1) > 38).astype("float32")
+    for scale, is_found in ((1, False), (20, True)):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Embedding(20, 4, name="rows"), keras.layers.Flatten(),
+                                  keras.layers.Dense(1, "sigmoid")])  # fmt: skip
+        model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy")
+        monitor = SaturationMonitor(ids / scale, y, on_critical=None)
+        model.fit(ids / scale, y, epochs=20, verbose=0, callbacks=[monitor])
+        found = [(f.symptom, f.layer) for f in monitor.findings if f.severity == "critical"]
+        assert found == ([("invalid_ids", "rows")] if is_found else [])
+
+
+@pytest.mark.parametrize(("kind", "is_found"), [("cosines", True), ("scaled", False), (None, False)])
+def test_logits_that_are_cosines_are_reported(kind, is_found):
+    class Cosines(keras.layers.Layer):
+        def build(self, shape):
+            self.centres = self.add_weight(shape=(shape[-1], 10), initializer="glorot_uniform")
+
+        def call(self, x):
+            return (10.0 if kind == "scaled" else 1.0) * ops.normalize(x) @ ops.normalize(self.centres, axis=0)
+
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 10, 512)
+    x = (np.eye(10)[y] + 0.1 * rng.normal(size=(512, 10))).astype("float32")
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((10,)), keras.layers.Dense(3), Cosines() if kind else keras.layers.Dense(10)])
+    model.compile(keras.optimizers.Adam(0.01), SCCE(from_logits=True))
+    monitor = SaturationMonitor(x, y, on_critical=None)
+    model.fit(x, y, epochs=14, verbose=0, callbacks=[monitor])
+    found = [f.advice for f in monitor.findings if f.symptom == "output_mismatch"]
+    assert ["as cosines do" in advice for advice in found] == ([True] if is_found else [])
+
+
+def test_logits_behind_tanh_are_reported():
+    assert "keeps its logits between -1 and 1" in found(3, "tanh", SCCE(from_logits=True), "classes")["output_mismatch", "last"]
+
+
+@pytest.mark.parametrize("units", [1, 3])
+def test_targets_of_one_class_are_named_and_cost_no_constant(units):
+    x = RNG.normal(size=(64, 4)).astype("float32")
+    loss = "binary_crossentropy" if units == 1 else "sparse_categorical_crossentropy"
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units, "sigmoid" if units == 1 else "softmax")])
+    model.compile("adam", loss)
+    for y, is_found in ((np.ones((64, 1)), True), (np.arange(64)[:, None] % 2, False)):
+        (aim,) = aims(model, y)
+        assert (aim.is_one_class, np.isnan(aim.baseline)) == (is_found, is_found)
+        said = [f.advice for f in diagnose(model, x, y).findings]
+        assert any(advice.startswith("All targets of the output are 1.") for advice in said) == is_found
+    # Of rows, as those of negative samples, one class is always the right one.
+    model.compile("adam", "categorical_crossentropy")
+    assert not aims(model, np.eye(3)[np.zeros(64, int)])[0].is_one_class

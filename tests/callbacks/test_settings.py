@@ -8,7 +8,7 @@ import pytest
 
 import keras_ext
 from keras_ext.callbacks import Limits, SaturationMonitor, diagnose
-from keras_ext.callbacks.monitor.probe.training import Step, Training, step_of, training_of
+from keras_ext.callbacks.monitor.probe.training import Step, Training, penalty_on_outputs, step_of, training_of
 from keras_ext.callbacks.monitor.rules.settings import pressed_states, setting_states, step_states
 from keras_ext.callbacks.monitor.snapshot import Snapshot, Weight
 
@@ -314,3 +314,55 @@ def test_where_a_regularizer_presses_most_kernels_no_loss_excuses_it(kind, norms
     first, last = (Snapshot(step, 0, 1.0, 1.0, (), tuple(kernel(n, str(i)) for i, n in enumerate(each))) for step, each in courses)
     training = Training(pressing=tuple((str(i), kind, "Any") for i in range(3)))
     assert [s.ignores_loss for s in pressed_states([first, last], Limits(), training)] == expected
+
+
+@pytest.mark.parametrize(
+    ("norms", "loss", "expected"),
+    [
+        ((0.05, 0.05, 1.0), 0.6, [True, True]),
+        ((0.05, 0.05, 1.0), 0.4, [False, False]),  # it has learned
+        ((0.05, 1.0, 1.0), 0.6, [False]),  # less than half of them
+    ],
+)
+def test_where_most_of_the_held_kernels_are_pressed_and_nothing_is_learned_no_falling_loss_excuses_it(norms, loss, expected):
+    courses = ((0, (1.0, 1.0, 1.0), 1.0), (9, norms, loss))
+    first, last = (Snapshot(step, 0, at, 1.0, (), tuple(kernel(n, str(i)) for i, n in enumerate(each))) for step, each, at in courses)
+    training = Training(pressing=tuple((str(i), "constraint", "MaxNorm") for i in range(3)))
+    assert [s.ignores_loss for s in pressed_states([first, last], Limits(), training, 1.0)] == expected
+
+
+@pytest.mark.parametrize(
+    ("losses", "planned", "is_found"),
+    [
+        ((2.3, 2.2, 2.1, 2.0, 1.9), 8, True),
+        ((2.3, 2.2, 2.1, 2.0, 1.9), 20, False),  # not so few
+        ((2.3, 2.2, 2.1, 2.0, 1.9), 9, False),  # not yet half of them
+        ((2.3, 1.9, 1.5, 1.1, 0.9), 8, False),  # it learns
+        ((1.9, 1.8, 1.7, 1.6, 1.5), 8, False),  # it was trained before
+        ((2.3, 2.2, 2.25, 2.2, 2.1), 8, False),  # it does not fall steadily
+    ],
+)
+def test_a_loss_that_falls_in_a_few_steps_asks_for_more(losses, planned, is_found):
+    snapshots = [Snapshot(i, i, loss, 1.0, (), (kernel(1.0, "a"),)) for i, loss in enumerate(losses)]
+    found = list(step_states(snapshots, Limits(), Training(planned=float(planned)), 2.3, 2))
+    assert ["Take smaller batches" in s.advice for s in found if not s.can_be_critical] == ([True] if is_found else [])
+
+
+def test_penalties_on_outputs_that_outweigh_the_loss_are_critical():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(256, 8)).astype("float32")
+    for factor, is_found in ((1.0, True), (1e-4, False)):
+        keras.utils.set_random_seed(0)
+        code = keras.layers.Dense(6, activity_regularizer=keras.regularizers.L1(factor), kernel_regularizer=keras.regularizers.L2(1e-4))
+        model = keras.Sequential([keras.Input((8,)), code, keras.layers.Dense(8)])
+        model.compile("adam", "mse")
+        with keras.StatelessScope(collect_losses=True) as scope:
+            code(keras.ops.convert_to_tensor(x))
+        # Keras divides by the samples or not, by version; penalties on weights are not among these.
+        (expected,) = scope.losses
+        assert penalty_on_outputs(model, x) == pytest.approx(float(keras.ops.convert_to_numpy(expected)), rel=1e-4)
+        monitor = SaturationMonitor(x, x, on_critical=None)
+        model.fit(x, x, epochs=20, verbose=0, callbacks=[monitor])
+        found = [f for f in monitor.findings if f.symptom == "strong_decay"]
+        assert any(f.severity == "critical" and "activity_regularizer" in f.advice for f in found) == is_found
+        assert bool(found) == is_found

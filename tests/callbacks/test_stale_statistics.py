@@ -1,5 +1,7 @@
 """Training and inference as two networks: moving statistics that do not follow."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -78,6 +80,48 @@ def test_a_variance_that_stays_too_large(ratio, step, is_found):
     found = list(mode_states(snapshot, Limits(), Training(moving=(("bn", 0.99),), planned=120.0)))
     assert [(s.symptom, s.layer) for s in found] == ([("stale_statistics", "bn")] if is_found else [])
     assert all(s.value == pytest.approx(80 * 0.99**40) and "will be 53.5 at the end" in s.advice for s in found)
+
+
+@pytest.mark.parametrize(
+    ("loss", "inference", "planned", "is_critical"),
+    [
+        (0.2, 1.9, 120.0, True),  # .3 of the first statistics is left
+        (0.2, 1.9, 140.0, False),  # .245
+        (0.2, 0.9, 120.0, False),
+        (1.2, 1.9, 120.0, False),
+        (0.2, math.nan, 120.0, False),
+    ],
+)
+def test_one_that_stays_too_large_is_critical_where_the_network_has_learned_in_training_alone(loss, inference, planned, is_critical):
+    snapshot = Snapshot(80, 1, loss, 0.5, (), (), normalizations=(Normalization("bn", 0.3, 80.0),), inference=inference)
+    (found,) = mode_states(snapshot, Limits(), Training(moving=(("bn", 0.99),), planned=planned), 2.0)
+    assert (found.can_be_critical, found.ignores_loss) == (is_critical, True)
+    assert ("in inference 1.9" in found.advice) == is_critical
+
+
+@pytest.mark.parametrize(("momentum", "is_found"), [(0.99, True), (0.9, False)])
+def test_a_network_that_has_learned_in_training_alone_is_told_by_its_loss_in_inference(momentum, is_found):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 608)
+    x = (np.eye(4)[y][:, None, :] + 0.3 * rng.normal(size=(608, 6, 4))).astype("float32")
+    keras.utils.set_random_seed(1)
+    hidden = [
+        keras.layers.Dense(32, kernel_initializer=keras.initializers.RandomNormal(stddev=0.0005)),
+        keras.layers.BatchNormalization(momentum=momentum, name="bn"),
+    ]
+    model = keras.Sequential([keras.Input((6, 4)), keras.layers.Flatten(), *hidden, keras.layers.ReLU(), keras.layers.Dense(4, "softmax")])
+    model.compile(keras.optimizers.Adam(0.001), "sparse_categorical_crossentropy")
+    monitor = SaturationMonitor(x, y, on_critical=None)
+    model.fit(x, y, epochs=6, batch_size=32, verbose=0, callbacks=[monitor])
+    last = monitor.snapshots[-1]
+    in_inference = model.evaluate(x, y, batch_size=608, verbose=0)
+    if is_found:
+        assert last.inference == pytest.approx(in_inference, rel=0.2)  # of the 256 samples of the probe
+        assert last.loss < 0.1 * last.inference
+    else:
+        assert math.isnan(last.inference)
+    found = {(f.symptom, f.severity) for f in monitor.findings if f.severity == "critical"}
+    assert found == ({("stale_statistics", "critical")} if is_found else set())
 
 
 def test_a_small_signal_whose_moving_variance_is_too_large_in_inference_is_reported():

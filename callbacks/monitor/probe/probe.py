@@ -16,7 +16,7 @@ from keras_ext._backend import keras_private
 from keras_ext.callbacks.monitor.probe import statistics, through_time
 from keras_ext.callbacks.monitor.probe.names import is_named, names_of
 from keras_ext.callbacks.monitor.probe.recording import OPAQUE, Recording, recurrent_layers, watched_layers
-from keras_ext.callbacks.monitor.snapshot import Activation, Normalization, Output, Recurrent, Snapshot, Weight
+from keras_ext.callbacks.monitor.snapshot import Activation, Ids, Normalization, Output, Recurrent, Snapshot, Weight
 from keras_ext.initializers.scales import scales_of
 
 # So many numbers are measured together at most: fewer are not worth a program of their own, and more not the memory.
@@ -41,6 +41,7 @@ class _Traced:
         units: of the outputs.
         normalized: places of the kernels behind which the layer's output is normalized.
         moving: names of the batch normalizations.
+        ids: names of the embeddings.
         steps: time steps of each recurrent layer, 0 where they are not known.
     """
 
@@ -49,6 +50,7 @@ class _Traced:
     units: list[int] = field(default_factory=list)
     normalized: set[int] = field(default_factory=set)
     moving: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
 
 
@@ -171,6 +173,7 @@ class Probe:
             for seen, values in zip(self._traced.seen, numbers, strict=True)
         ]
         moving, rest = _rows(rest, statistics.NORMALIZATION_FIELDS, [range(len(self._traced.moving))])
+        ids, rest = _rows(rest, statistics.ID_FIELDS, [range(len(self._traced.ids))])
         numbers, rest = _rows(rest, statistics.WEIGHT_FIELDS, self._groups)
         weights = [self._weight(place, values) for place, values in enumerate(numbers)]
         weights = [w for w in weights if is_named(w.layer, self._layers)]
@@ -178,6 +181,7 @@ class Probe:
         spread, layers = max((output.spread for output in outputs), default=math.nan), tuple(name for name in self._order if name in named)
         parts = {"activations": tuple(activations), "weights": tuple(weights), "outputs": outputs, "layers": layers}
         parts["normalizations"] = tuple(Normalization(name, **each) for name, each in zip(self._traced.moving, moving, strict=True))
+        parts["embeddings"] = tuple(Ids(name, **each) for name, each in zip(self._traced.ids, ids, strict=True))
         parts["recurrent"] = tuple(self._recurrent_of(rest.reshape(len(self._notes), through_time.NOTED)))
         loss = loss if self._has_loss else math.nan
         return Snapshot(step, epoch, loss, spread, is_regular=is_regular, input_rms=input_rms, has_loss=self._has_loss, **parts), kept
@@ -234,6 +238,8 @@ class Probe:
         numbers = [*(statistics.output_statistics(ops.stop_gradient(p)) for p in ends), *numbers]
         traced.moving = [name for name, _ in recording.moving]
         numbers += [ops.stop_gradient(apart) for _, apart in recording.moving]
+        traced.ids = [name for name, _ in recording.ids]
+        numbers += [ops.stop_gradient(shares) for _, shares in recording.ids]
         first = recording.first_input
         has_scale = first is not None and hasattr(first, "dtype") and keras.backend.is_float_dtype(first.dtype)
         input_rms = statistics.rms(ops.stop_gradient(first)) if has_scale else ops.zeros((), "float32")

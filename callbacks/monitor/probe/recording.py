@@ -105,6 +105,8 @@ class Recording:
         self.first_input: Any = None
         # Names of the batch normalizations that train, and how far its moving statistics are from the probe's.
         self.moving: list[tuple[str, Any]] = []
+        # Names of the embeddings, and what of their ids is no row.
+        self.ids: list[tuple[str, Any]] = []
         # The layers with a kernel whose output is normalized at once.
         self.normalized: list[Any] = []
         self._sums: dict[int, tuple[Any, Any]] = {}
@@ -115,7 +117,7 @@ class Recording:
             for layer in keras_private.flatten_layers(self._model):
                 if isinstance(layer, _RANDOM):
                     self._replace(layer, "call", _pass_through)
-                elif id(layer) in self._kinds or isinstance(layer, (*_WITH_KERNEL, *_NORMALIZING)):
+                elif id(layer) in self._kinds or isinstance(layer, (*_WITH_KERNEL, *_NORMALIZING, keras.layers.Embedding)):
                     self._replace(layer, "call", self._noting(layer, self._kinds.get(id(layer), "")))
                 for rate in ("dropout", "recurrent_dropout"):  # inside recurrent layers and their cells
                     if isinstance(vars(layer).get(rate), float):
@@ -180,6 +182,8 @@ class Recording:
                 self.moving.append(
                     (self._names[id(layer)], statistics.normalization_statistics(x, mean, variance, layer.axis, layer.epsilon))
                 )
+            if isinstance(layer, keras.layers.Embedding):
+                self.ids.append((self._names[id(layer)], statistics.id_statistics(x, layer.input_dim)))
             # Padded steps have no gradient, and would count for steps that it does not reach.
             if id(layer) in self._notes and args and x.shape[1] and kwargs.get("mask") is None:
                 self.steps[id(layer)] = x.shape[1]

@@ -32,6 +32,7 @@ ACTIVATION_FIELDS = ("saturated", "saturated_units", "dead", "zeros", "rms", "ra
 WEIGHT_FIELDS = ("gradient_norm", "weight_norm", "largest", "zero_gradients", "update", "deviation")
 OUTPUT_FIELDS = ("low", "high", "sum_off", "spread", "deviation")
 NORMALIZATION_FIELDS = ("shift", "ratio")
+ID_FIELDS = ("fractions", "outside")
 # So many of a weight's numbers are kept until the next snapshot, to tell how far it went.
 KEPT = 4096
 
@@ -173,6 +174,18 @@ def normalization_statistics(x: Any, mean: Any, variance: Any, axis: int, epsilo
     shift = ops.sqrt(ops.mean(ops.square(own_mean - ops.cast(mean, "float32")) / own_variance))
     ratio = ops.exp(ops.mean(ops.abs(ops.log(own_variance) - ops.log(ops.cast(variance, "float32") + epsilon))))
     return ops.stack([shift, ratio])
+
+
+def id_statistics(ids: Any, rows: int) -> Any:
+    """Return `ID_FIELDS` of what an embedding of so many rows is given, as a vector.
+
+    Returns:
+        fractions: share of numbers that are not whole. outside: share of those that are no row.
+    """
+    ids = ops.cast(ids, "float32")
+    fractions = ops.not_equal(ids, ops.round(ids))
+    outside = ops.logical_or(ids < 0.0, ids >= float(rows))
+    return ops.stack([ops.mean(ops.cast(each, "float32")) for each in (fractions, outside)])
 
 
 def rms(x: Any) -> Any:

@@ -13,6 +13,7 @@ from keras import ops, tree
 from keras_ext._backend import keras_private
 
 CHOICES = ("categorical_crossentropy", "sparse_categorical_crossentropy", "categorical_focal_crossentropy")
+_SPARSE = "sparse_categorical_crossentropy"
 BINARY = ("binary_crossentropy", "binary_focal_crossentropy")
 # Fewer samples say nothing of their order.
 _LEAST_NEIGHBOURS = 32
@@ -32,7 +33,7 @@ class Aim:
     Classes that the loss ignores do not count. `finds_logits` is whether the loss goes back to what came before a softmax or a sigmoid, as
     Keras does on TensorFlow, whatever `from_logits` is. `in_runs` is how much oftener than by chance a sample has the class of the one
     before: 0 where samples are shuffled, 1 where they are sorted; NaN where targets are no classes. `weight` is that of its loss among
-    the losses of all outputs.
+    the losses of all outputs. `is_one_class` is whether a loss of one number by sample, which is a class, gets the same for all.
     """
 
     loss: str
@@ -48,6 +49,7 @@ class Aim:
     finds_logits: bool = False
     in_runs: float = math.nan
     weight: float = 1.0
+    is_one_class: bool = False
 
 
 def aims(model: Any, y: Any, sample_weight: Any = None) -> tuple[Aim | None, ...]:
@@ -103,7 +105,8 @@ def _aim(loss: Any, target: np.ndarray) -> Aim | None:
     if config.get("ignore_class") is not None and (values != config["ignore_class"]).any():
         values = values[values != config["ignore_class"]]
     is_plain = not config.get("label_smoothing") and config.get("ignore_class") is None and config.get("reduction") != "sum"
-    constant = _of_a_constant(name, values, loss) if is_plain else math.nan
+    # Of targets that are all the same a constant prediction costs nothing, and is no measure.
+    constant = (_of_a_constant(name, values, loss) or math.nan) if is_plain else math.nan
     rms = float(np.sqrt(np.mean(values**2)))
     units = target.shape[-1] if target.ndim > 1 else 1
     deviation = float(np.sqrt(values.var(axis=0).mean()))
@@ -115,6 +118,8 @@ def _aim(loss: Any, target: np.ndarray) -> Aim | None:
     }
     from_logits = bool(config.get("from_logits", False))
     numbers["finds_logits"] = keras.backend.backend() == "tensorflow"
+    is_class = target.ndim == 1 or (target.ndim == 2 and target.shape[1] == 1)
+    numbers["is_one_class"] = name in (_SPARSE, *BINARY) and is_class and len(target) >= _LEAST_NEIGHBOURS and values.min() == values.max()
     numbers["in_runs"] = _in_runs(values) if name in (*CHOICES, *BINARY) else math.nan
     return Aim(name, from_logits, float(values.min()), float(values.max()), rms, constant, deviation, units, **numbers)
 
@@ -138,7 +143,7 @@ def baseline(aims: Sequence[Aim | None]) -> float:
 
 
 def _of_a_constant(loss: str, target: np.ndarray, function: Any) -> float:
-    if loss == "sparse_categorical_crossentropy":
+    if loss == _SPARSE:
         return _entropy(np.unique(target, return_counts=True)[1] / target.size)
     flat = target.reshape(-1, target.shape[-1] if target.ndim > 1 else 1)
     mean = flat.mean(axis=0)

@@ -1,5 +1,6 @@
 """The settings of a training beside its model: what may change, how much drops out, how long a step is and how many are planned."""
 
+import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from keras import ops, tree
 
 from keras_ext._backend import keras_private
 from keras_ext.callbacks.monitor.probe.names import names_of
+from keras_ext.callbacks.monitor.probe.own_loss import LossFlaw
+from keras_ext.callbacks.monitor.probe.untouched import untouched
 from keras_ext.layers import BatchNormalization, Dropout
 
 _DROPPING = (Dropout, keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.AlphaDropout)
@@ -54,8 +57,10 @@ class Training:
         planned: steps of the fit from its first to its last; NaN where that is not known.
         is_dataset: whether the samples come as a dataset, in the order in which `fit` gets them.
         penalty: sum of the penalties on the weights as they are now.
+        penalty_on_outputs: the same for what layers put out, as of `penalty_on_outputs`.
         is_same: whether all samples of the monitor have the same inputs.
         leak: what an output depends on that it must not know, as of `leakage.leak_of`.
+        flaws: of the losses that are the user's own.
         broken: where the data have NaN or infinity, a part of a sentence for each place.
     """
 
@@ -69,8 +74,10 @@ class Training:
     planned: float = math.nan
     is_dataset: bool = False
     penalty: float = 0.0
+    penalty_on_outputs: float = 0.0
     is_same: bool = False
     leak: str = ""
+    flaws: tuple[LossFlaw, ...] = ()
     broken: tuple[str, ...] = ()
 
 
@@ -90,6 +97,17 @@ def _penalty(model: Any) -> float:
     """Return the sum of the penalties on the weights of a model; those that compute with something else are left out."""
     penalized = [v for v in model.trainable_variables if getattr(v, "regularizer", None) is not None]
     return math.fsum(number for v in penalized if math.isfinite(number := float(ops.convert_to_numpy(v.regularizer(v)))))
+
+
+def penalty_on_outputs(model: Any, x: Any) -> float:
+    """Return the sum of the penalties that activity regularizers put on the outputs of layers; 0 where no layer has one."""
+    if not any(getattr(layer, "activity_regularizer", None) is not None for layer in keras_private.flatten_layers(model)):
+        return 0.0
+    with contextlib.suppress(Exception), untouched(model):  # a monitor must not end a training
+        model(tree.map_structure(lambda a: None if a is None else ops.convert_to_tensor(a), x), training=False)
+        every = math.fsum(float(ops.convert_to_numpy(ops.stop_gradient(loss))) for loss in model.losses)
+        return max(every - _penalty(model), 0.0) if math.isfinite(every) else 0.0
+    return 0.0
 
 
 def _frozen_as_drawn(layers: list[Any], stuck: list[Any], names: dict[int, str]) -> list[str]:

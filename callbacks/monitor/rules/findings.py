@@ -8,6 +8,7 @@ from keras_ext.callbacks.monitor.finding import Finding, State
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.targets import Aim, baseline
 from keras_ext.callbacks.monitor.probe.training import Training
+from keras_ext.callbacks.monitor.rules.flawed_loss import flaw_states
 from keras_ext.callbacks.monitor.rules.logged import logged_states
 from keras_ext.callbacks.monitor.rules.loss_course import course_states, has_learned, is_below, learning
 from keras_ext.callbacks.monitor.rules.memorization import memorization_states
@@ -104,14 +105,15 @@ def passed(
 def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | None], training: Training, patience: int) -> list[State]:
     cost = baseline(aims)
     before = snapshots[-2] if len(snapshots) > 1 else None
-    found = [*setting_states(training, limits, cost), *states(snapshots[-1], limits, aims, snapshots[0], before, training.broken)]
+    found = [*setting_states(training, limits, cost), *flaw_states(snapshots[-1], aims, limits, training)]
+    found += [*states(snapshots[-1], limits, aims, snapshots[0], before, training.broken)]
     if snapshots[-1].is_regular and snapshots[-1].finite:
         regular = [snapshot for snapshot in snapshots if snapshot.is_regular]
         found += course_states(regular, limits, patience, cost, training.planned)
         found += logged_states(regular, limits)
-        found += mode_states(snapshots[-1], limits, training)
+        found += mode_states(snapshots[-1], limits, training, cost)
         found += memorization_states(regular, limits, training, cost)
-        found += pressed_states(snapshots, limits, training)
+        found += pressed_states(snapshots, limits, training, cost)
         found += order_states(regular, aims, limits, patience, cost, training.is_dataset)
         found += through_time_states(regular, limits, patience, cost)
         found += step_states(snapshots, limits, training, cost, patience)
@@ -146,6 +148,7 @@ def _lasting(
         return [s for s in now if s.can_be_critical and all((s.symptom, s.layer) in each for each in names)]
 
     lasting = in_each_of(span)
+    lasting += [s for s in now if s.late and s.ignores_loss and s not in lasting]
     lasts = {s.symptom for s in lasting}
     if math.isnan(cost) and "constant_output" in lasts:
         # The first loss, which stands for the unknown cost, is no measure where the predictions have come to be the same for every input.
@@ -174,7 +177,7 @@ def _lasting(
     if scales and {s.symptom for s in lasting if not s.needs_others} == {"small_step"}:
         # What is of another scale falls slowly: a longer step is no fix.
         return scales, first
-    late = [s for s in now if s.symptom == "stalled_loss" and s.can_be_critical]
+    late = [s for s in now if s.late]
     if late and all(s.needs_others for s in lasting):
         causes = [s for s in [*_poor(first), *now] if s.needs_others or s.symptom == "sorted_samples"]
         return causes or late, first

@@ -68,7 +68,7 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, 
             taken = f"{limits.late_steps:.0%} of the planned steps are taken"
             seen = f"{taken}, and the loss is {loss:.3g}; a constant prediction costs {baseline:.3g}"
             fix = _move(snapshots, limits, baseline)
-        yield State("stalled_loss", None, loss / baseline, limits.late_loss, f"{seen}. {fix}")
+        yield State("stalled_loss", None, loss / baseline, limits.late_loss, f"{seen}. {fix}", late=True)
     losses, reference = _losses(snapshots)[-limits.window :], _reference(snapshots, baseline)
     if len(snapshots) <= limits.window or any(map(math.isinf, losses)) or has_learned(snapshots, limits, baseline) or reference <= 0:
         return
@@ -115,9 +115,16 @@ def _is_late(snapshots: Sequence[Snapshot], limits: Limits, patience: int, basel
     ):
         return False
     losses, lately = _losses(snapshots), limits.window // 2
-    # A loss near that of a constant which is lower than ever before, however little, may leave a plateau.
-    leaves = min(losses) <= (1 + limits.stalled_loss) * baseline and min(losses[-lately:]) < min(losses[:-lately], default=math.inf)
+    # A loss near that of a constant which is lower than ever before, however little, may leave a plateau: not one that falls ever less.
+    is_lowest = min(losses[-lately:]) < min(losses[:-lately], default=math.inf)
+    leaves = is_lowest and min(losses) <= (1 + limits.stalled_loss) * baseline and not _slows(losses, max(lately, len(losses) // 4))
     return len(snapshots) > patience + 1 and min(losses) > limits.late_loss * baseline and not leaves
+
+
+def _slows(losses: Sequence[float], lately: int) -> bool:
+    """Return True where the loss falls steadily, and over the `lately` last snapshots less than over as many before."""
+    falls = [a - b for a, b in pairwise(losses[-2 * lately - 1 :])]
+    return len(falls) == 2 * lately and min(falls) > 0 and sum(falls[lately:]) < sum(falls[:lately])
 
 
 def _risen(snapshots: Sequence[Snapshot], limits: Limits) -> float:

@@ -26,10 +26,12 @@ def memorization_states(regular: Sequence[Snapshot], limits: Limits, training: T
     costs = [s.validation for s in regular if not math.isnan(s.validation) and momentum**s.step < limits.settled_statistics]
     if not costs or not baseline > 0 or training.penalty > _PENALTY * baseline:
         return
-    trained, least = logged_loss(regular[-1]), min(costs)
-    # Late in a training, less shows it.
-    enough = limits.begun if regular[-1].step >= limits.late_steps * training.planned else limits.learned
-    if trained < enough * baseline and least >= baseline:
+    trained, least, lately = logged_loss(regular[-1]), min(costs), limits.window // 2
+    is_late = regular[-1].step >= max(limits.late_steps * training.planned, limits.lasting_steps)
+    # Late in a training, less shows it, unless a validation is better than all before: the network may leave a plateau.
+    stands = is_late and len(costs) > lately and min(costs[-lately:]) > least
+    enough = 1.0 if stands else limits.begun if is_late else limits.learned
+    if trained < enough * baseline and least >= limits.late_loss * baseline:
         seen = f"The loss has fallen to {trained:.3g}, and in validation it was never below {least:.3g}; a constant costs {baseline:.3g}"
         said = f"{seen}. It learns the samples by heart. {advice('memorization')}"
-        yield State("memorization", None, least / baseline, 1.0, said, ignores_loss=True)
+        yield State("memorization", None, least / baseline, limits.late_loss, said, ignores_loss=True, late=stands)

@@ -17,6 +17,11 @@ _RANGES = {
 }
 # Activations that do not end in probabilities, whatever they put out now.
 _NO_PROBABILITIES = ("relu", "relu6", "tanh", "softsign")
+# Activations that bound logits, of which a softmax is then never sure.
+_BOUNDED = ("tanh", "softsign", "hard_tanh")
+_SHORT = "Between logits that differ by 2 at most, no class gets over 7.4 times the probability of another."
+# Cosines of trained directions come this near to 1.
+_NEAR_ONE = 0.9
 _SPARSE = "sparse_categorical_crossentropy"
 # Rounding of probabilities in half precision.
 _ROUNDING = 0.02
@@ -36,6 +41,7 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
         scale = f"The root mean square of what its first layer is given is {snapshot.input_rms:.2g}"
         said = f"{scale}: it may have been divided twice. {advice('unscaled_input')}"
         yield State("unscaled_input", None, snapshot.input_rms, limits.faint_input, said, needs_others=True)
+    yield from _invalid_ids(snapshot)
     if len(aims) != len(snapshot.outputs):
         return
     ends = [a for a in snapshot.activations if a.is_output]
@@ -51,6 +57,12 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
             is_harmless = aim.from_logits and aim.finds_logits and end is not None and end.kind in ("softmax", "sigmoid")
             layer, fatal = end.layer if end else None, impossible is not None
             yield State("output_mismatch", layer, *found, can_be_critical=not is_harmless, fatal=fatal)
+        if aim.is_one_class:
+            said = f"All targets of {which} are {aim.low:.3g}. {advice('constant_output', 'same targets')}"
+            yield State("constant_output", None, 0.0, 0.0, said, ignores_loss=True, root=True)
+        if reported is None and _are_cosines(aim, output) and snapshot.epoch > limits.slow:
+            said = f"{_SHORT} The logits of {which} stay between -1 and 1, as cosines do: multiply them by 10 or more, or by a weight."
+            yield State("output_mismatch", None, output.high, 1.0, said, quiet=True)
         share = output.deviation / aim.deviation if aim.deviation > 0 else math.nan
         if _compares(aim, output) and snapshot.step > 0 and share < limits.flat_predictions:
             seen = f"The predictions of {which} vary {share:.1g} times as much as the targets: whatever the input, they are the same"
@@ -71,6 +83,19 @@ def has_impossible_targets(snapshot: Snapshot, aims: Sequence[Aim | None]) -> bo
     """Return whether the targets are of classes that the outputs do not have, of which no loss can be computed."""
     pairs = zip(snapshot.outputs, aims, strict=False)
     return any(aim is not None and _impossible(output, aim, "") is not None for output, aim in pairs)
+
+
+def _invalid_ids(snapshot: Snapshot) -> Iterator[State]:
+    for e in snapshot.embeddings:
+        for share, what, where in ((e.fractions, "not whole numbers", "fractions"), (e.outside, "none of its rows", "outside")):
+            if share > 0:
+                said = f"{share:.0%} of its ids are {what}. {advice('invalid_ids', where)}"
+                yield State("invalid_ids", e.layer, share, 0.0, said, ignores_loss=True, root=True)
+
+
+def _are_cosines(aim: Aim, output: Output) -> bool:
+    """Return whether logits fill the range of cosines, and do not leave it."""
+    return aim.loss in CHOICES and aim.from_logits and output.low >= -1 - _ROUNDING and _NEAR_ONE < output.high <= 1 + _ROUNDING
 
 
 def _is_embedding(snapshot: Snapshot) -> bool:
@@ -110,6 +135,8 @@ def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, f
     if aim.loss in CHOICES and aim.from_logits and adds_up:
         said = f"{aim.loss} with from_logits=True takes what comes before a softmax, and {which} ends with one. Leave it out."
         return output.sum_off, _ROUNDING, said
+    if aim.loss in CHOICES and aim.from_logits and kind in _BOUNDED:
+        return 1.0, 1.0, f"{_SHORT} The {kind} of {which} keeps its logits between -1 and 1. End it without activation."
     if aim.loss in BINARY and (aim.low < 0 or aim.high > 1):
         said = f"{aim.loss} takes targets from 0 to 1, got {aim.low:.3g} to {aim.high:.3g}. Scale them, or take another loss."
         return *_worse(aim, 0.0, 1.0), said

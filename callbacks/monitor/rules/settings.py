@@ -53,6 +53,11 @@ def setting_states(training: Training, limits: Limits, baseline: float = math.na
         yield State(
             "small_step", None, updates, limits.few_updates, f"{seen}. {advice('small_step', 'accumulation')}", quiet=True, root=True
         )
+    share = training.penalty_on_outputs / baseline if baseline > 0 else 0.0
+    if share > limits.penalty_share:
+        seen = f"The first penalties on what layers put out are {training.penalty_on_outputs:.3g}"
+        said = f"{seen}, and a constant prediction costs {baseline:.3g}. {advice('strong_decay', 'activity')}"
+        yield State("strong_decay", None, share, limits.penalty_share, said, root=True)
     share = training.penalty / baseline if baseline > 0 else 0.0
     if share > limits.penalty_share:
         seen = f"The first penalties on the weights are {training.penalty:.3g}, and a constant prediction costs {baseline:.3g}"
@@ -65,14 +70,19 @@ def setting_states(training: Training, limits: Limits, baseline: float = math.na
         yield State("strong_decay", None, decay, limits.strong_decay, f"{seen}. {fix}", root=True)
 
 
-def pressed_states(snapshots: Sequence[Snapshot], limits: Limits, training: Training) -> Iterator[State]:
-    """Yield each kernel that its own regularizer or constraint has pressed to almost nothing of what it was at first."""
+def pressed_states(snapshots: Sequence[Snapshot], limits: Limits, training: Training, baseline: float = math.nan) -> Iterator[State]:
+    """Yield each kernel that its own regularizer or constraint has pressed to almost nothing of what it was at first.
+
+    `baseline` is what the best constant prediction costs.
+    """
     by = {path: (kind, name) for path, kind, name in training.pressing}
     first = {w.path: w.weight_norm for w in snapshots[0].kernels if w.path in by and w.weight_norm > 0}
     shares = {w.path: w.weight_norm / first[w.path] for w in snapshots[-1].kernels if w.path in first}
     pressed = [w for w in snapshots[-1].kernels if shares.get(w.path, math.inf) < limits.pressed_kernel]
-    # Penalties can fall while nothing is learned. A critic's weights are held small by a constraint on purpose.
+    # Penalties can fall while nothing is learned. A constraint holds a critic's weights small on purpose, whose loss knows no constant.
+    has_not_learned = snapshots[-1].loss > limits.learned * baseline
     most = 2 * sum(by[w.path][0] == "regularizer" for w in pressed) > len(snapshots[-1].kernels)
+    most |= has_not_learned and 2 * len(pressed) >= len(by)
     for w in pressed:
         seen = f"Its kernel has {shares[w.path]:.1g} of its first norm, pressed by its {by[w.path][1]}"
         said = f"{seen}. {advice('strong_decay', 'pressed')}"
@@ -87,6 +97,7 @@ def step_states(snapshots: Sequence[Snapshot], limits: Limits, training: Trainin
     kernels = [w for w in last.kernels if w.path not in zero and not w.path.endswith("bias")]
     longest = max(kernels, key=lambda w: w.gradient_norm, default=None)
     gradient = math.inf if longest is None else longest.gradient_norm
+    yield from _few_steps([s for s in snapshots if s.is_regular], limits, training.planned, baseline)
     end = _loss_at_the_end([s for s in snapshots if s.is_regular], limits, training.planned, baseline)
     if end > baseline:
         seen = f"Its loss falls so slowly that it will be {end:.3g} after the planned steps, and a constant prediction costs {baseline:.3g}"
@@ -103,6 +114,20 @@ def step_states(snapshots: Sequence[Snapshot], limits: Limits, training: Trainin
         return
     seen = f"The kernel that moves most goes {way:.1g} of its own length in the steps that are planned, and the loss stands"
     yield State("small_step", None, way, limits.small_step, f"{seen}. {_cure(step, gradient)}", quiet=True)
+
+
+def _few_steps(regular: Sequence[Snapshot], limits: Limits, planned: float, baseline: float) -> Iterator[State]:
+    """Yield that the planned steps are too few for a new network, whose loss falls steadily all the while."""
+    losses, last = [s.loss for s in regular[-limits.trend :]], regular[-1] if regular else None
+    if last is None or not planned / 2 <= last.step <= planned < limits.few_steps or len(losses) < limits.trend:
+        return
+    falls = [a - b for a, b in pairwise(losses)]
+    end = losses[-1] - max(falls) * (planned - last.step)
+    if min(falls) > 0 and end > limits.learned * baseline and regular[0].loss > limits.begun * baseline:
+        seen = f"{planned:.0f} steps are planned, in which its loss falls to {end:.3g}; a constant prediction costs {baseline:.3g}"
+        said = f"{seen}. {advice('small_step', 'few')}"
+        # A trial run, or the first rung of a Hyperband search, is as short on purpose.
+        yield State("small_step", None, planned, limits.few_steps, said, can_be_critical=False)
 
 
 def _loss_at_the_end(regular: Sequence[Snapshot], limits: Limits, planned: float, baseline: float) -> float:

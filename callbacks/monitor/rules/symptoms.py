@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.statistics import ATTENTION
-from keras_ext.callbacks.monitor.probe.targets import CHOICES, Aim, baseline
+from keras_ext.callbacks.monitor.probe.targets import BINARY, CHOICES, DISTANCES, Aim, baseline
 from keras_ext.callbacks.monitor.rules.first_weights import poor_initializations
 from keras_ext.callbacks.monitor.rules.mismatch import mismatches
 from keras_ext.callbacks.monitor.rules.not_finite import not_finite
@@ -147,7 +147,7 @@ def _collapsed(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits, f
         if not has_targets and snapshot.is_regular and now.deviation < limits.collapsed_predictions * then.deviation:
             share = now.deviation / then.deviation
             seen = f"Its outputs differ {share:.0e} times as much as at first: each sample gets the same"
-            fix = advice("constant_output", "" if aim is not None and aim.loss in CHOICES else "collapsed")
+            fix = advice("constant_output", "" if aim is not None and aim.loss in (*CHOICES, *BINARY, *DISTANCES) else "collapsed")
             yield State("constant_output", None, share, limits.collapsed_predictions, f"{seen}. {fix}", ignores_loss=True)
 
 
