@@ -1,7 +1,10 @@
 """The table of remedies: for each symptom of the monitor the changes that fix it, the most direct first."""
 
 # Remedies of a cause: the findings show by themselves that they are needed. They come in this order, and before all others.
-OF_CAUSES = ("thaw", "fit_output", "scale_inputs", "scale_outputs", "lower_dropout", "follow_statistics", "default_step", "draw_weights")
+OF_CAUSES = (
+    "thaw", "fit_output", "scale_inputs", "scale_outputs", "lower_dropout", "follow_statistics", "leave_out_penalties", "default_step",
+    "draw_weights",
+)  # fmt: skip
 
 # Remedies of deep networks.
 DEEP = ("exchange_activation", "add_skips", "normalize_layers")
@@ -12,7 +15,7 @@ REMEDIES: dict[str, tuple[str, ...]] = {
     "unscaled_target": ("scale_outputs",),
     "poor_initialization": ("draw_weights",),
     "heavy_dropout": ("lower_dropout",),
-    "strong_decay": ("default_step",),
+    "strong_decay": ("leave_out_penalties", "default_step"),
     "stale_statistics": ("follow_statistics",),
     "small_step": ("default_step", "find_rate"),
     "unchanged_weights": ("default_step", "find_rate"),

@@ -9,8 +9,8 @@ from keras import ops
 
 from keras_ext._backend import keras_private
 from keras_ext.callbacks import Finding, Limits
-from keras_ext.callbacks.monitor.probe.targets import Aim
-from keras_ext.callbacks.monitor.probe.training import RECURRENT_RATES, training_of
+from keras_ext.callbacks.monitor.probe.targets import Aim, baseline
+from keras_ext.callbacks.monitor.probe.training import RECURRENT_RATES, penalty_on_outputs, training_of
 from keras_ext.optimizers import GradientClipping
 from keras_ext.optimizers.exchange import innermost
 from keras_ext.remedies.change import Change
@@ -23,6 +23,11 @@ from keras_ext.repair.blueprint import Blueprint
 _EXCHANGED = ("sigmoid", "hard_sigmoid", "tanh", "softsign", "softmax", "exponential", "relu", "relu6")
 _OTHER = dict.fromkeys(_EXCHANGED, "elu")
 _RATE_OF_DROPOUT, _MOMENTUM, _EPSILON, _DECAY, _THRESHOLD = 0.5, 0.99, 1e-7, 0.004, 1.0
+# How the arguments of a layer end that press its weights, and its outputs.
+_OF_WEIGHTS, _OF_OUTPUTS = (
+    ("kernel_regularizer", "embeddings_regularizer", "kernel_constraint", "embeddings_constraint"),
+    ("activity_regularizer",),
+)
 # Batches so small have no statistics to normalize by.
 _LEAST_BATCH = 8
 _LARGE_EPSILON = 1e-3
@@ -97,6 +102,24 @@ class Proposals:
         if not names:
             return None
         return blueprint.plus(configs={n: {"momentum": _MOMENTUM} for n in names}), f"Set the momentum of {_listed(names)} to .99.", names
+
+    def _leave_out_penalties(self, blueprint: Blueprint, found: list[Finding]) -> Any:
+        pressed, cost = {f.layer for f in found if f.symptom == "strong_decay"}, self.limits.penalty_share * baseline(self.aims)
+        whole = [kinds for kinds, penalty in (
+            (_OF_WEIGHTS, training_of(self.model).penalty), (_OF_OUTPUTS, penalty_on_outputs(self.model, self.data[0])),
+        ) if None in pressed and penalty > cost]  # fmt: skip
+        configs: dict[str, dict[str, None]] = {}
+        for layer in keras_private.flatten_layers(self.model):
+            name = self.anatomy.names.get(id(layer), "")
+            ends = {end for kinds in [*whole, *([_OF_WEIGHTS] if name in pressed else [])] for end in kinds}
+            held = [key for key, value in vars(layer).items() if value is not None and key.endswith(tuple(ends))] if ends else []
+            held = [key for key in held if key not in blueprint.configs.get(name, {})]
+            if held:
+                configs[name] = dict.fromkeys(held)
+        if not configs:
+            return None
+        keys = ", ".join(dict.fromkeys(key for each in configs.values() for key in each))
+        return blueprint.plus(configs=configs), f"Leave out {keys} of {_listed(list(configs))}.", list(configs)
 
     def _default_step(self, blueprint: Blueprint, found: list[Finding]) -> Any:
         step = training_of(self.model).step

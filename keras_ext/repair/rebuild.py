@@ -106,6 +106,10 @@ def _take_over(anatomy: Anatomy, blueprint: Blueprint, copy: Any, pairs: list[tu
         config = blueprint.configs.get(anatomy.names.get(id(old), ""), {})
         for name, value in config.items():
             setattr(new.cell if name in RECURRENT_RATES else new, name, value)
+            weight, _, kind = name.rpartition("_")
+            if kind in ("regularizer", "constraint") and weight != "activity":
+                # The layer is built, and its weight has what it was built with.
+                setattr(getattr(new, weight), kind, value)
     if any("trainable" in config for config in blueprint.configs.values()) and not copy.trainable:
         _thaw(copy, pairs, anatomy, blueprint)
 

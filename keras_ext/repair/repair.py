@@ -36,10 +36,10 @@ def repair(
     as losses before and after it cannot be compared. A model in which nothing is found comes back as a copy with equal weights.
 
     Changes: frozen layers are thawed; last activation and loss are made to fit; inputs are normalized and predictions scaled inside the
-    model; probabilities stay off 0 and 1 for a loss of your own; first weights are drawn again; heavy dropout is lowered; the momentum
-    of batch normalization becomes .99; epsilon, clipping and weight decay go back to usual values; a learning rate is found; gradients
-    are clipped; activations are exchanged; BatchNormalization and skip connections come in. `remedies.table` says which change is for
-    which symptom.
+    model; probabilities stay off 0 and 1 for a loss of your own; first weights are drawn again; heavy dropout is lowered; penalties and
+    constraints that press weights or outputs to nothing are left out; the momentum of batch normalization becomes .99; epsilon, clipping
+    and weight decay go back to usual values; a learning rate is found; gradients are clipped; activations are exchanged;
+    BatchNormalization and skip connections come in. `remedies.table` says which change is for which symptom.
 
     The given model, its optimizer and the generators of the process stay as they are. The new model is not trained: the weights of
     the trials are dropped. Sequential and functional models can get all changes, nested ones too. A model with its own `call` gets those

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from keras_ext.callbacks import Limits, SaturationMonitor
+from keras_ext.callbacks.monitor.probe.targets import Aim
 from keras_ext.callbacks.monitor.probe.training import Training
+from keras_ext.callbacks.monitor.rules.findings import examine
 from keras_ext.callbacks.monitor.rules.memorization import memorization_states
-from keras_ext.callbacks.monitor.snapshot import Logged, Snapshot
+from keras_ext.callbacks.monitor.snapshot import Logged, Output, Snapshot
 
 
 def seen(validation, trained, training=None, baseline=1.0):
@@ -76,3 +78,15 @@ def test_late_in_a_training_validations_that_do_not_get_better_show_it():
     assert seen([math.nan, 1.0, 0.979, 1.1, 1.05, 1.02, 1.0], 0.98, training) == []  # it has once learned something
     assert seen([math.nan, 1.0, 0.985, 1.1, 1.05, 1.02, 1.0], 1.01, training) == []  # the loss has not fallen at all
     assert seen([math.nan, 1.0, 0.985, 1.1, 1.05, 1.02, 1.0], 0.98, Training(planned=401.0)) == []  # not late yet
+
+
+def test_validations_that_stand_late_in_a_training_are_critical_at_once():
+    aims = (Aim("binary_crossentropy", False, 0.0, 1.0, 0.7, baseline=1.0, units=1),)
+    output = Output(1, 0.1, 0.9, 0.0, 0.5, 0.5)
+    course = []
+    for i in range(11):
+        logged, validation = Logged("loss", 1 - 0.01 * i), 1.0 + 0.01 * i if i else math.nan
+        course.append(Snapshot(40 * i, i, logged.value, 0.5, (), (), outputs=(output,), logged=(logged,), validation=validation))
+    found = {i: examine(course[: i + 1], Limits(), aims=aims, training=Training(planned=400.0)) for i in range(3, 11)}
+    # Three quarters of the steps are taken after the eighth epoch.
+    assert [i for i, each in found.items() if [f.severity for f in each if f.symptom == "memorization"] == ["critical"]] == [8, 9, 10]

@@ -629,3 +629,15 @@ def test_losses_of_a_dict_stay_with_their_outputs():
         assert done.model.loss["class_"].from_logits is False
     done.model.fit(X, {"value": NUMBERS, "class_": CLASSES}, epochs=12, verbose=0)
     assert accuracy(ops.convert_to_numpy(done.model(X)[1]), CLASSES) > 0.9
+
+
+@pytest.mark.parametrize("argument", ["activity_regularizer", "kernel_regularizer", "kernel_constraint"])
+def test_what_presses_weights_or_outputs_to_nothing_is_left_out(argument):
+    by = keras.constraints.MaxNorm(0.01) if "constraint" in argument else keras.regularizers.L1(5.0)
+    layers = [L.Dense(32, "relu", name=f"hidden_{i}", **{argument: by}) for i in range(2)]
+    model = compiled(keras.Sequential([keras.Input((X.shape[1],)), *layers, L.Dense(1)]), keras.optimizers.Adam(0.01))
+    done = repaired(model, X, NUMBERS)
+    (change,) = [c for c in done.changes if c.remedy == "leave_out_penalties"]
+    assert change.what == f'Leave out {argument} of "hidden_0", "hidden_1".'
+    assert all(getattr(done.model.get_layer(f"hidden_{i}"), argument) is None for i in range(2))
+    assert getattr(model.layers[0], argument) is by

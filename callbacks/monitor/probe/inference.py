@@ -1,4 +1,4 @@
-"""What the network of a snapshot costs in inference, where batch normalization uses its moving statistics."""
+"""The loss in inference, where batch normalization uses its moving statistics."""
 
 import contextlib
 import math

@@ -102,7 +102,7 @@ class _Cost:
         return tensors if len(tensors) > 1 else tensors[0]
 
 
-def _sense(cost: _Cost, end: str) -> tuple[str, float, float, float] | None:
+def _sense(cost: _Cost, end: str) -> tuple[Any, ...] | None:
     """Return the kind of a loss that right predictions do not make lower, and what right, undecided and wrong ones cost."""
     if end not in _PROBABILITIES or cost.y.min() < 0 or cost.y.max() > 1 or cost.y.min() == cost.y.max():
         return None
@@ -122,7 +122,7 @@ def _sense(cost: _Cost, end: str) -> tuple[str, float, float, float] | None:
     return None
 
 
-def _pairing(cost: _Cost) -> tuple[str] | None:
+def _pairing(cost: _Cost) -> tuple[Any, ...] | None:
     """Return that the loss does not change with the order of the targets, though it does with the targets."""
     rng, spread = np.random.default_rng(0), cost.y.std()
     order = rng.permutation(len(cost.y))
