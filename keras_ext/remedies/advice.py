@@ -38,8 +38,8 @@ _ADVICE = {
     "exploding_activation": "Scale the inputs to unit variance, start from initializers.HeNormal, and normalize residual branches.",
     "exploding_weight": "Lower the learning rate, or add weight_decay to the optimizer.",
     "zero_gradient": (
-        "Check for a layer of dead or saturated units, two factors that are both zero, normalization over one number, or a loss that "
-        "ignores the output."
+        "Check for a layer of dead or saturated units, two factors that are both zero, normalization over one number, a loss that "
+        "ignores the output, and operations without a gradient (round, argmax, a threshold) in the network or the loss."
     ),
     "zero_gradient/output": (
         "Lower the learning rate tenfold, or leave the activation out and set from_logits=True in the loss, which then has a gradient."
@@ -87,11 +87,19 @@ _ADVICE = {
     "constant_output": (
         f"{_SCALE_INPUTS}, lower the learning rate, and start from initializers.HeNormal with relu or initializers.GlorotUniform with tanh."
     ),
+    "constant_output/recurrent": (
+        "Mask padded steps (mask_zero=True in the Embedding, or a Masking layer), or pad at the front: the last state forgets what stands "
+        f"before many of them. Else {_SCALE_INPUTS[0].lower()}{_SCALE_INPUTS[1:]}, and lower the learning rate."
+    ),
     "constant_output/flat": (
         "Scale the inputs to unit variance, raise the learning rate, weight rare classes (class_weight), and start from HeNormal."
     ),
     "constant_output/latent": "Lower the weight of this loss, or raise it from zero over the first epochs.",
     "stalled_loss": "Raise the learning rate, check that inputs and targets belong together, and check the gradients of the first layers.",
+    "stalled_loss/linear": (
+        "Its layers have no activation between them, and together are one linear layer: give the hidden ones activation='relu'. Else raise "
+        "the learning rate, and check that inputs and targets belong together."
+    ),
     "stalled_loss/worse": "Lower the learning rate tenfold, scale the inputs, and check that inputs and targets belong together.",
     "stalled_loss/other data": (
         "Give the monitor the samples and the sample_weight that fit gets, see whether class_weight leaves a class out, and shuffle."

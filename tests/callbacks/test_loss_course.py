@@ -249,3 +249,11 @@ def test_where_the_kernels_have_grown_long_before_the_loss_stood_the_advice_is_a
     assert "Lower the learning rate tenfold" in advice(1.0, *[3.1] * 7)
     # A kernel that starts at zero has no first length.
     assert "Raise the learning rate" in advice(0.0, *[3.1] * 7)
+
+
+def test_of_a_network_without_activations_the_advice_asks_for_them():
+    stands = snapshots(*[1.0] * 11)
+    (found,) = course_states(stands, LIMITS, 2, 1.0, 133, is_linear=True)
+    assert "activation='relu'" in found.advice
+    (found,) = course_states(stands, LIMITS, 2, 1.0, 133)
+    assert "activation" not in found.advice

@@ -32,6 +32,7 @@ def test_a_validation_that_was_never_better_than_a_constant_is_found():
         ([math.nan, 1.3, 0.97, 1.5], 0.2, None, 1.0),  # it has once learned something
         ([math.nan, 1.3, 1.2, 1.5], 0.7, None, 1.0),  # the training has not
         ([math.nan] * 4, 0.2, None, 1.0),  # no validation
+        ([math.nan, 1.3, 1.2, 1.5], 0.0, None, 1.0),  # weights of 0 leave out all samples
         ([math.nan, 1.3, 1.2, 1.5], 0.2, None, math.nan),  # nothing to compare with
         ([math.nan, 1.3, 1.2, 1.5], 0.2, Training(penalty=0.1), 1.0),  # penalties are in both losses
         ([math.nan, 1.3, 1.2, 1.5], 0.2, Training(moving=(("bn", 0.99),)), 1.0),  # moving statistics of 150 steps

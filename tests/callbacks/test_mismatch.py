@@ -417,3 +417,13 @@ def test_targets_of_one_class_are_named_and_cost_no_constant(units):
     # Of rows, as those of negative samples, one class is always the right one.
     model.compile("adam", "categorical_crossentropy")
     assert not aims(model, np.eye(3)[np.zeros(64, int)])[0].is_one_class
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "epoch", "is_found"),
+    [(-1.0, 0.95, 4, True), (-1.0, 0.95, 3, False), (-1.5, 0.95, 4, False), (-1.0, 0.8, 4, False), (-1.0, 1.1, 4, False)],
+)
+def test_cosines_fill_their_range_and_do_not_leave_it(low, high, epoch, is_found):
+    aim = Aim("sparse_categorical_crossentropy", True, 0.0, 9.0, 5.0, baseline=2.3, units=1)
+    snapshot = Snapshot(100, epoch, 1.5, 1.0, (), (), outputs=(Output(10, low, high, 3.0, 0.5, 0.5),))
+    assert [s.symptom for s in mismatches(snapshot, (aim,), Limits())] == (["output_mismatch"] if is_found else [])

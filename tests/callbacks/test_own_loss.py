@@ -39,6 +39,15 @@ def smooth(y, p, smoothing):
     return 1 - (ops.sum(y * p) + smoothing) / (ops.sum(y) + ops.sum(p) + smoothing)
 
 
+def narrow(y, p, width):
+    """Compare two samples by the mean of a kernel over all pairs (Gretton et al. 2012, equation 3)."""
+
+    def mean(a, b):
+        return ops.mean(ops.exp(-ops.square((a - ops.transpose(b)) / width)))
+
+    return mean(p, p) + mean(y, y) - 2 * mean(p, y)
+
+
 class OwnError(keras.losses.Loss):
     def call(self, y, p):
         return ops.square(y - p)
@@ -68,6 +77,9 @@ LOSSES = {
     "absolute error, broadcast": (1, "sigmoid", BITS, lambda y, p: ops.mean(ops.abs(ops.reshape(y, (-1,)) - p)), UNPAIRED),
     "distributions": (1, None, NUMBERS, moments, UNPAIRED),
     "targets that it ignores": (1, None, NUMBERS, lambda y, p: ops.mean(p), None),
+    "a sum over one unit": (1, None, NUMBERS, lambda y, p: ops.sum((y - ops.mean(y, -1, keepdims=True)) * p, axis=-1), INDIFFERENT),
+    "kernels that are too narrow": (1, None, NUMBERS, lambda y, p: narrow(y, p, 1e-9), INDIFFERENT),
+    "kernels": (1, None, NUMBERS, lambda y, p: narrow(y, p, 1.0), UNPAIRED),
     "Keras's own": (1, "sigmoid", BITS, "binary_crossentropy", None),
     "Keras's own class": (1, "sigmoid", BITS, keras.losses.BinaryCrossentropy(), None),
     "Keras's own function": (1, "sigmoid", BITS, keras.losses.binary_crossentropy, None),
@@ -152,3 +164,17 @@ def test_a_loss_that_pairs_nothing_is_critical_once_the_predictions_are_alike(lo
     found = {f.severity for f in monitor.findings if f.symptom == "flawed_loss"}
     assert found == ({"warning", "critical"} if is_critical else {"warning"})
     assert [f for f in monitor.findings if f.severity == "critical" and f.symptom != "flawed_loss"] == []
+
+
+def test_a_loss_that_is_zero_from_the_start_is_not_a_low_one():
+    model = compiled(1, None, lambda y, p: 0.0 * ops.sum(p, axis=-1))
+    monitor = SaturationMonitor(X, NUMBERS, on_critical=None)
+    model.fit(X, NUMBERS, batch_size=4, epochs=12, verbose=0, callbacks=[monitor])
+    assert {f.symptom for f in monitor.findings if f.severity == "critical"} == {"flawed_loss"}
+
+
+@pytest.mark.parametrize(("y", "is_found"), [(2 * BITS - 1, True), (BITS, False)])
+def test_targets_that_the_sigmoid_before_an_own_loss_cannot_reach_are_reported(y, is_found):
+    model = compiled(1, "sigmoid", lambda y, p: -log_likelihood(y, p))
+    found = [f.advice for f in diagnose(model, X, y).findings if f.symptom == "output_mismatch"]
+    assert ["cannot reach targets from -1 to 1" in advice for advice in found] == ([True] if is_found else [])

@@ -366,3 +366,40 @@ def test_penalties_on_outputs_that_outweigh_the_loss_are_critical():
         found = [f for f in monitor.findings if f.symptom == "strong_decay"]
         assert any(f.severity == "critical" and "activity_regularizer" in f.advice for f in found) == is_found
         assert bool(found) == is_found
+
+
+@pytest.mark.parametrize(
+    ("layers", "is_found"),
+    [
+        ([keras.layers.Dense(4), keras.layers.Dense(4), keras.layers.Dense(1, "sigmoid")], True),
+        ([keras.layers.Dense(4), keras.layers.Dropout(0.5), keras.layers.Dense(1)], True),
+        ([keras.layers.Dense(1, "sigmoid")], False),
+        ([keras.layers.Dense(4, "relu"), keras.layers.Dense(1)], False),
+        ([keras.layers.Dense(4), keras.layers.ReLU(), keras.layers.Dense(1)], False),
+    ],
+)
+def test_a_network_without_activations_is_known(layers, is_found):
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    model.compile("sgd", "mse")
+    assert training_of(model).is_linear == is_found
+
+
+@pytest.mark.parametrize(("momentum", "planned", "is_found"), [(0.99999, 100, True), (0.99, 100, False), (0.99, 60, True)])
+def test_an_average_that_hardly_leaves_the_first_weights_is_found(momentum, planned, is_found):
+    step = step_of(keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=momentum))
+    assert (step.last_average, math.isnan(step.average)) == (momentum, True)
+    found = list(setting_states(Training(planned=float(planned), step=step), Limits()))
+    assert ["Set ema_momentum" in s.advice and s.ignores_loss for s in found] == ([True] if is_found else [])
+    assert list(setting_states(Training(planned=100.0, step=step_of(keras.optimizers.Adam(0.01, ema_momentum=0.99999))), Limits())) == []
+
+
+def test_weights_that_the_average_of_a_short_fit_replaces_are_critical():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(256, 4)).astype("float32")
+    y = (x[:, :1] > 0).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1, "sigmoid")])
+    model.compile(keras.optimizers.Adam(0.05, use_ema=True, ema_momentum=0.9999), "binary_crossentropy")
+    monitor = SaturationMonitor(x, y, on_critical=None)
+    model.fit(x, y, epochs=20, verbose=0, callbacks=[monitor])
+    assert monitor.snapshots[-1].loss < 0.2 < model.evaluate(x, y, verbose=0)
+    assert [f.symptom for f in monitor.findings if f.severity == "critical"] == ["small_step"]

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_ext.callbacks.monitor.probe.targets import in_order_of_outputs
+from keras_ext.callbacks.monitor.probe.targets import in_order_of_outputs, is_own
 from keras_ext.callbacks.monitor.probe.untouched import untouched
 from keras_ext.callbacks.monitor.snapshot import Snapshot
 
@@ -64,7 +64,7 @@ def _flaws(model: Any, data: tuple[Any, Any, Any], snapshot: Snapshot) -> Iterat
     names = model.output_names if isinstance(data[1], dict) else ()
     for i, (target, loss, end, output) in enumerate(zip(targets, losses, ends, snapshot.outputs, strict=True)):
         is_alike = _predicted(target, output.units) in (target.shape, (*target.shape, 1))
-        if _is_own(loss) and is_alike and target.dtype.kind in "biuf" and np.isfinite(target).all():
+        if is_own(loss) and is_alike and target.dtype.kind in "biuf" and np.isfinite(target).all():
             cost = _Cost(model, targets, i, [o.units for o in snapshot.outputs], names)
             name = model.output_names[i] if len(targets) > 1 else ""
             yield from (LossFlaw(i, name, *flaw) for flaw in [_sense(cost, end) or _pairing(cost)] if flaw is not None)
@@ -123,7 +123,7 @@ def _sense(cost: _Cost, end: str) -> tuple[Any, ...] | None:
 
 
 def _pairing(cost: _Cost) -> tuple[Any, ...] | None:
-    """Return that the loss does not change with the order of the targets, though it does with the targets."""
+    """Return that the loss does not depend on the predictions, or not on the order of the targets, though on the targets."""
     rng, spread = np.random.default_rng(0), cost.y.std()
     order = rng.permutation(len(cost.y))
     if spread == 0 or (cost.y[order] == cost.y).all():
@@ -132,13 +132,11 @@ def _pairing(cost: _Cost) -> tuple[Any, ...] | None:
     if cost.y.min() >= 0 and cost.y.max() <= 1:
         predictions = np.clip(predictions, _MARGIN, 1 - _MARGIN)
     now, shuffled, other = cost(predictions), cost(predictions, cost.y[order]), cost(predictions, np.broadcast_to(cost.y[:1], cost.y.shape))
-    if not np.isfinite([now, shuffled, other]).all() or abs(now) < _ROUNDING:
+    if not np.isfinite([now, shuffled, other]).all():
+        return None
+    right, reverse = cost(cost.y), cost(predictions[::-1].copy())
+    if max(abs(now - right), abs(now - reverse), abs(now - cost(2 * predictions - cost.y.mean()))) <= _ROUNDING * _SMALL * abs(now):
+        return INDIFFERENT, right, now, reverse
+    if abs(now) < _ROUNDING:
         return None
     return (UNPAIRED,) if abs(now - shuffled) < _ROUNDING * abs(now) and abs(now - other) > _NOTHING * abs(now) else None
-
-
-def _is_own(loss: Any) -> bool:
-    """Return True for a loss that is not one of Keras's own."""
-    if isinstance(loss, keras.losses.Loss):
-        loss = type(loss)
-    return callable(loss) and getattr(loss, "__module__", "").split(".")[0] != "keras"

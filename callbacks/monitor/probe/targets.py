@@ -34,6 +34,7 @@ class Aim:
     Keras does on TensorFlow, whatever `from_logits` is. `in_runs` is how much oftener than by chance a sample has the class of the one
     before: 0 where samples are shuffled, 1 where they are sorted; NaN where targets are no classes. `weight` is that of its loss among
     the losses of all outputs. `is_one_class` is whether a loss of one number by sample, which is a class, gets the same for all.
+    `is_own` is whether the loss is not Keras's.
     """
 
     loss: str
@@ -50,6 +51,7 @@ class Aim:
     in_runs: float = math.nan
     weight: float = 1.0
     is_one_class: bool = False
+    is_own: bool = False
 
 
 def aims(model: Any, y: Any, sample_weight: Any = None) -> tuple[Aim | None, ...]:
@@ -118,10 +120,18 @@ def _aim(loss: Any, target: np.ndarray) -> Aim | None:
     }
     from_logits = bool(config.get("from_logits", False))
     numbers["finds_logits"] = keras.backend.backend() == "tensorflow"
+    numbers["is_own"] = is_own(loss)
     is_class = target.ndim == 1 or (target.ndim == 2 and target.shape[1] == 1)
     numbers["is_one_class"] = name in (_SPARSE, *BINARY) and is_class and len(target) >= _LEAST_NEIGHBOURS and values.min() == values.max()
     numbers["in_runs"] = _in_runs(values) if name in (*CHOICES, *BINARY) else math.nan
     return Aim(name, from_logits, float(values.min()), float(values.max()), rms, constant, deviation, units, **numbers)
+
+
+def is_own(loss: Any) -> bool:
+    """Return True for a loss that is not one of Keras's own."""
+    if isinstance(loss, keras.losses.Loss):
+        loss = type(loss)
+    return callable(loss) and getattr(loss, "__module__", "").split(".")[0] != "keras"
 
 
 def _in_runs(values: np.ndarray) -> float:

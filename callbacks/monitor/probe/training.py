@@ -17,6 +17,13 @@ from keras_ext.callbacks.monitor.probe.untouched import untouched
 from keras_ext.layers import BatchNormalization, Dropout
 
 _DROPPING = (Dropout, keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.AlphaDropout)
+_KERNEL_LAYERS = tuple(getattr(keras.layers, name) for name in ("Dense", "Conv1D", "Conv2D", "Conv3D"))
+# Layers that multiply and add numbers at most, whatever is put in.
+_LINEAR_LAYERS = (
+    keras.layers.InputLayer, keras.layers.Flatten, keras.layers.Reshape, keras.layers.Rescaling, keras.layers.Normalization,
+    keras.layers.Dropout, Dropout, keras.layers.BatchNormalization, BatchNormalization, keras.layers.AveragePooling2D,
+    keras.layers.GlobalAveragePooling1D, keras.layers.GlobalAveragePooling2D,
+)  # fmt: skip
 RECURRENT_RATES = ("dropout", "recurrent_dropout")
 # Weights of one axis start at these numbers: biases and shifts, scales and the forget gate's bias.
 _FIRST_NUMBERS = (0.0, 1.0)
@@ -28,7 +35,8 @@ class Step:
 
     `clipping` is the name of the clipping argument that is set, or empty, and `threshold` its value. `accumulation` is the
     number of batches whose gradients make one update. `schedule` is the class of the schedule that `rate` follows, or empty. `average` is
-    the momentum of the moving average that overwrites the weights.
+    the momentum of the moving average that overwrites the weights, and `last_average` that of the one which
+    `fit` writes over them at its end.
     """
 
     rate: float = math.nan
@@ -39,6 +47,7 @@ class Step:
     accumulation: float = math.nan
     schedule: str = ""
     average: float = math.nan
+    last_average: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class Training:
         is_dataset: whether the samples come as a dataset, in the order in which `fit` gets them.
         penalty: sum of the penalties on the weights as they are now.
         penalty_on_outputs: the same for what layers put out, as of `penalty_on_outputs`.
+        is_linear: whether the network has several layers with kernels, and no activation before the last of them.
         is_same: whether all samples of the monitor have the same inputs.
         leak: what an output depends on that it must not know, as of `leakage.leak_of`.
         flaws: of the losses that are the user's own.
@@ -75,6 +85,7 @@ class Training:
     is_dataset: bool = False
     penalty: float = 0.0
     penalty_on_outputs: float = 0.0
+    is_linear: bool = False
     is_same: bool = False
     leak: str = ""
     flaws: tuple[LossFlaw, ...] = ()
@@ -90,7 +101,18 @@ def training_of(model: Any, planned: float = math.nan) -> Training:
     step = step_of(getattr(model, "optimizer", None))
     dropping, moving = tuple(_dropping(layers, names)), tuple(_moving(layers, names))
     more: Any = {"dropping_outputs": tuple(_dropping_outputs(model, names)), "pressing": tuple(_pressing(model))}
+    more["is_linear"] = _is_linear(layers)
     return Training(can_train, frozen, dropping, moving=moving, step=step, planned=planned, penalty=_penalty(model), **more)
+
+
+def _is_linear(layers: list[Any]) -> bool:
+    layers = [layer for layer in layers if not keras_private.is_functional_or_sequential(layer)]
+    kernels = [layer for layer in layers if type(layer) in _KERNEL_LAYERS]
+    return (
+        len(kernels) > 1
+        and all(type(layer) in (*_KERNEL_LAYERS, *_LINEAR_LAYERS) for layer in layers)
+        and all(layer.activation is keras.activations.linear for layer in kernels[:-1])
+    )
 
 
 def _penalty(model: Any) -> float:
@@ -175,9 +197,9 @@ def step_of(optimizer: Any) -> Step:
     threshold = _number(getattr(optimizer, clipping)) if clipping else math.nan
     accumulation, followed = _number(getattr(optimizer, "gradient_accumulation_steps", None)), keras_private.rate_of(optimizer)
     schedule = type(followed).__name__ if isinstance(followed, keras.optimizers.schedules.LearningRateSchedule) else ""
-    overwrites = getattr(optimizer, "use_ema", False) and getattr(optimizer, "ema_overwrite_frequency", None)
-    average = _number(getattr(optimizer, "ema_momentum", None)) if overwrites else math.nan
-    return Step(rate, epsilon, decay, clipping, threshold, accumulation, schedule, average)
+    momentum = _number(getattr(optimizer, "ema_momentum", None)) if getattr(optimizer, "use_ema", False) else math.nan
+    average = momentum if getattr(optimizer, "ema_overwrite_frequency", None) else math.nan
+    return Step(rate, epsilon, decay, clipping, threshold, accumulation, schedule, average, momentum)
 
 
 def _number(value: Any) -> float:

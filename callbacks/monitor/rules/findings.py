@@ -109,7 +109,7 @@ def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | 
     found += [*states(snapshots[-1], limits, aims, snapshots[0], before, training.broken)]
     if snapshots[-1].is_regular and snapshots[-1].finite:
         regular = [snapshot for snapshot in snapshots if snapshot.is_regular]
-        found += course_states(regular, limits, patience, cost, training.planned)
+        found += course_states(regular, limits, patience, cost, training.planned, training.is_linear)
         found += logged_states(regular, limits)
         found += mode_states(snapshots[-1], limits, training, cost)
         found += memorization_states(regular, limits, training, cost)

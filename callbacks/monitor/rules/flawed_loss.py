@@ -20,7 +20,8 @@ def flaw_states(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits, 
             share = output.deviation / aim.deviation if aim is not None and aim.deviation > 0 else 1.0
             seen = f"The loss{which} stays the same when the targets are shuffled"
             # One that compares distributions does so on purpose, and its predictions differ from sample to sample.
-            is_flat = snapshot.is_regular and share < limits.unpaired_predictions
+            has_gradient = any(w.gradient_norm > 0 for w in snapshot.kernels)
+            is_flat = snapshot.is_regular and share < limits.unpaired_predictions and has_gradient
             said = f"{seen}. {advice('flawed_loss', UNPAIRED)}"
             yield State(
                 "flawed_loss", None, share, limits.unpaired_predictions, said, can_be_critical=is_flat, ignores_loss=True, root=True

@@ -41,14 +41,18 @@ def stands(snapshots: Sequence[Snapshot], limits: Limits, patience: int, baselin
 
 def is_below(share: float, snapshots: Sequence[Snapshot], limits: Limits, baseline: float) -> bool:
     """Return True where the loss is at most that share of it; further arguments as of `has_learned`."""
-    # Of one sample the spread is NaN, and no reason to doubt.
-    return not snapshots[-1].spread <= limits.constant_output and snapshots[-1].loss <= share * _reference(snapshots, baseline)
+    # Of one sample the spread is NaN, and no reason to doubt. A loss that was 0 from the start is not low.
+    reference = _reference(snapshots, baseline)
+    return reference != 0 and not snapshots[-1].spread <= limits.constant_output and snapshots[-1].loss <= share * reference
 
 
-def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, baseline: float, planned: float) -> Iterator[State]:
+def course_states(
+    snapshots: Sequence[Snapshot], limits: Limits, patience: int, baseline: float, planned: float, is_linear: bool = False
+) -> Iterator[State]:
     """Yield what the snapshots show of the loss: that it rises, swings, or stands at what a constant prediction costs.
 
-    `snapshots` are those of the rhythm; `planned` are the steps of the fit, further arguments as of `has_learned`.
+    `snapshots` are those of the rhythm; `planned` are the steps of the fit, `is_linear` is whether its network has no activation. Further
+    arguments as of `has_learned`.
     """
     risen = _risen(snapshots, limits)
     if risen:
@@ -67,7 +71,7 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, 
         else:
             taken = f"{limits.late_steps:.0%} of the planned steps are taken"
             seen = f"{taken}, and the loss is {loss:.3g}; a constant prediction costs {baseline:.3g}"
-            fix = _move(snapshots, limits, baseline)
+            fix = _move(snapshots, limits, baseline, is_linear)
         yield State("stalled_loss", None, loss / baseline, limits.late_loss, f"{seen}. {fix}", late=True)
     losses, reference = _losses(snapshots)[-limits.window :], _reference(snapshots, baseline)
     if len(snapshots) <= limits.window or any(map(math.isinf, losses)) or has_learned(snapshots, limits, baseline) or reference <= 0:
@@ -86,12 +90,14 @@ def course_states(snapshots: Sequence[Snapshot], limits: Limits, patience: int, 
     ):
         place = "where" if min(losses) <= (1 + limits.stalled_loss) * reference else "above where"
         seen = f"For {limits.window} snapshots its loss has stood {place} a constant prediction stands"
-        said = f"{seen}. {_move(snapshots, limits, reference)}"
+        said = f"{seen}. {_move(snapshots, limits, reference, is_linear)}"
         yield State("stalled_loss", None, min(losses) / reference, 1 - limits.stalled_loss, said, can_be_critical=False)
 
 
-def _move(snapshots: Sequence[Snapshot], limits: Limits, reference: float) -> str:
+def _move(snapshots: Sequence[Snapshot], limits: Limits, reference: float, is_linear: bool) -> str:
     """Return what makes a loss move that stands: smaller steps where these go far, or have taken it above its first and a constant's.
+
+    A network without activations asks for these first.
 
     The same where they have gone far before: kernels that have grown so much did so by too long steps.
     """
@@ -100,7 +106,7 @@ def _move(snapshots: Sequence[Snapshot], limits: Limits, reference: float) -> st
     first = {w.path: w.weight_norm for w in snapshots[0].kernels if w.weight_norm > 0}
     growth = [w.weight_norm / first[w.path] for w in snapshots[-1].kernels if w.path in first]
     has_grown = statistics.median(growth or [1.0]) > limits.grown_kernel
-    return advice("stalled_loss", "worse" if is_worse or goes_far or has_grown else "")
+    return advice("stalled_loss", "worse" if is_worse or goes_far or has_grown else "linear" if is_linear else "")
 
 
 def logged_loss(snapshot: Snapshot) -> float:

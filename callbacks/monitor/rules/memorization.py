@@ -31,7 +31,8 @@ def memorization_states(regular: Sequence[Snapshot], limits: Limits, training: T
     # Late in a training, less shows it, unless a validation is better than all before: the network may leave a plateau.
     stands = is_late and len(costs) > lately and min(costs[-lately:]) > least
     enough = 1.0 if stands else limits.begun if is_late else limits.learned
-    if trained < enough * baseline and least >= limits.late_loss * baseline:
+    # A loss of 0 from the start has left out all samples.
+    if 0 < trained < enough * baseline and least >= limits.late_loss * baseline:
         seen = f"The loss has fallen to {trained:.3g}, and in validation it was never below {least:.3g}; a constant costs {baseline:.3g}"
         said = f"{seen}. It learns the samples by heart. {advice('memorization')}"
         yield State("memorization", None, least / baseline, limits.late_loss, said, ignores_loss=True, late=stands)

@@ -93,6 +93,11 @@ def _invalid_ids(snapshot: Snapshot) -> Iterator[State]:
                 yield State("invalid_ids", e.layer, share, 0.0, said, ignores_loss=True, root=True)
 
 
+def _is_squashed(aim: Aim, output: Output, kind: str) -> bool:
+    """Return whether sigmoid ends an output that a loss of the user's own compares with its targets, number by number."""
+    return kind == "sigmoid" and aim.is_own and aim.units == output.units
+
+
 def _are_cosines(aim: Aim, output: Output) -> bool:
     """Return whether logits fill the range of cosines, and do not leave it."""
     return aim.loss in CHOICES and aim.from_logits and output.low >= -1 - _ROUNDING and _NEAR_ONE < output.high <= 1 + _ROUNDING
@@ -148,7 +153,7 @@ def _mismatch(output: Output, aim: Aim, kind: str, which: str) -> tuple[float, f
         return output.high, 1.0, said
     if aim.loss in DISTANCES and not kind and output.low == 0.0 < output.high:
         kind = "relu"  # of a layer that is not seen from outside
-    if aim.loss in DISTANCES and kind in _RANGES:
+    if (aim.loss in DISTANCES or _is_squashed(aim, output, kind)) and kind in _RANGES:
         low, high = _RANGES[kind]
         slack = _ROUNDING * (aim.high - aim.low)
         if aim.low < low - slack or aim.high > high + slack:

@@ -53,6 +53,12 @@ def setting_states(training: Training, limits: Limits, baseline: float = math.na
         yield State(
             "small_step", None, updates, limits.few_updates, f"{seen}. {advice('small_step', 'accumulation')}", quiet=True, root=True
         )
+    left = training.step.last_average ** (training.planned / max(1.0, training.step.accumulation))
+    if left > limits.stale_statistics:
+        seen = f"fit ends with the average of all steps, of which {left:.0%} will be the first weights"
+        fix = f"Set ema_momentum ({training.step.last_average:.6g}) to {max(0.0, round(0.01 ** (1 / training.planned), 3)):g}"
+        said = f"{seen}. {fix}, or train longer."
+        yield State("small_step", None, left, limits.stale_statistics, said, quiet=True, ignores_loss=True, root=True)
     share = training.penalty_on_outputs / baseline if baseline > 0 else 0.0
     if share > limits.penalty_share:
         seen = f"The first penalties on what layers put out are {training.penalty_on_outputs:.3g}"

@@ -49,7 +49,7 @@ def states(
         yield from _unmoved(snapshot)
     yield from _collapsed(snapshot, aims, limits, first)
     if snapshot.spread < limits.constant_output and snapshot.step > 0:
-        said = f"The predictions do not depend on the input. {advice('constant_output')}"
+        said = f"The predictions do not depend on the input. {advice('constant_output', 'recurrent' if snapshot.recurrent else '')}"
         yield State("constant_output", None, snapshot.spread, limits.constant_output, said)
 
 
