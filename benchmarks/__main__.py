@@ -14,7 +14,7 @@ from benchmarks import BACKENDS, machine
 from benchmarks.registry import BENCHMARKS, GROUPS, Benchmark
 
 RESULTS = Path(__file__).parent / "results"
-_SEVERAL = {"search": [name for name in BENCHMARKS if name not in (*GROUPS, "broken_layers")], "all": list(BENCHMARKS)}
+_SEVERAL = {"search": [name for name in BENCHMARKS if name not in GROUPS], "all": list(BENCHMARKS)}
 _EPILOG = "\n".join(f"{b.name} ({b.minutes} min): {b.about}" for b in BENCHMARKS.values())
 
 

@@ -1,1 +1,1 @@
-"""What takes longer: searches and broken layers, each with a table of its own."""
+"""What takes longer: searches, each with a table of its own."""
