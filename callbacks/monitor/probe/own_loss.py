@@ -22,6 +22,8 @@ _MARGIN = 1e-3
 _ROUNDING, _NOTHING = 1e-5, 0.01
 # What is summed up to a smaller loss than this is rounded as one of it.
 _SMALL = 0.1
+# Predictions that are this share of their way from the targets are nearly right.
+_NEAR = 0.1
 _LEAST_SAMPLES = 8
 
 
@@ -134,9 +136,9 @@ def _pairing(cost: _Cost) -> tuple[Any, ...] | None:
     now, shuffled, other = cost(predictions), cost(predictions, cost.y[order]), cost(predictions, np.broadcast_to(cost.y[:1], cost.y.shape))
     if not np.isfinite([now, shuffled, other]).all():
         return None
-    right, reverse = cost(cost.y), cost(predictions[::-1].copy())
-    if max(abs(now - right), abs(now - reverse), abs(now - cost(2 * predictions - cost.y.mean()))) <= _ROUNDING * _SMALL * abs(now):
-        return INDIFFERENT, right, now, reverse
+    near = cost((cost.y + _NEAR * (predictions - cost.y)).astype("float32"))
+    if max(abs(now - near), abs(now - cost(predictions[::-1].copy()))) <= _ROUNDING * _SMALL * abs(now):
+        return INDIFFERENT, near, now, now
     if abs(now) < _ROUNDING:
         return None
     return (UNPAIRED,) if abs(now - shuffled) < _ROUNDING * abs(now) and abs(now - other) > _NOTHING * abs(now) else None

@@ -59,7 +59,8 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -
             yield State("output_mismatch", layer, *found, can_be_critical=not is_harmless, fatal=fatal)
         if aim.is_one_class:
             said = f"All targets of {which} are {aim.low:.3g}. {advice('constant_output', 'same targets')}"
-            yield State("constant_output", None, 0.0, 0.0, said, ignores_loss=True, root=True)
+            # One class may be meant, as of negative samples beside a positive one.
+            yield State("constant_output", None, 0.0, 0.0, said, can_be_critical=False)
         if reported is None and _are_cosines(aim, output) and snapshot.epoch > limits.slow:
             said = f"{_SHORT} The logits of {which} stay between -1 and 1, as cosines do: multiply them by 10 or more, or by a weight."
             yield State("output_mismatch", None, output.high, 1.0, said, quiet=True)
