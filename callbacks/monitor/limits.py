@@ -21,7 +21,7 @@ _ABOVE_ZERO = (
     "penalty_share", "initial_bias", "statistics_shift",
 )  # fmt: skip
 # And the least that each may be.
-_COUNTS = {"window": 4, "slow": 1, "few_updates": 0, "few_steps": 0, "trend": 3, "settled": 1, "lasting_steps": 0}
+_COUNTS = {"window": 4, "slow": 1, "few_updates": 0, "trend": 3, "settled": 1, "lasting_steps": 0}
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,6 @@ class Limits:
         collapsed_predictions: the spread of an output over its first spread, below which all samples get the same.
         unpaired_predictions: standard deviation of the predictions over that of the targets, below which a loss of your own that does not
             pair them has made them alike.
-        few_steps: planned steps below which a network that has not learned by then needs more.
         pressed_kernel: share of a kernel's first norm below which its own penalty or constraint has pressed it.
         penalty_share: first penalties on the weights over what the best constant prediction costs, above which they decide the training.
         grown_kernel: how many times as long as at first the middle kernel may be where the loss stands; longer ones have gone too far.
@@ -137,7 +136,6 @@ class Limits:
     rising_loss: float = 100.0
     collapsed_predictions: float = 0.01
     unpaired_predictions: float = 0.5
-    few_steps: int = 20
     pressed_kernel: float = 0.1
     penalty_share: float = 2.0
     grown_kernel: float = 3.0

@@ -58,7 +58,6 @@ _ADVICE = {
         "It compares each prediction with all targets. Give both one shape: (n,) minus (n, 1) is broadcast to (n, n). This is expected of "
         "a loss that compares distributions."
     ),
-    "small_step/few": "Take smaller batches, or train for more epochs.",
     "memorization": (
         "Check that inputs and targets belong together row by row, and that validation data are prepared as the others are; else take a "
         "smaller network, less varied features, or more samples."

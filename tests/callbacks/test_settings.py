@@ -331,23 +331,6 @@ def test_where_most_of_the_held_kernels_are_pressed_and_nothing_is_learned_no_fa
     assert [s.ignores_loss for s in pressed_states([first, last], Limits(), training, 1.0)] == expected
 
 
-@pytest.mark.parametrize(
-    ("losses", "planned", "is_found"),
-    [
-        ((2.3, 2.2, 2.1, 2.0, 1.9), 8, True),
-        ((2.3, 2.2, 2.1, 2.0, 1.9), 20, False),  # not so few
-        ((2.3, 2.2, 2.1, 2.0, 1.9), 9, False),  # not yet half of them
-        ((2.3, 1.9, 1.5, 1.1, 0.9), 8, False),  # it learns
-        ((1.9, 1.8, 1.7, 1.6, 1.5), 8, False),  # it was trained before
-        ((2.3, 2.2, 2.25, 2.2, 2.1), 8, False),  # it does not fall steadily
-    ],
-)
-def test_a_loss_that_falls_in_a_few_steps_asks_for_more(losses, planned, is_found):
-    snapshots = [Snapshot(i, i, loss, 1.0, (), (kernel(1.0, "a"),)) for i, loss in enumerate(losses)]
-    found = list(step_states(snapshots, Limits(), Training(planned=float(planned)), 2.3, 2))
-    assert ["Take smaller batches" in s.advice for s in found if not s.can_be_critical] == ([True] if is_found else [])
-
-
 def test_penalties_on_outputs_that_outweigh_the_loss_are_critical():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(256, 8)).astype("float32")

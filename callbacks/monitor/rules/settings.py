@@ -103,7 +103,6 @@ def step_states(snapshots: Sequence[Snapshot], limits: Limits, training: Trainin
     kernels = [w for w in last.kernels if w.path not in zero and not w.path.endswith("bias")]
     longest = max(kernels, key=lambda w: w.gradient_norm, default=None)
     gradient = math.inf if longest is None else longest.gradient_norm
-    yield from _few_steps([s for s in snapshots if s.is_regular], limits, training.planned, baseline)
     end = _loss_at_the_end([s for s in snapshots if s.is_regular], limits, training.planned, baseline)
     if end > baseline:
         seen = f"Its loss falls so slowly that it will be {end:.3g} after the planned steps, and a constant prediction costs {baseline:.3g}"
@@ -120,20 +119,6 @@ def step_states(snapshots: Sequence[Snapshot], limits: Limits, training: Trainin
         return
     seen = f"The kernel that moves most goes {way:.1g} of its own length in the steps that are planned, and the loss stands"
     yield State("small_step", None, way, limits.small_step, f"{seen}. {_cure(step, gradient)}", quiet=True)
-
-
-def _few_steps(regular: Sequence[Snapshot], limits: Limits, planned: float, baseline: float) -> Iterator[State]:
-    """Yield that the planned steps are too few for a new network, whose loss falls steadily all the while."""
-    losses, last = [s.loss for s in regular[-limits.trend :]], regular[-1] if regular else None
-    if last is None or not planned / 2 <= last.step <= planned < limits.few_steps or len(losses) < limits.trend:
-        return
-    falls = [a - b for a, b in pairwise(losses)]
-    end = losses[-1] - max(falls) * (planned - last.step)
-    if min(falls) > 0 and end > limits.learned * baseline and regular[0].loss > limits.begun * baseline:
-        seen = f"{planned:.0f} steps are planned, in which its loss falls to {end:.3g}; a constant prediction costs {baseline:.3g}"
-        said = f"{seen}. {advice('small_step', 'few')}"
-        # A trial run, or the first rung of a Hyperband search, is as short on purpose.
-        yield State("small_step", None, planned, limits.few_steps, said, can_be_critical=False)
 
 
 def _loss_at_the_end(regular: Sequence[Snapshot], limits: Limits, planned: float, baseline: float) -> float:
