@@ -17,11 +17,10 @@ from keras_ext.callbacks.monitor.finding import Finding
 from keras_ext.callbacks.monitor.limits import Limits, checked_choice
 from keras_ext.callbacks.monitor.probe.broken import broken
 from keras_ext.callbacks.monitor.probe.leakage import leaks
-from keras_ext.callbacks.monitor.probe.own_loss import loss_flaws
 from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, knows_loss
 from keras_ext.callbacks.monitor.probe.samples import build, cannot, check_targets, probe_batch
 from keras_ext.callbacks.monitor.probe.targets import aims
-from keras_ext.callbacks.monitor.probe.training import Training, penalty_on_outputs, training_of
+from keras_ext.callbacks.monitor.probe.training import Training, losses_at_first, training_of
 from keras_ext.callbacks.monitor.report.json_report import to_json
 from keras_ext.callbacks.monitor.report.table import layer_table, reported
 from keras_ext.callbacks.monitor.rules.findings import examine
@@ -157,10 +156,8 @@ def diagnose(
         raise
     except Exception as error:
         raise cannot("run", model, data, error) from error
-    training = replace(
-        training_of(model) if model.compiled else Training(), leak=leaks(model, data) or "", flaws=loss_flaws(model, data, snapshot)
-    )
-    training = replace(training, penalty_on_outputs=penalty_on_outputs(model, data[0]))
+    training = training_of(model) if model.compiled else Training()
+    training = replace(training, leak=leaks(model, data) or "", **losses_at_first(model, data, snapshot))
     if not snapshot.finite:
         training = replace(training, broken=broken((x, y, sample_weight), data))
     findings = examine([snapshot], limits, aims=targets, training=training)

@@ -25,11 +25,10 @@ from keras_ext.callbacks.monitor.limits import Limits, checked_choice
 from keras_ext.callbacks.monitor.probe.broken import are_same, broken
 from keras_ext.callbacks.monitor.probe.inference import loss_in_inference, may_differ_in_inference
 from keras_ext.callbacks.monitor.probe.leakage import leaks
-from keras_ext.callbacks.monitor.probe.own_loss import LossFlaw, loss_flaws
 from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, affordable, has_weights
 from keras_ext.callbacks.monitor.probe.samples import cannot, is_dataset, probe_batch
 from keras_ext.callbacks.monitor.probe.targets import Aim, aims, baseline
-from keras_ext.callbacks.monitor.probe.training import Training, penalty_on_outputs, step_of, training_of
+from keras_ext.callbacks.monitor.probe.training import Training, losses_at_first, step_of, training_of
 from keras_ext.callbacks.monitor.report.json_report import RUN_FILE, new_run, to_json
 from keras_ext.callbacks.monitor.report.scalars import Scalars
 from keras_ext.callbacks.monitor.report.table import table
@@ -153,7 +152,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._logged: tuple[Logged, ...] = ()
         self._validation = math.nan
         self._leak: str | None = None
-        self._flaws: tuple[LossFlaw, ...] | None = None
+        self._at_first: dict[str, Any] = {}
         self._shares = ClippingShares()
         self._repairs = FitRepairs(self.seed)
         self._is_first_epoch, self._blind = True, False
@@ -337,14 +336,14 @@ class SaturationMonitor(keras.callbacks.Callback):
                 loss = next((each.value for each in self._logged if each.name == "loss"), math.nan)
                 snapshot = replace(snapshot, loss=loss)
             more: Any = {"logged": self._logged, "validation": self._validation}
-            if is_regular and may_differ_in_inference(snapshot, self.limits, baseline(self._aims)):
+            planned = replace(self._training, planned=self._planned(epoch))
+            if is_regular and may_differ_in_inference(snapshot, self.limits, planned, baseline(self._aims)):
                 more["inference"] = loss_in_inference(model, self._data)
             self.snapshots.append(replace(snapshot, clipped=clipped, skipped=skipped, **more))
             if self._leak is None:
                 self._leak = leaks(model, self._data)
-            if self._flaws is None:
-                self._flaws = loss_flaws(model, self._data, snapshot)
-                self._given["penalty_on_outputs"] = penalty_on_outputs(model, self._data[0])
+            if not self._at_first:
+                self._at_first = losses_at_first(model, self._data, snapshot)
         except UnknownLayer:
             raise
         except Exception as error:  # a monitor must not end a training that runs without it
@@ -355,11 +354,10 @@ class SaturationMonitor(keras.callbacks.Callback):
         if self._scalars is not None:
             self._write_scalars(self._scalars)
         training = replace(
-            self._training,
+            planned,
             step=step_of(getattr(model, "optimizer", None)),
-            planned=self._planned(epoch),
             leak=self._leak or "",
-            flaws=self._flaws or (),
+            **self._at_first,
             **self._given,
         )
         state = (self.patience, self._aims, training)

@@ -23,11 +23,9 @@ from keras_ext.repair.blueprint import Blueprint
 _EXCHANGED = ("sigmoid", "hard_sigmoid", "tanh", "softsign", "softmax", "exponential", "relu", "relu6")
 _OTHER = dict.fromkeys(_EXCHANGED, "elu")
 _RATE_OF_DROPOUT, _MOMENTUM, _EPSILON, _DECAY, _THRESHOLD = 0.5, 0.99, 1e-7, 0.004, 1.0
-# How the arguments of a layer end that press its weights, and its outputs.
-_OF_WEIGHTS, _OF_OUTPUTS = (
-    ("kernel_regularizer", "embeddings_regularizer", "kernel_constraint", "embeddings_constraint"),
-    ("activity_regularizer",),
-)
+# The arguments of a layer that press its weights, and its outputs.
+_OF_WEIGHTS = ("kernel_regularizer", "embeddings_regularizer", "kernel_constraint", "embeddings_constraint")
+_OF_OUTPUTS = ("activity_regularizer",)
 # Batches so small have no statistics to normalize by.
 _LEAST_BATCH = 8
 _LARGE_EPSILON = 1e-3
@@ -105,15 +103,14 @@ class Proposals:
 
     def _leave_out_penalties(self, blueprint: Blueprint, found: list[Finding]) -> Any:
         pressed, cost = {f.layer for f in found if f.symptom == "strong_decay"}, self.limits.penalty_share * baseline(self.aims)
-        whole = [kinds for kinds, penalty in (
-            (_OF_WEIGHTS, training_of(self.model).penalty), (_OF_OUTPUTS, penalty_on_outputs(self.model, self.data[0])),
-        ) if None in pressed and penalty > cost]  # fmt: skip
+        # Without a layer the penalties of all are meant.
+        of_weights = None in pressed and training_of(self.model).penalty > cost
+        of_outputs = None in pressed and penalty_on_outputs(self.model, self.data[0]) > cost
         configs: dict[str, dict[str, None]] = {}
         for layer in keras_private.flatten_layers(self.model):
             name = self.anatomy.names.get(id(layer), "")
-            ends = {end for kinds in [*whole, *([_OF_WEIGHTS] if name in pressed else [])] for end in kinds}
-            held = [key for key, value in vars(layer).items() if value is not None and key.endswith(tuple(ends))] if ends else []
-            held = [key for key in held if key not in blueprint.configs.get(name, {})]
+            keys = (*(_OF_WEIGHTS if of_weights or name in pressed else ()), *(_OF_OUTPUTS if of_outputs else ()))
+            held = [key for key in keys if getattr(layer, key, None) is not None and key not in blueprint.configs.get(name, {})]
             if held:
                 configs[name] = dict.fromkeys(held)
         if not configs:

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_ext.callbacks.monitor.probe.untouched import as_fit_does
+
 # Samples whose last token is changed.
 _SAMPLES = 4
 # Share of the places at which two sequences must have the same tokens to be one, and to be another one.
@@ -67,7 +69,7 @@ def _changes(model: Any, x: Any, place: int) -> np.ndarray | None:
     for changed in (flat[place], tokens):
         inputs = tree.pack_sequence_as(x, [changed if i == place else a for i, a in enumerate(flat)])
         with keras.StatelessScope():
-            found = model(tree.map_structure(lambda a: None if a is None else ops.convert_to_tensor(a), inputs), training=False)
+            found = model(as_fit_does(inputs), training=False)
         if not hasattr(found, "shape") or len(found.shape) != 3 or found.shape[1] != tokens.shape[1]:
             return None
         outputs.append(ops.convert_to_numpy(ops.cast(ops.stop_gradient(found), "float32")))

@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import tree
 
-from keras_ext.callbacks.monitor.probe.targets import in_order_of_outputs, is_own
-from keras_ext.callbacks.monitor.probe.untouched import untouched
+from keras_ext.callbacks.monitor.probe.targets import in_order_of_outputs, is_own, losses_of
+from keras_ext.callbacks.monitor.probe.untouched import as_fit_does, as_float, untouched
 from keras_ext.callbacks.monitor.snapshot import Snapshot
 
 REVERSED, INDIFFERENT, UNPAIRED = "reversed", "indifferent", "unpaired"
@@ -54,11 +54,10 @@ def loss_flaws(model: Any, data: tuple[Any, Any, Any], snapshot: Snapshot) -> tu
 
 
 def _flaws(model: Any, data: tuple[Any, Any, Any], snapshot: Snapshot) -> Iterator[LossFlaw]:
-    given = in_order_of_outputs(model, getattr(model, "loss", None))
-    if given is None or data[1] is None or type(model).compute_loss is not keras.Model.compute_loss or not snapshot.has_loss:
+    if data[1] is None or type(model).compute_loss is not keras.Model.compute_loss or not snapshot.has_loss:
         return
     targets = [np.asarray(a) for a in tree.flatten(in_order_of_outputs(model, data[1]))]
-    losses = tree.flatten(given) if isinstance(given, list | tuple) else [given]
+    losses = losses_of(model, len(targets))
     if not len(targets) == len(losses) == len(snapshot.outputs) or len(targets[0]) < _LEAST_SAMPLES:
         return
     ends = [a.kind for a in snapshot.activations if a.is_output]
@@ -93,12 +92,12 @@ class _Cost:
         with untouched(self._model):
             # Penalties on the weights are in all costs alike.
             loss = self._model.compute_loss(y=targets, y_pred=self._with(self._made, predictions), training=True)
-        return float(ops.convert_to_numpy(ops.stop_gradient(ops.cast(loss, "float32"))))
+        return as_float(loss)
 
     def _with(self, arrays: Sequence[np.ndarray], own: np.ndarray) -> Any:
         """Return the arrays with that of this output as tensors, in the structure of the targets."""
         every = [own if i == self._place else a for i, a in enumerate(arrays)]
-        tensors = [ops.convert_to_tensor(a if a.dtype.kind in "biu" else a.astype(keras.config.floatx())) for a in every]
+        tensors = as_fit_does(every)
         if self._names:
             return dict(zip(self._names, tensors, strict=True))
         return tensors if len(tensors) > 1 else tensors[0]

@@ -16,6 +16,7 @@ from keras_ext._backend import keras_private
 from keras_ext.callbacks.monitor.probe import statistics, through_time
 from keras_ext.callbacks.monitor.probe.names import is_named, names_of
 from keras_ext.callbacks.monitor.probe.recording import OPAQUE, Recording, recurrent_layers, watched_layers
+from keras_ext.callbacks.monitor.probe.untouched import as_fit_does
 from keras_ext.callbacks.monitor.snapshot import Activation, Ids, Normalization, Output, Recurrent, Snapshot, Weight
 from keras_ext.initializers.scales import scales_of
 
@@ -91,7 +92,7 @@ class Probe:
                 raise UnknownLayer(f"`layers` must name layers of the model, got {name!r}. It has {', '.join(known)}.")
         self._layers, self._rank, self._tracing, self._slope, self._many = layers, rank, tracing, slope, many
         self._has_loss = knows_loss(model) if has_loss is None else has_loss
-        self._data = tree.map_structure(_as_fit_does, data if self._has_loss else (data[0], None, None))
+        self._data = as_fit_does(data if self._has_loss else (data[0], None, None))
         self._watched = list(watched_layers(model))
         # Of no weight, and never changed: their gradients tell of the gradient through time.
         self._notes = [keras.Variable(np.zeros(through_time.NOTED, "float32"), trainable=False) for _ in self._recurrent]
@@ -302,16 +303,6 @@ def _rows(numbers: Any, fields: Sequence[str], groups: Sequence[Sequence[int]]) 
     rows = numbers[: len(order) * len(fields)].reshape(len(order), len(fields))
     found = dict(zip(order, rows.tolist(), strict=True))
     return [dict(zip(fields, found[i], strict=True)) for i in sorted(found)], numbers[rows.size :]
-
-
-def _as_fit_does(array: Any) -> Any:
-    """Return `array` as a tensor; floats in Keras's float type, as `fit` hands them to the model."""
-    if array is None:
-        return None
-    array = np.asarray(array)
-    if np.issubdtype(array.dtype, np.floating):
-        array = array.astype(keras.config.floatx())
-    return ops.convert_to_tensor(array)
 
 
 def affordable(model: Any, data: Any) -> Any:

@@ -58,8 +58,7 @@ def aims(model: Any, y: Any, sample_weight: Any = None) -> tuple[Aim | None, ...
     """Return the aim of each output in the order of the model's outputs, None for one that is not known. Weights hide the baseline."""
     y, sample_weight = (in_order_of_outputs(model, given) for given in (y, sample_weight))
     targets = [np.asarray(a) for a in tree.flatten(y) if a is not None]
-    given = in_order_of_outputs(model, getattr(model, "loss", None))
-    losses = tree.flatten(given) if isinstance(given, list | tuple | dict) else [given] * len(targets)
+    losses = losses_of(model, len(targets))
     if len(losses) != len(targets):
         return (None,) * len(targets)
     weights = [np.asarray(w) for w in tree.flatten(sample_weight) if w is not None]
@@ -69,6 +68,12 @@ def aims(model: Any, y: Any, sample_weight: Any = None) -> tuple[Aim | None, ...
     if weights:
         found = [aim and replace(aim, baseline=math.nan) for aim in found]
     return tuple(aim and replace(aim, weight=w) for aim, w in zip(found, _loss_weights(model, len(found)), strict=True))
+
+
+def losses_of(model: Any, count: int) -> list[Any]:
+    """Return the loss of each of `count` outputs, in their order: one that is given for all is that of each."""
+    given = in_order_of_outputs(model, getattr(model, "loss", None))
+    return tree.flatten(given) if isinstance(given, list | tuple | dict) else [given] * count
 
 
 def in_order_of_outputs(model: Any, given: Any) -> Any:

@@ -12,8 +12,9 @@ from keras import ops, tree
 
 from keras_ext._backend import keras_private
 from keras_ext.callbacks.monitor.probe.names import names_of
-from keras_ext.callbacks.monitor.probe.own_loss import LossFlaw
-from keras_ext.callbacks.monitor.probe.untouched import untouched
+from keras_ext.callbacks.monitor.probe.own_loss import LossFlaw, loss_flaws
+from keras_ext.callbacks.monitor.probe.untouched import as_fit_does, as_float, untouched
+from keras_ext.callbacks.monitor.snapshot import Snapshot
 from keras_ext.layers import BatchNormalization, Dropout
 
 _DROPPING = (Dropout, keras.layers.Dropout, keras.layers.GaussianDropout, keras.layers.AlphaDropout)
@@ -121,13 +122,18 @@ def _penalty(model: Any) -> float:
     return math.fsum(number for v in penalized if math.isfinite(number := float(ops.convert_to_numpy(v.regularizer(v)))))
 
 
+def losses_at_first(model: Any, data: tuple[Any, Any, Any], snapshot: Snapshot) -> dict[str, Any]:
+    """Return the fields of a `Training` that are found once, by computing losses: `flaws` and `penalty_on_outputs`."""
+    return {"flaws": loss_flaws(model, data, snapshot), "penalty_on_outputs": penalty_on_outputs(model, data[0])}
+
+
 def penalty_on_outputs(model: Any, x: Any) -> float:
     """Return the sum of the penalties that activity regularizers put on the outputs of layers; 0 where no layer has one."""
     if not any(getattr(layer, "activity_regularizer", None) is not None for layer in keras_private.flatten_layers(model)):
         return 0.0
     with contextlib.suppress(Exception), untouched(model):  # a monitor must not end a training
-        model(tree.map_structure(lambda a: None if a is None else ops.convert_to_tensor(a), x), training=False)
-        every = math.fsum(float(ops.convert_to_numpy(ops.stop_gradient(loss))) for loss in model.losses)
+        model(as_fit_does(x), training=False)
+        every = math.fsum(map(as_float, model.losses))
         return max(every - _penalty(model), 0.0) if math.isfinite(every) else 0.0
     return 0.0
 

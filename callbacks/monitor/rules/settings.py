@@ -9,6 +9,7 @@ from keras_ext.callbacks.monitor.finding import State
 from keras_ext.callbacks.monitor.limits import Limits
 from keras_ext.callbacks.monitor.probe.training import Step, Training
 from keras_ext.callbacks.monitor.rules.loss_course import stands
+from keras_ext.callbacks.monitor.rules.stale_statistics import forgetting_momentum
 from keras_ext.callbacks.monitor.snapshot import Snapshot
 from keras_ext.remedies.advice import advice
 
@@ -56,18 +57,17 @@ def setting_states(training: Training, limits: Limits, baseline: float = math.na
     left = training.step.last_average ** (training.planned / max(1.0, training.step.accumulation))
     if left > limits.stale_statistics:
         seen = f"fit ends with the average of all steps, of which {left:.0%} will be the first weights"
-        fix = f"Set ema_momentum ({training.step.last_average:.6g}) to {max(0.0, round(0.01 ** (1 / training.planned), 3)):g}"
+        fix = f"Set ema_momentum ({training.step.last_average:.6g}) to {forgetting_momentum(training.planned):g}"
         said = f"{seen}. {fix}, or train longer."
         yield State("small_step", None, left, limits.stale_statistics, said, quiet=True, ignores_loss=True, root=True)
-    share = training.penalty_on_outputs / baseline if baseline > 0 else 0.0
+    share = 0.0
+    outputs, weights = ("what layers put out", "activity", training.penalty_on_outputs), ("the weights", "penalty", training.penalty)
+    for of, where, penalty in (outputs, weights):
+        share = penalty / baseline if baseline > 0 else 0.0
+        if share > limits.penalty_share:
+            seen = f"The first penalties on {of} are {penalty:.3g}, and a constant prediction costs {baseline:.3g}"
+            yield State("strong_decay", None, share, limits.penalty_share, f"{seen}. {advice('strong_decay', where)}", root=True)
     if share > limits.penalty_share:
-        seen = f"The first penalties on what layers put out are {training.penalty_on_outputs:.3g}"
-        said = f"{seen}, and a constant prediction costs {baseline:.3g}. {advice('strong_decay', 'activity')}"
-        yield State("strong_decay", None, share, limits.penalty_share, said, root=True)
-    share = training.penalty / baseline if baseline > 0 else 0.0
-    if share > limits.penalty_share:
-        seen = f"The first penalties on the weights are {training.penalty:.3g}, and a constant prediction costs {baseline:.3g}"
-        yield State("strong_decay", None, share, limits.penalty_share, f"{seen}. {advice('strong_decay', 'penalty')}", root=True)
         return
     decay = training.step.rate * training.step.weight_decay
     if decay > limits.strong_decay:

@@ -43,4 +43,9 @@ def mode_states(snapshot: Snapshot, limits: Limits, training: Training, baseline
 
 
 def _cure(planned: float) -> str:
-    return f"Set momentum to {max(0.0, round(0.01 ** (1 / planned), 3)):g}, or train longer."
+    return f"Set momentum to {forgetting_momentum(planned):g}, or train longer."
+
+
+def forgetting_momentum(planned: float) -> float:
+    """Return the momentum of a moving average of which after the planned steps a hundredth of the first value is left."""
+    return max(0.0, round(0.01 ** (1 / planned), 3))
