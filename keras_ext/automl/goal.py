@@ -86,6 +86,13 @@ class Goal:
         metric.update_state(y, predicted if self.classes else np.reshape(predicted, (-1, 1)))
         return float(keras.ops.convert_to_numpy(metric.result()))
 
+    @property
+    def perfect(self) -> float | None:
+        """The score that no other can better: 1 of shares and correlations, 0 of errors; None where right predictions score otherwise."""
+        y, right, _ = _predictions(self.classes)
+        bound = 1.0 if self.direction == "max" else 0.0
+        return bound if self.score(y, right) == bound else None
+
     def is_better(self, score: float, than: float) -> bool:
         """Return whether one score is better than another."""
         return score > than if self.direction == "max" else score < than
@@ -94,11 +101,9 @@ class Goal:
 @functools.cache
 def _direction(name: str, classes: int | None) -> str:
     """Return the way in which a metric grows: right predictions are compared with wrong ones."""
-    y = np.arange(classes or 5)
-    right = np.eye(classes, dtype="float32") if classes else y[:, None].astype("float32")
+    y, *predictions = _predictions(classes)
     try:
-        wrong = np.roll(right, 1, axis=-1) if classes else right[::-1] - 7
-        scores = [Goal(name, classes=classes).score(y if classes else right, predicted) for predicted in (right, wrong)]
+        scores = [Goal(name, classes=classes).score(y, predicted) for predicted in predictions]
     except (ValueError, TypeError):
         scores = [0.0, 0.0]
     if scores[0] == scores[1] or not np.isfinite(scores).all():
@@ -109,3 +114,10 @@ def _direction(name: str, classes: int | None) -> str:
             f"`objective` must be the name of a Keras metric {what} that needs no arguments, got {name}. Such as {', '.join(near)}."
         )
     return "max" if scores[0] > scores[1] else "min"
+
+
+def _predictions(classes: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return targets, right predictions of them, and wrong ones."""
+    y = np.arange(classes or 5)
+    right = np.eye(classes, dtype="float32") if classes else y[:, None].astype("float32")
+    return (y, right, np.roll(right, 1, axis=-1)) if classes else (right, right, right[::-1] - 7)

@@ -32,7 +32,7 @@ from keras_ext.automl.preparation import Preparation
 from keras_ext.automl.search_file import claim, settings_of, stored_settings
 from keras_ext.automl.settings import Settings, complete
 from keras_ext.automl.tuners import grid_size, hyperband_trials, make_tuner
-from keras_ext.callbacks import SaturationMonitor
+from keras_ext.callbacks import SaturationMonitor, StopAt
 from keras_ext.parallel.placement import Placement
 from keras_ext.parallel.search_at import search_at
 from keras_ext.search.folds import Folds
@@ -182,7 +182,7 @@ def run(
                 y=y,
                 validation_data=held_out,
                 epochs=epochs,
-                callbacks=_patience(settings, space),
+                callbacks=_ends(settings, space, goal),
                 verbose=0,
             )
         found = results(tuner)
@@ -248,11 +248,14 @@ def _baselines(prepared: Preparation, split: Split, settings: Settings, console:
         return ()
 
 
-def _patience(settings: Settings, space: Any) -> list[keras.callbacks.Callback]:
-    """Return what ends a trial after so many epochs without a better score, if anything does."""
-    if settings.patience is None:
-        return []
-    return [keras.callbacks.EarlyStopping(space.objective.name, patience=settings.patience, mode=space.objective.direction)]
+def _ends(settings: Settings, space: Any, goal: Goal) -> list[keras.callbacks.Callback]:
+    """Return what ends a trial: a perfect score, and so many epochs without a better one where the settings say so."""
+    ends: list[keras.callbacks.Callback] = []
+    if settings.patience is not None:
+        ends += [keras.callbacks.EarlyStopping(space.objective.name, patience=settings.patience, mode=space.objective.direction)]
+    if goal.perfect is not None:
+        ends += [StopAt(space.objective.name, **{"above" if goal.direction == "max" else "below": goal.perfect})]
+    return ends
 
 
 @contextlib.contextmanager

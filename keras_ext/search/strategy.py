@@ -37,7 +37,12 @@ def in_equal_parts(model: Any, x: Any, y: Any, kwargs: dict[str, Any]) -> tuple[
     def cut(data: Any) -> Any:
         return keras.tree.map_structure(lambda a: a[: len(a) // parts * parts] if hasattr(a, "shape") else a, data)
 
-    kwargs = {**kwargs, "batch_size": -(-(kwargs.get("batch_size") or 32) // parts) * parts}
+    def whole(size: int) -> int:
+        return -(-size // parts) * parts
+
+    kwargs = {**kwargs, "batch_size": whole(kwargs.get("batch_size") or 32)}
+    if kwargs.get("validation_batch_size"):
+        kwargs["validation_batch_size"] = whole(kwargs["validation_batch_size"])
     if kwargs.get("validation_data") is not None:
         kwargs["validation_data"] = cut(kwargs["validation_data"])
     return cut(x), cut(y), kwargs

@@ -187,10 +187,23 @@ class Space(keras_tuner.HyperModel, abc.ABC):
             return model.fit(data, **{**kwargs, "callbacks": [data.callback(), *(kwargs.get("callbacks") or [])]})
         if self.samples is not None:
             kwargs.setdefault("batch_size", hp.get("batch_size"))
+            self._validate_in_large_batches(kwargs)
         if self.class_weights and hp.get("class_weight") != "none":
             kwargs.setdefault("class_weight", self.class_weights[hp.get("class_weight")])
         x, y, kwargs = in_equal_parts(model, x, y, kwargs)
         return model.fit(x, y, **kwargs)
+
+    def _validate_in_large_batches(self, kwargs: dict[str, Any]) -> None:
+        """Let validation take equal batches of up to four times the largest of training: it keeps no activations for gradients.
+
+        One batch is one program to compile, and the same for each batch size of training.
+        """
+        held_out = kwargs.get("validation_data")
+        if isinstance(held_out, tuple | list) and "validation_batch_size" not in kwargs:
+            first = keras.tree.flatten(held_out[0])[0]
+            if getattr(first, "shape", ()):
+                most = 4 * max(offered_batch_sizes(self.samples or 1, self.batch_sizes))
+                kwargs["validation_batch_size"] = math.ceil(len(first) / math.ceil(len(first) / most))
 
     def _parts(self, hp: Any) -> int | None:
         """Return the number of parts of the chosen batch, where that is all samples and they are too many for one."""

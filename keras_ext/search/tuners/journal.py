@@ -28,6 +28,7 @@ class Journal(JournalFileBackend):
         super().__init__(str(path), JournalFileOpenLock(str(path)))
         # How many entries of the file Optuna has read, and those that wait to be written.
         self._read, self._waiting = 0, None
+        self._path, self._size = path, -1
 
     @contextlib.contextmanager
     def in_one_write(self) -> Iterator[None]:
@@ -50,7 +51,11 @@ class Journal(JournalFileBackend):
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Yield the entries from this number on, those that wait to be written last."""
-        for number, entry in enumerate(super().read_logs(log_number_from), start=log_number_from):
-            self._read = max(self._read, number + 1)
-            yield entry
+        # Optuna reads several times an epoch: a file that has not grown since has nothing new.
+        size = self._path.stat().st_size
+        if size != self._size or log_number_from < self._read:
+            for number, entry in enumerate(super().read_logs(log_number_from), start=log_number_from):
+                self._read = max(self._read, number + 1)
+                yield entry
+            self._size = size
         yield from copy.deepcopy((self._waiting or [])[max(log_number_from - self._read, 0) :])
