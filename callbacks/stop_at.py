@@ -94,6 +94,10 @@ class StopAt(keras.callbacks.Callback):
                 'give fit validation_data for "val_" names, put StopAt behind the callback that logs it, or write missing="wait".'
             )
         self._seen = True
+        return self.is_reached(logs[self.monitor])
+
+    def is_reached(self, value: float) -> bool:
+        """Return whether a logged number has reached the target."""
         with np.errstate(over="ignore"):
-            value, target = np.float32(logs[self.monitor]), np.float32(self.above if self.below is None else self.below)
-        return bool(value >= target if self.below is None else value <= target)
+            logged, target = np.float32(value), np.float32(self.above if self.below is None else self.below)
+        return bool(logged >= target if self.below is None else logged <= target)

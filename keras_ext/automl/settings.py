@@ -44,7 +44,7 @@ class Settings:
         max_layers: most hidden layers; LSTM layers or blocks of convolutions likewise. None: as many as the search space says.
         widths: `"same"`, `"pyramid"` or `"free"`: how the widths of an MLP's layers are chosen.
         wide: choose among all parts of the package.
-        patience: epochs without a better score that end a trial. None: each trains to its end.
+        patience: epochs without a better score that end a trial. None: each trains to its end. A perfect score ends a trial in any case.
         objective: name of the Keras metric that is searched for, such as `"roc_auc"`. None: accuracy, balanced accuracy where a class is
             rare, or R2.
         baseline: train scikit-learn's gradient-boosted trees and a linear model on the same samples, to compare.

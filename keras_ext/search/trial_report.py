@@ -24,7 +24,7 @@ class TrialReport:
         scores: after each epoch, the mean over the executions; None where there was no finite one.
         executions: the best score of each execution.
         pruned: why a pruner ended it.
-        stopped: why Keras's EarlyStopping did.
+        stopped: why Keras's EarlyStopping, or StopAt, did.
         error: what it failed with.
         stands_in: whether its score is a placeholder: it never had one.
         program: whether its compiled steps were its own, shared with an earlier trial, or why it could not share them.

@@ -23,6 +23,7 @@ from keras_ext._wording import one_line
 from keras_ext.callbacks import Finding, SaturationMonitor
 from keras_ext.search.executions import Executions, current, of_trial
 from keras_ext.search.objectives import check_objective
+from keras_ext.search.stop_reasons import StopReason, stop_reasons
 from keras_ext.search.together.batch_hooks import LateBatchHooks
 from keras_ext.search.together.shared_models import SharedModels
 from keras_ext.search.together.trial_thread import TrialThread
@@ -153,7 +154,7 @@ class Runner:
         # A training in a `fit` or `run_trial` of the user's own may log less.
         run, fit = type(self._tuner).run_trial, getattr(type(self._tuner.hypermodel), "fit", None)
         is_theirs = fit is keras_tuner.HyperModel.fit and _is_of_keras_tuner(run)
-        reporter = _Reporter(epoch_ended, batch_begins, objective if is_theirs else None, _patience_of(others, objective), stopped)
+        reporter = _Reporter(epoch_ended, batch_begins, objective if is_theirs else None, stop_reasons(others, objective), stopped)
         if self._monitor is None:
             return [reporter]
         monitor = copy.copy(self._monitor)
@@ -169,12 +170,12 @@ class _Reporter(LateBatchHooks):
         epoch_ended: Callable[[int, dict[str, Any] | None], bool],
         batch_begins: Callable[[], None],
         objective: Any,
-        patience: dict[str, tuple[int, float, int]],
+        reasons: Sequence[StopReason],
         stopped: Callable[[str], None],
     ) -> None:
         super().__init__()
         self._epoch_ended, self._batch_begins, self._objective = epoch_ended, batch_begins, objective
-        self._patience, self._stopped = patience, stopped
+        self._reasons, self._stopped = reasons, stopped
         self._logs: dict[str, Any] | None = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -187,10 +188,9 @@ class _Reporter(LateBatchHooks):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._check()
-        for name, (patience, difference, sign) in self._patience.items():
-            course = [sign * value for value in self.model.history.history.get(name, ())]
-            if self.model.stop_training and _has_waited(course, patience, difference):
-                self._stopped(f"{name} no better for {patience} epoch{'s' * (patience != 1)}")
+        if self.model.stop_training:
+            for reason in filter(None, (each(self.model.history.history) for each in self._reasons)):
+                self._stopped(reason)
 
     def _check(self) -> None:
         """Check the logs of an epoch, which callbacks after this one may have added to."""
@@ -205,27 +205,6 @@ class _Reporter(LateBatchHooks):
 def _is_of_keras_tuner(run_trial: Callable[..., Any]) -> bool:
     """Return whether a tuner's `run_trial` is none of a user's own."""
     return run_trial.__module__.startswith(("keras_tuner.", "keras_ext."))
-
-
-def _patience_of(callbacks: Sequence[Any], objective: Any) -> dict[str, tuple[int, float, int]]:
-    """Return patience, least difference and sign (1: less is better, -1: more) of Keras's EarlyStopping, by the number that it waits for.
-
-    Numbers of which it is not known whether less or more is better are left out.
-    """
-    known = {objective.name: objective.direction, "loss": "min", "val_loss": "min"}
-    found = {}
-    for each in callbacks:
-        if isinstance(each, keras.callbacks.EarlyStopping):
-            direction = each.mode if each.mode in ("min", "max") else known.get(each.monitor, "max" if "acc" in each.monitor else None)
-            if direction is not None:
-                found[each.monitor] = max(each.patience, 1), abs(each.min_delta), 1 if direction == "min" else -1
-    return found
-
-
-def _has_waited(course: Sequence[float], patience: int, difference: float) -> bool:
-    """Return whether the last `patience` numbers are no lower than those before."""
-    before, last = course[: len(course) - patience], course[len(course) - patience :]
-    return bool(before) and min(last) >= min(before) - difference
 
 
 def note_epoch(

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras_tuner.engine import hyperparameters as kinds
+from optuna.storages.journal import JournalFileBackend
 
 from keras_ext.search import OptunaTuner
 from keras_ext.search.tuners.distributions import as_optuna, distribution, named
+from keras_ext.search.tuners.journal import Journal
 from keras_ext.search.tuners.samplers import SAMPLERS
 from keras_ext.search.tuners.study import JOURNAL
 
@@ -282,6 +284,28 @@ def test_a_journal_cut_off_anywhere_becomes_whole_again(tmp_path):
         assert not [t for t in study.trials if t.state in (STATES.RUNNING, STATES.WAITING)]
     for line in journal.read_bytes().splitlines():
         json.loads(line)
+
+
+def test_a_journal_knows_what_others_write(tmp_path):
+    path = tmp_path / JOURNAL
+    journal, other = Journal(path), JournalFileBackend(str(path))
+    assert list(journal.read_logs(0)) == []
+    entries = [{"n": n} for n in range(6)]
+    journal.append_logs(entries[:1])
+    assert list(journal.read_logs(0)) == entries[:1]
+    assert list(journal.read_logs(1)) == []
+    other.append_logs(entries[1:3])
+    assert list(journal.read_logs(1)) == entries[1:3]
+    with journal.in_one_write():
+        journal.append_logs(entries[3:4])
+        assert list(journal.read_logs(3)) == entries[3:4]
+        assert list(other.read_logs(0)) == entries[:3]
+        journal.append_logs(entries[4:5])
+        assert list(journal.read_logs(4)) == entries[4:5]
+    assert list(journal.read_logs(5)) == []
+    other.append_logs(entries[5:])
+    assert list(journal.read_logs(5)) == entries[5:]
+    assert list(journal.read_logs(0)) == entries == list(other.read_logs(0))
 
 
 def test_a_trial_that_was_chosen_before_a_kill_is_the_next(tmp_path):

@@ -5,7 +5,7 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from keras_ext.callbacks import SaturationMonitor
+from keras_ext.callbacks import SaturationMonitor, StopAt
 from keras_ext.search import results, watch
 from keras_ext.search.records import Record, in_order
 
@@ -63,6 +63,16 @@ def test_a_trial_that_early_stopping_ends_says_what_it_waited_for(tmp_path, pati
     tuner.search(X, Y, validation_data=(X, -Y), epochs=6, verbose=0, callbacks=[stop])
     assert [record.ended for record in results(tuner)] == [f"val_loss no better for {reason}"] * 2
     assert [record.epochs for record in results(tuner)] == [max(patience, 1) + 1] * 2
+
+
+@pytest.mark.parametrize("target", [{"below": 1e9}, {"above": 0.0}])
+def test_a_trial_that_has_reached_its_target_says_so(tmp_path, target):
+    tuner = keras_tuner.RandomSearch(linear, "val_loss", max_trials=2, directory=tmp_path)
+    watch(tuner, SaturationMonitor(X, Y, on_critical=None))
+    out_of_reach = StopAt("loss", below=-1.0)
+    tuner.search(X, Y, validation_data=(X, Y), epochs=6, verbose=0, callbacks=[out_of_reach, StopAt("val_loss", **target)])
+    reason = f"val_loss reached {next(iter(target.values())):g}"
+    assert [(record.ended, record.epochs) for record in results(tuner)] == [(reason, 1)] * 2
 
 
 def test_a_trial_that_another_callback_ends_says_so(tmp_path):

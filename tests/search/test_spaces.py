@@ -450,3 +450,25 @@ def test_full_batch_descent_keeps_so_many_samples_in_memory(clipping):
     for a, b in zip(found[16], found[64], strict=True):
         # Sums in another order, and Adam's first steps are as large as the rate whatever the gradient's size: .01 * 2^-24 * some hundreds.
         np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+@pytest.mark.parametrize(("held_out", "sizes"), [(8, [8]), (33, [17, 16]), (40, [20, 20])])
+def test_validation_takes_equal_batches_of_up_to_four_times_those_of_training(held_out, sizes):
+    space = MLP((4,), classes=2, samples=SAMPLES, batch_sizes=(4, 8))
+    hp = keras_tuner.HyperParameters()
+    model = space.build(hp)
+    batches = {"train": 0, "test": 0}
+
+    class Counting(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            batches["train"] += 1
+
+        def on_test_batch_end(self, batch, logs=None):
+            batches["test"] += 1
+
+    x, y = data_for(space)
+    unseen = data_for(space, held_out, seed=1)
+    space.fit(hp, model, x, y, epochs=1, verbose=0, validation_data=unseen, callbacks=[Counting()])
+    assert batches == {"train": SAMPLES / 4, "test": len(sizes)}
+    own = space.fit(hp, model, x, y, epochs=1, verbose=0, validation_data=unseen, validation_batch_size=3).history["val_loss"][0]
+    assert own == pytest.approx(model.evaluate(*unseen, verbose=0)[0], rel=1e-5)

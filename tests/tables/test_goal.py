@@ -96,6 +96,23 @@ def test_the_direction_of_a_metric_of_numbers_is_known():
     assert found == {"mean_absolute_error": "min", "root_mean_squared_error": "min", "mean_absolute_percentage_error": "min"}
 
 
+@pytest.mark.parametrize(
+    ("name", "classes", "perfect"),
+    [
+        ("accuracy", 3, 1.0),
+        ("roc_auc", 2, 1.0),
+        ("false_negatives", 2, 0.0),
+        ("sparse_categorical_crossentropy", 3, None),  # of probabilities that are kept off 0 and 1
+        ("r2_score", None, 1.0),
+        ("mean_absolute_error", None, 0.0),
+    ],
+)
+def test_the_score_that_no_other_can_better_is_known(name, classes, perfect):
+    y = np.arange(30) % classes if classes else np.arange(30) / 7
+    table = make_table(np.zeros((30, 1)), y.astype("int32") if classes else y, "table")
+    assert Goal.of(table, name).perfect == perfect
+
+
 @pytest.mark.parametrize("name", ["balanced_acuracy", "precision_at_recall", "sum", "mean_iou"])
 def test_what_is_no_metric_of_classes_is_refused_with_one_that_is(name):
     with pytest.raises(BadInput) as raised:

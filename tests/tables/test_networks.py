@@ -174,8 +174,10 @@ def test_arrays_of_time_and_features_are_searched_by_lstms(tmp_path):
 
 
 def test_patience_ends_a_trial_that_gets_no_better(tmp_path):
-    x = np.random.default_rng(0).normal(size=(60, 3)).astype("float32")
-    table = make_table(x, (x[:, 0] > 0).astype("int32"), "signs")  # all of which is soon learnt
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3)).astype("float32")
+    y = np.where(rng.random(60) < 0.3, x[:, 0] <= 0, x[:, 0] > 0)  # all that can be learnt is soon learnt, and that is not all
+    table = make_table(x, y.astype("int32"), "signs")
     result = run(table, tmp_path / "s", Settings(trials=2, epochs=40, patience=2, batch_sizes=(16,)))
     for record in result.results:
         best = int(np.argmax(record.scores))
@@ -183,6 +185,17 @@ def test_patience_ends_a_trial_that_gets_no_better(tmp_path):
         assert record.epochs < 40
     longer = run(table, tmp_path / "longer", Settings(trials=1, epochs=40, batch_sizes=(16,)))
     assert longer.results[0].epochs == 40
+
+
+def test_a_perfect_score_ends_a_trial(tmp_path):
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype("float32")
+    table = make_table(x, (x[:, 0] > 0).astype("int32"), "signs")
+    result = run(table, tmp_path / "s", Settings(trials=3, epochs=40, batch_sizes=(16,), pruner="none"))
+    perfect = [record for record in result.results if record.score == 1.0]
+    assert perfect
+    for record in result.results:
+        assert 1.0 not in record.scores[:-1]
+    assert {record.ended for record in perfect if record.epochs < 40} == {"val_accuracy reached 1"}
 
 
 def test_what_a_network_cannot_take_is_reported_before_anything_is_written(tmp_path):
