@@ -356,6 +356,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         training = replace(
             planned,
             step=step_of(getattr(model, "optimizer", None)),
+            samples=self._probe.samples,
             leak=self._leak or "",
             **self._at_first,
             **self._given,

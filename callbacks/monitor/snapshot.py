@@ -150,6 +150,7 @@ class Snapshot:
     Where a `train_step` of the model's own keeps its loss to itself, `has_loss` is False: gradients are NaN, `loss` is the mean that was
     logged for the last epoch, NaN before the first one ends. `logged` has all losses that were logged for the last epoch, `validation` is
     its validation's loss. `inference` is the loss of the probe in inference, NaN where no batch normalization makes that worth while.
+    `penalty` is the part of `loss` that the regularizers of weights make.
     """
 
     step: int
@@ -171,6 +172,12 @@ class Snapshot:
     logged: tuple[Logged, ...] = ()
     validation: float = math.nan
     inference: float = math.nan
+    penalty: float = 0.0
+
+    @property
+    def loss_on_data(self) -> float:
+        """The loss without the penalties on weights, which a constant prediction does not pay."""
+        return self.loss - self.penalty
 
     @property
     def hidden(self) -> tuple[Activation, ...]:

@@ -7,10 +7,12 @@ import keras
 import numpy as np
 import pytest
 
+from keras_ext.callbacks import SaturationMonitor
 from keras_ext.callbacks.monitor.limits import Limits
-from keras_ext.callbacks.monitor.probe.targets import aims, baseline
+from keras_ext.callbacks.monitor.probe.targets import Aim, aims, baseline
 from keras_ext.callbacks.monitor.rules.loss_course import course_states, has_learned, learning
-from keras_ext.callbacks.monitor.snapshot import Snapshot, Weight
+from keras_ext.callbacks.monitor.rules.sampling_error import sampling_error
+from keras_ext.callbacks.monitor.snapshot import Output, Snapshot, Weight
 
 LIMITS = Limits()
 
@@ -116,6 +118,60 @@ def test_a_loss_that_has_not_begun_to_fall_in_three_quarters_of_the_planned_step
     assert course(*[1.0] * 7, *[0.999] * 4, baseline=0.995, planned=133) == [("stalled_loss", True)]  # not lately
     assert course(*[9.0 * 0.8**i for i in range(11)], baseline=0.5, planned=133) == []  # it falls
     assert course(*stands, planned=133) == [("stalled_loss", False)]  # what a constant costs is not known
+
+
+def test_a_constant_prediction_pays_no_penalties():
+    found = [replace(snapshot, penalty=0.3) for snapshot in snapshots(2.0, *[1.2] * 10)]
+    assert not learning(found, LIMITS, baseline=1.0)
+    assert [s.symptom for s in course_states(found, LIMITS, 2, 1.0, 133)] == []  # .9 on the data: it has begun
+    paid = [replace(snapshot, penalty=0.2) for snapshot in found]
+    (late,) = course_states(paid, LIMITS, 2, 1.0, 133)
+    assert late.advice.startswith("75% of the planned steps are taken, and the loss is 1.2, of which 0.2 are penalties; a constant")
+    learned = [replace(snapshot, penalty=0.71) for snapshot in found]
+    assert has_learned(learned, LIMITS, baseline=1.0)
+    assert not has_learned(learned, LIMITS)  # what a constant costs is not known, and the first loss had penalties, too
+    assert learning([replace(s, penalty=0.2) for s in snapshots(3.0, 2.9, 2.8)], LIMITS, baseline=2.6)
+
+
+def test_a_loss_that_few_samples_do_not_tell_from_a_lower_one_is_not_late():
+    def late(loss, deviation, samples, name="mean_squared_error"):
+        output = Output(1, -1.0, 1.0, 0.0, 0.5, deviation)
+        found = [replace(snapshot, outputs=(output,)) for snapshot in snapshots(*[loss] * 11)]
+        error = sampling_error(found[-1], [Aim(name, False, -3.0, 3.0, 1.0, 1.0, deviation=1.0)], samples)
+        return [s.can_be_critical for s in course_states(found, LIMITS, 2, 1.0, 133, error=error)] == [True]
+
+    # Two standard errors: 4 * .2 / 16 = .05.
+    assert not late(1.029, 0.2, 256)
+    assert late(1.031, 0.2, 256)
+    assert late(1.0, 0.0, 256)
+    assert late(1.029, 0.2, 512)
+    assert late(1.029, 0.2, 256, "mean_absolute_error")
+
+
+def test_the_standard_error_is_that_of_many_draws():
+    rng = np.random.default_rng(0)
+    y, p = 2.0 * rng.normal(size=(4000, 64)), 0.3 * rng.normal(size=(4000, 64))
+    measured = np.mean((y - p) ** 2 - y**2, axis=1).std()  # 0 is the best constant for all samples
+    aim, output = Aim("mean_squared_error", False, -9.0, 9.0, 2.0, 4.0, deviation=2.0), Output(1, -1.0, 1.0, 0.0, 1.0, 0.3)
+    snapshot = replace(snapshots(4.0)[0], outputs=(output,))
+    assert sampling_error(snapshot, [aim], 64) == pytest.approx(2 * measured, rel=0.05)
+    assert sampling_error(snapshot, [replace(aim, weight=3.0)], 64) == pytest.approx(3 * sampling_error(snapshot, [aim], 64))
+    assert sampling_error(snapshot, [aim, aim], 64) == sampling_error(snapshot, [None], 64) == sampling_error(snapshot, [aim], 0) == 0.0
+
+
+def test_a_weak_signal_in_noisy_targets_is_learned_without_an_alarm():
+    rng = np.random.default_rng(12)
+    x = rng.normal(size=(4000, 6)).astype("float32")
+    signal = 0.22 * x[:, :1] - 0.12 * x[:, 1:2]
+    y = (signal + rng.normal(size=(4000, 1))).astype("float32")  # of whose variance a twentieth can be learned
+    keras.utils.set_random_seed(1)
+    hidden = keras.layers.Dense(8, "tanh", kernel_regularizer="l2")
+    model = keras.Sequential([keras.Input((6,)), hidden, keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(1e-3), "mse")
+    monitor = SaturationMonitor(x, y)
+    model.fit(x, y, epochs=10, verbose=0, callbacks=[monitor])
+    assert np.corrcoef(model.predict(x, verbose=0)[:, 0], signal[:, 0])[0, 1] > 0.8
+    assert [f.symptom for f in monitor.findings if f.severity == "critical"] == []
 
 
 def test_a_loss_that_falls_below_zero_faster_and_faster_is_critical():

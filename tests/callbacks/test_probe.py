@@ -58,6 +58,24 @@ def test_the_loss_is_the_loss_that_fit_would_report():
     assert snapshot.loss == pytest.approx(float(model.evaluate(x, y, verbose=0, batch_size=32)), rel=1e-5)
 
 
+def test_the_penalties_on_weights_are_known_apart_from_the_loss_on_the_data():
+    model, (x, y) = network(), data()
+    model.compile("sgd", "binary_crossentropy")
+    snapshot = Probe(model, (x, y, None)).snapshot(0, 0)
+    kernel = model.get_layer("first").kernel.numpy().astype("float64")
+    assert snapshot.penalty == pytest.approx(0.01 * np.square(kernel).sum(), rel=1e-5)
+    p = model.predict(x, verbose=0).astype("float64")
+    assert snapshot.loss_on_data == pytest.approx(-np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)), rel=1e-5)
+
+    class Own(keras.Model):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return keras.ops.mean(keras.ops.square(y - y_pred))  # without the penalties
+
+    own = Own(model.input, model.output)
+    own.compile("sgd", "mse")
+    assert Probe(own, (x, y, None)).snapshot(0, 0).penalty == 0.0
+
+
 def test_sample_weights_count():
     model, (x, y) = network(), data()
     model.compile("sgd", "binary_crossentropy")

@@ -101,6 +101,12 @@ class Probe:
         self._groups = _groups_of([math.prod(v.shape) for v in self._trainable])
         self._forget()
 
+    @property
+    def samples(self) -> int:
+        """The number of samples of a snapshot; 0 where it is not known."""
+        first = tree.flatten(self._data[0])[0]
+        return int(first.shape[0] or 0) if getattr(first, "shape", ()) else 0
+
     def _take_variables(self, model: Any) -> None:
         self._model, inner = model, list(keras_private.flatten_layers(model))
         # On PyTorch a wrapped module computes with its own parameters, of which a stateless scope does not know.
@@ -163,7 +169,8 @@ class Probe:
             before = [ops.zeros((len(group), max(kept_of[i] for i in group)), "float32") for group in self._groups]
         data = (*self._data, ops.convert_to_tensor(scale, "float32"), before)
         vector, kept = self._run([*self._trainable, *self._notes], self._other, data)
-        loss, input_rms, rest = float(vector[0]), float(vector[1]), vector[2:].astype("float64")
+        loss, penalty, input_rms = map(float, vector[:3])
+        rest = vector[3:].astype("float64")
         numbers, rest = _rows(rest, statistics.OUTPUT_FIELDS, [range(len(self._traced.units))])
         outputs = tuple(Output(units, **values) for units, values in zip(self._traced.units, numbers, strict=True))
         numbers, rest = _rows(rest, statistics.ACTIVATION_FIELDS, self._traced.groups)
@@ -180,12 +187,13 @@ class Probe:
         weights = [w for w in weights if is_named(w.layer, self._layers)]
         named = {part.layer for part in (*activations, *weights)}
         spread, layers = max((output.spread for output in outputs), default=math.nan), tuple(name for name in self._order if name in named)
-        parts = {"activations": tuple(activations), "weights": tuple(weights), "outputs": outputs, "layers": layers}
+        parts: dict[str, Any] = {"activations": tuple(activations), "weights": tuple(weights), "outputs": outputs, "layers": layers}
         parts["normalizations"] = tuple(Normalization(name, **each) for name, each in zip(self._traced.moving, moving, strict=True))
         parts["embeddings"] = tuple(Ids(name, **each) for name, each in zip(self._traced.ids, ids, strict=True))
         parts["recurrent"] = tuple(self._recurrent_of(rest.reshape(len(self._notes), through_time.NOTED)))
         loss = loss if self._has_loss else math.nan
-        return Snapshot(step, epoch, loss, spread, is_regular=is_regular, input_rms=input_rms, has_loss=self._has_loss, **parts), kept
+        parts |= {"is_regular": is_regular, "input_rms": input_rms, "has_loss": self._has_loss, "penalty": penalty}
+        return Snapshot(step, epoch, loss, spread, **parts), kept
 
     def _weight(self, place: int, values: dict[str, float]) -> Weight:
         variable = self._trainable[place]
@@ -222,6 +230,7 @@ class Probe:
             loss = ops.zeros(())
             if self._has_loss:
                 loss = self._model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=sample_weight, training=True)
+            penalty = self._penalty()
             seen = recording.values(predictions)
         normalized = {id(v) for layer in recording.normalized for v in layer.trainable_variables}
         seen = [s for s in seen if is_named(s.layer, self._layers)]
@@ -244,7 +253,13 @@ class Probe:
         first = recording.first_input
         has_scale = first is not None and hasattr(first, "dtype") and keras.backend.is_float_dtype(first.dtype)
         input_rms = statistics.rms(ops.stop_gradient(first)) if has_scale else ops.zeros((), "float32")
-        return ops.cast(loss, "float32") * scale, (numbers, input_rms, scale, before)
+        return ops.cast(loss, "float32") * scale, (numbers, ops.stop_gradient(penalty), input_rms, scale, before)
+
+    def _penalty(self) -> Any:
+        """Return the sum of the regularizers' penalties on the weights, where the loss has them."""
+        has_them = self._has_loss and type(self._model).compute_loss is keras.Model.compute_loss
+        regularized = [v for v in self._trainable if getattr(v, "regularizer", None) is not None]
+        return sum((ops.cast(v.regularizer(v), "float32") for v in regularized if has_them), ops.zeros((), "float32"))
 
     def _predictions(self, x: Any) -> Any:
         if type(self._model).call is not keras.Model.call:
@@ -254,7 +269,7 @@ class Probe:
         return [part(x, training=True) for part in models if [tuple(i.shape[1:]) for i in tree.flatten(part.inputs)] == shapes]
 
     def _reduce(self, loss: Any, gradients: list[Any], trainable: list[Any], outputs: Any) -> tuple[Any, Any]:
-        numbers, input_rms, scale, before = outputs
+        numbers, penalty, input_rms, scale, before = outputs
         kept = []
         for group, old in zip(self._groups, before, strict=True):
             unscaled = [ops.cast(gradients[i], "float32") / scale for i in group]
@@ -262,7 +277,7 @@ class Probe:
             numbers.append(rows)
             kept.append(new)
         numbers += [ops.cast(gradient, "float32") / ops.square(scale) for gradient in gradients[len(self._trainable) :]]
-        return ops.concatenate([ops.stack([loss / scale, input_rms]), *(ops.reshape(rows, (-1,)) for rows in numbers)]), kept
+        return ops.concatenate([ops.stack([loss / scale, penalty, input_rms]), *(ops.reshape(rows, (-1,)) for rows in numbers)]), kept
 
 
 def knows_loss(model: Any) -> bool:

@@ -68,6 +68,7 @@ class Training:
         is_dataset: whether the samples come as a dataset, in the order in which `fit` gets them.
         penalty: sum of the penalties on the weights as they are now.
         penalty_on_outputs: the same for what layers put out, as of `penalty_on_outputs`.
+        samples: of a snapshot.
         is_linear: whether the network has several layers with kernels, and no activation before the last of them.
         is_same: whether all samples of the monitor have the same inputs.
         leak: what an output depends on that it must not know, as of `leakage.leak_of`.
@@ -86,6 +87,7 @@ class Training:
     is_dataset: bool = False
     penalty: float = 0.0
     penalty_on_outputs: float = 0.0
+    samples: int = 0
     is_linear: bool = False
     is_same: bool = False
     leak: str = ""

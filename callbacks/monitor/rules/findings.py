@@ -12,6 +12,7 @@ from keras_ext.callbacks.monitor.rules.flawed_loss import flaw_states
 from keras_ext.callbacks.monitor.rules.logged import logged_states
 from keras_ext.callbacks.monitor.rules.loss_course import course_states, has_learned, is_below, learning
 from keras_ext.callbacks.monitor.rules.memorization import memorization_states
+from keras_ext.callbacks.monitor.rules.sampling_error import sampling_error
 from keras_ext.callbacks.monitor.rules.settings import pressed_states, setting_states, step_states
 from keras_ext.callbacks.monitor.rules.sorted_samples import order_states
 from keras_ext.callbacks.monitor.rules.stale_statistics import mode_states
@@ -109,14 +110,15 @@ def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | 
     found += [*states(snapshots[-1], limits, aims, snapshots[0], before, training.broken)]
     if snapshots[-1].is_regular and snapshots[-1].finite:
         regular = [snapshot for snapshot in snapshots if snapshot.is_regular]
-        found += course_states(regular, limits, patience, cost, training.planned, training.is_linear)
+        error = sampling_error(snapshots[-1], aims, training.samples)
+        found += course_states(regular, limits, patience, cost, training.planned, training.is_linear, error)
         found += logged_states(regular, limits)
         found += mode_states(snapshots[-1], limits, training, cost)
         found += memorization_states(regular, limits, training, cost)
         found += pressed_states(snapshots, limits, training, cost)
         found += order_states(regular, aims, limits, patience, cost, training.is_dataset)
         found += through_time_states(regular, limits, patience, cost)
-        found += step_states(snapshots, limits, training, cost, patience)
+        found += step_states(snapshots, limits, training, cost, patience, error)
     if any(s.symptom == "constant_output" for s in found):
         # It stands where a constant prediction stands, and its own advice is another.
         found = [s for s in found if s.symptom != "stalled_loss" or s.can_be_critical]

@@ -20,7 +20,8 @@ def learning(snapshots: Sequence[Snapshot], limits: Limits, patience: int = 2, b
     if math.isinf(losses[-1]):
         return False
     before, lately = losses[:-patience] or losses[:1], losses[-patience:]
-    least = limits.catching_up if min(lately) > baseline else limits.falling
+    on_data = min(snapshot.loss_on_data for snapshot in snapshots[-patience:])
+    least = limits.catching_up if on_data > baseline else limits.falling
     if min(lately) < (1 - least) * min(before) and not snapshots[-1].spread <= limits.constant_output:
         return True
     return has_learned(snapshots, limits, baseline)
@@ -42,17 +43,24 @@ def stands(snapshots: Sequence[Snapshot], limits: Limits, patience: int, baselin
 def is_below(share: float, snapshots: Sequence[Snapshot], limits: Limits, baseline: float) -> bool:
     """Return True where the loss is at most that share of it; further arguments as of `has_learned`."""
     # Of one sample the spread is NaN, and no reason to doubt. A loss that was 0 from the start is not low.
-    reference = _reference(snapshots, baseline)
-    return reference != 0 and not snapshots[-1].spread <= limits.constant_output and snapshots[-1].loss <= share * reference
+    reference, last = _reference(snapshots, baseline), snapshots[-1]
+    loss = last.loss if math.isnan(baseline) else last.loss_on_data
+    return reference != 0 and not last.spread <= limits.constant_output and loss <= share * reference
 
 
 def course_states(
-    snapshots: Sequence[Snapshot], limits: Limits, patience: int, baseline: float, planned: float, is_linear: bool = False
+    snapshots: Sequence[Snapshot],
+    limits: Limits,
+    patience: int,
+    baseline: float,
+    planned: float,
+    is_linear: bool = False,
+    error: float = 0.0,
 ) -> Iterator[State]:
     """Yield what the snapshots show of the loss: that it rises, swings, or stands at what a constant prediction costs.
 
-    `snapshots` are those of the rhythm; `planned` are the steps of the fit, `is_linear` is whether its network has no activation. Further
-    arguments as of `has_learned`.
+    `snapshots` are those of the rhythm; `planned` are the steps of the fit, `is_linear` is whether its network has no activation, `error`
+    what a loss may differ by on other samples. Further arguments as of `has_learned`.
     """
     risen = _risen(snapshots, limits)
     if risen:
@@ -62,7 +70,7 @@ def course_states(
     if sunk:
         seen = f"For {limits.window} snapshots its loss has fallen below 0 faster and faster, to {snapshots[-1].loss:.3g}"
         yield State("unbounded_loss", None, sunk, limits.unbounded_loss, f"{seen}. {advice('unbounded_loss')}", fatal=True)
-    is_late = _is_late(snapshots, limits, patience, baseline, planned)
+    is_late = _is_late(snapshots, limits, patience, baseline, planned, error)
     if is_late:
         loss, logged = snapshots[-1].loss, logged_loss(snapshots[-1])
         if snapshots[-1].has_loss and logged < limits.training_loss_share * min(baseline, loss):
@@ -70,10 +78,12 @@ def course_states(
             fix = advice("stalled_loss", "other data")
         else:
             taken = f"{limits.late_steps:.0%} of the planned steps are taken"
-            seen = f"{taken}, and the loss is {loss:.3g}; a constant prediction costs {baseline:.3g}"
+            paid = f", of which {snapshots[-1].penalty:.3g} are penalties" if snapshots[-1].penalty else ""
+            seen = f"{taken}, and the loss is {loss:.3g}{paid}; a constant prediction costs {baseline:.3g}"
             fix = _move(snapshots, limits, baseline, is_linear)
         yield State("stalled_loss", None, loss / baseline, limits.late_loss, f"{seen}. {fix}", late=True)
-    losses, reference = _losses(snapshots)[-limits.window :], _reference(snapshots, baseline)
+    losses = (_losses(snapshots) if math.isnan(baseline) else _losses_on_data(snapshots))[-limits.window :]
+    reference = _reference(snapshots, baseline)
     if len(snapshots) <= limits.window or any(map(math.isinf, losses)) or has_learned(snapshots, limits, baseline) or reference <= 0:
         return
     steps = [b - a for a, b in pairwise(losses)]
@@ -114,17 +124,17 @@ def logged_loss(snapshot: Snapshot) -> float:
     return next((each.value for each in snapshot.logged if each.name == "loss"), math.nan)
 
 
-def _is_late(snapshots: Sequence[Snapshot], limits: Limits, patience: int, baseline: float, planned: float) -> bool:
+def _is_late(snapshots: Sequence[Snapshot], limits: Limits, patience: int, baseline: float, planned: float, error: float) -> bool:
     """Return True where the network has not begun to learn in most of the planned steps, and does not begin now."""
     if not (baseline > 0 and snapshots[-1].step >= max(limits.late_steps * planned, limits.lasting_steps)) or not stands(
         snapshots, limits, patience, baseline
     ):
         return False
-    losses, lately = _losses(snapshots), limits.window // 2
+    losses, lately = _losses_on_data(snapshots), limits.window // 2
     # A loss near that of a constant which is lower than ever before, however little, may leave a plateau: not one that falls ever less.
     is_lowest = min(losses[-lately:]) < min(losses[:-lately], default=math.inf)
     leaves = is_lowest and min(losses) <= (1 + limits.stalled_loss) * baseline and not _slows(losses, max(lately, len(losses) // 4))
-    return len(snapshots) > patience + 1 and min(losses) > limits.late_loss * baseline and not leaves
+    return len(snapshots) > patience + 1 and min(losses) > limits.late_loss * baseline + error and not leaves
 
 
 def _slows(losses: Sequence[float], lately: int) -> bool:
@@ -159,3 +169,7 @@ def _reference(snapshots: Sequence[Snapshot], baseline: float) -> float:
 
 def _losses(snapshots: Sequence[Snapshot]) -> list[float]:
     return [snapshot.loss if math.isfinite(snapshot.loss) else math.inf for snapshot in snapshots]
+
+
+def _losses_on_data(snapshots: Sequence[Snapshot]) -> list[float]:
+    return [loss if math.isfinite(loss := snapshot.loss_on_data) else math.inf for snapshot in snapshots]

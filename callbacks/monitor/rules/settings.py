@@ -86,7 +86,7 @@ def pressed_states(snapshots: Sequence[Snapshot], limits: Limits, training: Trai
     shares = {w.path: w.weight_norm / first[w.path] for w in snapshots[-1].kernels if w.path in first}
     pressed = [w for w in snapshots[-1].kernels if shares.get(w.path, math.inf) < limits.pressed_kernel]
     # Penalties can fall while nothing is learned. A constraint holds a critic's weights small on purpose, whose loss knows no constant.
-    has_not_learned = snapshots[-1].loss > limits.learned * baseline
+    has_not_learned = snapshots[-1].loss_on_data > limits.learned * baseline
     most = 2 * sum(by[w.path][0] == "regularizer" for w in pressed) > len(snapshots[-1].kernels)
     most |= has_not_learned and 2 * len(pressed) >= len(by)
     for w in pressed:
@@ -95,8 +95,13 @@ def pressed_states(snapshots: Sequence[Snapshot], limits: Limits, training: Trai
         yield State("strong_decay", w.layer, shares[w.path], limits.pressed_kernel, said, ignores_loss=most)
 
 
-def step_states(snapshots: Sequence[Snapshot], limits: Limits, training: Training, baseline: float, patience: int) -> Iterator[State]:
-    """Yield a step that is too small: the loss stands, there is a gradient, and no kernel will go far in the training that is planned."""
+def step_states(
+    snapshots: Sequence[Snapshot], limits: Limits, training: Training, baseline: float, patience: int, error: float = 0.0
+) -> Iterator[State]:
+    """Yield a step that is too small: the loss stands, there is a gradient, and no kernel will go far in the training that is planned.
+
+    `error` is what a loss may differ by on other samples.
+    """
     last, step = snapshots[-1], training.step
     # Biases of two axes, and what starts at zero, go far of their own length at once.
     zero = {w.path for w in snapshots[0].weights if w.weight_norm == 0.0}
@@ -104,7 +109,7 @@ def step_states(snapshots: Sequence[Snapshot], limits: Limits, training: Trainin
     longest = max(kernels, key=lambda w: w.gradient_norm, default=None)
     gradient = math.inf if longest is None else longest.gradient_norm
     end = _loss_at_the_end([s for s in snapshots if s.is_regular], limits, training.planned, baseline)
-    if end > baseline:
+    if end > baseline + error:
         seen = f"Its loss falls so slowly that it will be {end:.3g} after the planned steps, and a constant prediction costs {baseline:.3g}"
         yield State("small_step", None, end, baseline, f"{seen}. {_cure(step, gradient)}", quiet=True)
         return
@@ -126,8 +131,8 @@ def _loss_at_the_end(regular: Sequence[Snapshot], limits: Limits, planned: float
 
     At the earliest after half of the planned steps. What falls faster and faster gets there sooner, and is no such loss.
     """
-    losses = [s.loss for s in regular[-limits.trend :]]
-    if len(regular) <= limits.trend or not regular[-1].step >= planned / 2 or not min(s.loss for s in regular) > baseline:
+    losses = [s.loss_on_data for s in regular[-limits.trend :]]
+    if len(regular) <= limits.trend or not regular[-1].step >= planned / 2 or not min(s.loss_on_data for s in regular) > baseline:
         return math.nan
     falls = [a - b for a, b in pairwise(losses)]
     if min(falls) <= 0 or falls[-1] > falls[0]:
