@@ -25,6 +25,7 @@ from keras_ext.callbacks.monitor.limits import Limits, checked_choice
 from keras_ext.callbacks.monitor.probe.broken import are_same, broken
 from keras_ext.callbacks.monitor.probe.inference import loss_in_inference, may_differ_in_inference
 from keras_ext.callbacks.monitor.probe.leakage import leaks
+from keras_ext.callbacks.monitor.probe.placeholders import placeholders
 from keras_ext.callbacks.monitor.probe.probe import Probe, UnknownLayer, affordable, has_weights
 from keras_ext.callbacks.monitor.probe.samples import cannot, is_dataset, probe_batch
 from keras_ext.callbacks.monitor.probe.targets import Aim, aims, baseline
@@ -136,7 +137,7 @@ class SaturationMonitor(keras.callbacks.Callback):
         self._taken: int | None = None
         self._data = probe_batch(x, y, sample_weight, size=probe_size, seed=seed)
         self._given: dict[str, Any] = {"broken": broken((x, y, sample_weight), self._data), "is_dataset": is_dataset(x)}
-        self._given["is_same"] = are_same(self._data[0])
+        self._given |= {"is_same": are_same(self._data[0]), "placeholder": placeholders(self._data[0])}
         self._step = self._epoch_began = self._epoch = self._run = 0
         self._folder: Path | None = None
         self._scalars: Scalars | None = None

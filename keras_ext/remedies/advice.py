@@ -108,6 +108,7 @@ _ADVICE = {
     "poor_initialization": _DRAWN,
     "poor_initialization/embedding": "Draw them with embeddings_initializer=initializers.RandomNormal(stddev=0.05), or larger.",
     "unscaled_input": f"{_SCALE_INPUTS}.",
+    "unscaled_input/placeholder": "If it means that a value is missing, write the column's median instead, and add a column that says so.",
     "unscaled_target": "Scale them to unit variance, and the predictions back.",
     "sorted_samples": "Shuffle: shuffle=True in fit, or dataset.shuffle(...).",
     "small_step/accumulation": "Lower gradient_accumulation_steps, or train for more epochs.",

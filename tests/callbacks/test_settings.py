@@ -1,6 +1,7 @@
 """What a training is set to: frozen layers, dropout, weight decay and steps that lead nowhere, and their healthy twins."""
 
 import math
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -218,6 +219,22 @@ def test_a_step_is_measured_by_kernels_and_not_by_what_starts_at_zero():
         assert (found.symptom, found.value) == ("small_step", pytest.approx(1e-4 / 50 * 200))
     moves = Snapshot(150, 3, 1.0, 0.5, (), (weight("a/kernel", 0.3),))
     assert list(step_states([first, *after[:2], moves], Limits(), Training(planned=200.0), 1.0, 2)) == []
+
+
+def test_a_loss_that_will_not_reach_that_of_a_constant_is_one_of_too_small_steps():
+    falls = [Snapshot(10 * i, i, 1.3 - 0.02 * i, 0.5, (), ()) for i in range(10)]
+
+    def found(baseline, error=0.0, course=falls):
+        return [s.value for s in step_states(course, Limits(), Training(planned=120.0), baseline, 2, error)]
+
+    # It will be 1.06.
+    assert found(1.059) == [pytest.approx(1.06)]
+    assert found(1.061) == []
+    assert found(1.02, error=0.03) == [pytest.approx(1.06)]
+    assert found(1.02, error=0.05) == []
+    # A constant pays no penalties.
+    assert found(1.02, course=[replace(s, penalty=0.03) for s in falls]) == [pytest.approx(1.03)]
+    assert found(1.02, course=[replace(s, penalty=0.05) for s in falls]) == []
 
 
 def test_samples_that_are_all_the_same_are_named_before_what_follows_from_them():

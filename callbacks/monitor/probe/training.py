@@ -74,6 +74,7 @@ class Training:
         leak: what an output depends on that it must not know, as of `leakage.leak_of`.
         flaws: of the losses that are the user's own.
         broken: where the data have NaN or infinity, a part of a sentence for each place.
+        placeholder: which number stands in the inputs for what is not known, as of `placeholders`.
     """
 
     can_train: bool = True
@@ -93,6 +94,7 @@ class Training:
     leak: str = ""
     flaws: tuple[LossFlaw, ...] = ()
     broken: tuple[str, ...] = ()
+    placeholder: str = ""
 
 
 def training_of(model: Any, planned: float = math.nan) -> Training:

@@ -107,7 +107,7 @@ def _states(snapshots: Sequence[Snapshot], limits: Limits, aims: Sequence[Aim | 
     cost = baseline(aims)
     before = snapshots[-2] if len(snapshots) > 1 else None
     found = [*setting_states(training, limits, cost), *flaw_states(snapshots[-1], aims, limits, training)]
-    found += [*states(snapshots[-1], limits, aims, snapshots[0], before, training.broken)]
+    found += [*states(snapshots[-1], limits, aims, snapshots[0], before, training.broken, training.placeholder)]
     if snapshots[-1].is_regular and snapshots[-1].finite:
         regular = [snapshot for snapshot in snapshots if snapshot.is_regular]
         error = sampling_error(snapshots[-1], aims, training.samples)

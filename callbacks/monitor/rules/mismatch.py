@@ -27,9 +27,18 @@ _SPARSE = "sparse_categorical_crossentropy"
 _ROUNDING = 0.02
 
 
-def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits) -> Iterator[State]:
-    """Yield what does not fit: inputs and targets of another scale than networks are made for, and outputs that their loss cannot use."""
-    if snapshot.input_rms > limits.unscaled_input:
+def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits, placeholder: str = "") -> Iterator[State]:
+    """Yield what does not fit: inputs and targets of another scale than networks are made for, and outputs that their loss cannot use.
+
+    `placeholder` says which number stands in the inputs for what is not known.
+    """
+    if placeholder:
+        said = f"{placeholder}. {advice('unscaled_input', 'placeholder')}"
+        is_large = snapshot.input_rms > limits.unscaled_input
+        yield State(
+            "unscaled_input", None, snapshot.input_rms, limits.unscaled_input, said, needs_others=is_large, can_be_critical=is_large
+        )
+    elif snapshot.input_rms > limits.unscaled_input:
         scale = f"The root mean square of what its first layer is given is {snapshot.input_rms:.3g}"
         said = f"{scale}. {advice('unscaled_input')}"
         yield State("unscaled_input", None, snapshot.input_rms, limits.unscaled_input, said, needs_others=True)

@@ -27,17 +27,18 @@ _OF_SCALE = ("unscaled_input", "unscaled_target")
 
 def states(
     snapshot: Snapshot, limits: Limits, aims: Sequence[Aim | None] = (), first: Snapshot | None = None, before: Snapshot | None = None,
-    broken: Sequence[str] = (),
+    broken: Sequence[str] = (), placeholder: str = "",
 ) -> Iterator[State]:  # fmt: skip
     """Yield every state of `snapshot` that is outside the limits, the layers nearest to the input first.
 
-    `first` is the first snapshot of the fit, `before` the one before this; `broken` says where the data are not finite.
+    `first` is the first snapshot of the fit, `before` the one before this; `broken` says where the data are not finite, and
+    `placeholder` which number stands in them for what is not known.
     """
     if not snapshot.finite:
         yield not_finite(snapshot, before, clip(snapshot.clipped), limits, broken)
-        yield from (state for state in mismatches(snapshot, aims, limits) if state.symptom in _OF_SCALE)
+        yield from (state for state in mismatches(snapshot, aims, limits, placeholder) if state.symptom in _OF_SCALE)
         return
-    yield from mismatches(snapshot, aims, limits)
+    yield from mismatches(snapshot, aims, limits, placeholder)
     yield from poor_initializations(snapshot, limits)
     yield from _activation_states(snapshot, limits, first)
     if snapshot.kernels:
