@@ -76,6 +76,7 @@ _ADVICE = {
         "Normalization over a batch of one sample leaves nothing of it: take batches of 8 samples or more, or LayerNormalization."
     ),
     "unchanged_weights/all": "Let train_step apply the gradients of all trainable_variables to the optimizer.",
+    "unchanged_weights/part": "If it is to learn, take its loss along a path without stop_gradient, and apply its gradients.",
     "constant_output/collapsed": (
         "Let the loss push different samples apart (negative samples, a variance term, stop_gradient on one side), and lower the rate."
     ),

@@ -190,3 +190,46 @@ def test_a_step_that_leaves_most_layers_as_they_were_drawn_is_critical_and_a_tra
     assert layer == "h1"
     assert advice.startswith('The train_step leaves "h1", "h2" as they were drawn.')
     assert findings(0.5) == []
+
+
+class Pair(keras.Model):
+    """Two networks, such as generator and critic, whose train_step is its own."""
+
+    def __init__(self):
+        super().__init__()
+        names = ("maker", "critic")
+        self.nets = [
+            keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(6)], name=name) for name in names
+        ]
+
+    def call(self, x):
+        return self.nets[1](self.nets[0](x))
+
+    def train_step(self, *arguments):
+        raise NotImplementedError  # never run
+
+
+@pytest.mark.parametrize("moving", [(0, 1), (1,), ()])
+def test_a_network_that_the_step_leaves_as_it_was_drawn_is_named(moving):
+    model = Pair()
+    model.compile(keras.optimizers.SGD(0.01))
+    monitor = SaturationMonitor(data()[0], on_critical=None)
+    monitor.set_params({"epochs": 6, "steps": 50})
+    monitor.set_model(model)
+    monitor.on_train_begin()
+    for epoch in range(6):
+        monitor.on_epoch_begin(epoch)
+        for batch in range(50):
+            monitor.on_train_batch_begin(batch)
+        for place in moving:
+            for layer in model.nets[place].layers:
+                layer.kernel.assign(1.01 * layer.kernel)
+        monitor.on_epoch_end(epoch, {"loss": 1.0})
+    found = [f for f in monitor.findings if f.symptom == "unchanged_weights"]
+    if moving == (1,):
+        assert [f.severity for f in found] == ["warning"]  # a target network stays for a while, too
+        said = 'The train_step leaves all kernels of "maker" as they were drawn. If it is to learn, take its loss along a path without'
+        assert found[0].advice.startswith(said)
+    else:
+        assert not any("all kernels of" in f.advice for f in found)
+        assert (not found) == (moving == (0, 1))

@@ -10,7 +10,7 @@ from keras_ext.callbacks.monitor.probe.targets import BINARY, CHOICES, DISTANCES
 from keras_ext.callbacks.monitor.rules.first_weights import poor_initializations
 from keras_ext.callbacks.monitor.rules.mismatch import mismatches
 from keras_ext.callbacks.monitor.rules.not_finite import not_finite
-from keras_ext.callbacks.monitor.snapshot import FAR, Activation, Snapshot
+from keras_ext.callbacks.monitor.snapshot import FAR, Activation, Snapshot, Weight
 from keras_ext.remedies.advice import advice, clip, shorten
 
 # A kernel of so many times the largest usual scale drives its layer out of range by itself.
@@ -55,16 +55,24 @@ def states(
 
 
 def _unmoved(snapshot: Snapshot) -> Iterator[State]:
-    """Yield the kernels that a `train_step` of the model's own leaves as they were drawn, if they are most of all.
+    """Yield the kernels that a `train_step` of the model's own leaves as they were drawn, if they are most of all, or a whole part.
 
-    The biases of a network that was trained before, such as a teacher, are not zero.
+    The biases of a network that was trained before, such as a teacher, are not zero. A part may be meant to stay, as a target network.
     """
     drawn = {w.layer for w in snapshot.weights if not w.is_kernel and w.weight_norm == 0.0}
-    stuck = [w.layer for w in snapshot.kernels if w.update == 0.0 and w.layer in drawn]
+    stuck = [w for w in snapshot.kernels if w.update == 0.0 and w.layer in drawn]
     if 2 * len(stuck) > len(snapshot.kernels):
-        names = ", ".join(f'"{name}"' for name in dict.fromkeys(stuck))
+        names = ", ".join(f'"{name}"' for name in dict.fromkeys(w.layer for w in stuck))
         said = f"The train_step leaves {names} as they were drawn. {advice('unchanged_weights', 'all')}"
-        yield State("unchanged_weights", stuck[0], 0.0, 0.0, said, ignores_loss=True)
+        yield State("unchanged_weights", stuck[0].layer, 0.0, 0.0, said, ignores_loss=True)
+        return
+    parts: dict[str, list[Weight]] = {}
+    for w in snapshot.kernels:
+        parts.setdefault(w.path.rpartition("/")[0].rpartition("/")[0], []).append(w)
+    for part, kernels in parts.items():
+        if part and len(kernels) > 1 and all(w in stuck for w in kernels):
+            said = f'The train_step leaves all kernels of "{part}" as they were drawn. {advice("unchanged_weights", "part")}'
+            yield State("unchanged_weights", kernels[0].layer, 0.0, 0.0, said, can_be_critical=False)
 
 
 def _activation_states(snapshot: Snapshot, limits: Limits, first: Snapshot | None) -> Iterator[State]:
