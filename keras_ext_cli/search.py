@@ -75,7 +75,8 @@ from keras_ext_cli.options import NETWORKS, PRUNERS, TUNERS, WIDTHS, check_data,
 )  # fmt: skip
 @click.option(
     "--patience", type=int, metavar="N",
-    help="End a trial after so many epochs without a better score. Example: --epochs 100 --patience 10",
+    help="End a trial after so many epochs without a better score. Example: --epochs 100 --patience 10  "
+    "[default: a quarter of the epochs where these are not given and more than 40]",
 )  # fmt: skip
 @click.option(
     "--objective", metavar="METRIC",

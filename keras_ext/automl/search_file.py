@@ -15,7 +15,7 @@ SEARCH_FILE = "search.json"
 # What a search may go on with otherwise than it began.
 _MAY_CHANGE = ("trials", "refit", "baseline")
 # See `settings.complete`.
-_DECIDED = ("epochs", "pruner", "trials_per_structure")
+_DECIDED = ("epochs", "patience", "pruner", "trials_per_structure")
 
 
 def stored_settings(output: str | Path) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from keras_ext.search.tuners.samplers import SAMPLERS
 
 # Of a seed: the tuner's is one higher, and NumPy and scikit-learn hold 32 bits.
 _MOST = 2**32 - 2
+# With so few samples that a trial has more, most of a training is past its best score.
+_MANY_EPOCHS = 40
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Settings:
         max_layers: most hidden layers; LSTM layers or blocks of convolutions likewise. None: as many as the search space says.
         widths: `"same"`, `"pyramid"` or `"free"`: how the widths of an MLP's layers are chosen.
         wide: choose among all parts of the package.
-        patience: epochs without a better score that end a trial. None: each trains to its end. A perfect score ends a trial in any case.
+        patience: epochs without a better score that end a trial. None: a quarter of the epochs, where `epochs` is None and they come to
+            more than 40; else each trains to its end. A perfect score ends a trial in any case.
         objective: name of the Keras metric that is searched for, such as `"roc_auc"`. None: accuracy, balanced accuracy where a class is
             rare, or R2.
         baseline: train scikit-learn's gradient-boosted trees and a linear model on the same samples, to compare.
@@ -119,6 +122,8 @@ def complete(settings: Settings, samples: int) -> Settings:
 
     >>> [complete(Settings(), samples).epochs for samples in (50, 300, 10000)]
     [200, 100, 20]
+    >>> [complete(Settings(), samples).patience for samples in (50, 300, 10000)]
+    [50, 25, None]
     >>> [complete(Settings(trials=trials), 300).trials_per_structure for trials in (5, 40, 200)]
     [1, 4, 8]
     """
@@ -126,6 +131,8 @@ def complete(settings: Settings, samples: int) -> Settings:
     if settings.epochs is None:
         enough = 1000 // math.ceil(samples / 32)
         found["epochs"] = 20 if settings.tuner == "hyperband" else min(max(enough, 20), 200)
+        if settings.patience is None and found["epochs"] > _MANY_EPOCHS:
+            found["patience"] = found["epochs"] // 4
     if settings.pruner is None:
         found["pruner"] = "none" if settings.tuner in ("hyperband", "grid") else "median"
     if settings.trials_per_structure is None:
