@@ -45,7 +45,7 @@ def measure(data: Sequence[str], seeds: int, trials: int, epochs: int | None = N
         for name, ways in kept.items():
             for way, runs in ways.items():
                 runs.append(searched(way, name, seed, trials, epochs))
-    return kept
+    return {"searches": kept}
 
 
 def table(kept: dict[str, Any]) -> Table:
@@ -58,6 +58,6 @@ def table(kept: dict[str, Any]) -> Table:
             "over random trials": ratios([each["seconds"] for each in runs], [each["seconds"] for each in ways[RANDOM]]),
             "best score": statistics.median(each["best"] for each in runs),
         }
-        for name, ways in kept.items()
+        for name, ways in kept["searches"].items()
         for way, runs in ways.items()
     }
