@@ -254,7 +254,8 @@ def _ends(settings: Settings, space: Any, goal: Goal) -> list[keras.callbacks.Ca
     if settings.patience is not None:
         ends += [keras.callbacks.EarlyStopping(space.objective.name, patience=settings.patience, mode=space.objective.direction)]
     if goal.perfect is not None:
-        ends += [StopAt(space.objective.name, **{"above" if goal.direction == "max" else "below": goal.perfect})]
+        rises = goal.direction == "max"
+        ends += [StopAt(space.objective.name, above=goal.perfect if rises else None, below=None if rises else goal.perfect)]
     return ends
 
 
