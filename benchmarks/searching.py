@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
+from sklearn import datasets
 
 from keras_ext import layers, optimizers
 from keras_ext.automl.tuners import TUNERS
@@ -31,6 +33,20 @@ def endless_tuner(kind: str, space: Any, epochs: int, **arguments: Any) -> conte
     if kind == "hyperband":
         return quiet_tuner(TUNERS[kind], space, max_epochs=epochs, hyperband_iterations=NEVER, **arguments)
     return quiet_tuner(TUNERS[kind], space, max_trials=NEVER, **arguments)
+
+
+def samples(data: str) -> tuple[np.ndarray, list[str]]:
+    """Return the inputs and the classes of a data set by name."""
+    if data == "synthetic":
+        x, y = datasets.make_classification(
+            20_000, 30, n_informative=12, n_redundant=6, n_classes=4, n_clusters_per_class=3, random_state=7
+        )
+        return x, [f"class {i}" for i in y]
+    if data == "digit_images":
+        found: Any = datasets.load_digits()
+        return found.images[..., None], [str(i) for i in found.target]
+    found = getattr(datasets, f"load_{data}")()
+    return found.data, [str(found.target_names[i]) for i in found.target]
 
 
 def digits() -> tuple[Any, Any, tuple[Any, Any]]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from sklearn import datasets
 
 from benchmarks import searching
 from benchmarks.figure import Spread, ratios
@@ -20,31 +19,27 @@ from keras_ext.tables import make_table
 RANDOM, DEFAULT = "random trials on their own", "the command's default"
 
 
-def searched(way: str, data: str, seed: int, trials: int, epochs: int | None) -> dict[str, float]:
+def searched(way: str, data: str, seed: int, **settings: Any) -> dict[str, float]:
     """Search one way, and return the seconds and the best score in validation."""
-    found: Any = getattr(datasets, f"load_{data}")()
-    table = make_table(found.data, [str(found.target_names[i]) for i in found.target], data)
-    settings, placement = Settings(seed=seed, epochs=epochs), Placement()
+    table, placement = make_table(*searching.samples(data), data), Placement()
     if way == RANDOM:
-        whole: Any = {"pruner": "none", "patience": searching.NEVER}
-        settings = Settings("random", trials=trials, trials_per_structure=1, seed=seed, epochs=epochs, **whole)
+        settings |= {"tuner": "random", "trials_per_structure": 1, "pruner": "none", "patience": searching.NEVER}
         placement = Placement(together="off")
-    elif epochs is not None:
-        settings = Settings(trials=trials, seed=seed, epochs=epochs)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        result = run(table, Path(folder, "search"), settings, placement=placement, console=Console(quiet=True))
+        result = run(table, Path(folder, "search"), Settings(seed=seed, **settings), placement=placement, console=Console(quiet=True))
         seconds = time.perf_counter() - began
     return {"seconds": seconds, "trials": len(result.results), "best": max(r.score for r in result.results if r.score is not None)}
 
 
-def measure(data: Sequence[str], seeds: int, trials: int, epochs: int | None = None) -> dict[str, Any]:
-    """Search each way in turn, on each data set with each seed; with `epochs`, the default has so many trials, too."""
-    kept: dict[str, Any] = {name: {RANDOM: [], DEFAULT: []} for name in data}
+def measure(data: Sequence[str], seeds: int, trials: int, random_trials: int, epochs: int | None = None) -> dict[str, Any]:
+    """Search each way in turn, on each data set with each seed."""
+    trials_of = {RANDOM: random_trials, DEFAULT: trials}
+    kept: dict[str, Any] = {name: {way: [] for way in trials_of} for name in data}
     for seed in range(seeds):
         for name, ways in kept.items():
             for way, runs in ways.items():
-                runs.append(searched(way, name, seed, trials, epochs))
+                runs.append(searched(way, name, seed, trials=trials_of[way], epochs=epochs))
     return {"searches": kept}
 
 

@@ -17,7 +17,6 @@ import keras
 import keras_tuner
 import numpy as np
 import optuna
-from sklearn import datasets
 
 from benchmarks import apart, searching, store
 from benchmarks.registry import BENCHMARKS
@@ -47,7 +46,7 @@ class _Search:
     """The space, the data and the clock of one search."""
 
     def __init__(self, data: str, seed: int, epochs: int, budget: float) -> None:
-        table = make_table(*_samples(data), data)
+        table = make_table(*searching.samples(data), data)
         split = table.split(0.2, seed)
         prepared = Preparation.of(split.x, split.y, table.classes)
         self.x, self.y = prepared.inputs(split.x), prepared.targets(split.y)
@@ -70,20 +69,6 @@ class _Search:
             then(epoch, score)
 
         return keras.callbacks.LambdaCallback(on_epoch_end=note)
-
-
-def _samples(data: str) -> tuple[np.ndarray, list[str]]:
-    """Return the inputs and the classes of a data set by name."""
-    if data == "synthetic":
-        x, y = datasets.make_classification(
-            20_000, 30, n_informative=12, n_redundant=6, n_classes=4, n_clusters_per_class=3, random_state=7
-        )
-        return x, [f"class {i}" for i in y]
-    if data == "digit_images":
-        found: Any = datasets.load_digits()
-        return found.images[..., None], [str(i) for i in found.target]
-    found = getattr(datasets, f"load_{data}")()
-    return found.data, [str(found.target_names[i]) for i in found.target]
 
 
 def searched(way: str, data: str, seed: int, trials: int, epochs: int, budget: float) -> tuple[Course, float]:

@@ -330,7 +330,8 @@ class SaturationMonitor(keras.callbacks.Callback):
         try:
             if self._probe is None:
                 self._probe = self._probe_of(model)
-                self._aims, self._training = aims(model, *self._data[1:]), training_of(model)
+                self._aims = aims(model, *self._data[1:])
+                self._training = replace(training_of(model), samples=self._probe.samples)
             snapshot = self._probe.snapshot(self._step, epoch, is_regular, lambda s: has_impossible_targets(s, self._aims))
             clipped, skipped = self._shares.since_last(model)
             if not snapshot.has_loss:
@@ -357,7 +358,6 @@ class SaturationMonitor(keras.callbacks.Callback):
         training = replace(
             planned,
             step=step_of(getattr(model, "optimizer", None)),
-            samples=self._probe.samples,
             leak=self._leak or "",
             **self._at_first,
             **self._given,

@@ -253,9 +253,9 @@ def _ends(settings: Settings, space: Any, goal: Goal) -> list[keras.callbacks.Ca
     ends: list[keras.callbacks.Callback] = []
     if settings.patience is not None:
         ends += [keras.callbacks.EarlyStopping(space.objective.name, patience=settings.patience, mode=space.objective.direction)]
-    if goal.perfect is not None:
-        rises = goal.direction == "max"
-        ends += [StopAt(space.objective.name, above=goal.perfect if rises else None, below=None if rises else goal.perfect)]
+    perfect, rises = goal.perfect, goal.direction == "max"
+    if perfect is not None:
+        ends += [StopAt(space.objective.name, above=perfect if rises else None, below=None if rises else perfect)]
     return ends
 
 

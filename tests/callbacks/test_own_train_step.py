@@ -43,8 +43,8 @@ def data():
     return x, x[:, :1]
 
 
-def watched(model, epochs, moves=True):
-    """Return a monitor that saw a training of which the losses of each epoch are logged, and whose kernels move if they are to."""
+def watched(model, epochs, moving=None):
+    """Return a monitor that saw a training: the losses of each epoch are logged, and the kernels of `moving` layers, or of all, move."""
     model.compile(keras.optimizers.SGD(0.01))
     monitor = SaturationMonitor(data()[0], on_critical=None)
     monitor.set_params({"epochs": len(epochs), "steps": 50})
@@ -54,8 +54,8 @@ def watched(model, epochs, moves=True):
         monitor.on_epoch_begin(epoch)
         for batch in range(50):
             monitor.on_train_batch_begin(batch)
-        for kernel in (layer.kernel for layer in model.net.layers if moves):
-            kernel.assign(1.01 * kernel)
+        for layer in model.net.layers if moving is None else moving:
+            layer.kernel.assign(1.01 * layer.kernel)
         monitor.on_epoch_end(epoch, dict(logs))
     return monitor
 
@@ -158,7 +158,7 @@ def test_a_latent_that_has_collapsed_is_critical_where_the_whole_loss_has_anothe
 
 @pytest.mark.parametrize("name", ["loss", "total"])
 def test_a_train_step_that_changes_no_kernel_is_critical(name):
-    monitor = watched(Called(), [{name: 1.0}] * 6, moves=False)
+    monitor = watched(Called(), [{name: 1.0}] * 6, moving=())
     (found,) = [f for f in monitor.findings if f.severity == "critical"]
     assert (found.symptom, found.layer) == ("unchanged_weights", None)
     assert "apply the gradients" in found.advice
@@ -171,19 +171,9 @@ def test_a_loss_that_rises_from_epoch_to_epoch_is_critical():
 def test_a_step_that_leaves_most_layers_as_they_were_drawn_is_critical_and_a_trained_body_is_none():
     def findings(first_biases):
         model = Called()
-        model.compile(keras.optimizers.SGD(0.01))
         for layer in model.net.layers[:2]:
             layer.bias.assign(np.full(16, first_biases))
-        monitor = SaturationMonitor(data()[0], on_critical=None)
-        monitor.set_params({"epochs": 6, "steps": 50})
-        monitor.set_model(model)
-        monitor.on_train_begin()
-        for epoch in range(6):
-            monitor.on_epoch_begin(epoch)
-            for batch in range(50):
-                monitor.on_train_batch_begin(batch)
-            model.net.layers[-1].kernel.assign(1.01 * model.net.layers[-1].kernel)
-            monitor.on_epoch_end(epoch, {"loss": 1.0})
+        monitor = watched(model, [{"loss": 1.0}] * 6, model.net.layers[-1:])
         return [(f.layer, f.advice) for f in monitor.findings if f.symptom == "unchanged_weights" and f.severity == "critical"]
 
     ((layer, advice),) = findings(0.0)
@@ -212,19 +202,7 @@ class Pair(keras.Model):
 @pytest.mark.parametrize("moving", [(0, 1), (1,), ()])
 def test_a_network_that_the_step_leaves_as_it_was_drawn_is_named(moving):
     model = Pair()
-    model.compile(keras.optimizers.SGD(0.01))
-    monitor = SaturationMonitor(data()[0], on_critical=None)
-    monitor.set_params({"epochs": 6, "steps": 50})
-    monitor.set_model(model)
-    monitor.on_train_begin()
-    for epoch in range(6):
-        monitor.on_epoch_begin(epoch)
-        for batch in range(50):
-            monitor.on_train_batch_begin(batch)
-        for place in moving:
-            for layer in model.nets[place].layers:
-                layer.kernel.assign(1.01 * layer.kernel)
-        monitor.on_epoch_end(epoch, {"loss": 1.0})
+    monitor = watched(model, [{"loss": 1.0}] * 6, [layer for place in moving for layer in model.nets[place].layers])
     found = [f for f in monitor.findings if f.symptom == "unchanged_weights"]
     if moving == (1,):
         assert [f.severity for f in found] == ["warning"]  # a target network stays for a while, too

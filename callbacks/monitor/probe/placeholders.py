@@ -29,7 +29,7 @@ def placeholders(x: Any) -> str:
     first: dict[float, tuple[int, int, int]] = {}
     columns = 0
     for array in tree.flatten(x):
-        values = np.asarray(array) if hasattr(array, "shape") else np.zeros(0)
+        values = np.asarray(array)
         is_table = values.dtype.kind in "iuf" and values.ndim in (1, 2) and len(values) >= _LEAST_SAMPLES
         if not is_table or values.size > _MOST_COLUMNS * len(values):
             continue

@@ -258,8 +258,7 @@ class Probe:
     def _penalty(self) -> Any:
         """Return the sum of the regularizers' penalties on the weights, where the loss has them."""
         has_them = self._has_loss and type(self._model).compute_loss is keras.Model.compute_loss
-        regularized = [v for v in self._trainable if getattr(v, "regularizer", None) is not None]
-        return sum((ops.cast(v.regularizer(v), "float32") for v in regularized if has_them), ops.zeros((), "float32"))
+        return sum(statistics.penalties(self._trainable) if has_them else [], ops.zeros((), "float32"))
 
     def _predictions(self, x: Any) -> Any:
         if type(self._model).call is not keras.Model.call:

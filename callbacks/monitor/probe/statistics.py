@@ -188,6 +188,12 @@ def id_statistics(ids: Any, rows: int) -> Any:
     return ops.stack([ops.mean(ops.cast(each, "float32")) for each in (fractions, outside)])
 
 
+def penalties(variables: Sequence[Any]) -> list[Any]:
+    """Return what the regularizer of each variable that has one makes of it, a float32 scalar."""
+    regularized = [v for v in variables if getattr(v, "regularizer", None) is not None]
+    return [ops.cast(v.regularizer(v), "float32") for v in regularized]
+
+
 def rms(x: Any) -> Any:
     """Return the root mean square of all numbers of `x`."""
     return _rms(ops.reshape(ops.cast(x, "float32"), (1, -1)))[0]

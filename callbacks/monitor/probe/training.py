@@ -13,6 +13,7 @@ from keras import ops, tree
 from keras_ext._backend import keras_private
 from keras_ext.callbacks.monitor.probe.names import names_of
 from keras_ext.callbacks.monitor.probe.own_loss import LossFlaw, loss_flaws
+from keras_ext.callbacks.monitor.probe.statistics import penalties
 from keras_ext.callbacks.monitor.probe.untouched import as_fit_does, as_float, untouched
 from keras_ext.callbacks.monitor.snapshot import Snapshot
 from keras_ext.layers import BatchNormalization, Dropout
@@ -122,8 +123,7 @@ def _is_linear(layers: list[Any]) -> bool:
 
 def _penalty(model: Any) -> float:
     """Return the sum of the penalties on the weights of a model; those that compute with something else are left out."""
-    penalized = [v for v in model.trainable_variables if getattr(v, "regularizer", None) is not None]
-    return math.fsum(number for v in penalized if math.isfinite(number := float(ops.convert_to_numpy(v.regularizer(v)))))
+    return math.fsum(number for each in penalties(model.trainable_variables) if math.isfinite(number := as_float(each)))
 
 
 def losses_at_first(model: Any, data: tuple[Any, Any, Any], snapshot: Snapshot) -> dict[str, Any]:

@@ -20,8 +20,7 @@ def learning(snapshots: Sequence[Snapshot], limits: Limits, patience: int = 2, b
     if math.isinf(losses[-1]):
         return False
     before, lately = losses[:-patience] or losses[:1], losses[-patience:]
-    on_data = min(snapshot.loss_on_data for snapshot in snapshots[-patience:])
-    least = limits.catching_up if on_data > baseline else limits.falling
+    least = limits.catching_up if min(_losses(snapshots[-patience:], baseline)) > baseline else limits.falling
     if min(lately) < (1 - least) * min(before) and not snapshots[-1].spread <= limits.constant_output:
         return True
     return has_learned(snapshots, limits, baseline)
@@ -44,8 +43,7 @@ def is_below(share: float, snapshots: Sequence[Snapshot], limits: Limits, baseli
     """Return True where the loss is at most that share of it; further arguments as of `has_learned`."""
     # Of one sample the spread is NaN, and no reason to doubt. A loss that was 0 from the start is not low.
     reference, last = _reference(snapshots, baseline), snapshots[-1]
-    loss = last.loss if math.isnan(baseline) else last.loss_on_data
-    return reference != 0 and not last.spread <= limits.constant_output and loss <= share * reference
+    return reference != 0 and not last.spread <= limits.constant_output and _loss(last, baseline) <= share * reference
 
 
 def course_states(
@@ -82,8 +80,7 @@ def course_states(
             seen = f"{taken}, and the loss is {loss:.3g}{paid}; a constant prediction costs {baseline:.3g}"
             fix = _move(snapshots, limits, baseline, is_linear)
         yield State("stalled_loss", None, loss / baseline, limits.late_loss, f"{seen}. {fix}", late=True)
-    losses = (_losses(snapshots) if math.isnan(baseline) else _losses_on_data(snapshots))[-limits.window :]
-    reference = _reference(snapshots, baseline)
+    losses, reference = _losses(snapshots, baseline)[-limits.window :], _reference(snapshots, baseline)
     if len(snapshots) <= limits.window or any(map(math.isinf, losses)) or has_learned(snapshots, limits, baseline) or reference <= 0:
         return
     steps = [b - a for a, b in pairwise(losses)]
@@ -130,7 +127,7 @@ def _is_late(snapshots: Sequence[Snapshot], limits: Limits, patience: int, basel
         snapshots, limits, patience, baseline
     ):
         return False
-    losses, lately = _losses_on_data(snapshots), limits.window // 2
+    losses, lately = _losses(snapshots, baseline), limits.window // 2
     # A loss near that of a constant which is lower than ever before, however little, may leave a plateau: not one that falls ever less.
     is_lowest = min(losses[-lately:]) < min(losses[:-lately], default=math.inf)
     leaves = is_lowest and min(losses) <= (1 + limits.stalled_loss) * baseline and not _slows(losses, max(lately, len(losses) // 4))
@@ -167,9 +164,11 @@ def _reference(snapshots: Sequence[Snapshot], baseline: float) -> float:
     return _losses(snapshots)[0] if math.isnan(baseline) else baseline
 
 
-def _losses(snapshots: Sequence[Snapshot]) -> list[float]:
-    return [snapshot.loss if math.isfinite(snapshot.loss) else math.inf for snapshot in snapshots]
+def _losses(snapshots: Sequence[Snapshot], baseline: float = math.nan) -> list[float]:
+    losses = [_loss(snapshot, baseline) for snapshot in snapshots]
+    return [loss if math.isfinite(loss) else math.inf for loss in losses]
 
 
-def _losses_on_data(snapshots: Sequence[Snapshot]) -> list[float]:
-    return [loss if math.isfinite(loss := snapshot.loss_on_data) else math.inf for snapshot in snapshots]
+def _loss(snapshot: Snapshot, baseline: float) -> float:
+    """Return the loss, without penalties where it is compared with what a constant prediction costs, which pays none."""
+    return snapshot.loss if math.isnan(baseline) else snapshot.loss_on_data

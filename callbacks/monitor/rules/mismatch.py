@@ -32,16 +32,11 @@ def mismatches(snapshot: Snapshot, aims: Sequence[Aim | None], limits: Limits, p
 
     `placeholder` says which number stands in the inputs for what is not known.
     """
-    if placeholder:
-        said = f"{placeholder}. {advice('unscaled_input', 'placeholder')}"
-        is_large = snapshot.input_rms > limits.unscaled_input
-        yield State(
-            "unscaled_input", None, snapshot.input_rms, limits.unscaled_input, said, needs_others=is_large, can_be_critical=is_large
-        )
-    elif snapshot.input_rms > limits.unscaled_input:
-        scale = f"The root mean square of what its first layer is given is {snapshot.input_rms:.3g}"
-        said = f"{scale}. {advice('unscaled_input')}"
-        yield State("unscaled_input", None, snapshot.input_rms, limits.unscaled_input, said, needs_others=True)
+    rms, most = snapshot.input_rms, limits.unscaled_input
+    if placeholder or rms > most:
+        seen = placeholder or f"The root mean square of what its first layer is given is {rms:.3g}"
+        said = f"{seen}. {advice('unscaled_input', 'placeholder' if placeholder else '')}"
+        yield State("unscaled_input", None, rms, most, said, needs_others=True, can_be_critical=rms > most)
     elif 0 < snapshot.input_rms < limits.faint_input and _is_embedding(snapshot):
         seen = f"The root mean square of what its embeddings give is {snapshot.input_rms:.2g}, and the signal and its gradient with it"
         said = f"{seen}. {advice('poor_initialization', 'embedding')}"

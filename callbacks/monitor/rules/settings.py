@@ -131,10 +131,10 @@ def _loss_at_the_end(regular: Sequence[Snapshot], limits: Limits, planned: float
 
     At the earliest after half of the planned steps. What falls faster and faster gets there sooner, and is no such loss.
     """
-    losses = [s.loss_on_data for s in regular[-limits.trend :]]
-    if len(regular) <= limits.trend or not regular[-1].step >= planned / 2 or not min(s.loss_on_data for s in regular) > baseline:
+    losses = [s.loss_on_data for s in regular]
+    if len(regular) <= limits.trend or not regular[-1].step >= planned / 2 or not min(losses) > baseline:
         return math.nan
-    falls = [a - b for a, b in pairwise(losses)]
+    falls = [a - b for a, b in pairwise(losses[-limits.trend :])]
     if min(falls) <= 0 or falls[-1] > falls[0]:
         return math.nan
     return losses[-1] - falls[-1] * (planned - regular[-1].step) / max(regular[-1].step - regular[-2].step, 1)

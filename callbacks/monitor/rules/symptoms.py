@@ -66,11 +66,11 @@ def _unmoved(snapshot: Snapshot) -> Iterator[State]:
         said = f"The train_step leaves {names} as they were drawn. {advice('unchanged_weights', 'all')}"
         yield State("unchanged_weights", stuck[0].layer, 0.0, 0.0, said, ignores_loss=True)
         return
-    parts: dict[str, list[Weight]] = {}
+    left, parts = {w.path for w in stuck}, dict[str, list[Weight]]()
     for w in snapshot.kernels:
         parts.setdefault(w.path.rpartition("/")[0].rpartition("/")[0], []).append(w)
     for part, kernels in parts.items():
-        if part and len(kernels) > 1 and all(w in stuck for w in kernels):
+        if part and len(kernels) > 1 and left.issuperset(w.path for w in kernels):
             said = f'The train_step leaves all kernels of "{part}" as they were drawn. {advice("unchanged_weights", "part")}'
             yield State("unchanged_weights", kernels[0].layer, 0.0, 0.0, said, can_be_critical=False)
 
